@@ -1,0 +1,66 @@
+"""Show rows token by token: what the model reads, and in colour what it learns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from fttool.cli.recipe_arguments import add_recipe, load_recipe
+from fttool.errors import ExitCode
+
+EXAMPLES = """\
+examples:
+  fttool preview my.toml                 the first three rows
+  fttool preview my.toml --rows 10
+  fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
+
+Learned tokens are green and underlined; without colour they stand in [brackets].
+"""
+
+LEARNED, PLAIN = "\x1b[32;4m", "\x1b[0m"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this verb."""
+    add_recipe(parser)
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows (default 3)")
+    parser.add_argument("--json", action="store_true", help="input_ids, labels, text per row")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the rows; the model's weights are not loaded."""
+    loaded = load_recipe(options)
+
+    from fttool import screen
+    from fttool.run import load_rows
+
+    _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False))
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for index in range(min(options.rows, len(rows.train))):
+        row, origin = rows.train[index], rows.train.origins[index]
+        if options.json:
+            text = tokenizer.decode(row.input_ids)
+            print(json.dumps({"row": origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}))
+            continue
+        learned = sum(label != -100 for label in row.labels)
+        print(f"{origin}: {len(row.input_ids)} tokens, {learned} learned")
+        print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
+    return ExitCode.OK
+
+
+def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bool) -> Iterator[str]:
+    """The row's text in stretches that are learned or not; a stretch is decoded whole, so letters stay whole."""
+    start = 0
+    for end in range(1, len(input_ids) + 1):
+        learned = labels[start] != -100
+        if end < len(input_ids) and (labels[end] != -100) == learned:
+            continue
+        text = tokenizer.decode(input_ids[start:end])
+        if learned:
+            text = f"{LEARNED}{text}{PLAIN}" if coloured else f"[{text}]"
+        yield text
+        start = end

@@ -1,0 +1,30 @@
+"""The arguments that every verb over a recipe takes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fttool.reading import Loaded, load
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """`RECIPE` and `--set`."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="the recipe, a TOML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key, e.g. --set run.max_steps=50 (a TOML value, else a plain string)",
+    )
+
+
+def load_recipe(options: argparse.Namespace) -> Loaded:
+    """The valid recipe with its overrides; what they dropped is said on stderr."""
+    loaded = load(options.recipe, options.overrides)
+    for sentence in loaded.dropped:
+        print(sentence, file=sys.stderr)
+    return loaded

@@ -1,0 +1,50 @@
+"""Fine-tune as a recipe says. The run directory is `run.output/run.name`; an existing one is never overwritten."""
+
+from __future__ import annotations
+
+import argparse
+
+from fttool.cli.recipe_arguments import add_recipe, load_recipe
+
+EXAMPLES = """\
+examples:
+  fttool run my.toml
+  fttool run my.toml --dry-run                       rows, parameters, schedule; no training
+  fttool run my.toml --set run.max_steps=50 --set schedule.name=wsd
+  fttool run my.toml --set 'schedule={name="wsd",decay=0.2}'
+  fttool run my.toml --resume                        go on from the newest good checkpoint
+  fttool run my.toml --json > events.jsonl           one JSON event per line
+
+exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged, 130 Ctrl-C, 143 SIGTERM
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this verb."""
+    add_recipe(parser)
+    parser.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="do all but train, and print what would happen")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
+    shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")
+    shown.add_argument("-v", "--verbose", action="store_true", help="show what the libraries log too")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Load the recipe, then run it; torch is imported only after the recipe is known to be valid."""
+    loaded = load_recipe(options)
+
+    from fttool import screen
+
+    shown = screen.choose(quiet=options.quiet, as_json=options.json)
+    if options.verbose:
+        import logging
+
+        logging.basicConfig(level=logging.INFO)
+    if options.dry_run:
+        from fttool.dry_run import dry_run
+
+        return dry_run(loaded, shown)
+    from fttool.run import run
+
+    return run(loaded, shown, resume=options.resume)

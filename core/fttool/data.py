@@ -1,0 +1,244 @@
+"""From the recipe's datasets to rows of tokens, with a reason for every row that is dropped.
+
+sources → formats → filters → the evaluation share → masking → truncation. Nothing here is random but by the seed, and
+the evaluation share is chosen by a hash of each row, so a row never changes sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.errors import DataError, FttoolError, Problem
+from fttool.families import Encoded, Example, FilterContext, FormatContext, MaskingContext
+from fttool.reading import Loaded
+from fttool.recipe import RowsTable
+from fttool.rows import fingerprint, read_jsonl
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN_PROBLEMS = 5
+"""Bad rows named in one error; the rest is likely the same mistake."""
+
+
+class TokenRows(Sequence[Encoded]):
+    """Rows of tokens in flat arrays: 5 bytes per token, and nothing for loader processes to copy.
+
+    `TokenRows.gather` fills it; a row comes back as `Encoded` with labels of −100 where it is not learned.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = array("i")
+        self.learned = array("b")
+        self.ends = array("q")
+        self.origins: list[str] = []
+
+    def append(self, row: Encoded, origin: str) -> None:
+        """Add one row; `labels` must be the token's own id or −100."""
+        self.tokens.extend(row.input_ids)
+        self.learned.extend(int(label != -100) for label in row.labels)
+        self.ends.append(len(self.tokens))
+        self.origins.append(origin)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = self.ends[index - 1] if index > 0 else 0
+        tokens, learned = self.tokens[start : self.ends[index]], self.learned[start : self.ends[index]]
+        return Encoded(list(tokens), [token if yes else -100 for token, yes in zip(tokens, learned, strict=True)])
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [end - start for start, end in zip([0, *self.ends], self.ends, strict=False)]
+
+    @property
+    def label_tokens(self) -> int:
+        """Tokens that are learned, over all rows."""
+        return sum(self.learned)
+
+    def as_dataset(self) -> Dataset:
+        """The tokens as a `datasets.Dataset` over the same memory, which trl's trainer asks for."""
+        import numpy as np
+        import pyarrow as pa
+        from datasets import Dataset
+
+        offsets = np.concatenate([[0], np.asarray(self.ends)]).astype(np.int64)
+        column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.asarray(self.tokens, dtype=np.int32)))
+        return Dataset(pa.table({"input_ids": column}))
+
+
+@dataclass
+class Rows:
+    """All rows of a run."""
+
+    train: TokenRows = field(default_factory=TokenRows)
+    eval: TokenRows = field(default_factory=TokenRows)
+    train_sizes: list[int] = field(default_factory=list[int])
+    """Rows of each training dataset, in the recipe's order."""
+    train_tokens: list[int] = field(default_factory=list[int])
+    """Tokens of each training dataset."""
+    dropped: Counter[str] = field(default_factory=Counter[str])
+    truncated: int = 0
+    sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Path, hash and row count of each file, for `lock.json`."""
+    eval_examples: list[Example] = field(default_factory=list[Example])
+    """The evaluation rows before masking, for samples."""
+
+
+def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Rows:
+    """Read, filter, split and encode all rows of a recipe; raises `DataError` with the file and line."""
+    recipe = loaded.recipe
+    rows = Rows()
+    held_out: list[Example] = []
+    for index, table in enumerate(recipe.data.eval):
+        held_out += _read(loaded, table, ("data", "eval", index), rows)
+    read = [_read(loaded, table, ("data", "train", index), rows) for index, table in enumerate(recipe.data.train)]
+    numbered = [(index, example) for index, examples in enumerate(read) for example in examples]
+    datasets: list[list[Example]] = [[] for _ in read]
+    for index, example in _filter(loaded, numbered, rows):
+        aside = _in_share(example, recipe.data.eval_share)
+        (held_out if aside else datasets[index]).append(example)
+    encode = recipe.masking.build(MaskingContext(tokenizer=tokenizer))
+    forbidden = {_content_hash(example) for example in held_out}
+    for examples in datasets:
+        before, tokens = len(rows.train), len(rows.train.tokens)
+        unseen = [example for example in examples if _content_hash(example) not in forbidden]
+        rows.dropped["also in the evaluation rows"] += len(examples) - len(unseen)
+        _encode(unseen, encode, recipe.batching.max_length, recipe.batching.too_long, rows.train, rows)
+        rows.train_sizes.append(len(rows.train) - before)
+        rows.train_tokens.append(len(rows.train.tokens) - tokens)
+    rows.eval_examples = _encode(
+        held_out, encode, recipe.batching.max_length, recipe.batching.too_long, rows.eval, rows
+    )
+    rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
+    _refuse_nothing(rows, recipe.has_eval)
+    return rows
+
+
+def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.most_common())
+    if not len(rows.train):
+        raise DataError("no training row is left", hint=f"dropped: {reasons}" if reasons else "the files hold no rows")
+    if has_eval and not len(rows.eval):
+        raise DataError(
+            "no evaluation row is left" + (f" (dropped: {reasons})" if reasons else ""),
+            hint="raise data.eval_share, or add [[data.eval]]",
+        )
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def _read(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...], rows: Rows) -> list[Example]:
+    """The examples of one dataset; every bad row is named by file and line, a few at once."""
+    found: dict[str, Any] = {"table": ".".join(map(str, key)), "revision": table.revision}
+    if table.path is not None:
+        path = loaded.folder / Path(table.path).expanduser()
+        found |= fingerprint(path)
+        source, raw = str(path), ((f"{path}:{line}", row) for line, row in read_jsonl(path))
+    else:
+        source, raw = f"hub:{table.hub}", _hub_rows(table)
+    read_row = table.format.build(FormatContext(origin=source))
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    try:
+        for origin, row in raw:
+            if len(examples) == table.limit or len(problems) == SHOWN_PROBLEMS:
+                break
+            try:
+                examples.append(read_row(row, origin))
+            except ValueError as wrong:
+                problems.append(Problem(str(wrong), origin))
+    except DataError as broken:
+        problems += broken.problems
+    if problems:
+        raise DataError(problems)
+    found: dict[str, Any] = {"table": ".".join(map(str, key)), "rows": len(examples), "source": source}
+    rows.sources.append(
+        {**found, **(fingerprint(Path(source)) if table.path is not None else {"revision": table.revision})}
+    )
+    return examples
+
+
+def _hub_rows(table: RowsTable) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of a dataset on the hub; the only place where rows come over the network."""
+    from datasets import load_dataset
+
+    try:
+        dataset: Any = load_dataset(str(table.hub), split=table.split, revision=table.revision)
+    except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
+        lines = str(fault).strip().splitlines() or [type(fault).__name__]
+        raise DataError(
+            f"cannot load the dataset '{table.hub}' ({table.split}) from the hub: {lines[0]}",
+            hint="check the name and split; gated datasets need HF_TOKEN in the environment",
+        ) from fault
+    for index, row in enumerate(dataset):
+        yield f"hub:{table.hub}:{table.split}:{index}", row
+
+
+def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
+    """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
+    for strategy in loaded.recipe.filters:
+        decide = strategy.build(FilterContext(seed=loaded.recipe.run.seed))
+        reasons = decide([example for _, example in examples])
+        if len(reasons) != len(examples):
+            raise FttoolError(f"filter '{strategy.id()}' gave {len(reasons)} answers for {len(examples)} rows")
+        rows.dropped.update(reason for reason in reasons if reason is not None)
+        examples = [numbered for numbered, reason in zip(examples, reasons, strict=True) if reason is None]
+    return examples
+
+
+def _content_hash(example: Example) -> bytes:
+    content = [example.messages, example.prompt, example.completion]
+    text = json.dumps(content, sort_keys=True, default=dict, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def _in_share(example: Example, share: float) -> bool:
+    """True for about `share` of all rows, always the same ones."""
+    return share > 0 and int.from_bytes(_content_hash(example)[:8], "big") < share * 2**64
+
+
+# -- encoding ------------------------------------------------------------------------------------------------------
+
+
+def _encode(
+    examples: Iterable[Example], encode: Any, max_length: int, too_long: str, into: TokenRows, rows: Rows
+) -> list[Example]:
+    """Mask and truncate; returns the examples that were kept."""
+    kept: list[Example] = []
+    problems: list[Problem] = []
+    for example in examples:
+        try:
+            row: Encoded = encode(example)
+        except ValueError as wrong:
+            problems.append(Problem(str(wrong), example.origin))
+            if len(problems) == SHOWN_PROBLEMS:
+                break
+            continue
+        if len(row.input_ids) > max_length:
+            if too_long == "drop":
+                rows.dropped[f"longer than {max_length} tokens"] += 1
+                continue
+            row = Encoded(row.input_ids[:max_length], row.labels[:max_length])
+            rows.truncated += 1
+        if all(label == -100 for label in row.labels[1:]):
+            rows.dropped["nothing to learn is left"] += 1
+            continue
+        into.append(row, example.origin)
+        kept.append(example)
+    if problems:
+        raise DataError(problems)
+    return kept

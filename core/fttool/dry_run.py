@@ -1,0 +1,134 @@
+"""`fttool run --dry-run`: everything but training, and what would happen, on one page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fttool.errors import ExitCode
+from fttool.observers import Observers
+from fttool.reading import Loaded
+from fttool.record import Record, resolved
+from fttool.run import Prepared, memory_errors, prepare_run
+from fttool.screen import Screen
+
+POINTS = 9
+"""Steps of the schedule that are shown."""
+
+
+def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
+    """Load and check everything, print what would happen, and write nothing."""
+    with tempfile.TemporaryDirectory() as nowhere, memory_errors(loaded):
+        prepared = prepare_run(loaded, screen, Record(Path(nowhere)), Observers(loaded, lambda *_, **__: None))
+        found = describe(prepared)
+    screen.finished(found, page(prepared, found))
+    return ExitCode.OK
+
+
+def describe(prepared: Prepared) -> dict[str, Any]:
+    """What a run of this recipe would do, as data."""
+    rows, recipe = prepared.rows, prepared.loaded.recipe
+    total = sum(parameter.numel() for parameter in prepared.model.parameters())
+    steps = sorted({round(index * prepared.total_steps / (POINTS - 1)) for index in range(POINTS)})
+    factor = prepared.trainer.job.factor
+    return {
+        "name": prepared.loaded.name,
+        "total_steps": prepared.total_steps,
+        "steps_per_epoch": prepared.steps_per_epoch,
+        "accumulation": recipe.accumulation,
+        "precision": prepared.numerics.reason,
+        "rows": {
+            "train": len(rows.train),
+            "eval": len(rows.eval),
+            "dropped": dict(rows.dropped),
+            "truncated": rows.truncated,
+        },
+        "tokens": {
+            "train": len(rows.train.tokens),
+            "learned": rows.train.label_tokens,
+            "eval": len(rows.eval.tokens),
+            "longest_row": max(rows.train.lengths),
+        },
+        "parameters": {
+            "total": total,
+            "frozen": total - sum(group.count for group in prepared.groups),
+            "groups": [
+                {
+                    "tensors": len(group.names),
+                    "first": group.names[0],
+                    "count": group.count,
+                    "share": group.count / total,
+                    "lr": group.lr,
+                    "weight_decay": group.weight_decay,
+                    "pull": group.pull + group.decoupled_pull,
+                    "thaws_at": group.thaws_at,
+                }
+                for group in prepared.groups
+            ],
+        },
+        "schedule": [{"step": step, "lr": recipe.optimizer.lr * factor(step)} for step in steps],
+    }
+
+
+def page(prepared: Prepared, found: dict[str, Any]) -> str:
+    """The same for people."""
+    rows, tokens, parameters = found["rows"], found["tokens"], found["parameters"]
+    share = tokens["learned"] / tokens["train"]
+    lines = [
+        "# the recipe, with every option",
+        "",
+        resolved(prepared.loaded),
+        "# rows",
+        "",
+        f"train   {rows['train']:>9,} rows  {tokens['train']:>12,} tokens  {tokens['learned']:,} learned ({share:.0%})",
+        f"eval    {rows['eval']:>9,} rows  {tokens['eval']:>12,} tokens",
+        f"longest row {tokens['longest_row']:,} tokens; {rows['truncated']:,} rows cut at max_length",
+        *(f"dropped {count:>9,} rows  {reason}" for reason, count in rows["dropped"].items()),
+        "",
+        "# parameters",
+        "",
+        *_table(
+            [("parameters", "count", "share", "peak lr", "decay", "pull", "thaws at")]
+            + [
+                (
+                    group["first"] + (f" and {group['tensors'] - 1} more" if group["tensors"] > 1 else ""),
+                    f"{group['count']:,}",
+                    f"{group['share']:.1%}",
+                    f"{group['lr']:.3g}",
+                    f"{group['weight_decay']:g}",
+                    f"{group['pull']:g}",
+                    str(group["thaws_at"]),
+                )
+                for group in parameters["groups"]
+            ]
+            + [
+                (
+                    "never trained",
+                    f"{parameters['frozen']:,}",
+                    f"{parameters['frozen'] / parameters['total']:.1%}",
+                    *[""] * 4,
+                )
+            ]
+        ),
+        "",
+        "# schedule",
+        "",
+        f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
+        f"accumulation {found['accumulation']}; precision: {found['precision']}",
+        *_table([("update", "lr")] + [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]),
+    ]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns, the first to the left and the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

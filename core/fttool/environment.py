@@ -1,0 +1,81 @@
+"""The machine and the libraries around a run: which device, what it can do, and who must keep quiet."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fttool.reading import Loaded
+from fttool.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+def quiet_libraries(loaded: Loaded) -> None:
+    """No telemetry, no progress bars of others, and no network unless the recipe names something on the hub.
+
+    Must run before transformers or datasets are imported: they read their environment once.
+    """
+    recipe = loaded.recipe
+    names_hub = any(rows.hub is not None for rows in (*recipe.data.train, *recipe.data.eval))
+    if not names_hub and not recipe.model.source.needs_network(loaded.folder):
+        stay_local()
+    for name in NO_TELEMETRY:
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def stay_local() -> None:
+    """No network and no telemetry in this process."""
+    for name in (*OFFLINE, *NO_TELEMETRY):
+        os.environ.setdefault(name, "1")
+
+
+def device() -> torch.device:
+    """Where to train: a GPU where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def native_bf16(on: torch.device) -> bool:
+    """True where the hardware computes in bfloat16 itself; emulation is slower than float32."""
+    import torch
+
+    if on.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if on.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())  # pyright: ignore[reportPrivateUsage]
+    return False
+
+
+def out_of_memory_hint(fault: BaseException, recipe: Recipe) -> str | None:
+    """What to change when memory ran out; None when `fault` is something else."""
+    import torch
+
+    known = isinstance(fault, MemoryError | torch.OutOfMemoryError)
+    if not known and "allocate memory" not in str(fault) and "out of memory" not in str(fault).lower():
+        return None
+    advice: list[str] = []
+    if recipe.run.micro_batch > 1:
+        half = recipe.run.micro_batch // 2
+        advice.append(f"run.micro_batch = {half} with run.global_batch = {recipe.global_batch} (the same updates)")
+    if not recipe.model.gradient_checkpointing:
+        advice.append("model.gradient_checkpointing = true")
+    advice.append(f"a batching.max_length below {recipe.batching.max_length}")
+    return "try " + ", or ".join(advice)

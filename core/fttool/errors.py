@@ -1,0 +1,114 @@
+"""What goes wrong, written for the person who reads it, and the exit code that says which kind it is.
+
+A `Problem` is one thing found: what, where (file:line:column), and what to type next. An `FttoolError` carries one or
+many of them (a recipe is reported whole, not up to its first mistake), and its class decides the exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process answers to its caller; documented in `docs/exit-codes.md`."""
+
+    OK = 0
+    FAILURE = 1
+    """A fault of fttool itself."""
+    USAGE = 2
+    """The command line, or an output folder that must not be overwritten."""
+    RECIPE = 3
+    DATA = 4
+    MODEL = 5
+    PLUGIN = 6
+    OUT_OF_MEMORY = 7
+    DIVERGED = 8
+    """A loss or gradient became NaN or infinite."""
+    INTERRUPTED = 130
+    PREEMPTED = 143
+    """SIGTERM; a checkpoint has been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    message: str
+    """What was found, in one sentence."""
+    where: str = ""
+    """`file:line:column`, `file:line`, or `--set key`."""
+    hint: str = ""
+    """What to do next."""
+    key: tuple[str | int, ...] = ()
+    """Path of the recipe key, e.g. `("schedule", "warmup")`; located to `where` by whoever knows the file."""
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{head}\n    {self.hint}" if self.hint else head
+
+
+class FttoolError(Exception):
+    """Anything a user can mend; printed without a traceback."""
+
+    exit_code: ExitCode = ExitCode.FAILURE
+
+    def __init__(self, problems: str | Problem | Iterable[Problem], *, where: str = "", hint: str = "") -> None:
+        if isinstance(problems, str):
+            problems = [Problem(problems, where, hint)]
+        elif isinstance(problems, Problem):
+            problems = [problems]
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class UsageError(FttoolError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RecipeError(FttoolError):
+    """The recipe is wrong."""
+
+    exit_code = ExitCode.RECIPE
+
+
+class DataError(FttoolError):
+    """The rows are wrong."""
+
+    exit_code = ExitCode.DATA
+
+
+class ModelError(FttoolError):
+    """The model, its tokenizer or its chat template is wrong."""
+
+    exit_code = ExitCode.MODEL
+
+
+class PluginError(FttoolError):
+    """A plugin that the recipe needs is missing, broken or misbehaves."""
+
+    exit_code = ExitCode.PLUGIN
+
+
+class OutOfMemoryError(FttoolError):
+    """The device or the machine has no memory left."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class DivergedError(FttoolError):
+    """A loss or a gradient is NaN or infinite."""
+
+    exit_code = ExitCode.DIVERGED
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """A sentence naming the nearest known spelling, or what exists; empty where nothing is known."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"known: {', '.join(sorted(known))}" if known else ""

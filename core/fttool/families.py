@@ -1,0 +1,638 @@
+"""The families of strategies: one base class and one context a family, and what `build` yields.
+
+A strategy is a frozen pydantic model. Its fields are its options, its `name` literal is its id, its docstrings are its
+documentation and the schema's. `build(ctx)` turns it into plain functions or objects that never see the recipe; what
+they return may have `state_dict`/`load_state_dict`, which core saves and restores with each checkpoint.
+
+Contexts are keyword-only and frozen; fields are only ever added. Nothing here imports torch at run time, so a recipe
+is validated without it: a strategy imports torch inside `build`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fttool.errors import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+    from fttool.layers import Layers
+    from fttool.recipe import Recipe
+
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""A share between 0 and 1."""
+ShareOrSteps: TypeAlias = Annotated[float, Field(ge=0)]
+"""A share of the run below 1, a number of steps from 1 on."""
+
+
+def to_steps(share_or_steps: float, total: int) -> int:
+    """Steps of a `ShareOrSteps` in a run of `total`: `ceil(share × total)` below 1, the number itself from 1 on."""
+    if share_or_steps >= 1:
+        return int(share_or_steps)
+    product = share_or_steps * total
+    nearest = round(product)
+    if abs(product - nearest) < 1e-9 * max(total, 1):  # 0.1 × 30 is 3.0000000000000004
+        return nearest
+    return int(product) + 1
+
+
+def _require_name(schema: dict[str, Any]) -> None:
+    """A default alone would leave `name` optional in the schema, though the discriminator demands it."""
+    if "name" in schema.get("properties", {}):
+        schema["required"] = ["name", *(key for key in schema.get("required", []) if key != "name")]
+
+
+class Strategy(BaseModel):
+    """What every strategy is: options in, functions out."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        json_schema_extra=_require_name,
+    )
+
+    family: ClassVar[str]
+    """The family's name; set by the family's base class."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """What in this recipe cannot go together with this strategy; run by `fttool validate`, before a model loads.
+
+        A problem's `key` is relative to the recipe's root, e.g. `("schedule", "warmup")`.
+        """
+        return ()
+
+    @classmethod
+    def id(cls) -> str:
+        """The strategy's id: the value of its `name` literal."""
+        return str(cls.model_fields["name"].default)
+
+
+# -- rows ---------------------------------------------------------------------------------------------------------
+
+Message: TypeAlias = Mapping[str, Any]
+"""One turn as the chat template sees it: `role`, `content`, and what else the template knows (`tool_calls` …)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One row, whatever its format was: either a conversation (`messages`) or plain text (`prompt` + `completion`)."""
+
+    origin: str
+    """`file:line`, for messages to people."""
+    messages: tuple[Message, ...] = ()
+    """The turns of a conversation; empty for plain text."""
+    completion_from: int = 0
+    """Index of the first turn that belongs to the completion; the turns before it are the prompt."""
+    prompt: str = ""
+    """Plain text that is read and not learned."""
+    completion: str = ""
+    """Plain text that is learned; the whole of a `text` row."""
+    template: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """More for the chat template: `tools`, `documents`, `enable_thinking` …"""
+
+    def answer(self) -> str:
+        """The text that a model is asked to learn: the completion, or the assistant's turns joined by blank lines."""
+        if not self.messages:
+            return self.completion
+        return "\n\n".join(str(m.get("content") or "") for m in self.messages if m.get("role") == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A row in tokens."""
+
+    input_ids: list[int]
+    """Token ids, shape (T,)."""
+    labels: list[int]
+    """Shape (T,): the token's own id where it is learned, −100 elsewhere (not shifted)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatContext:
+    """What a format gets."""
+
+    origin: str
+    """The file's or dataset's name."""
+
+
+RowReader: TypeAlias = Callable[[Mapping[str, Any], str], Example]
+"""(raw row, its origin `file:line`) → Example; raises `ValueError` with a sentence for a bad row."""
+
+
+class Format(Strategy):
+    """How a raw row becomes an `Example`."""
+
+    family: ClassVar[str] = "format"
+
+    @abstractmethod
+    def build(self, ctx: FormatContext) -> RowReader:
+        """Yield a function from a raw row and its origin to an `Example`; it raises `ValueError` for a bad row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterContext:
+    """What a filter gets."""
+
+    seed: int
+
+
+RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[str | None]]
+"""Examples → one entry each: None keeps the row, a short reason drops it."""
+
+
+class Filter(Strategy):
+    """Which rows are kept. Filters apply in the order of the recipe."""
+
+    family: ClassVar[str] = "filter"
+
+    @abstractmethod
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a function from examples to one entry each: None keeps the row, a short reason drops it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingContext:
+    """What a mixing strategy gets."""
+
+    sizes: Sequence[int]
+    """Rows of each training dataset, in the recipe's order; row i of dataset d has index sum(sizes[:d]) + i."""
+    tokens: Sequence[int]
+    """Tokens of each training dataset."""
+    seed: int
+
+
+RowOrder: TypeAlias = Callable[[int], Sequence[int]]
+"""epoch (from 0) → the row indices of that epoch in the order in which they are met; the same length every epoch."""
+
+
+class Mixing(Strategy):
+    """How several datasets become one stream of rows."""
+
+    family: ClassVar[str] = "mixing"
+
+    @abstractmethod
+    def build(self, ctx: MixingContext) -> RowOrder:
+        """Yield a pure function from the epoch to its row indices, shuffled by the seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingContext:
+    """What a masking strategy gets."""
+
+    tokenizer: PreTrainedTokenizerBase
+    """With the chat template the recipe asked for."""
+
+
+RowEncoder: TypeAlias = Callable[[Example], Encoded]
+"""Example → tokens and labels; raises `ValueError` with a sentence where no right mask can be found."""
+
+
+class Masking(Strategy):
+    """Which tokens of a row are learned."""
+
+    family: ClassVar[str] = "masking"
+
+    @abstractmethod
+    def build(self, ctx: MaskingContext) -> RowEncoder:
+        """Yield a function from an `Example` to its tokens and labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchingContext:
+    """What a batching strategy gets."""
+
+    lengths: Sequence[int]
+    """Tokens of each row, after truncation."""
+    micro_batch: int
+    """Sequences per forward pass and process."""
+    global_batch: int
+    """Sequences per update, over all processes and accumulation steps."""
+    pad_id: int
+    seed: int
+
+
+RowGroup: TypeAlias = Sequence[int]
+"""The rows that share one sequence: one row, or several when packed."""
+
+
+class Batches(Protocol):
+    """What a batching strategy yields."""
+
+    def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
+        """The micro-batches of one epoch: each a list of at most `micro_batch` sequences.
+
+        Consecutive `global_batch / micro_batch` micro-batches are one update. The same number every epoch.
+        """
+        ...
+
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
+        """One micro-batch (B sequences of one or more rows) as tensors (B, T): `input_ids`, `labels` (the first
+        token of each row is −100, as nothing predicts it), and `attention_mask` or `position_ids`.
+        """
+        ...
+
+
+class Batching(Strategy):
+    """How rows become micro-batches."""
+
+    family: ClassVar[str] = "batching"
+
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Longest sequence, in tokens."""
+    too_long: Literal["truncate", "drop"] = "truncate"
+    """What becomes of a row of more than `max_length` tokens: cut off at the end, or dropped; counted either way."""
+
+    @abstractmethod
+    def build(self, ctx: BatchingContext) -> Batches:
+        """Yield the sampler and collator in one object."""
+
+
+# -- the model -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceContext:
+    """What a model source gets."""
+
+    folder: Path
+    """The recipe's folder; relative paths start here."""
+    trust_remote_code: bool
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How the model is to be loaded."""
+
+    model_class: Any
+    """The task's transformers class, e.g. `AutoModelForCausalLM`."""
+    dtype: torch.dtype
+    """Of the weights."""
+    attention: str | None
+    """transformers' `attn_implementation`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a model source yields: tokenizer first, since rows are prepared before the model is needed."""
+
+    tokenizer: Callable[[], PreTrainedTokenizerBase]
+    model: Callable[[LoadOptions], PreTrainedModel]
+    origin: Mapping[str, str]
+    """Where they came from (path, revision, file hash …), for `lock.json` and the model card."""
+
+
+class ModelSource(Strategy):
+    """Where the model comes from. In a recipe, `"scheme:path"` means `{name = "scheme", path = "path"}`."""
+
+    family: ClassVar[str] = "model"
+
+    path: str
+    """What follows the scheme: a hub id, folder, file, package or name."""
+
+    def needs_network(self, folder: Path) -> bool:
+        """True where loading may fetch something; `folder` is the recipe's. Core forbids the network otherwise."""
+        return False
+
+    @abstractmethod
+    def build(self, ctx: SourceContext) -> Source:
+        """Yield loaders for the tokenizer and the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezingContext:
+    """What a freezing strategy gets."""
+
+    model: PreTrainedModel
+    layers: Layers
+    total_steps: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThawUnit:
+    """Parameters that start to train together."""
+
+    parameters: frozenset[str]
+    """Names as in `model.named_parameters()`."""
+    thaws_at: int = 0
+    """The first update (from 0) that changes them."""
+
+
+class Freezing(Strategy):
+    """Which parameters train, and from when on."""
+
+    family: ClassVar[str] = "freezing"
+
+    @abstractmethod
+    def build(self, ctx: FreezingContext) -> Sequence[ThawUnit]:
+        """Yield the thaw units; a parameter in none of them never trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRatesContext:
+    """What a layer-rates strategy gets."""
+
+    model: PreTrainedModel
+    layers: Layers
+
+
+class LayerRates(Strategy):
+    """The learning rate of each parameter, as a factor of the optimizer's `lr`."""
+
+    family: ClassVar[str] = "layer_rates"
+
+    @abstractmethod
+    def build(self, ctx: LayerRatesContext) -> Callable[[str], float]:
+        """Yield a function from a parameter's name to its factor."""
+
+
+# -- the update ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerContext:
+    """What an optimizer strategy gets."""
+
+    device: torch.device
+    unfused: bool
+    """True where a fused step must not be used (loss scaling hands it scaled gradients)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerParts:
+    """A torch optimizer class and its options, apart from the parameter groups, which core makes."""
+
+    optimizer_class: type[torch.optim.Optimizer]
+    options: Mapping[str, Any]
+
+
+class Optimizer(Strategy):
+    """The rule that turns a gradient into an update."""
+
+    family: ClassVar[str] = "optimizer"
+
+    lr: Annotated[float, Field(gt=0, lt=10)] = 2e-5
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay towards 0 per update and unit of learning rate; norms and biases (one-dimensional parameters) get none."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this global norm; 0 turns clipping off."""
+
+    @abstractmethod
+    def build(self, ctx: OptimizerContext) -> OptimizerParts:
+        """Yield the optimizer's class and options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleContext:
+    """What a schedule gets."""
+
+    total_steps: int
+    """Updates in the whole run."""
+    lr: float
+    """The optimizer's peak rate, to turn an absolute floor into a factor."""
+
+
+Factor: TypeAlias = Callable[[int], float]
+"""update (from 0) → factor of the peak rate; clamped past the end of the run."""
+
+
+class Schedule(Strategy):
+    """The learning rate over the run, as a factor of each group's rate."""
+
+    family: ClassVar[str] = "schedule"
+
+    @property
+    def extendable(self) -> bool:
+        """True where a longer run has the same rates in its earlier steps, so that a resumed run may be made longer."""
+        return False
+
+    @abstractmethod
+    def build(self, ctx: ScheduleContext) -> Factor:
+        """Yield a pure function from the update's number to the factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegularizerContext:
+    """What a regularizer gets."""
+
+    model: PreTrainedModel
+    layers: Layers
+    total_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """A pull of each weight towards where it started: the gradient coefficient·(θ − θ₀)."""
+
+    coefficient: Callable[[str], float]
+    """Parameter name → coefficient; 0 leaves it alone."""
+    decoupled: bool = False
+    """False: added to the (clipped) gradient. True: θ −= lr·coefficient·(θ − θ₀), beside the optimizer's own step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """What a regularizer yields: any of these."""
+
+    pull: Pull | None = None
+    modify: Callable[[PreTrainedModel], None] | None = None
+    """Changes modules in place, once, before the optimizer is made."""
+    loss: Callable[[PreTrainedModel], Tensor] | None = None
+    """A scalar added to each update's loss."""
+    after_update: Callable[[PreTrainedModel, int], None] | None = None
+    """Called after each update with the number of updates done."""
+    final_weights: Callable[[PreTrainedModel], None] | None = None
+    """Changes the weights in place, once, before the final model is evaluated and saved."""
+
+
+class Regularizer(Strategy):
+    """What keeps the model near what it knew."""
+
+    family: ClassVar[str] = "regularizer"
+
+    @abstractmethod
+    def build(self, ctx: RegularizerContext) -> Regularization:
+        """Yield a pull on the weights, a change of modules, a loss term, or functions after updates and at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionContext:
+    """What a precision strategy gets: what the hardware has."""
+
+    device: torch.device
+    native_bf16: bool
+    """True where the hardware computes in bfloat16 without emulation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """Number formats of a run."""
+
+    autocast: Literal["no", "bf16", "fp16"]
+    """The format of the forward and backward pass; fp16 comes with dynamic loss scaling."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """The format of the weights and so of the optimizer's state."""
+    reason: str
+    """Why this was chosen, for the log."""
+
+
+class Precision(Strategy):
+    """Number formats of weights and computation."""
+
+    family: ClassVar[str] = "precision"
+
+    @abstractmethod
+    def build(self, ctx: PrecisionContext) -> Numerics:
+        """Yield the number formats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardingContext:
+    """What a sharding strategy gets."""
+
+    device: torch.device
+    recipe_processes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardingPlan:
+    """How the run is spread over processes."""
+
+    processes: int
+    """World size."""
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """More `TrainingArguments` (the engine's own options)."""
+    prove: Callable[[Trainer], Sequence[Mapping[str, int]]]
+    """After the first update: bytes held by each rank (`parameter_bytes`, `gradient_bytes`, `optimizer_bytes`)."""
+
+
+class Sharding(Strategy):
+    """How parameters, gradients and optimizer state are spread over processes."""
+
+    family: ClassVar[str] = "sharding"
+
+    @property
+    def world_size(self) -> int:
+        """Processes over which a global batch is spread; known from the recipe alone."""
+        return 1
+
+    @abstractmethod
+    def build(self, ctx: ShardingContext) -> ShardingPlan:
+        """Yield the launch plan."""
+
+
+# -- the task ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What the model said of one micro-batch, at the N places that are learned."""
+
+    logits_NV: Tensor
+    targets_N: Tensor
+    losses_N: Tensor
+    """Cross-entropy in nats, float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a task gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskParts:
+    """What a task yields: the model's class, a Trainer class, and how a micro-batch is scored."""
+
+    model_class: Any
+    trainer_class: type[Trainer]
+    arguments_class: type[TrainingArguments]
+    arguments: Mapping[str, Any]
+    """The task's own training arguments."""
+    score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions]
+    """Model and micro-batch → predictions; the loss of an update is the sum of its losses over their number."""
+
+
+class Task(Strategy):
+    """What is learned: the model class and the trainer."""
+
+    family: ClassVar[str] = "task"
+
+    @abstractmethod
+    def build(self, ctx: TaskContext) -> TaskParts:
+        """Yield the model class, the trainer class and the scoring function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricContext:
+    """What a metric gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A metric as a pair of plain functions: statistics that add up over batches and ranks, and their number."""
+
+    statistics: Callable[[Predictions], Tensor]
+    """Predictions → a float64 tensor of fixed shape (K,)."""
+    value: Callable[[Tensor], float]
+    """The sum of all statistics → the metric."""
+
+
+class Metric(Strategy):
+    """A number that says how good the model is on the evaluation rows."""
+
+    family: ClassVar[str] = "metric"
+
+    greater_is_better: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield the pair of functions."""
+
+
+# -- the families, in the order in which a run uses them -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family: where it stands in the recipe and which strategy serves when the recipe is silent."""
+
+    name: str
+    base: type[Strategy]
+    table: str
+    """The recipe's key, e.g. `schedule` or `data.train[].format`."""
+    default: str | None
+    """Id of the built-in used when the recipe does not say; None where the recipe must say or may have none."""
+    many: bool = False
+    """True where the recipe holds a list of them."""
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("model", ModelSource, "model.source", "pretrained"),
+    Family("format", Format, "data.*.format", "messages"),
+    Family("filter", Filter, "filters", None, many=True),
+    Family("mixing", Mixing, "mixing", "concatenate"),
+    Family("masking", Masking, "masking", "assistant"),
+    Family("batching", Batching, "batching", "bucketed"),
+    Family("freezing", Freezing, "freezing", "full"),
+    Family("layer_rates", LayerRates, "layer_rates", "uniform"),
+    Family("optimizer", Optimizer, "optimizer", "adamw"),
+    Family("schedule", Schedule, "schedule", "cosine"),
+    Family("regularizer", Regularizer, "regularizers", None, many=True),
+    Family("precision", Precision, "precision", "auto"),
+    Family("sharding", Sharding, "sharding", "none"),
+    Family("task", Task, "task", "sft"),
+    Family("metric", Metric, "evaluation.metrics", "loss", many=True),
+)

@@ -1,0 +1,46 @@
+"""Plugins that watch a run. One that raises is switched off and recorded; the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+from fttool.errors import PluginError
+from fttool.plugins import Plugins, manager
+from fttool.reading import Loaded
+
+
+class Observers:
+    """The plugins that `[plugins] observe` names, called one by one so that a fault of one spares the others."""
+
+    def __init__(self, loaded: Loaded, record_fault: Callable[..., None]) -> None:
+        self.record_fault = record_fault
+        self.faults: list[dict[str, str]] = []
+        """Not recorded yet."""
+        self.managers: dict[str, pluggy.PluginManager] = {}
+        for index, name in enumerate(loaded.recipe.plugins.observe):
+            self.managers[name] = self._manager(loaded.plugins, name, f"plugins.observe[{index}]")
+
+    def _manager(self, plugins: Plugins, name: str, place: str) -> pluggy.PluginManager:
+        made = manager()
+        module = plugins.module(name)
+        made.register(module, name)
+        watched = [caller.name for caller in made.get_hookcallers(module) or () if caller.name != "fttool_strategies"]
+        if not watched:
+            raise PluginError(f"{place}: the plugin '{name}' has no observer hook", hint="see docs/plugins.md")
+        return made
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call one hook on every observer that is still on."""
+        for name, one in list(self.managers.items()):
+            try:
+                getattr(one.hook, hook)(**arguments)
+            except (Exception, SystemExit) as fault:  # an observer must not end a run that costs money
+                del self.managers[name]
+                self.faults.append({"plugin": name, "hook": hook, "error": f"{type(fault).__name__}: {fault}"})
+        if hook == "fttool_recipe_loaded":
+            return  # there is no run directory to record anything in
+        while self.faults:
+            self.record_fault("observer_failed", **self.faults.pop(0))

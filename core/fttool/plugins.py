@@ -1,0 +1,291 @@
+"""Find plugins, load the ones that are needed, and keep a broken one from hurting the rest.
+
+Plugins are entry points of the group `fttool.v1`. Their metadata is enumerated without importing any of them; a plugin
+is imported only when a recipe names it, behind a guard, and then registered with pluggy, which checks its hooks.
+pluggy's own entry-point loader is not used: it silently skips a second plugin of the same name, does not sort, and lets
+one failing import abort all.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, get_args, get_origin
+
+import pluggy
+
+from fttool import hookspecs
+from fttool.errors import PluginError, Problem, did_you_mean
+from fttool.families import FAMILIES, Strategy
+
+GROUP = "fttool.v1"
+COMMANDS_GROUP = "fttool.commands.v1"
+OURS = "fttool"
+
+Status: TypeAlias = Literal["installed", "disabled", "clash", "other-major", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One plugin as its distribution's metadata declares it, not yet imported."""
+
+    name: str
+    """The entry point's name: the prefix of its ids, or the family's name for a built-in room."""
+    distribution: str
+    version: str
+    load: Callable[[], object]
+    """Imports the plugin; may raise anything."""
+    status: Status = "installed"
+    error: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """True for a built-in room, whose ids are bare."""
+        return self.distribution == OURS
+
+    def __str__(self) -> str:
+        return f"'{self.name}' of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of `fttool plugins`: a strategy, or a plugin that brings none because it is broken or switched off."""
+
+    id: str | None
+    family: str | None
+    plugin: str
+    distribution: str
+    version: str
+    status: Status
+    error: str | None
+
+
+@dataclass
+class Plugins:
+    """The installed plugins, loaded one by one as they are asked for."""
+
+    entries: tuple[Entry, ...]
+    _loaded: dict[str, tuple[type[Strategy], ...]] = field(default_factory=dict, init=False, repr=False)
+    _modules: dict[str, object] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def discover(cls) -> Plugins:
+        """Everything that is installed, by metadata alone."""
+        found = [
+            _entry(point, group) for group in _groups(entry_points().groups) for point in entry_points(group=group)
+        ]
+        return cls(_without_clashes(found))
+
+    @classmethod
+    def of(cls, **plugins: object) -> Plugins:
+        """The built-in rooms and the given modules or objects by entry-point name, whatever is installed: for tests."""
+        ours = [entry for entry in cls.discover().entries if entry.ours]
+        given = [
+            Entry(name, f"fttool-{name}", "0", load=lambda plugin=plugin: plugin) for name, plugin in plugins.items()
+        ]
+        return cls(_without_clashes([*ours, *given]))
+
+    def without(self, names: Iterable[str]) -> Plugins:
+        """The same with the named plugins switched off (a recipe's `[plugins] disable`)."""
+        switched_off = set(names)
+        return Plugins(
+            tuple(
+                replace(entry, status="disabled", error="switched off by the recipe's [plugins] disable")
+                if entry.name in switched_off
+                else entry
+                for entry in self.entries
+            )
+        )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of third-party plugins that could be loaded: the possible prefixes of ids."""
+        return tuple(sorted({entry.name for entry in self.entries if not entry.ours}))
+
+    def entry(self, name: str) -> Entry:
+        """The one plugin of that name; a clash between distributions, or none at all, is a `PluginError`."""
+        of_name = [entry for entry in self.entries if entry.name == name]
+        usable = [entry for entry in of_name if entry.status == "installed"]
+        if usable:
+            return usable[0]
+        if of_name:
+            raise PluginError(f"plugin {of_name[0]} cannot be used: {of_name[0].error}")
+        hint = did_you_mean(name, self.names) or "no third-party plugin is installed"
+        raise PluginError(
+            f"no installed plugin is named '{name}'",
+            hint=f"{hint}; install the package whose ids start with '{name}.'",
+        )
+
+    def module(self, name: str) -> object:
+        """Import the plugin `name`; a `PluginError` names its distribution when that fails."""
+        if name not in self._modules:
+            entry = self.entry(name)
+            self._modules[name] = _import(entry)
+        return self._modules[name]
+
+    def strategies_of(self, name: str) -> tuple[type[Strategy], ...]:
+        """The strategies that the plugin `name` brings, imported now if they were not before."""
+        if name not in self._loaded:
+            entry, module = self.entry(name), self.module(name)
+            self._loaded[name] = _strategies(entry, module)
+        return self._loaded[name]
+
+    def family(self, family: str, prefixes: Iterable[str] = ()) -> tuple[type[Strategy], ...]:
+        """The built-in strategies of a family and those that the plugins named by `prefixes` add to it."""
+        found = list(self.strategies_of(family)) if self._has(family) else []
+        for prefix in sorted(set(prefixes)):
+            found += [strategy for strategy in self.strategies_of(prefix) if strategy.family == family]
+        return tuple(found)
+
+    def _has(self, name: str) -> bool:
+        return any(entry.name == name and entry.status == "installed" for entry in self.entries)
+
+    def listed(self) -> list[Listed]:
+        """Every strategy of every plugin, and every plugin that brings none, with the reason; imports them all."""
+        rows: list[Listed] = []
+        for entry in self.entries:
+            status, error, strategies = entry.status, entry.error, ()
+            if status == "installed":
+                try:
+                    strategies = self.strategies_of(entry.name)
+                except PluginError as broken:
+                    status, error = "broken", broken.problems[0].message
+            of_plugin = (entry.name, entry.distribution, entry.version, status, error or None)
+            rows += [Listed(strategy.id(), strategy.family, *of_plugin) for strategy in strategies]
+            if not strategies:
+                rows.append(Listed(None, None, *of_plugin))
+        order = {family.name: place for place, family in enumerate(FAMILIES)}
+        return sorted(rows, key=lambda row: (order.get(row.family or "", 99), "." in (row.id or "."), row.id or ""))
+
+    def find(self, wanted: str) -> type[Strategy]:
+        """The strategy `id` or `family.id`; an ambiguous or unknown one is a `PluginError`."""
+        loadable = [row for row in self.listed() if row.id]
+        matches = [row for row in loadable if wanted in (row.id, f"{row.family}.{row.id}")]
+        if not matches:
+            known = [str(row.id) for row in loadable]
+            raise PluginError(f"no strategy is called '{wanted}'", hint=did_you_mean(wanted, known))
+        if len(matches) > 1:
+            choices = " or ".join(f"{row.family}.{row.id}" for row in matches)
+            raise PluginError(f"'{wanted}' stands in several families", hint=f"say {choices}")
+        row = matches[0]
+        return next(s for s in self.strategies_of(row.plugin) if s.family == row.family and s.id() == row.id)
+
+
+def _groups(groups: Iterable[str]) -> list[str]:
+    return sorted(group for group in groups if re.fullmatch(r"fttool\.v\d+", group))
+
+
+def _entry(point: EntryPoint, group: str) -> Entry:
+    distribution = point.dist.name if point.dist else "unknown"
+    version = point.dist.version if point.dist else "unknown"
+    entry = Entry(point.name, distribution, version, point.load)
+    if group != GROUP:
+        error = f"it is made for {group}; this fttool reads {GROUP}"
+        return replace(entry, status="other-major", error=error)
+    return entry
+
+
+def _without_clashes(found: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Mark entries that two distributions give one name; a built-in room keeps its name, whoever else wants it."""
+    unique = {(entry.name, entry.distribution, entry.status): entry for entry in found}  # a path may be listed twice
+    result: list[Entry] = []
+    for entry in unique.values():
+        rivals = [
+            other
+            for other in unique.values()
+            if other.name == entry.name
+            and other.distribution != entry.distribution
+            and other.status == entry.status == "installed"
+        ]
+        if rivals and not entry.ours:
+            names = " and ".join(sorted({entry.distribution, *(rival.distribution for rival in rivals)}))
+            entry = replace(entry, status="clash", error=f"{names} both call a plugin '{entry.name}'; uninstall one")
+        result.append(entry)
+    return tuple(sorted(result, key=lambda entry: (not entry.ours, entry.name, entry.distribution)))
+
+
+def _import(entry: Entry) -> object:
+    try:
+        module = entry.load()
+    except (Exception, SystemExit) as fault:  # whatever a stranger's import does, the others go on
+        raise PluginError(
+            f"plugin {entry} cannot be imported: {type(fault).__name__}: {fault}",
+            hint=f'pip install --upgrade {entry.distribution}, or disable it: [plugins] disable = ["{entry.name}"]',
+        ) from fault
+    _check_hooks(entry, module)
+    return module
+
+
+def manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows fttool's hooks and no plugin yet."""
+    made = pluggy.PluginManager(hookspecs.PROJECT)
+    made.add_hookspecs(hookspecs)
+    return made
+
+
+def _check_hooks(entry: Entry, module: object) -> None:
+    """Refuse a hook that does not exist, has arguments that do not, or lacks its `@hookimpl`."""
+    checker = manager()
+    try:
+        checker.register(module, entry.name)
+        checker.check_pending()
+    except pluggy.PluginValidationError as fault:
+        raise PluginError(f"plugin {entry} has a hook that fttool does not know: {fault}") from fault
+    known = {name for name in vars(hookspecs) if name.startswith("fttool_")}
+    registered = {caller.name for caller in checker.get_hookcallers(module) or ()}
+    members = vars(module) if isinstance(module, ModuleType) else {name: getattr(module, name) for name in dir(module)}
+    for name, member in members.items():
+        if name.startswith("fttool_") and callable(member) and name not in registered:
+            hint = "decorate it with @fttool.api.hookimpl" if name in known else did_you_mean(name, sorted(known))
+            raise PluginError(f"plugin {entry} has a function {name} that is no hook", hint=hint)
+
+
+def _strategies(entry: Entry, module: object) -> tuple[type[Strategy], ...]:
+    checker = manager()
+    checker.register(module, entry.name)
+    classes: list[Any] = []
+    for implementation in checker.hook.fttool_strategies.get_hookimpls():
+        try:
+            brought: Any = implementation.function()
+            classes += list(brought)
+        except (Exception, SystemExit) as fault:
+            raise PluginError(f"plugin {entry}: fttool_strategies raised {type(fault).__name__}: {fault}") from fault
+    wrong = [f"plugin {entry}: {what}" for made in classes for what in _wrong_with(entry, made, classes)]
+    if wrong:
+        raise PluginError(Problem(what) for what in dict.fromkeys(wrong))
+    return tuple(classes)
+
+
+def _wrong_with(entry: Entry, made: Any, siblings: Sequence[Any]) -> Iterable[str]:
+    """What keeps a class from being a strategy of this plugin."""
+    if not (isinstance(made, type) and issubclass(made, Strategy)):
+        yield f"{made!r} is not a Strategy class"
+        return
+    bases = {family.name: family.base for family in FAMILIES}
+    family = getattr(made, "family", None)
+    if family not in bases or made.__base__ is not bases[family]:
+        yield f"{made.__name__} must derive from one family's base class directly (Schedule, Freezing …)"
+        return
+    name = made.model_fields.get("name")
+    if name is None or get_origin(name.annotation) is not Literal or get_args(name.annotation) != (name.default,):
+        yield f'{made.__name__} has no id: give it `name: Literal["…"] = "…"`, the same text twice'
+        return
+    if inspect.isabstract(made):
+        yield f"{made.__name__} has no {' and no '.join(sorted(made.__abstractmethods__))}"
+    if entry.ours and "." in name.default:
+        yield f"{made.__name__}: the id '{name.default}' of a built-in must be bare"
+    if not entry.ours and not re.fullmatch(rf"{re.escape(entry.name)}\.[a-z0-9][a-z0-9-]*", name.default):
+        yield f"{made.__name__}: the id '{name.default}' must be '{entry.name}.' and lower-case letters, digits or '-'"
+    if [_family_and_id(sibling) for sibling in siblings].count((family, name.default)) > 1:
+        yield f"two strategies of family {family} have the id '{name.default}'"
+
+
+def _family_and_id(made: Any) -> tuple[Any, Any]:
+    """Of anything at all that a plugin calls a strategy."""
+    name = getattr(made, "model_fields", {}).get("name")
+    return getattr(made, "family", None), getattr(name, "default", None)

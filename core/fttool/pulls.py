@@ -1,0 +1,216 @@
+"""Pulls towards the weights that training started from, and groups that start late: inside the optimizer.
+
+`anchored(AdamW)` is AdamW that reads three more keys of a parameter group:
+
+- `pull`: coefficient c of the gradient c·(θ − θ₀), added to the clipped gradient before the own rule;
+- `decoupled_pull`: coefficient c of θ −= lr·c·(θ − θ₀), before the own step, as AdamW does its decay;
+- `thaws_at`: the first update (from 0) that changes the group. Until then it *waits*: the own step never
+  sees it.
+
+θ₀ is a parameter's value before its first step, kept as `state[p]["anchor"]` in the parameter's dtype. Why
+here and not in a callback: DeepSpeed steps inside the backward pass, where no callback reaches, and what
+stands in the optimizer's state is sharded, offloaded, saved and resumed with the moments. Updates of a group
+that starts late are counted in its parameters' state too (`updates`), since DeepSpeed calls `step` once per
+group (ZeRO 1, 2) or per piece of one (ZeRO 3).
+
+Gradients of a waiting group still count in the clip norm: every engine takes it over all gradients there are.
+"""
+
+# torch._foreach_* has an underscore, but it is what torch's own optimizers are made of:
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fttool.errors import RecipeError
+
+_OURS = ("anchor", "updates")
+"""Keys of a parameter's state that are ours and not the optimizer's own."""
+
+
+@cache
+def anchored(optimizer_class: type[Optimizer]) -> type[Optimizer]:
+    """A subclass of `optimizer_class` whose groups may have the keys `pull`, `decoupled_pull`, `thaws_at`.
+
+    A call of `step` is one update, so updates that loss scaling skips are not counted. A parameter without a
+    gradient is left alone by a pull, as it is by the optimizer. Raises `RecipeError` for a group with a pull
+    whose weights are in half precision (θ − θ₀ would be lost in rounding), and `ValueError` for a closure.
+    """
+    if issubclass(optimizer_class, _Anchored):
+        return optimizer_class
+    name = f"Anchored{optimizer_class.__name__}"
+    subclass = type(name, (_Anchored, optimizer_class), {"__doc__": optimizer_class.__doc__})
+    return cast("type[Optimizer]", subclass)
+
+
+@torch.no_grad()
+def pull_value(optimizer: Optimizer) -> float:
+    """The penalty whose gradient the pulls are: Σ c/2·‖θ − θ₀‖² over groups, coupled and decoupled alike.
+
+    Sharded tensors (FSDP2) are summed over all ranks, so all ranks must call it. Under ZeRO the optimizer
+    holds one rank's partition, and this is that partition's share of the sum.
+    """
+    total = 0.0
+    for group in optimizer.param_groups:
+        strength = sum(_pulls(group))
+        params = [p for p in group["params"] if "anchor" in optimizer.state.get(p, {})]
+        if strength and params:
+            norms = torch._foreach_norm(_away(optimizer, params))
+            total += strength / 2 * sum(_whole(norm) ** 2 for norm in norms)
+    return total
+
+
+class _Anchored(Optimizer):
+    """What `anchored` puts before an optimizer class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # GradScaler would hand a fused step scaled gradients, to which no pull can be added, and call it even
+        # on overflow. Told that this is not supported, it unscales the gradients itself and skips the step.
+        self._step_supports_amp_scaling = False
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        # ZeRO 3 shows its 16-bit shards here and hands over float32 partitions later, which `step` looks at.
+        _refuse_half(param_group, [p for p in param_group["params"] if not hasattr(p, "ds_id")])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with _hidden(state.get("state", {})):
+            super().__setstate__(state)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update: pulls of the groups that do not wait, then the optimizer's own step over them."""
+        if closure is not None:
+            raise ValueError("step takes no closure: a pull is added to gradients that are there already")
+        active: list[dict[str, Any]] = []
+        waiting: list[dict[str, Any]] = []
+        for group in self.param_groups:
+            (waiting if self._waits(group) else active).append(group)
+            self._anchor(group)
+        for group in active:
+            self._wake(group)
+            self._pull(group)
+        with _hidden(self.state):
+            result = self._own_step(active)
+        for group in waiting:
+            self._allocate(group)
+        for group in self.param_groups:
+            self._count(group)
+        return result
+
+    def _anchor(self, group: Mapping[str, Any]) -> None:
+        """Note θ₀ of parameters met for the first time, waiting ones too."""
+        new = [p for p in group["params"] if any(_pulls(group)) and "anchor" not in self.state.get(p, {})]
+        _refuse_half(group, new)
+        for p in new:
+            self.state[p]["anchor"] = p.detach().clone()
+
+    def _pull(self, group: Mapping[str, Any]) -> None:
+        coupled, decoupled = _pulls(group)
+        params = [p for p in group["params"] if p.grad is not None]
+        if not (coupled or decoupled) or not params:
+            return
+        away = _away(self, params)
+        if coupled:
+            grads = [p.grad for p in params]
+            torch._foreach_add_(grads, away, alpha=coupled)
+        if decoupled:
+            rate = float(group["lr"]) * decoupled
+            torch._foreach_sub_(params, away, alpha=rate)
+
+    def _updates(self, p: Tensor) -> int:
+        return self.state.get(p, {}).get("updates", 0)
+
+    def _waits(self, group: Mapping[str, Any]) -> bool:
+        thaws_at = group.get("thaws_at", 0)
+        return thaws_at > 0 and any(self._updates(p) < thaws_at for p in group["params"])
+
+    def _count(self, group: Mapping[str, Any]) -> None:
+        if group.get("thaws_at", 0) > 0:
+            for p in group["params"]:
+                self.state[p]["updates"] = self._updates(p) + 1
+
+    def _allocate(self, group: Mapping[str, Any]) -> None:
+        """Make the state of a waiting group at once: FSDP2 and DeepSpeed fix the set of tensors at the start.
+
+        Only the optimizer knows what it keeps, so it takes one step with gradients of 0. The weights are put
+        back; what the step left in the state is a placeholder, until `_wake` lets the optimizer make it anew.
+        """
+        params = [p for p in group["params"] if "updates" not in self.state.get(p, {})]
+        before = [(p, p.grad, p.detach().clone()) for p in params]
+        try:
+            for p in params:
+                p.grad = torch.zeros_like(p)
+            with _hidden(self.state):
+                self._own_step([{**group, "params": params}] if params else [])
+        finally:
+            for p, grad, value in before:
+                p.grad = grad
+                p.copy_(value)
+
+    def _wake(self, group: Mapping[str, Any]) -> None:
+        """Drop the placeholders of a group that starts now: the optimizer takes its first step with it."""
+        thaws_at = group.get("thaws_at", 0)
+        for p in group["params"] if thaws_at > 0 else ():
+            if self._updates(p) == thaws_at:
+                self.state[p] = {key: self.state[p][key] for key in _OURS if key in self.state[p]}
+
+    def _own_step(self, groups: list[dict[str, Any]]) -> Any:
+        """The optimizer's own step, over `groups` alone."""
+        if not groups:
+            return None
+        own: Any = super().step
+        if getattr(own, "hooked", False):  # torch wraps each class it makes one of; hooks must not run twice
+            own = own.__wrapped__.__get__(self)
+        everything, self.param_groups = self.param_groups, groups
+        try:
+            return own()
+        finally:
+            self.param_groups = everything
+
+
+@contextmanager
+def _hidden(state: Mapping[Any, Any]) -> Generator[None]:
+    """Take our keys out of a state for a while: Adam takes a state that is not empty for one it has made."""
+    held = [cast("dict[str, Any]", entry) for entry in state.values() if isinstance(entry, dict)]
+    ours = [{key: entry.pop(key) for key in _OURS if key in entry} for entry in held]
+    try:
+        yield
+    finally:
+        for entry, taken in zip(held, ours, strict=True):
+            entry.update(taken)
+
+
+def _pulls(group: Mapping[str, Any]) -> tuple[float, float]:
+    return group.get("pull", 0.0), group.get("decoupled_pull", 0.0)
+
+
+def _away(optimizer: Optimizer, params: list[Tensor]) -> tuple[Tensor, ...]:
+    """θ − θ₀: one subtraction of near numbers, which is exact, before anything is scaled."""
+    anchors: list[Tensor] = [optimizer.state[p]["anchor"] for p in params]
+    return torch._foreach_sub(params, anchors)
+
+
+def _whole(norm: Tensor) -> float:
+    from torch.distributed.tensor import DTensor
+
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def _refuse_half(group: Mapping[str, Any], params: list[Tensor]) -> None:
+    half = {p.dtype for p in params} & {torch.bfloat16, torch.float16}
+    if half and any(_pulls(group)):
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
+        raise RecipeError(
+            f"a pull towards the pre-trained weights cannot act on {names} weights: rounding swallows it",
+            hint='set precision.weights = "float32"; the computation may still be in bf16',
+        )

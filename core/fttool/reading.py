@@ -1,0 +1,347 @@
+"""From a recipe file to a valid `Recipe`, or to all of its problems, each with its line and column.
+
+The steps: parse with places, apply `--set` overrides, load the plugins that the ids name, validate, then ask core's own
+rules and every strategy's `check` what cannot go together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fttool import toml
+from fttool.errors import PluginError, Problem, RecipeError, did_you_mean
+from fttool.families import FAMILIES
+from fttool.plugins import Plugins
+from fttool.recipe import FORMAT_VERSION, Recipe, named_plugins, recipe_type
+
+Key = tuple[str | int, ...]
+
+_SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})\b")
+_SECRET_KEY = re.compile(r"(^|_)(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A valid recipe and where it came from."""
+
+    recipe: Recipe
+    plugins: Plugins
+    path: Path
+    text: str
+    """The file as given."""
+    dropped: tuple[str, ...] = ()
+    """What `--set X.name=…` reset, one sentence each."""
+
+    @property
+    def folder(self) -> Path:
+        """Relative paths in the recipe start here."""
+        return self.path.parent
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.recipe.run.name or self.path.stem
+
+
+@dataclass
+class _Raw:
+    """A recipe on its way to being valid: data, and where each key was written."""
+
+    path: Path
+    document: toml.Document
+    data: dict[str, Any]
+    overridden: dict[Key, str] = field(default_factory=dict[Key, str])
+    dropped: list[str] = field(default_factory=list[str])
+
+    def where(self, key: Key) -> str:
+        """`file:line:column` of the nearest enclosing key, or `--set key` where an override wrote it."""
+        for end in range(len(key), 0, -1):
+            if key[:end] in self.overridden:
+                return f"--set {self.overridden[key[:end]]}"
+        place = self.document.place(key)
+        return f"{self.path}:{place.line}:{place.column}"
+
+
+def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Loaded:
+    """Read and validate a recipe; raises `RecipeError` or `PluginError` with everything that is wrong."""
+    document = toml.read(path)
+    raw = _Raw(path, document, _copy(document.data))
+    for override in overrides:
+        _apply(raw, override)
+    _refuse_other_versions(raw)
+    available = (plugins or Plugins.discover()).without(_disabled(raw.data))
+    kind = _closed_type(raw, available)
+    try:
+        recipe = kind.model_validate(raw.data)
+    except ValidationError as invalid:
+        errors = [dict(error) for error in invalid.errors(include_url=False)]
+        problems = [_problem(raw, error, kind) for error in errors if not _follows(error, errors)]
+        raise RecipeError([*_secrets(raw), *problems]) from None
+    problems = [*_secrets(raw), *_contradictions(recipe)]
+    for place, strategy in recipe.strategies():
+        problems += [p if p.key else replace(p, key=place) for p in strategy.check(recipe)]
+    if problems:
+        raise RecipeError([p if p.where else replace(p, where=raw.where(p.key)) for p in problems])
+    return Loaded(recipe, available, path, document.text, tuple(raw.dropped))
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+# -- overrides -----------------------------------------------------------------------------------------------------
+
+
+def _apply(raw: _Raw, override: str) -> None:
+    """Apply one `key.path=value` of the command line."""
+    dotted, equals, text = override.partition("=")
+    dotted = dotted.strip()
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", dotted):
+        raise RecipeError(
+            f"--set {override!r} is no override",
+            hint="write --set key.path=value, e.g. --set schedule.name=wsd",
+        )
+    key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+    value = toml.parse_value(text)
+    target: Any = raw.data
+    for index, part in enumerate(key[:-1]):
+        target = _step(raw, target, key[: index + 1], part, dotted)
+    last = key[-1]
+    if last == "name" and isinstance(target, dict) and len(key) > 1 and key[0] != "run":
+        gone = [name for name in target if name != "name"]
+        if gone and target.get("name") != value:
+            options = ", ".join(f"{name} = {toml.format_value(target[name])}" for name in gone)
+            raw.dropped.append(f"--set {dotted}={text} resets [{'.'.join(map(str, key[:-1]))}]; dropped: {options}")
+        if target.get("name") != value:
+            target.clear()
+    if isinstance(target, list):
+        if not isinstance(last, int) or last >= len(target):
+            raise RecipeError(f"--set {dotted}: the list has {len(target)} entries", hint="count from 0")
+        target[last] = value
+    elif isinstance(target, dict):
+        target[str(last)] = value
+    else:
+        raise RecipeError(f"--set {dotted}: {'.'.join(map(str, key[:-1]))} is a value, not a table")
+    raw.overridden[key] = dotted
+
+
+def _step(raw: _Raw, target: Any, key: Key, part: str | int, dotted: str) -> Any:
+    """Descend one key, making tables on the way, a family's with its default strategy; a string becomes its table."""
+    if isinstance(target, list):
+        if not isinstance(part, int) or part >= len(target):
+            raise RecipeError(f"--set {dotted}: the list has {len(target)} entries", hint="count from 0")
+        container: Any = target
+        index: Any = part
+    elif isinstance(target, dict):
+        default = next((family.default for family in FAMILIES if family.table == dotted.rpartition(".")[0]), None)
+        if str(part) not in target:
+            target[str(part)] = {"name": default} if default and len(key) == 1 else {}
+        container, index = target, str(part)
+    else:
+        raise RecipeError(f"--set {dotted}: {'.'.join(map(str, key[:-1]))} is a value, not a table")
+    if isinstance(container[index], str):
+        container[index] = {"name": container[index]}
+    return container[index]
+
+
+# -- before validation ---------------------------------------------------------------------------------------------
+
+
+def _refuse_other_versions(raw: _Raw) -> None:
+    version = raw.data.get("recipe")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise RecipeError(
+            f"this recipe has format {version}; this fttool reads format {FORMAT_VERSION}",
+            where=raw.where(("recipe",)),
+            hint="pip install --upgrade fttool",
+        )
+
+
+def _disabled(data: Mapping[str, Any]) -> list[str]:
+    table = data.get("plugins")
+    listed = table.get("disable") if isinstance(table, Mapping) else None
+    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _closed_type(raw: _Raw, plugins: Plugins) -> type[Recipe]:
+    """The recipe type over the built-ins and the plugins that this recipe names."""
+    problems: list[Problem] = []
+    usable: list[str] = []
+    for prefix in sorted(named_plugins(raw.data)):
+        try:
+            plugins.strategies_of(prefix)
+            usable.append(prefix)
+        except PluginError as error:
+            where = raw.where(_place_of(raw.data, prefix))
+            problems += [p if p.where else replace(p, where=where) for p in error.problems]
+    if problems:
+        raise PluginError(problems)
+    return recipe_type(lambda family: plugins.family(family, usable))
+
+
+def _place_of(data: Any, prefix: str, key: Key = ()) -> Key:
+    """Where the first id with this prefix stands."""
+    if isinstance(data, str) and data.startswith(f"{prefix}."):
+        return key
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in items:
+        found = _place_of(value, prefix, (*key, name))
+        if found:
+            return found
+    return ()
+
+
+# -- problems ------------------------------------------------------------------------------------------------------
+
+
+def _without_tags(data: Any, location: Sequence[str | int]) -> Key:
+    """pydantic's error location without the union tags it inserts: (schedule, wsd, warmup) → (schedule, warmup)."""
+    key: list[str | int] = []
+    for part in location:
+        if isinstance(data, Mapping):
+            if part not in data and data.get("name") == part:
+                continue
+            data = data.get(str(part))
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif isinstance(data, str):
+            continue  # a string that stands for a strategy's table has no keys of its own
+        key.append(part)
+    return tuple(key)
+
+
+def _follows(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
+    """True for a list that counts as too short only because an entry of it is wrong."""
+    inside = error["loc"]
+    return error["type"] == "too_short" and any(
+        other["loc"][: len(inside)] == inside for other in errors if other is not error
+    )
+
+
+def _problem(raw: _Raw, error: dict[str, Any], kind: type[Recipe]) -> Problem:
+    """A pydantic error in words, located."""
+    key = _without_tags(raw.data, error["loc"])
+    name = ".".join(str(part) for part in key)
+    context: dict[str, Any] = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            known = _known_keys(kind, raw.data, key[:-1])
+            return Problem(f"unknown key '{name}'", raw.where(key), did_you_mean(str(key[-1]), known), key)
+        case "missing":
+            return Problem(f"'{name}' is missing", raw.where(key[:-1]), _missing_hint(key), key)
+        case "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+            wrong = str(context["tag"])
+            hint = f"{did_you_mean(wrong, tags)}; `fttool plugins` lists them all"
+            return Problem(f"unknown strategy '{wrong}' for {name}", raw.where((*key, "name")), hint, key)
+        case "union_tag_not_found":
+            return Problem(f"'{name}' does not say which strategy", raw.where(key), _missing_hint((*key, "name")), key)
+        case _:
+            given = error.get("input")
+            shown = f", got {toml.format_value(given)}" if isinstance(given, str | int | float | bool) else ""
+            said = str(error["msg"]).removeprefix("Value error, ")
+            return Problem(f"{name}: {said[:1].lower()}{said[1:]}{shown}", raw.where(key), "", key)
+
+
+def _missing_hint(key: Key) -> str:
+    if key == ("recipe",):
+        return "begin the recipe with: recipe = 1"
+    if key and key[-1] == "name":
+        family = next((f for f in FAMILIES if f.table == ".".join(map(str, key[:-1]))), None)
+        if family and family.default:
+            return f'add: name = "{family.default}"'
+    return "add it; `fttool schema` has all keys, `fttool init` an example"
+
+
+def _known_keys(kind: Any, data: Any, key: Sequence[Any]) -> list[str]:
+    """Names that may stand in the table at `key`."""
+    from pydantic import BaseModel
+
+    def models(annotation: Any) -> Iterable[Any]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield annotation
+        for argument in getattr(annotation, "__args__", ()):
+            yield from models(argument)
+
+    candidates: list[Any] = [kind]
+    for part in key:
+        data = data[part] if isinstance(data, dict | list) else None
+        if isinstance(part, int):
+            continue
+        inner = [m for c in candidates if part in c.model_fields for m in models(c.model_fields[part].annotation)]
+        candidates = inner
+    if isinstance(data, dict) and "name" in data:
+        of_name = [c for c in candidates if "name" in c.model_fields and c.model_fields["name"].default == data["name"]]
+        candidates = of_name or candidates
+    return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def _secrets(raw: _Raw) -> Iterable[Problem]:
+    """Recipes hold no secrets: they are copied into every run directory."""
+    hint = "take it out and set it in the environment (HF_TOKEN, WANDB_API_KEY …)"
+    found = _walk(raw.data)
+    for key, value in found:
+        if _SECRET.search(value) or _SECRET_KEY.search(str(key[-1])):
+            yield Problem(f"'{'.'.join(map(str, key))}' looks like a secret", raw.where(key), hint, key)
+
+
+def _walk(data: Any, key: Key = ()) -> Iterable[tuple[Key, str]]:
+    if isinstance(data, str):
+        yield key, data
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in items:
+        yield from _walk(value, (*key, name))
+
+
+def _contradictions(recipe: Recipe) -> Iterable[Problem]:
+    """What core itself knows cannot go together."""
+    run, evaluation = recipe.run, recipe.evaluation
+    if run.epochs is not None and run.max_steps is not None:
+        yield Problem("both run.epochs and run.max_steps are set", hint="keep one", key=("run", "max_steps"))
+    per_pass = run.micro_batch * recipe.sharding.world_size
+    if recipe.global_batch % per_pass:
+        yield Problem(
+            f"global_batch {recipe.global_batch} is no multiple of micro_batch × processes = {per_pass}",
+            hint=f"e.g. {max(per_pass, recipe.global_batch // per_pass * per_pass)}",
+            key=("run", "global_batch"),
+        )
+    wanted = [key for key in ("every", "early_stopping", "best") if getattr(evaluation, key) is not None]
+    if wanted and not recipe.has_eval:
+        yield Problem(
+            f"evaluation.{wanted[0]} is set, but there are no evaluation rows",
+            hint="set data.eval_share = 0.05, or add [[data.eval]]",
+            key=("evaluation", wanted[0]),
+        )
+    names = [metric.id() for metric in evaluation.metrics]
+    if evaluation.best is not None and evaluation.best not in names:
+        hint = did_you_mean(evaluation.best, names)
+        yield Problem(
+            f"evaluation.best '{evaluation.best}' is no metric of this run",
+            hint=hint,
+            key=("evaluation", "best"),
+        )
+    if evaluation.early_stopping is not None and evaluation.every is None:
+        yield Problem(
+            "early_stopping needs evaluations during the run",
+            hint="set evaluation.every",
+            key=("evaluation", "early_stopping"),
+        )
+    for part, datasets in (("train", recipe.data.train), ("eval", recipe.data.eval)):
+        for index, rows in enumerate(datasets):
+            if (rows.path is None) == (rows.hub is None):
+                yield Problem(
+                    f"data.{part} needs one of path and hub",
+                    hint='path = "rows.jsonl"',
+                    key=("data", part, index),
+                )
+    for index, name in enumerate(recipe.plugins.observe):
+        if name in recipe.plugins.disable:
+            yield Problem(f"plugin '{name}' is both observed and disabled", key=("plugins", "observe", index))

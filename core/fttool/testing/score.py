@@ -1,0 +1,138 @@
+"""What holds for tasks and metrics: how a micro-batch is scored, and what numbers are made of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fttool.families import Measure, MetricContext, Predictions, TaskContext, TaskParts
+from fttool.testing.contract import Contract
+from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class TaskContract(Contract):
+    """A task: a model class, a Trainer class, and a score that does not depend on what else is in the micro-batch."""
+
+    def context(self) -> TaskContext:
+        """Nothing."""
+        return TaskContext()
+
+    def model(self, parts: TaskParts) -> PreTrainedModel:
+        """A tiny model of the task's class, the same each time."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return parts.model_class.from_config(tiny_config())
+
+    def batches(self) -> list[dict[str, Tensor]]:
+        """Micro-batches of one row each."""
+        return [tiny_batch([row]) for row in tiny_encoded()]
+
+    def together(self) -> dict[str, Tensor]:
+        """The rows of `batches` in one micro-batch."""
+        return tiny_batch(tiny_encoded())
+
+    def outcome(self, built: TaskParts) -> Any:
+        """The classes, and the losses of a batch."""
+        losses_N = built.score(self.model(built).eval(), self.together()).losses_N
+        return built.model_class, built.trainer_class, built.arguments_class, dict(built.arguments), losses_N.tolist()
+
+    def test_the_trainer_takes_its_arguments(self, made: Any, tmp_path: Path) -> None:
+        """A `transformers.Trainer`, and arguments that its arguments class knows."""
+        from transformers import Trainer, TrainingArguments
+
+        parts = made.build(self.context())
+        assert issubclass(parts.trainer_class, Trainer)
+        assert issubclass(parts.arguments_class, TrainingArguments)
+        core = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "activation_checkpointing": False}
+        parts.arguments_class(**{**core, "report_to": "none", **parts.arguments})
+
+    def test_a_score_is_one_loss_per_place(self, made: Any) -> None:
+        """Logits (N, V), targets (N,) and finite losses (N,) for N > 0 places."""
+        parts = made.build(self.context())
+        predictions = parts.score(self.model(parts), self.together())
+        (count,) = predictions.losses_N.shape
+        assert count > 0
+        assert predictions.logits_NV.shape[0] == count
+        assert predictions.targets_N.shape == (count,)
+        assert predictions.losses_N.isfinite().all()
+
+    def test_a_score_does_not_depend_on_its_neighbours(self, made: Any) -> None:
+        """Padding and the other rows change nothing, so accumulation 1×8 learns what 8×1 does."""
+        import torch
+
+        parts = made.build(self.context())
+        model = self.model(parts).eval()
+        with torch.no_grad():
+            alone = torch.cat([parts.score(model, batch).losses_N for batch in self.batches()])
+            together = parts.score(model, self.together()).losses_N
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+    def test_a_score_trains(self, made: Any) -> None:
+        """Gradients reach the weights."""
+        parts = made.build(self.context())
+        model = self.model(parts)
+        parts.score(model, self.together()).losses_N.sum().backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert gradients and any(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+class MetricContract(Contract):
+    """A metric: statistics that add up over micro-batches and ranks, and a finite number made of their sum."""
+
+    def context(self) -> MetricContext:
+        """Nothing."""
+        return MetricContext()
+
+    def predictions(self) -> Predictions:
+        """What a model said at 12 places of a vocabulary of 7; it is right at some of them."""
+        import torch
+        import torch.nn.functional as F
+
+        draw = torch.Generator().manual_seed(0)
+        logits_NV = torch.randn(12, 7, generator=draw) * 3
+        targets_N = torch.where(torch.arange(12) % 3 > 0, logits_NV.argmax(-1), torch.arange(12) % 7)
+        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+        return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N)
+
+    def outcome(self, built: Measure) -> Any:
+        """The number."""
+        return built.value(built.statistics(self.predictions()))
+
+    def test_statistics_are_float64_of_one_dimension(self, made: Any) -> None:
+        """A sum in float32 would stop counting at 2²⁴ tokens."""
+        import torch
+
+        statistics = made.build(self.context()).statistics(self.predictions())
+        assert statistics.dtype == torch.float64, "float32 loses tokens from 2²⁴ on"
+        assert statistics.ndim == 1
+        assert statistics.isfinite().all()
+
+    @pytest.mark.parametrize("cut", [0, 5], ids=["none and all", "two parts"])
+    def test_statistics_add_up(self, made: Any, cut: int) -> None:
+        """Those of two parts sum to those of the whole, and those of nothing are 0."""
+        import torch
+
+        measure, whole = made.build(self.context()), self.predictions()
+        parts = [
+            Predictions(
+                logits_NV=whole.logits_NV[place], targets_N=whole.targets_N[place], losses_N=whole.losses_N[place]
+            )
+            for place in (slice(0, cut), slice(cut, None))
+        ]
+        summed = measure.statistics(parts[0]) + measure.statistics(parts[1])
+        torch.testing.assert_close(summed, measure.statistics(whole), rtol=1e-6, atol=1e-9)
+
+    def test_the_number_is_finite(self, made: Any) -> None:
+        """A float that can be compared."""
+        measure = made.build(self.context())
+        value = measure.value(measure.statistics(self.predictions()))
+        assert isinstance(value, float) and math.isfinite(value)

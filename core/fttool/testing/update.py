@@ -1,0 +1,281 @@
+"""What holds for the strategies that shape an update: schedule, optimizer, regularizer, precision, sharding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fttool.errors import FttoolError
+from fttool.families import (
+    Factor,
+    Numerics,
+    OptimizerContext,
+    OptimizerParts,
+    PrecisionContext,
+    Pull,
+    Regularization,
+    RegularizerContext,
+    ScheduleContext,
+    ShardingContext,
+    ShardingPlan,
+    ThawUnit,
+)
+from fttool.layers import layers
+from fttool.testing.contract import Contract, through_a_file
+from fttool.testing.tiny import tiny_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class ScheduleContract(Contract):
+    """A schedule: a pure function whose factors are finite, at least 0, and stand still past the end of the run."""
+
+    total_steps: ClassVar[Sequence[int]] = (1, 2, 10, 100)
+    """Lengths of the runs it is asked about."""
+
+    def context(self) -> ScheduleContext:
+        """A run of 100 updates at a peak rate of 1e-3."""
+        return ScheduleContext(total_steps=100, lr=1e-3)
+
+    def outcome(self, built: Factor) -> Any:
+        """The factors of all updates."""
+        return [built(step) for step in range(101)]
+
+    def _factor(self, made: Any, total: int) -> Factor:
+        return made.build(ScheduleContext(total_steps=total, lr=self.context().lr))
+
+    def test_factors_are_finite_and_not_negative(self, made: Any) -> None:
+        """At every step of runs of every length."""
+        for total in self.total_steps:
+            factor = self._factor(made, total)
+            factors = [factor(step) for step in range(total + 1)]
+            assert all(math.isfinite(one) and one >= 0 for one in factors), factors
+
+    def test_something_is_learned(self, made: Any) -> None:
+        """Some step has a rate above 0."""
+        factor = self._factor(made, max(self.total_steps))
+        assert any(factor(step) > 0 for step in range(max(self.total_steps)))
+
+    def test_it_stands_still_past_the_end(self, made: Any) -> None:
+        """The loop asks once more after the last update."""
+        for total in self.total_steps:
+            factor = self._factor(made, total)
+            assert factor(total) == factor(total + 1) == factor(10 * total + 7)
+
+    def test_it_has_no_memory(self, made: Any) -> None:
+        """A resumed run asks for a later step first."""
+        factor = made.build(self.context())
+        forwards = [factor(step) for step in range(100)]
+        assert [factor(step) for step in reversed(range(100))] == forwards[::-1]
+
+    def test_extendable_means_the_same_earlier_rates(self, made: Any) -> None:
+        """Where it says that a run may be made longer, the longer run begins alike."""
+        if made.extendable:
+            short, long = self._factor(made, 50), self._factor(made, 100)
+            assert [short(step) for step in range(50)] == [long(step) for step in range(50)]
+
+
+class OptimizerContract(Contract):
+    """An optimizer: a torch class over core's parameter groups whose state comes back, and that bears pulls."""
+
+    def context(self) -> OptimizerContext:
+        """A CPU."""
+        import torch
+
+        return OptimizerContext(device=torch.device("cpu"), unfused=False)
+
+    def outcome(self, built: OptimizerParts) -> Any:
+        """The weights after two updates."""
+        model = tiny_model()
+        self._update(model, self._optimizer(built, model), range(2))
+        return _weights(model)
+
+    def _optimizer(self, parts: OptimizerParts, model: PreTrainedModel, pull: float = 0.0) -> torch.optim.Optimizer:
+        """The optimizer as core makes it, over two kinds of groups: with weight decay and without."""
+        from fttool.groups import make_groups, optimizer_groups
+        from fttool.pulls import anchored
+
+        parameters = dict(model.named_parameters())
+        groups = make_groups(
+            parameters,
+            [ThawUnit(parameters=frozenset(parameters))],
+            lambda _: 1.0,
+            lr=0.01,
+            weight_decay=0.1,
+            pulls=[Pull(coefficient=lambda _: pull)],
+        )
+        kind: Any = anchored(parts.optimizer_class) if pull else parts.optimizer_class
+        return kind(optimizer_groups(model, groups), **parts.options)
+
+    def _update(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, steps: Iterable[int]) -> None:
+        """Updates with random gradients, drawn anew for each step."""
+        import torch
+
+        for step in steps:
+            draw = torch.Generator().manual_seed(step)
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape, generator=draw)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def test_an_update_moves_every_parameter(self, made: Any) -> None:
+        """Matrices and vectors, under groups with and without weight decay; all stay finite."""
+        model, start = tiny_model(), _weights(tiny_model())
+        self._update(model, self._optimizer(made.build(self.context()), model), range(2))
+        assert all(p.isfinite().all() for p in model.parameters())
+        still = [name for name, values in _weights(model).items() if values == start[name]]
+        assert still == []
+
+    def test_it_goes_on_where_it_was(self, made: Any) -> None:
+        """Two updates, a checkpoint, and one more: bit for bit what three updates give."""
+        straight, resumed = tiny_model(), tiny_model()
+        self._update(straight, self._optimizer(made.build(self.context()), straight), range(3))
+        before = self._optimizer(made.build(self.context()), resumed)
+        self._update(resumed, before, range(2))
+        after = self._optimizer(made.build(self.context()), resumed)
+        after.load_state_dict(through_a_file(before.state_dict()))
+        self._update(resumed, after, [2])
+        assert _weights(resumed) == _weights(straight)
+
+    def test_it_bears_a_pull(self, made: Any) -> None:
+        """Core keeps pulls towards the start inside the optimizer, so its class must stand being wrapped."""
+        free, held, start = tiny_model(), tiny_model(), tiny_model()
+        self._update(free, self._optimizer(made.build(self.context()), free), range(3))
+        self._update(held, self._optimizer(made.build(self.context()), held, pull=10.0), range(3))
+        assert all(p.isfinite().all() for p in held.parameters())
+        assert _weights(held) != _weights(start)
+        assert _weights(held) != _weights(free)
+
+
+def _weights(model: PreTrainedModel) -> dict[str, Any]:
+    return {name: p.tolist() for name, p in model.named_parameters()}
+
+
+class RegularizerContract(Contract):
+    """A regularizer: at least one of the parts of a `Regularization`, each of which leaves a model that works."""
+
+    def context(self) -> RegularizerContext:
+        """The tiny model."""
+        self.model = tiny_model()
+        return RegularizerContext(model=self.model, layers=layers(self.model), total_steps=10)
+
+    def outcome(self, built: Regularization) -> Any:
+        """Coefficients, loss and final weights after three updates."""
+        import torch
+
+        torch.manual_seed(17)
+        model = self.model
+        if built.modify is not None:
+            built.modify(model)
+        names = [name for name, _ in model.named_parameters()]
+        coefficients = [built.pull.coefficient(name) for name in names] if built.pull else None
+        loss = float(built.loss(model)) if built.loss else None
+        self.use(built)
+        if built.final_weights is not None:
+            built.final_weights(model)
+        return coefficients, loss, [p.tolist() for p in model.parameters()]
+
+    def use(self, built: Regularization) -> None:
+        """Three updates that change all weights."""
+        import torch
+
+        for step in range(1, 4):
+            with torch.no_grad():
+                for p in self.model.parameters():
+                    p.mul_(1 + 0.01 * step)
+            if built.after_update is not None:
+                built.after_update(self.model, step)
+
+    def test_it_does_something(self, made: Any) -> None:
+        """A `Regularization` of at least one part."""
+        built = made.build(self.context())
+        assert isinstance(built, Regularization)
+        assert any(getattr(built, name) is not None for name in built.__dataclass_fields__)
+
+    def test_a_pull_has_finite_coefficients(self, made: Any) -> None:
+        """At least 0 for every parameter, above 0 for some."""
+        pull = made.build(self.context()).pull
+        if pull is not None:
+            coefficients = [pull.coefficient(name) for name, _ in self.model.named_parameters()]
+            assert all(math.isfinite(one) and one >= 0 for one in coefficients)
+            assert any(one > 0 for one in coefficients), "it pulls nothing"
+
+    def test_a_loss_is_a_finite_scalar(self, made: Any) -> None:
+        """It is added to the loss of an update."""
+        built = made.build(self.context())
+        if built.loss is not None:
+            if built.modify is not None:
+                built.modify(self.model)
+            loss = built.loss(self.model)
+            assert loss.ndim == 0 and loss.isfinite()
+
+    def test_the_model_still_works(self, made: Any) -> None:
+        """After all that the regularizer does: finite logits, gradients, and weights of the same shapes."""
+        import torch
+
+        built = made.build(self.context())
+        shapes = {name: p.shape for name, p in self.model.state_dict().items()}
+        if built.modify is not None:
+            built.modify(self.model)
+        logits = self.model(input_ids=torch.tensor([[4, 5, 6]])).logits
+        logits.sum().backward()
+        assert logits.isfinite().all()
+        self.use(built)
+        if built.final_weights is not None:
+            built.final_weights(self.model)
+        assert all(p.isfinite().all() for p in self.model.parameters())
+        saved = {name: p.shape for name, p in self.model.state_dict().items()}
+        assert saved == shapes, "the saved model would have other parameters than the one it came from"
+
+
+class PrecisionContract(Contract):
+    """A precision: number formats with a reason, or words for why this hardware cannot have them."""
+
+    def context(self) -> PrecisionContext:
+        """A CPU that computes in bfloat16."""
+        import torch
+
+        return PrecisionContext(device=torch.device("cpu"), native_bf16=True)
+
+    def outcome(self, built: Numerics) -> Any:
+        """The formats."""
+        return built
+
+    def test_hardware_gets_formats_or_words(self, made: Any) -> None:
+        """Whatever the device: formats and why they were chosen, or an error that says what to do."""
+        import torch
+
+        for device, native in (("cpu", True), ("cpu", False), ("cuda", True), ("cuda", False), ("mps", False)):
+            try:
+                numerics = made.build(PrecisionContext(device=torch.device(device), native_bf16=native))
+            except FttoolError as refused:
+                assert refused.problems[0].hint, "say what to do instead"
+                continue
+            assert numerics.autocast in ("no", "bf16", "fp16")
+            assert numerics.weights in ("float32", "bfloat16")
+            assert numerics.reason
+
+
+class ShardingContract(Contract):
+    """Sharding: a plan of as many processes as the recipe can know beforehand, with a way to prove itself."""
+
+    def context(self) -> ShardingContext:
+        """A CPU."""
+        import torch
+
+        return ShardingContext(device=torch.device("cpu"), recipe_processes=1)
+
+    def outcome(self, built: ShardingPlan) -> Any:
+        """Processes and arguments."""
+        return built.processes, sorted(built.arguments)
+
+    def test_the_plan_is_what_the_recipe_knows(self, made: Any) -> None:
+        """`world_size`, asked before anything is loaded, is what the plan starts."""
+        plan = made.build(self.context())
+        assert made.world_size >= 1
+        assert plan.processes == made.world_size
+        assert isinstance(plan.arguments, Mapping)
+        assert callable(plan.prove)

@@ -1,0 +1,57 @@
+"""`bucketed`: rows of like length share an update, so that little is padding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from fttool.api import Batches, Batching, BatchingContext, Encoded, RowGroup
+from fttool_plugins.batching import collate
+from fttool_plugins.batching.updates import chunks, micro_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Bucketed(Batching):
+    """Rows of like length share an update; padding is a few percent and every update still holds `global_batch` rows.
+
+    The shuffled rows are cut into pools; each pool is sorted by length and cut into updates, and the updates are
+    shuffled. What an update holds does not depend on `micro_batch`, so accumulation 1×8 and 8×1 see the same rows.
+    """
+
+    name: Literal["bucketed"] = "bucketed"
+    pool: Annotated[int, Field(ge=1)] = 50
+    """Updates per pool. Larger pads less; smaller keeps lengths more mixed over neighbouring updates."""
+
+    def build(self, ctx: BatchingContext) -> Batches:
+        """Yield the plan and the collator."""
+        return BucketedBatches(ctx, self.pool)
+
+
+@dataclass(frozen=True)
+class BucketedBatches:
+    """The plan and collator of `bucketed`."""
+
+    ctx: BatchingContext
+    pool: int
+
+    def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
+        """Micro-batches of like length; the rows that do not fill an update come last."""
+        lengths, size = self.ctx.lengths, self.ctx.global_batch
+        full = len(order) - len(order) % size
+        updates: list[Sequence[RowGroup]] = []
+        for pool in chunks(order[:full], size * self.pool):
+            by_length = sorted(pool, key=lambda row: -lengths[row])
+            updates += chunks([(row,) for row in by_length], size)
+        random.Random(f"bucketed:{self.ctx.seed}:{epoch}").shuffle(updates)
+        rest = sorted(order[full:], key=lambda row: -lengths[row])
+        return micro_batches([*updates, [(row,) for row in rest]], self.ctx.micro_batch)
+
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
+        """Tensors (B, T)."""
+        return collate.padded(sequences, self.ctx.pad_id)

@@ -1,0 +1,60 @@
+"""Rows to tensors, shared by all batching strategies: sequences of one or more rows, padded on the right.
+
+The first token of each row never has a label: nothing before it predicts it, and in a packed sequence the token before
+it belongs to another row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fttool.api import Encoded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100
+"""PyTorch's `ignore_index`: a label that is not learned."""
+
+
+def padded(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, Tensor]:
+    """`input_ids`, `labels` and `attention_mask`, each (B, T), of sequences that hold one row each."""
+    import torch
+
+    width = max(len(row.input_ids) for (row,) in sequences)
+    shape = (len(sequences), width)
+    input_ids_BT = torch.full(shape, pad_id)
+    labels_BT = torch.full(shape, IGNORED)
+    attention_mask_BT = torch.zeros(shape, dtype=torch.long)
+    for index, (row,) in enumerate(sequences):
+        length = len(row.input_ids)
+        input_ids_BT[index, :length] = torch.as_tensor(row.input_ids)
+        labels_BT[index, 1:length] = torch.as_tensor(row.labels[1:])
+        attention_mask_BT[index, :length] = 1
+    return {"input_ids": input_ids_BT, "labels": labels_BT, "attention_mask": attention_mask_BT}
+
+
+def packed(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, Tensor]:
+    """`input_ids`, `labels` and `position_ids`, each (B, T), of sequences that hold several rows each.
+
+    Positions start again at 0 with each row, and once more with the padding: transformers reads that as separate
+    documents and keeps attention inside them. There is no attention mask, since one would switch that off.
+    """
+    import torch
+
+    width = max(sum(len(row.input_ids) for row in rows) for rows in sequences)
+    shape = (len(sequences), width)
+    input_ids_BT = torch.full(shape, pad_id)
+    labels_BT = torch.full(shape, IGNORED)
+    position_ids_BT = torch.zeros(shape, dtype=torch.long)
+    for index, rows in enumerate(sequences):
+        start = 0
+        for row in rows:
+            end = start + len(row.input_ids)
+            input_ids_BT[index, start:end] = torch.as_tensor(row.input_ids)
+            labels_BT[index, start + 1 : end] = torch.as_tensor(row.labels[1:])
+            position_ids_BT[index, start:end] = torch.arange(end - start)
+            start = end
+        position_ids_BT[index, start:] = torch.arange(width - start)
+    return {"input_ids": input_ids_BT, "labels": labels_BT, "position_ids": position_ids_BT}

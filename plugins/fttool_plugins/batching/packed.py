@@ -1,0 +1,75 @@
+"""`packed`: several whole rows share one sequence, with attention kept inside each row."""
+
+from __future__ import annotations
+
+import bisect
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fttool.api import Batches, Batching, BatchingContext, Encoded, RowGroup
+from fttool_plugins.batching import collate
+from fttool_plugins.batching.updates import chunks, micro_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Packed(Batching):
+    """Whole rows are packed into sequences of at most `max_length` tokens; each row still sees only itself.
+
+    Best-fit decreasing: the longest rows first, each into the fullest sequence that still has room (Ding et al. 2024,
+    arXiv 2404.10830). No row is cut. Rows stay separate through position ids that start again with each row. Here
+    `micro_batch` and `global_batch` count packed sequences, so an update holds more rows: raise `lr` or lower
+    `global_batch` accordingly.
+    """
+
+    name: Literal["packed"] = "packed"
+
+    def build(self, ctx: BatchingContext) -> Batches:
+        """Yield the plan and the collator."""
+        return PackedBatches(ctx, self.max_length)
+
+
+@dataclass(frozen=True)
+class PackedBatches:
+    """The plan and collator of `packed`."""
+
+    ctx: BatchingContext
+    max_length: int
+
+    def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
+        """Micro-batches of packs; the packs depend on which rows there are, not on their order."""
+        packs = best_fit_decreasing(sorted(order), self.ctx.lengths, self.max_length)
+        random.Random(f"packed:{self.ctx.seed}:{epoch}").shuffle(packs)
+        return micro_batches(chunks(packs, self.ctx.global_batch), self.ctx.micro_batch)
+
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
+        """Tensors (B, T)."""
+        return collate.packed(sequences, self.ctx.pad_id)
+
+
+def best_fit_decreasing(rows: Sequence[int], lengths: Sequence[int], capacity: int) -> list[RowGroup]:
+    """Rows grouped so that no group's lengths exceed `capacity`; O(n log n)."""
+    packs: list[list[int]] = []
+    by_room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # the keys of by_room, sorted
+    for row in sorted(rows, key=lambda row: -lengths[row]):
+        place = bisect.bisect_left(rooms, lengths[row])
+        if place == len(rooms):
+            pack, room = len(packs), capacity
+            packs.append([])
+        else:
+            room = rooms[place]
+            pack = by_room[room].pop()
+            if not by_room[room]:
+                del by_room[room], rooms[place]
+        packs[pack].append(row)
+        left = room - lengths[row]
+        if left > 0:
+            if left not in by_room:
+                bisect.insort(rooms, left)
+                by_room[left] = []
+            by_room[left].append(pack)
+    return [tuple(pack) for pack in packs]

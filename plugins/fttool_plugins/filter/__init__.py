@@ -1,0 +1,11 @@
+"""The filter room: which rows are kept."""
+
+from fttool.api import Strategy, hookimpl
+from fttool_plugins.filter.exact_duplicates import ExactDuplicates
+from fttool_plugins.filter.words import Words
+
+
+@hookimpl
+def fttool_strategies() -> list[type[Strategy]]:
+    """The strategies of this room."""
+    return [Words, ExactDuplicates]

@@ -1,0 +1,12 @@
+"""The format room: how a raw row is read."""
+
+from fttool.api import Strategy, hookimpl
+from fttool_plugins.format.messages import Messages
+from fttool_plugins.format.prompt_completion import PromptCompletion
+from fttool_plugins.format.text import Text
+
+
+@hookimpl
+def fttool_strategies() -> list[type[Strategy]]:
+    """The strategies of this room."""
+    return [Messages, PromptCompletion, Text]

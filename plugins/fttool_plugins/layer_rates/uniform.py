@@ -1,0 +1,23 @@
+"""`uniform`: one rate for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from fttool.api import LayerRates, LayerRatesContext
+
+
+class Uniform(LayerRates):
+    """Every parameter has the optimizer's rate."""
+
+    name: Literal["uniform"] = "uniform"
+
+    def build(self, ctx: LayerRatesContext) -> Callable[[str], float]:
+        """Yield the factor 1 for every name."""
+        return uniform
+
+
+def uniform(parameter: str) -> float:
+    """1, whatever the parameter."""
+    return 1.0

@@ -1,0 +1,12 @@
+"""The masking room: which tokens of a row are learned."""
+
+from fttool.api import Strategy, hookimpl
+from fttool_plugins.masking.all import All
+from fttool_plugins.masking.assistant import Assistant
+from fttool_plugins.masking.completion import Completion
+
+
+@hookimpl
+def fttool_strategies() -> list[type[Strategy]]:
+    """The strategies of this room."""
+    return [Assistant, Completion, All]

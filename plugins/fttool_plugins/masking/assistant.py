@@ -1,0 +1,34 @@
+"""`assistant`: all turns of the assistant are learned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
+from fttool_plugins.masking.plain import PlainText
+from fttool_plugins.masking.turns import Conversations
+
+
+class Assistant(Masking):
+    """Learn what the assistant says, in every turn of a conversation.
+
+    label_t = token_t where token t belongs to an assistant's turn, −100 elsewhere. The turn's header
+    (`<|im_start|>assistant`) is not learned; its thoughts and tool calls are, as far as the chat template
+    writes them, and so is the token that ends it. Works with any chat template; no `{% generation %}` is
+    needed.
+
+    Of a row of plain text the completion and the EOS behind it are learned.
+    """
+
+    name: Literal["assistant"] = "assistant"
+
+    def build(self, ctx: MaskingContext) -> RowEncoder:
+        """Yield the encoder; it raises `ValueError` where no right mask can be found."""
+        conversations, plain = Conversations(ctx.tokenizer), PlainText(ctx.tokenizer)
+
+        def encode(example: Example) -> Encoded:
+            if example.messages:
+                return conversations.encode(example.messages, example.template)
+            return plain.encode(example.prompt, example.completion)
+
+        return encode

@@ -1,0 +1,34 @@
+"""`completion`: what answers the prompt is learned, and nothing that stands in it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
+from fttool_plugins.masking.plain import PlainText
+from fttool_plugins.masking.turns import Conversations
+
+
+class Completion(Masking):
+    """Learn the completion of a row that is split into prompt and completion.
+
+    In a conversation these are the assistant's turns from the first message of the completion on; its
+    earlier turns are part of the prompt. label_t = token_t there, up to and including the token that ends
+    each turn, −100 elsewhere. Where the format makes no such split, every turn of the assistant is learned,
+    as with `assistant`.
+
+    Of a row of plain text the completion and the EOS behind it are learned.
+    """
+
+    name: Literal["completion"] = "completion"
+
+    def build(self, ctx: MaskingContext) -> RowEncoder:
+        """Yield the encoder; it raises `ValueError` where no right mask can be found."""
+        conversations, plain = Conversations(ctx.tokenizer), PlainText(ctx.tokenizer)
+
+        def encode(example: Example) -> Encoded:
+            if example.messages:
+                return conversations.encode(example.messages, example.template, first=example.completion_from)
+            return plain.encode(example.prompt, example.completion)
+
+        return encode

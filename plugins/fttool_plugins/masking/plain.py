@@ -1,0 +1,67 @@
+"""Rows of plain text: a prompt that is read and a completion that is learned, with the EOS that ends it.
+
+Inference tokenizes the prompt alone, so the row must begin with just those tokens. Tokenizing prompt +
+completion in one may merge characters over the boundary ("a " + "b" → "a", " b"), and then the model would
+be trained on a prompt that it never sees. So: where the tokens of both together begin with those of the
+prompt, they are taken; where they do not, the completion is tokenized apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fttool.api import Encoded
+from fttool_plugins.masking.turns import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PlainText:
+    """Makes tokens and labels of plain text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        bos = tokenizer.bos_token_id
+        by_default = list(tokenizer("", verbose=False)["input_ids"])
+        self._bos = [bos] if isinstance(bos, int) and by_default[:1] == [bos] else []
+        """Only where the tokenizer itself puts it in front."""
+
+    def encode(self, prompt: str, completion: str, *, learn_prompt: bool = False) -> Encoded:
+        """BOS (where the tokenizer adds one) + prompt + completion + EOS, each only where the text lacks it.
+
+        Labels on the completion and EOS; with `learn_prompt` on all. Never on the first token: nothing
+        predicts it. Raises `ValueError` for an empty completion, a tokenizer without EOS, and where only
+        EOS would be learned.
+        """
+        eos = self._tokenizer.eos_token_id
+        if not completion.strip():
+            raise ValueError("the completion is empty: the model would only learn to stop")
+        if not isinstance(eos, int):
+            raise ValueError("the tokenizer has no EOS token, so the model would never learn to stop")
+        head, tail = self._split(prompt, completion)
+        if self._bos and (head or tail)[:1] != self._bos:
+            head = self._bos + head
+        if tail[-1:] != [eos]:
+            tail = [*tail, eos]
+        ids = head + tail
+        labels = ids.copy() if learn_prompt else [IGNORED] * len(head) + tail
+        labels[0] = IGNORED
+        if all(label in (IGNORED, eos) for label in labels):
+            raise ValueError(f"the text {completion!r} is too short: only the EOS behind it would be learned")
+        return Encoded(ids, labels)
+
+    def _split(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """The tokens of the prompt as inference makes them, and those of the completion."""
+        head, both = self._ids(prompt), self._ids(prompt + completion)
+        if both[: len(head)] == head:
+            return head, both[len(head) :]
+        # SentencePiece writes a space before a text that stands alone, but not after a line break.
+        line_break, behind = self._ids("\n"), self._ids("\n" + completion)
+        if behind[: len(line_break)] == line_break:
+            return head, behind[len(line_break) :]
+        return head, self._ids(completion)
+
+    def _ids(self, text: str) -> list[int]:
+        encoding = self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
+        return list(encoding["input_ids"])

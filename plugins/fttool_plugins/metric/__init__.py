@@ -1,0 +1,12 @@
+"""The metric room: numbers that say how good the model is on the evaluation rows."""
+
+from fttool.api import Strategy, hookimpl
+from fttool_plugins.metric.loss import Loss
+from fttool_plugins.metric.perplexity import Perplexity
+from fttool_plugins.metric.token_accuracy import TokenAccuracy
+
+
+@hookimpl
+def fttool_strategies() -> list[type[Strategy]]:
+    """The strategies of this room."""
+    return [Loss, Perplexity, TokenAccuracy]

@@ -1,0 +1,34 @@
+"""`loss`: mean cross-entropy per learned token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from fttool.api import Measure, Metric, MetricContext, Predictions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Loss(Metric):
+    """Mean cross-entropy per learned token, in nats: over all tokens, not a mean of the batches' means."""
+
+    name: Literal["loss"] = "loss"
+
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield sum and count, and their ratio."""
+        return Measure(statistics=sum_and_count, value=mean)
+
+
+def sum_and_count(predictions: Predictions) -> Tensor:
+    """Σ loss and the number of tokens, float64, shape (2,)."""
+    import torch
+
+    losses_N = predictions.losses_N.double()
+    return torch.stack([losses_N.sum(), torch.tensor(losses_N.numel()).to(losses_N)])
+
+
+def mean(total: Tensor) -> float:
+    """Nats per token."""
+    nats, tokens = total.tolist()
+    return nats / tokens

@@ -1,0 +1,10 @@
+"""The mixing room: how several datasets become one stream of rows."""
+
+from fttool.api import Strategy, hookimpl
+from fttool_plugins.mixing.concatenate import Concatenate
+
+
+@hookimpl
+def fttool_strategies() -> list[type[Strategy]]:
+    """The strategies of this room."""
+    return [Concatenate]

@@ -1,0 +1,52 @@
+"""`config`: random weights, from a configuration file and a tokenizer folder; for pre-training and tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
+from fttool_plugins.model import loading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Config(ModelSource):
+    """A model of random weights, e.g. `config:tiny/config.json`, drawn with the run's seed."""
+
+    name: Literal["config"] = "config"
+    tokenizer: str | None = None
+    """Folder of the tokenizer; default: the folder of the configuration file."""
+
+    def build(self, ctx: SourceContext) -> Source:
+        """Yield the loaders."""
+        file = (ctx.folder / self.path).resolve()
+        if not file.is_file():
+            raise ModelError(f"there is no '{file}'", hint="config: wants a model's config.json")
+        folder = (ctx.folder / self.tokenizer).resolve() if self.tokenizer else file.parent
+        loading.refuse_code(file, ctx.trust_remote_code)
+        return Source(
+            tokenizer=lambda: loading.tokenizer(folder, local_files_only=True),
+            model=lambda load: random_weights(file, load, ctx.seed),
+            origin={"config": str(file), **loading.hashes(file), **loading.folder_hashes(folder)},
+        )
+
+
+def random_weights(file: Path, load: LoadOptions, seed: int) -> PreTrainedModel:
+    """A model of the file's architecture with freshly drawn weights."""
+    import torch
+    from transformers import AutoConfig, set_seed
+
+    values = loading.read_json(file)
+    if "model_type" not in values:
+        raise ModelError(f"'{file}' has no model_type", hint='e.g. "model_type": "llama"')
+    kind = values.pop("model_type")
+    try:
+        config = AutoConfig.for_model(kind, **values)
+    except ValueError as fault:
+        raise ModelError(f"'{file}': {fault}") from fault
+    set_seed(seed)
+    options = {} if load.attention is None else {"attn_implementation": load.attention}
+    made = load.model_class.from_config(config, dtype=torch.float32, **options)
+    return made.to(load.dtype)

@@ -1,0 +1,123 @@
+"""Load a model or tokenizer with transformers, and turn what can go wrong into words; shared by the model sources.
+
+Weights are read from safetensors or GGUF only: a pickle can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.api import LoadOptions, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HASHED_UP_TO = 2**31
+"""Bytes; a larger file is recorded by its size alone, as hashing it would delay every start."""
+
+
+def tokenizer(where: str | Path, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, hub id, or (with `gguf_file`) a GGUF file."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(where), **options)
+    except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as fault:
+        raise ModelError(f"cannot load the tokenizer of '{where}': {_first_line(fault)}", hint=_hint(fault)) from fault
+
+
+def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedModel:
+    """The model of a folder, hub id, or (with `gguf_file`) a GGUF file, in the asked-for dtype."""
+    if load.attention is not None:
+        options["attn_implementation"] = load.attention
+    if "gguf_file" not in options:
+        options["use_safetensors"] = True
+    try:
+        loaded = load.model_class.from_pretrained(str(where), dtype=load.dtype, **options)
+    except Exception as fault:  # safetensors, huggingface_hub and transformers raise a dozen kinds for a bad folder
+        raise ModelError(f"cannot load the model of '{where}': {_first_line(fault)}", hint=_hint(fault)) from fault
+    if "gguf_file" in options:
+        _forget_quantizer(loaded)
+    return loaded
+
+
+def _forget_quantizer(loaded: Any) -> None:
+    """GGUF weights are de-quantized while they load; the marks that stay behind would forbid training and saving."""
+    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if mark in vars(loaded):
+            delattr(loaded, mark)
+    if hasattr(loaded.config, "quantization_config"):
+        del loaded.config.quantization_config
+
+
+def check_folder(folder: Path, trust_remote_code: bool) -> None:
+    """Refuse a folder that cannot be a model: no config, no safetensors, pickles only, or code of its own."""
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ModelError(f"'{folder}' has no config.json", hint="name a folder that save_pretrained wrote")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+        if pickles:
+            raise ModelError(
+                f"'{folder}' holds only pickled weights ({', '.join(pickles[:3])}), which can run code when loaded",
+                hint="convert them: model.save_pretrained(folder) writes safetensors",
+            )
+        raise ModelError(f"'{folder}' has no weights (no .safetensors file)", hint="use config:… for random weights")
+    refuse_code(config_file, trust_remote_code)
+
+
+def refuse_code(config_file: Path, trust_remote_code: bool) -> None:
+    """Refuse a config whose `auto_map` names Python code, unless the recipe trusts it."""
+    if "auto_map" in read_json(config_file) and not trust_remote_code:
+        raise ModelError(
+            f"'{config_file}' asks to run its own Python code (auto_map)",
+            hint="read that code; then set model.trust_remote_code = true",
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a model folder."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise ModelError(f"cannot read '{path}': {_first_line(fault)}") from fault
+
+
+def hashes(*paths: Path) -> Mapping[str, str]:
+    """`sha256:…` of each file, or `bytes:…` of one too large to hash at every start."""
+    found: dict[str, str] = {}
+    for path in sorted(paths):
+        size = path.stat().st_size
+        if size > HASHED_UP_TO:
+            found[path.name] = f"bytes:{size}"
+            continue
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        found[path.name] = f"sha256:{digest.hexdigest()}"
+    return found
+
+
+def folder_hashes(folder: Path) -> Mapping[str, str]:
+    """Hashes of the config, weights and tokenizer files of a model folder."""
+    kinds = ("*.safetensors", "*.json", "*.jinja", "*.model")
+    return hashes(*{path for kind in kinds for path in folder.glob(kind)})
+
+
+def _first_line(fault: BaseException) -> str:
+    lines = str(fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__
+
+
+def _hint(fault: BaseException) -> str:
+    text = str(fault)
+    if "gguf" in text.lower() and isinstance(fault, ImportError):
+        return "pip install gguf"
+    if "offline" in text.lower() or "couldn't connect" in text.lower() or "HF_HUB_OFFLINE" in text:
+        return "the hub cannot be reached: unset HF_HUB_OFFLINE, or name a local folder"
+    return "a model folder needs config.json, *.safetensors and the tokenizer's files"

@@ -1,0 +1,76 @@
+"""`pretrained`: a hub id, a folder, or a GGUF file; what a bare string under `[model] source` means."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Literal
+
+from fttool.api import ModelError, ModelSource, Source, SourceContext
+from fttool_plugins.model import loading
+
+
+class Pretrained(ModelSource):
+    """A model by path or hub id: a folder with safetensors, a `.gguf` file (extra `gguf`), or `owner/name` on the hub.
+
+    A local path wins over a hub id of the same spelling. The hub is asked only when no such path exists and the name
+    looks like an id; gated models need `HF_TOKEN` in the environment.
+    """
+
+    name: Literal["pretrained"] = "pretrained"
+    revision: str | None = None
+    """Commit, tag or branch on the hub; default: the main branch."""
+
+    def needs_network(self, folder: Path) -> bool:
+        """True for a hub id: a name that no local path has."""
+        return not (folder / Path(self.path).expanduser()).exists()
+
+    def build(self, ctx: SourceContext) -> Source:
+        """Yield the loaders; a path that does not exist is a `ModelError` with the nearest names."""
+        local = (ctx.folder / Path(self.path).expanduser()).resolve()
+        if local.is_file():
+            return gguf(local, {"path": str(local)})
+        if local.is_dir():
+            loading.check_folder(local, ctx.trust_remote_code)
+            options = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
+            return Source(
+                tokenizer=lambda: loading.tokenizer(local, **options),
+                model=lambda load: loading.model(local, load, **options),
+                origin={"path": str(local), **loading.folder_hashes(local)},
+            )
+        if not _looks_like_hub_id(self.path):
+            raise ModelError(f"there is no '{local}'", hint=_nearest(local))
+        options = {"trust_remote_code": ctx.trust_remote_code, "revision": self.revision}
+        return Source(
+            tokenizer=lambda: loading.tokenizer(self.path, **options),
+            model=lambda load: loading.model(self.path, load, **options),
+            origin={"hub": self.path, "revision": self.revision or "main"},
+        )
+
+
+def gguf(file: Path, origin: dict[str, str]) -> Source:
+    """Loaders for a GGUF file; its weights are de-quantized."""
+    if file.suffix != ".gguf":
+        raise ModelError(f"'{file}' is a file, but no GGUF", hint="name the model's folder")
+    return Source(
+        tokenizer=lambda: loading.tokenizer(file.parent, gguf_file=file.name),
+        model=lambda load: loading.model(file.parent, load, gguf_file=file.name),
+        origin={**origin, **loading.hashes(file)},
+    )
+
+
+def _looks_like_hub_id(text: str) -> bool:
+    return (
+        not text.endswith(".gguf")
+        and not text.startswith((".", "/", "~"))
+        and text.count("/") <= 1
+        and "\\" not in text
+    )
+
+
+def _nearest(path: Path) -> str:
+    """Names near a missing path, in the deepest folder of it that exists."""
+    parent = next(folder for folder in path.parents if folder.is_dir())
+    wanted = path.relative_to(parent).parts[0]
+    near = difflib.get_close_matches(wanted, [child.name for child in parent.iterdir()], n=3)
+    return f"'{parent}' has {', '.join(near)}" if near else f"'{parent}' has nothing of that name"

@@ -1,0 +1,17 @@
+"""`fp32`: 32-bit floats throughout, the reference that the other formats are measured against."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fttool.api import Numerics, Precision, PrecisionContext
+
+
+class Fp32(Precision):
+    """Computes in 32-bit floats, with weights to match: on any device, and slowest on most."""
+
+    name: Literal["fp32"] = "fp32"
+
+    def build(self, ctx: PrecisionContext) -> Numerics:
+        """Yield fp32."""
+        return Numerics(autocast="no", reason="fp32, as the recipe says")

@@ -1,0 +1,98 @@
+"""`sft`: supervised fine-tuning of a causal language model, on trl's SFTTrainer.
+
+Only the learned positions are projected through the head: a hook in front of it drops all others, so the model's own
+forward (with its soft-capping, scaling …) runs on N learned places instead of B·T. On chat rows, where half of the
+tokens or more are prompt, this saves most of the head's compute and of the logits' memory, on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from fttool.api import ModelError, Predictions, Task, TaskContext, TaskParts
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+class SupervisedFineTuning(Task):
+    """Next-token cross-entropy on the labels that the masking strategy sets, over `trl.SFTTrainer`.
+
+    The loss of an update is the sum of its token losses over the number of its labels, whatever the accumulation. A
+    mixture-of-experts model adds its own load-balancing loss while it trains, by the coefficient in its config.
+    """
+
+    name: Literal["sft"] = "sft"
+
+    def build(self, ctx: TaskContext) -> TaskParts:
+        """Yield `AutoModelForCausalLM`, `SFTTrainer` and the scoring function."""
+        from transformers import AutoModelForCausalLM
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+
+        return TaskParts(
+            model_class=AutoModelForCausalLM,
+            trainer_class=SFTTrainer,
+            arguments_class=SFTConfig,
+            arguments={"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None},
+            score=score,
+        )
+
+
+def score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
+    """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T).
+
+    Rows are padded on the right, so a causal model needs no attention mask: no token sees what comes after it. Only
+    a mixture of experts is given one, as its balancing loss must not count padding.
+    """
+    import torch.nn.functional as F
+
+    targets_BT = batch["labels"][:, 1:]
+    learned_BT = targets_BT != -100
+    targets_N = targets_BT[learned_BT]
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    if "position_ids" in batch:
+        inputs["position_ids"] = batch["position_ids"]
+    elif getattr(_bare(model).config, "output_router_logits", False):
+        inputs["attention_mask"] = batch["attention_mask"]
+    with _only(learned_BT, _head(model)):
+        outputs = model(**inputs)
+    logits_NV = outputs.logits[0].float()
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    balancing = getattr(outputs, "aux_loss", None)
+    if model.training and balancing is not None:
+        losses_N = losses_N + _bare(model).config.get_text_config().router_aux_loss_coef * balancing
+    return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N)
+
+
+def _bare(model: Any) -> PreTrainedModel:
+    """The model inside DistributedDataParallel and the like."""
+    return getattr(model, "module", model)
+
+
+def _head(model: PreTrainedModel) -> nn.Module:
+    head = _bare(model).get_output_embeddings()
+    if head is None:
+        raise ModelError(
+            f"{type(_bare(model)).__name__} has no language-model head",
+            hint="task = sft needs a causal model",
+        )
+    return head
+
+
+@contextmanager
+def _only(learned_BT: Tensor, head: nn.Module) -> Generator[None]:
+    """While open, `head` sees the hidden states (1, N, D) that predict a learned token instead of all (B, T, D)."""
+
+    def compact(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden_BTD = arguments[0]
+        return (hidden_BTD[:, :-1][learned_BT].unsqueeze(0), *arguments[1:])
+
+    handle = head.register_forward_pre_hook(compact)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,3 @@
+"""The packages beside this file are installed and tested by the tests here; they are no part of fttool's own tests."""
+
+collect_ignore = ["fttool-acme"]

@@ -1,0 +1,83 @@
+"""The first of equal rows is kept."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from fttool.api import Example, FilterContext
+from fttool_plugins.filter.exact_duplicates import ExactDuplicates
+
+
+def chat(*texts: str, **keys: Any) -> Example:
+    roles = ("user", "assistant") * len(texts)
+    turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    turns[-1] |= keys
+    return Example(origin=f"rows.jsonl:{id(turns)}", messages=tuple(turns), completion_from=len(turns) - 1)
+
+
+def text(prompt: str, completion: str) -> Example:
+    return Example(origin="rows.jsonl:1", prompt=prompt, completion=completion)
+
+
+def dropped(examples: list[Example], **options: Any) -> list[int]:
+    found = ExactDuplicates(**options).build(FilterContext(seed=0))(examples)
+    assert len(found) == len(examples)
+    assert {reason for reason in found if reason} <= {f"same {options.get('compare', 'row')} as an earlier row"}
+    return [index for index, reason in enumerate(found) if reason]
+
+
+def test_the_first_of_equal_conversations_is_kept_wherever_it_comes_from() -> None:
+    assert dropped([chat("a", "b"), chat("a", "c"), chat("a", "b"), chat("a", "b")]) == [2, 3]
+    assert dropped([]) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        chat("a", "b "),
+        chat("a", "B"),
+        chat("a", "b", "a", "b"),
+        chat("ab"),
+        chat("a", "b", reasoning_content="c"),
+        replace(chat("a", "b"), template={"enable_thinking": False}),
+        text("a", "b"),
+    ],
+)
+def test_rows_that_the_model_sees_differently_are_all_kept(other: Example) -> None:
+    assert dropped([chat("a", "b"), other]) == []
+
+
+def test_the_order_of_keys_does_not_count() -> None:
+    turned = Example(origin="x", messages=tuple(dict(reversed(m.items())) for m in chat("a", "b").messages))
+    assert dropped([chat("a", "b"), turned]) == [1]
+
+
+def test_text_is_compared_by_its_two_parts() -> None:
+    rows = [text("ab", "c"), text("a", "bc"), text("ab", "c"), text("", "abc")]
+    assert dropped(rows) == [2]
+
+
+def test_equal_prompts() -> None:
+    rows = [chat("a", "b"), chat("a", "c"), chat("a", "b", "c", "d"), text("p", "x"), text("p", "y")]
+    assert dropped(rows, compare="prompt") == [1, 4]
+
+
+def test_rows_without_a_prompt_are_not_all_the_same() -> None:
+    assert dropped([text("", "a"), text("", "b"), chat("a")], compare="prompt") == []
+
+
+def test_equal_answers() -> None:
+    rows = [chat("a", "b"), chat("c", "b"), text("p", "b"), chat("a", "c")]
+    assert dropped(rows, compare="answer") == [1, 2]
+
+
+def test_each_dataset_starts_afresh() -> None:
+    decide = ExactDuplicates().build(FilterContext(seed=0))
+    assert list(decide([chat("a", "b")])) == list(decide([chat("a", "b")])) == [None]
+
+
+def test_an_unknown_part_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        ExactDuplicates(compare="completion")  # type: ignore[arg-type]

@@ -1,0 +1,240 @@
+"""Good conversations come through whole; each kind of bad one is refused with a sentence that says what to do."""
+
+from typing import Any
+
+import pytest
+
+from fttool.api import Example, FormatContext
+from fttool_plugins.format.messages import Messages
+
+USER = {"role": "user", "content": "Hi"}
+ASSISTANT = {"role": "assistant", "content": "Hello"}
+CALL = {"type": "function", "function": {"name": "now", "arguments": {}}}
+
+
+def read(row: dict[str, Any], **options: Any) -> Example:
+    return Messages(**options).build(FormatContext(origin="rows.jsonl"))(row, "rows.jsonl:7")
+
+
+def refusal(row: dict[str, Any], **options: Any) -> str:
+    with pytest.raises(ValueError) as caught:
+        read(row, **options)
+    return str(caught.value)
+
+
+def test_a_conversation() -> None:
+    turns = [{"role": "system", "content": "Be kind."}, USER, ASSISTANT, USER, ASSISTANT]
+    example = read({"messages": turns, "id": 3})
+    assert example == Example(origin="rows.jsonl:7", messages=tuple(turns), completion_from=4)
+    assert example.answer() == "Hello\n\nHello"
+
+
+def test_another_column() -> None:
+    assert read({"chat": [USER, ASSISTANT], "messages": "other"}, column="chat").messages == (USER, ASSISTANT)
+
+
+def test_the_assistant_may_speak_first() -> None:
+    assert read({"messages": [ASSISTANT]}).completion_from == 0
+
+
+def test_further_keys_of_a_turn_are_kept_and_the_row_is_left_alone() -> None:
+    turns = [{**USER, "name": "Ada"}, {**ASSISTANT, "reasoning_content": "Greet."}]
+    row = {"messages": turns}
+    assert read(row).messages == tuple(turns)
+    row["messages"][0]["content"] = [{"type": "text", "text": "Hi"}]
+    assert read(row).messages[0] == {**USER, "name": "Ada"}
+    assert row["messages"][0]["content"] == [{"type": "text", "text": "Hi"}]
+
+
+def test_parts_of_text_are_joined_as_they_stand() -> None:
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo "}]
+    assert read({"messages": [USER, {"role": "assistant", "content": parts}]}).messages[1]["content"] == "Hello "
+
+
+@pytest.mark.parametrize("content", [{"content": None}, {"content": ""}, {}])
+def test_a_turn_that_calls_tools_needs_no_content(content: dict[str, Any]) -> None:
+    call = {"role": "assistant", "tool_calls": [CALL], **content}
+    result = {"role": "tool", "content": "12:00"}
+    example = read({"messages": [USER, call, result, result, ASSISTANT]})
+    assert example.messages[1] == {**call, "content": content.get("content")}
+    assert example.completion_from == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "template"),
+    [
+        ({}, {}),
+        ({"tools": None, "chat_template_kwargs": None}, {}),
+        ({"tools": []}, {}),
+        ({"tools": [CALL]}, {"tools": [CALL]}),
+        ({"tools": '[{"name": "now"}]'}, {"tools": [{"name": "now"}]}),
+        (
+            {"tools": [CALL], "chat_template_kwargs": {"enable_thinking": False}},
+            {"tools": [CALL], "enable_thinking": False},
+        ),
+    ],
+)
+def test_what_else_the_chat_template_gets(columns: dict[str, Any], template: dict[str, Any]) -> None:
+    assert read({"messages": [USER, ASSISTANT], **columns}).template == template
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"tools": {"name": "now"}}, "'tools' must be a list, this is dict"),
+        ({"tools": "now"}, "'tools' is text, and not JSON: "),
+        ({"chat_template_kwargs": "x"}, "'chat_template_kwargs' must be an object, this is str"),
+        (
+            {"tools": [CALL], "chat_template_kwargs": {"tools": []}},
+            "'tools' stands in the row and in its 'chat_template_kwargs'; drop one",
+        ),
+    ],
+)
+def test_what_the_chat_template_cannot_use(columns: dict[str, Any], sentence: str) -> None:
+    assert refusal({"messages": [USER, ASSISTANT], **columns}).startswith(sentence)
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({}, "the row has no 'messages' (it has no columns)"),
+        ({"id": 1, "body": "x"}, "the row has no 'messages' (its columns: 'id', 'body')"),
+        (
+            {"message": [USER]},
+            "the row has no 'messages' (its columns: 'message'); "
+            'did you mean format = {name = "messages", column = "message"}?',
+        ),
+        (
+            {"prompt": "a", "completion": "b"},
+            "the row has no 'messages' (its columns: 'prompt', 'completion'); "
+            'it looks like format = "prompt-completion"',
+        ),
+        ({"text": "a"}, "the row has no 'messages' (its columns: 'text'); it looks like format = \"text\""),
+        (
+            {"conversations": [{"from": "human", "value": "Hi"}]},
+            "the row has no 'messages' (its columns: 'conversations'); it looks like ShareGPT: rename "
+            "'conversations' to 'messages', in each turn 'from' to 'role' and 'value' to 'content', "
+            "and the roles 'human' to 'user' and 'gpt' to 'assistant'",
+        ),
+        (
+            {"conversations": [USER]},
+            "the row has no 'messages' (its columns: 'conversations'); "
+            'try format = {name = "messages", column = "conversations"}',
+        ),
+        (
+            {"instruction": "a", "input": "", "output": "b"},
+            "the row has no 'messages' (its columns: 'instruction', 'input', 'output'); "
+            'try format = {name = "prompt-completion", prompt = "instruction", completion = "output"}',
+        ),
+        (
+            {"instruction": "a", "input": "c", "output": "b"},
+            "the row has no 'messages' (its columns: 'instruction', 'input', 'output'); "
+            "join 'instruction' and 'input' to one column 'prompt', and rename the answer to 'completion'",
+        ),
+        ({"messages": None}, "'messages' is null"),
+        ({"messages": []}, "'messages' has no turns"),
+        ({"messages": 3}, "'messages' must be a list of turns, this is int"),
+        ({"messages": USER}, "'messages' must be a list of turns, this is dict"),
+        (
+            {"messages": '[{"role": "user"}]'},
+            "'messages' is a string, not a list of turns; if it is JSON, unpack it into the row",
+        ),
+    ],
+)
+def test_wrong_columns(row: dict[str, Any], sentence: str) -> None:
+    assert refusal(row) == sentence
+
+
+# -- turns -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("turn", "sentence"),
+    [
+        ({"role": "gpt", "content": "x"}, "has the role 'gpt': rename it to 'assistant'"),
+        ({"role": "human", "content": "x"}, "has the role 'human': rename it to 'user'"),
+        ({"role": "function", "content": "x"}, "has the role 'function': rename it to 'tool'"),
+        ({"role": "assitant", "content": "x"}, "has the role 'assitant': did you mean 'assistant'?"),
+        ({"role": "ASSISTANT", "content": "x"}, "has the role 'ASSISTANT': did you mean 'assistant'?"),
+        (
+            {"role": "narrator", "content": "x"},
+            "has the role 'narrator': known are system, developer, user, assistant, tool",
+        ),
+        (
+            {"role": None, "content": "x"},
+            "has the role None: known are system, developer, user, assistant, tool",
+        ),
+        ({"role": ["user"], "content": "x"}, "has the role ['user']: did you mean 'user'?"),
+        ({"content": "x"}, "has no 'role' (its keys: 'content')"),
+        (
+            {"from": "gpt", "value": "x"},
+            "has no 'role' (its keys: 'from', 'value'); rename 'from' to 'role' and 'value' to 'content'",
+        ),
+        ("Hello", 'must be {"role": …, "content": …}, this is str'),
+        (None, 'must be {"role": …, "content": …}, this is NoneType'),
+    ],
+)
+def test_wrong_roles(turn: Any, sentence: str) -> None:
+    assert refusal({"messages": [USER, turn]}) == f"turn 2 of 'messages' {sentence}"
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"content": None}, "is null"),
+        ({"content": ""}, "is empty"),
+        ({"content": " \n"}, "is empty"),
+        ({"content": []}, "is empty"),
+        ({"content": [{"type": "text", "text": ""}]}, "is empty"),
+        ({"content": None, "tool_calls": []}, "is null"),
+        ({}, "has no 'content'"),
+    ],
+)
+def test_null_or_empty_content(role: str, content: dict[str, Any], fault: str) -> None:
+    sentence = refusal({"messages": [USER, {"role": role, **content}, ASSISTANT]})
+    assert sentence == (f"turn 2 of 'messages' ({role}) {fault}; only an assistant turn with tool_calls may go without")
+
+
+def test_only_the_assistant_calls_tools() -> None:
+    assert "is null" in refusal({"messages": [{"role": "user", "content": None, "tool_calls": [CALL]}, ASSISTANT]})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (3, "turn 2 of 'messages' (assistant) must be text or a list of text parts, this is int"),
+        ({"text": "x"}, "turn 2 of 'messages' (assistant) must be text or a list of text parts, this is dict"),
+        (["x"], "part 1 of turn 2 of 'messages' (assistant) is of type 'str'; only text can be trained on"),
+        (
+            [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}],
+            "part 2 of turn 2 of 'messages' (assistant) is of type 'image_url'; only text can be trained on",
+        ),
+        ([{"type": "text"}], "part 1 of turn 2 of 'messages' (assistant) has no 'text'"),
+    ],
+)
+def test_content_that_is_no_text(content: Any, sentence: str) -> None:
+    assert refusal({"messages": [USER, {"role": "assistant", "content": content}]}) == sentence
+
+
+@pytest.mark.parametrize(
+    ("turns", "sentence"),
+    [
+        ([USER], "the conversation has no assistant turn, so there is nothing to learn"),
+        ([USER, USER, ASSISTANT], "turns 1 and 2 are both of the user; join them, or drop one"),
+        ([USER, ASSISTANT, ASSISTANT], "turns 2 and 3 are both of the assistant; join them, or drop one"),
+        (
+            [USER, ASSISTANT, USER],
+            "the conversation ends in the user; it must end in the assistant: drop the turn",
+        ),
+        (
+            [USER, {**ASSISTANT, "tool_calls": [CALL]}, {"role": "tool", "content": "x"}],
+            "the conversation ends in the tool; it must end in the assistant: drop the turn",
+        ),
+    ],
+)
+def test_the_order_of_turns(turns: list[Any], sentence: str) -> None:
+    assert refusal({"messages": turns}) == sentence

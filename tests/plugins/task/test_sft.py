@@ -1,0 +1,95 @@
+"""The compact head gives the same losses and gradients as full logits, on any architecture."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from fttool.api import TaskContext
+from fttool_plugins.task.sft import SupervisedFineTuning, score
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 48,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": SMALL,
+    "qwen3": SMALL,
+    "gemma2": {**SMALL, "final_logit_softcapping": 5.0},  # squashes the logits after the head
+    "granite": {**SMALL, "logits_scaling": 3.0},
+    "cohere": {**SMALL, "logit_scale": 0.5},
+    "gpt2": {"vocab_size": 48, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "gpt_neox": {k: v for k, v in SMALL.items() if k not in ("num_key_value_heads", "head_dim")},
+}
+
+
+def tiny(kind: str) -> Any:
+    options = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **ARCHITECTURES[kind]}
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options)).train()
+
+
+def batch() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    input_ids = torch.randint(3, 48, (3, 12), generator=generator)
+    labels = input_ids.clone()
+    labels[:, :4] = -100
+    labels[0, 7:] = -100
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[0, 7:] = 0
+    return {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_losses_and_gradients_equal_those_of_full_logits(kind: str) -> None:
+    model, rows = tiny(kind), batch()
+    if kind == "gpt2":
+        model.eval()  # no dropout, gradients all the same
+    logits = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
+    naive = F.cross_entropy(logits[:, :-1].flatten(0, 1), rows["labels"][:, 1:].flatten(), reduction="sum")
+    naive.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    predictions = score(model, rows)
+    predictions.losses_N.sum().backward()
+
+    learned = int((rows["labels"][:, 1:] != -100).sum())
+    assert predictions.logits_NV.shape == (learned, 48)
+    torch.testing.assert_close(predictions.losses_N.sum(), naive, rtol=1e-6, atol=1e-5)
+    for name, parameter in model.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_mixture_of_experts_keeps_its_balancing_loss() -> None:
+    options = {**SMALL, "num_local_experts": 4, "num_experts_per_tok": 2, "router_aux_loss_coef": 0.1}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("mixtral", output_router_logits=True, pad_token_id=0, **options)
+    model, rows = AutoModelForCausalLM.from_config(config).train(), batch()
+    theirs = model(**rows).loss
+    ours = score(model, rows).losses_N.mean()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    model.eval()
+    assert score(model, rows).losses_N.mean() < ours
+
+
+def test_the_hook_is_gone_afterwards() -> None:
+    model = tiny("llama")
+    score(model, batch())
+    assert not model.lm_head._forward_pre_hooks
+    assert model(input_ids=batch()["input_ids"]).logits.shape == (3, 12, 48)
+
+
+def test_it_is_trls_trainer() -> None:
+    from trl import SFTTrainer
+
+    assert SupervisedFineTuning().build(TaskContext()).trainer_class is SFTTrainer
