@@ -287,7 +287,7 @@ def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type
     rows = table(RowsTable, format=(places["format"], default("format")))
     data = table(
         DataTable,
-        train=(Annotated[tuple[rows, ...], Field(min_length=1)], Field()),
+        train=(tuple[rows, ...], Field(min_length=1)),
         eval=(tuple[rows, ...], Field(default=())),
     )
     model = table(ModelTable, source=(places["model"], Field()))
