@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.data import Rows
-from fttool.errors import ModelError
+from fttool.errors import ModelError, Problem
 from fttool.evaluation import prompt_ids
+from fttool.textfile import obstacle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,16 +35,20 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, folde
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in ("<|im_start|>", "<|im_end|>") if token not in vocabulary]
         if missing:
-            raise ModelError(
-                f'chat_template = "chatml" needs the tokens {" and ".join(missing)}, which the vocabulary lacks',
-                hint="write a Jinja file with the turn markers this vocabulary has, and name it",
-            )
+            message = f'chat_template = "chatml" needs the tokens {" and ".join(missing)}, which the vocabulary lacks'
+            hint = "write a Jinja file with the turn markers this vocabulary has, and name it"
+            raise ModelError(Problem(message, hint=hint, key=("model", "chat_template")))
         tokenizer.chat_template = CHATML
         return
     file = folder / Path(chosen).expanduser()
-    if not file.is_file():
-        raise ModelError(f"model.chat_template: there is no '{file}'", hint="name 'chatml' or a Jinja file")
-    text = file.read_text(encoding="utf-8")
+    problem = obstacle(file)
+    if problem:
+        message = f"the chat template '{file}': {problem.message}"
+        raise ModelError(Problem(message, hint=f"{problem.hint}; or say 'chatml'", key=("model", "chat_template")))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except ValueError as fault:
+        raise ModelError(f"the chat template is not UTF-8: {fault}", where=str(file), hint="save it as UTF-8") from None
     _check_syntax(text, file)
     tokenizer.chat_template = text
 
@@ -53,11 +59,11 @@ def _check_syntax(text: str, file: Path) -> None:
 
     try:
         ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
-            text.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+            re.sub(r"{%[-+]?\s*(end)?generation\s*[-+]?%}", "", text)
         )
     except TemplateSyntaxError as wrong:
         raise ModelError(
-            f"the chat template is no valid Jinja: {wrong.message}", where=f"{file}:{wrong.lineno}"
+            f"the chat template is no valid Jinja: {wrong.message}", where=f"{file}:{wrong.lineno}", hint="mend it"
         ) from None
 
 

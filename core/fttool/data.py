@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DataError, FttoolError, Problem
-from fttool.families import Encoded, Example, FilterContext, FormatContext, MaskingContext
+from fttool.errors import DataError, ModelError, PluginError, Problem, gist
+from fttool.families import Encoded, Example, FilterContext, FormatContext, MaskingContext, RowEncoder
 from fttool.reading import Loaded
-from fttool.recipe import RowsTable
+from fttool.recipe import Recipe, RowsTable
+from fttool.rowfile import steady
 from fttool.rows import fingerprint, read_jsonl
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 SHOWN_PROBLEMS = 5
 """Bad rows named in one error; the rest is likely the same mistake."""
+
+PLAINEST = Example(
+    origin="",
+    messages=({"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue is one."}),
+    completion_from=1,
+)
+"""A conversation that every chat template can write."""
 
 
 class TokenRows(Sequence[Encoded]):
@@ -116,12 +124,10 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Rows:
         before, tokens = len(rows.train), len(rows.train.tokens)
         unseen = [example for example in examples if _content_hash(example) not in forbidden]
         rows.dropped["also in the evaluation rows"] += len(examples) - len(unseen)
-        _encode(unseen, encode, recipe.batching.max_length, recipe.batching.too_long, rows.train, rows)
+        _encode(unseen, encode, recipe, rows.train, rows)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
-    rows.eval_examples = _encode(
-        held_out, encode, recipe.batching.max_length, recipe.batching.too_long, rows.eval, rows
-    )
+    rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
     _refuse_nothing(rows, recipe.has_eval)
     return rows
@@ -129,27 +135,36 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Rows:
 
 def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.most_common())
+    dropped = f" (dropped: {reasons})" if reasons else ""
     if not len(rows.train):
-        raise DataError("no training row is left", hint=f"dropped: {reasons}" if reasons else "the files hold no rows")
+        hint = "raise batching.max_length, lower data.eval_share, or loosen the filters: whichever drops them"
+        raise DataError(Problem(f"no training row is left{dropped}", hint=hint, key=("data", "train")))
     if has_eval and not len(rows.eval):
-        raise DataError(
-            "no evaluation row is left" + (f" (dropped: {reasons})" if reasons else ""),
-            hint="raise data.eval_share, or add [[data.eval]]",
-        )
+        hint = "raise data.eval_share, or add [[data.eval]]"
+        raise DataError(Problem(f"no evaluation row is left{dropped}", hint=hint, key=("data", "eval_share")))
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
 def _read(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...], rows: Rows) -> list[Example]:
-    """The examples of one dataset; every bad row is named by file and line, a few at once."""
-    found: dict[str, Any] = {"table": ".".join(map(str, key)), "revision": table.revision}
-    if table.path is not None:
-        path = loaded.folder / Path(table.path).expanduser()
-        found |= fingerprint(path)
-        source, raw = str(path), ((f"{path}:{line}", row) for line, row in read_jsonl(path))
-    else:
-        source, raw = f"hub:{table.hub}", _hub_rows(table)
+    """The examples of one dataset, noted among the sources."""
+    found: dict[str, Any] = {"table": ".".join(map(str, key))}
+    if table.path is None:
+        source = f"hub:{table.hub}"
+        examples = _examples(table, source, _hub_rows(table, key))
+        rows.sources.append({**found, "rows": len(examples), "source": source, "revision": table.revision})
+        return examples
+    path = loaded.folder / Path(table.path).expanduser()
+    with steady(path):  # so that the hash is that of the rows which were read
+        lines = ((f"{path}:{line}", row) for line, row in read_jsonl(path))
+        examples = _examples(table, str(path), lines)
+        rows.sources.append({**found, "rows": len(examples), "source": str(path), **fingerprint(path)})
+    return examples
+
+
+def _examples(table: RowsTable, source: str, raw: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Example]:
+    """Raw rows through the format; every bad row is named by file and line, a few at once."""
     read_row = table.format.build(FormatContext(origin=source))
     examples: list[Example] = []
     problems: list[Problem] = []
@@ -165,36 +180,31 @@ def _read(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...], rows: Ro
         problems += broken.problems
     if problems:
         raise DataError(problems)
-    found: dict[str, Any] = {"table": ".".join(map(str, key)), "rows": len(examples), "source": source}
-    rows.sources.append(
-        {**found, **(fingerprint(Path(source)) if table.path is not None else {"revision": table.revision})}
-    )
     return examples
 
 
-def _hub_rows(table: RowsTable) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _hub_rows(table: RowsTable, key: tuple[str | int, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of a dataset on the hub; the only place where rows come over the network."""
     from datasets import load_dataset
 
     try:
         dataset: Any = load_dataset(str(table.hub), split=table.split, revision=table.revision)
     except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
-        lines = str(fault).strip().splitlines() or [type(fault).__name__]
-        raise DataError(
-            f"cannot load the dataset '{table.hub}' ({table.split}) from the hub: {lines[0]}",
-            hint="check the name and split; gated datasets need HF_TOKEN in the environment",
-        ) from fault
+        message = f"cannot load the dataset '{table.hub}' ({table.split}) from the hub: {gist(fault)}"
+        hint = "check the name and split; gated datasets need HF_TOKEN in the environment"
+        raise DataError(Problem(message, hint=hint, key=(*key, "hub"))) from fault
     for index, row in enumerate(dataset):
         yield f"hub:{table.hub}:{table.split}:{index}", row
 
 
 def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
     """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
-    for strategy in loaded.recipe.filters:
+    for index, strategy in enumerate(loaded.recipe.filters):
         decide = strategy.build(FilterContext(seed=loaded.recipe.run.seed))
         reasons = decide([example for _, example in examples])
         if len(reasons) != len(examples):
-            raise FttoolError(f"filter '{strategy.id()}' gave {len(reasons)} answers for {len(examples)} rows")
+            message = f"filter '{strategy.id()}' gave {len(reasons)} answers for {len(examples)} rows"
+            raise PluginError(Problem(message, hint="tell the plugin's authors", key=("filters", index)))
         rows.dropped.update(reason for reason in reasons if reason is not None)
         examples = [numbered for numbered, reason in zip(examples, reasons, strict=True) if reason is None]
     return examples
@@ -215,30 +225,53 @@ def _in_share(example: Example, share: float) -> bool:
 
 
 def _encode(
-    examples: Iterable[Example], encode: Any, max_length: int, too_long: str, into: TokenRows, rows: Rows
+    examples: Iterable[Example], encode: RowEncoder, recipe: Recipe, into: TokenRows, rows: Rows
 ) -> list[Example]:
     """Mask and truncate; returns the examples that were kept."""
+    max_length = recipe.batching.max_length
     kept: list[Example] = []
     problems: list[Problem] = []
     for example in examples:
         try:
-            row: Encoded = encode(example)
+            row = encode(example)
         except ValueError as wrong:
+            if example.messages:
+                _refuse_template(encode, example, wrong)
             problems.append(Problem(str(wrong), example.origin))
             if len(problems) == SHOWN_PROBLEMS:
                 break
             continue
-        if len(row.input_ids) > max_length:
-            if too_long == "drop":
-                rows.dropped[f"longer than {max_length} tokens"] += 1
-                continue
-            row = Encoded(row.input_ids[:max_length], row.labels[:max_length])
-            rows.truncated += 1
-        if all(label == -100 for label in row.labels[1:]):
-            rows.dropped["nothing to learn is left"] += 1
+        _refuse_labels(row, example, recipe)
+        cut = len(row.input_ids) > max_length
+        if cut and recipe.batching.too_long == "drop":
+            rows.dropped[f"longer than {max_length} tokens"] += 1
             continue
+        row = Encoded(row.input_ids[:max_length], row.labels[:max_length])
+        if all(label == -100 for label in row.labels[1:]):
+            rows.dropped["nothing to learn" + (f" in the first {max_length} tokens" if cut else "")] += 1
+            continue
+        rows.truncated += cut
         into.append(row, example.origin)
         kept.append(example)
     if problems:
         raise DataError(problems)
     return kept
+
+
+def _refuse_template(encode: RowEncoder, example: Example, wrong: ValueError) -> None:
+    """Raise `ModelError` where it is not the row that is wrong: the plainest conversation cannot be written either."""
+    try:
+        encode(PLAINEST)
+    except ValueError:
+        hint = 'choose one that can: model.chat_template = "chatml", or a Jinja file'
+        message = f"the chat template fails already at a question and its answer: {wrong} ({example.origin})"
+        raise ModelError(Problem(message, hint=hint, key=("model", "chat_template"))) from wrong
+
+
+def _refuse_labels(row: Encoded, example: Example, recipe: Recipe) -> None:
+    """Raise `PluginError` for labels that are not the tokens' own: `TokenRows` would store others than were meant."""
+    if len(row.labels) != len(row.input_ids) or any(
+        label not in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True)
+    ):
+        message = f"masking '{recipe.masking.id()}' gave labels that are not the tokens' own or −100 ({example.origin})"
+        raise PluginError(Problem(message, hint="labels are not shifted, one per token", key=("masking",)))

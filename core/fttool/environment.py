@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
-
-from fttool.reading import Loaded
-from fttool.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
+    from fttool.reading import Loaded
+    from fttool.recipe import Recipe
+
 NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
 
 
 def quiet_libraries(loaded: Loaded) -> None:
@@ -34,6 +36,13 @@ def quiet_libraries(loaded: Loaded) -> None:
 
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+
+
+def show_libraries() -> None:
+    """What the libraries log comes to stderr, from `info` on; must run before transformers or datasets are imported."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    for name in VERBOSITY:
+        os.environ.setdefault(name, "info")
 
 
 def stay_local() -> None:

@@ -7,8 +7,8 @@ many of them (a recipe is reported whole, not up to its first mistake), and its 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 
@@ -61,7 +61,16 @@ class FttoolError(Exception):
         elif isinstance(problems, Problem):
             problems = [problems]
         self.problems: tuple[Problem, ...] = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        super().__init__()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+    def locate(self, where: Callable[[tuple[str | int, ...]], str], key: tuple[str | int, ...] = ()) -> None:
+        """Give every problem without a place that of its own key in the recipe, else that of `key`."""
+        self.problems = tuple(
+            p if p.where or not (p.key or key) else replace(p, where=where(p.key or key)) for p in self.problems
+        )
 
 
 class UsageError(FttoolError):
@@ -104,6 +113,15 @@ class DivergedError(FttoolError):
     """A loss or a gradient is NaN or infinite."""
 
     exit_code = ExitCode.DIVERGED
+
+
+def gist(fault: BaseException) -> str:
+    """What was raised, on one line: the first of its message, or the last where that is a traceback itself."""
+    lines = str(fault).strip().splitlines()
+    if not lines:
+        return type(fault).__name__
+    relayed = any(line.startswith("Traceback") or "Original Traceback" in line for line in lines)
+    return f"{type(fault).__name__}: {lines[-1] if relayed else lines[0]}"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from fttool.errors import PluginError
+from fttool.errors import PluginError, Problem, gist
 from fttool.plugins import Plugins, manager
 from fttool.reading import Loaded
 
@@ -21,15 +21,16 @@ class Observers:
         """Not recorded yet."""
         self.managers: dict[str, pluggy.PluginManager] = {}
         for index, name in enumerate(loaded.recipe.plugins.observe):
-            self.managers[name] = self._manager(loaded.plugins, name, f"plugins.observe[{index}]")
+            self.managers[name] = self._manager(loaded.plugins, name, index)
 
-    def _manager(self, plugins: Plugins, name: str, place: str) -> pluggy.PluginManager:
+    def _manager(self, plugins: Plugins, name: str, index: int) -> pluggy.PluginManager:
         made = manager()
         module = plugins.module(name)
         made.register(module, name)
         watched = [caller.name for caller in made.get_hookcallers(module) or () if caller.name != "fttool_strategies"]
         if not watched:
-            raise PluginError(f"{place}: the plugin '{name}' has no observer hook", hint="see docs/plugins.md")
+            message = f"the plugin '{name}' has no observer hook"
+            raise PluginError(Problem(message, hint="take it out", key=("plugins", "observe", index)))
         return made
 
     def call(self, hook: str, **arguments: Any) -> None:
@@ -39,7 +40,7 @@ class Observers:
                 getattr(one.hook, hook)(**arguments)
             except (Exception, SystemExit) as fault:  # an observer must not end a run that costs money
                 del self.managers[name]
-                self.faults.append({"plugin": name, "hook": hook, "error": f"{type(fault).__name__}: {fault}"})
+                self.faults.append({"plugin": name, "hook": hook, "error": gist(fault)})
         if hook == "fttool_recipe_loaded":
             return  # there is no run directory to record anything in
         while self.faults:

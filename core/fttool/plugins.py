@@ -76,9 +76,8 @@ class Plugins:
     @classmethod
     def discover(cls) -> Plugins:
         """Everything that is installed, by metadata alone."""
-        found = [
-            _entry(point, group) for group in _groups(entry_points().groups) for point in entry_points(group=group)
-        ]
+        installed = entry_points()
+        found = [_entry(point, group) for group in _groups(installed.groups) for point in installed.select(group=group)]
         return cls(_without_clashes(found))
 
     @classmethod

@@ -7,16 +7,17 @@ rules and every strategy's `check` what cannot go together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fttool import toml
 from fttool.errors import PluginError, Problem, RecipeError, did_you_mean
 from fttool.families import FAMILIES
+from fttool.faults import blamed
 from fttool.plugins import Plugins
 from fttool.recipe import FORMAT_VERSION, Recipe, named_plugins, recipe_type
 
@@ -35,6 +36,8 @@ class Loaded:
     path: Path
     text: str
     """The file as given."""
+    where: Callable[[Key], str]
+    """Key → `file:line:column` of it or the nearest key around it, or `--set key` where an override wrote it."""
     dropped: tuple[str, ...] = ()
     """What `--set X.name=…` reset, one sentence each."""
 
@@ -75,20 +78,23 @@ def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = No
     for override in overrides:
         _apply(raw, override)
     _refuse_other_versions(raw)
-    available = (plugins or Plugins.discover()).without(_disabled(raw.data))
+    available = (plugins or Plugins.discover()).without(_names(raw.data, "disable"))
     kind = _closed_type(raw, available)
     try:
         recipe = kind.model_validate(raw.data)
     except ValidationError as invalid:
         errors = [dict(error) for error in invalid.errors(include_url=False)]
         problems = [_problem(raw, error, kind) for error in errors if not _follows(error, errors)]
-        raise RecipeError([*_secrets(raw), *problems]) from None
-    problems = [*_secrets(raw), *_contradictions(recipe)]
-    for place, strategy in recipe.strategies():
-        problems += [p if p.key else replace(p, key=place) for p in strategy.check(recipe)]
-    if problems:
-        raise RecipeError([p if p.where else replace(p, where=raw.where(p.key)) for p in problems])
-    return Loaded(recipe, available, path, document.text, tuple(raw.dropped))
+        hidden = [replace(p, message=_SECRET.sub("…", p.message)) for p in problems]
+        raise RecipeError([*_secrets(raw), *hidden]) from None
+    loaded = Loaded(recipe, available, path, document.text, raw.where, tuple(raw.dropped))
+    with blamed(loaded):
+        problems = [*_secrets(raw), *_contradictions(recipe)]
+        for place, strategy in recipe.strategies():
+            problems += [p if p.key else replace(p, key=place) for p in strategy.check(recipe)]
+        if problems:
+            raise RecipeError(problems)
+    return loaded
 
 
 def _copy(value: Any) -> Any:
@@ -165,26 +171,36 @@ def _refuse_other_versions(raw: _Raw) -> None:
         )
 
 
-def _disabled(data: Mapping[str, Any]) -> list[str]:
+def _names(data: Mapping[str, Any], key: str) -> list[str]:
+    """A list of `[plugins]`, which may hold anything yet."""
     table = data.get("plugins")
-    listed = table.get("disable") if isinstance(table, Mapping) else None
+    listed = table.get(key) if isinstance(table, Mapping) else None
     return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+
+
+def _observers(data: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The plugins that watch, with their place in the list; one that is disabled too is a contradiction of core's."""
+    disabled = _names(data, "disable")
+    return [(index, name) for index, name in enumerate(_names(data, "observe")) if name not in disabled]
 
 
 def _closed_type(raw: _Raw, plugins: Plugins) -> type[Recipe]:
     """The recipe type over the built-ins and the plugins that this recipe names."""
     problems: list[Problem] = []
-    usable: list[str] = []
-    for prefix in sorted(named_plugins(raw.data)):
+    named = sorted(named_plugins(raw.data))
+    asked: list[tuple[Key, Callable[[str], object], str]] = [
+        *((_place_of(raw.data, prefix), plugins.strategies_of, prefix) for prefix in named),
+        *((("plugins", "observe", index), plugins.module, name) for index, name in _observers(raw.data)),
+    ]
+    for place, load_it, name in asked:
         try:
-            plugins.strategies_of(prefix)
-            usable.append(prefix)
+            load_it(name)
         except PluginError as error:
-            where = raw.where(_place_of(raw.data, prefix))
-            problems += [p if p.where else replace(p, where=where) for p in error.problems]
+            error.locate(raw.where, place)
+            problems += error.problems
     if problems:
         raise PluginError(problems)
-    return recipe_type(lambda family: plugins.family(family, usable))
+    return recipe_type(lambda family: plugins.family(family, named))
 
 
 def _place_of(data: Any, prefix: str, key: Key = ()) -> Key:
@@ -233,8 +249,7 @@ def _problem(raw: _Raw, error: dict[str, Any], kind: type[Recipe]) -> Problem:
     context: dict[str, Any] = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            known = _known_keys(kind, raw.data, key[:-1])
-            return Problem(f"unknown key '{name}'", raw.where(key), did_you_mean(str(key[-1]), known), key)
+            return Problem(f"unknown key '{name}'", raw.where(key), _unknown_hint(kind, raw.data, key), key)
         case "missing":
             return Problem(f"'{name}' is missing", raw.where(key[:-1]), _missing_hint(key), key)
         case "union_tag_invalid":
@@ -261,27 +276,38 @@ def _missing_hint(key: Key) -> str:
     return "add it; `fttool schema` has all keys, `fttool init` an example"
 
 
-def _known_keys(kind: Any, data: Any, key: Sequence[Any]) -> list[str]:
-    """Names that may stand in the table at `key`."""
-    from pydantic import BaseModel
+def _unknown_hint(kind: type[Recipe], data: Any, key: Key) -> str:
+    """The nearest key that may stand there, after the strategies that do have an option of this name."""
+    word, tables = str(key[-1]), _tables_at(kind, key[:-1])
+    for part in key[:-1]:
+        data = data[part]
+    chosen = [table for table in tables if _id(table) == data.get("name")] if "name" in data else tables
+    owners = sorted({f"'{_id(table)}'" for table in tables if table not in chosen and word in table.model_fields})
+    known = sorted({name for table in chosen or tables for name in table.model_fields})
+    near = did_you_mean(word, known)
+    return f"that is an option of {', '.join(owners)}; {near}" if owners else near
 
-    def models(annotation: Any) -> Iterable[Any]:
+
+def _tables_at(kind: type[Recipe], key: Key) -> list[type[BaseModel]]:
+    """The tables and strategies that may stand at `key`."""
+
+    def models(annotation: Any) -> Iterable[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield annotation
         for argument in getattr(annotation, "__args__", ()):
             yield from models(argument)
 
-    candidates: list[Any] = [kind]
+    tables: list[type[BaseModel]] = [kind]
     for part in key:
-        data = data[part] if isinstance(data, dict | list) else None
-        if isinstance(part, int):
-            continue
-        inner = [m for c in candidates if part in c.model_fields for m in models(c.model_fields[part].annotation)]
-        candidates = inner
-    if isinstance(data, dict) and "name" in data:
-        of_name = [c for c in candidates if "name" in c.model_fields and c.model_fields["name"].default == data["name"]]
-        candidates = of_name or candidates
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+        if not isinstance(part, int):
+            fields = [table.model_fields[part] for table in tables if part in table.model_fields]
+            tables = [table for field in fields for table in models(field.annotation)]
+    return tables
+
+
+def _id(table: type[BaseModel]) -> Any:
+    """The id of a strategy; None for a table."""
+    return table.model_fields["name"].default if "name" in table.model_fields else None
 
 
 def _secrets(raw: _Raw) -> Iterable[Problem]:

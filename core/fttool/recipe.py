@@ -256,9 +256,6 @@ class _Place:
         return {"anyOf": [handler(schema), text]}
 
 
-Fields = dict[str, Any]
-
-
 def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type[Recipe]:
     """The recipe with every strategy's place narrowed to a union of `strategies(family)`."""
     places: dict[str, Any] = {}
@@ -271,32 +268,24 @@ def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type
         places[family.name] = Annotated[tagged, _Place(family, classes)]
         defaults[family.name] = next((c for c in classes if c.id() == family.default), None)
 
-    def default(family: str) -> Any:
-        """The field with its default strategy; required where that one is switched off or has no default."""
-        made = defaults[family]
-        return Field(default_factory=made) if made is not None else Field()
+    def default(family: str) -> dict[str, Any]:
+        """The default strategy of a family; none, so that the recipe must say, where that one is switched off."""
+        return {"default_factory": defaults[family]} if defaults[family] else {}
 
-    def table(base: type[Table], **fields: Any) -> type[Any]:
+    def table(base: type[Table], **fields: tuple[Any, dict[str, Any]]) -> type[Any]:
         """`base` with some fields narrowed; descriptions are kept."""
-        described: Fields = {}
-        for name, (annotation, field) in fields.items():
-            field.description = base.model_fields[name].description
-            described[name] = (annotation, field)
+        described: dict[str, Any] = {
+            name: (annotation, Field(description=base.model_fields[name].description, **options))
+            for name, (annotation, options) in fields.items()
+        }
         return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **described)
 
     rows = table(RowsTable, format=(places["format"], default("format")))
-    data = table(
-        DataTable,
-        train=(tuple[rows, ...], Field(min_length=1)),
-        eval=(tuple[rows, ...], Field(default=())),
-    )
-    model = table(ModelTable, source=(places["model"], Field()))
-    metric = defaults["metric"]
-    evaluation = table(
-        EvaluationTable,
-        metrics=(tuple[places["metric"], ...], Field(default_factory=lambda: (metric(),) if metric else ())),
-    )
-    filter_place, regularizer_place = places["filter"], places["regularizer"]
+    data = table(DataTable, train=(tuple[rows, ...], {"min_length": 1}), eval=(tuple[rows, ...], {"default": ()}))
+    model = table(ModelTable, source=(places["model"], {}))
+    many: dict[str, Any] = {family.name: tuple[places[family.name], ...] for family in FAMILIES if family.many}
+    metrics = (defaults["metric"](),) if defaults["metric"] else ()
+    evaluation = table(EvaluationTable, metrics=(many["metric"], {"default": metrics}))
     single = {
         f.table: (places[f.name], default(f.name)) for f in FAMILIES if f.table in Recipe.model_fields and not f.many
     }
@@ -305,11 +294,11 @@ def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type
         table(
             Recipe,
             **single,
-            model=(model, Field()),
-            data=(data, Field()),
-            filters=(tuple[filter_place, ...], Field(default=())),
-            regularizers=(tuple[regularizer_place, ...], Field(default=())),
-            evaluation=(evaluation, Field(default_factory=evaluation)),
+            model=(model, {}),
+            data=(data, {}),
+            filters=(many["filter"], {"default": ()}),
+            regularizers=(many["regularizer"], {"default": ()}),
+            evaluation=(evaluation, {"default_factory": evaluation}),
         ),
     )
 

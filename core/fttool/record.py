@@ -19,6 +19,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +28,7 @@ from typing import Any
 
 import tomli_w
 
-from fttool.errors import UsageError
+from fttool.errors import Problem, UsageError
 from fttool.reading import Loaded
 
 PACKAGES = (
@@ -43,6 +44,9 @@ PACKAGES = (
 )
 """Whose versions decide what a run computes."""
 
+ANOTHER = "choose another name: --set run.name=…"
+ELSEWHERE = "choose another folder: --set run.output=…"
+
 
 class Record:
     """Writes the run directory; whole files are replaced at once, lines are appended."""
@@ -57,25 +61,19 @@ class Record:
         """The run's place, checked but not yet made; an existing one is refused unless it is to be resumed."""
         output = Path(loaded.recipe.run.output).expanduser().absolute()
         path = output / loaded.name
-        if output.exists() and not output.is_dir():
-            raise UsageError(f"run.output '{output}' is a file", hint="name a folder")
-        if path.is_symlink() and not path.resolve().is_relative_to(output.resolve()):
-            raise UsageError(f"'{path}' is a link that leads out of '{output}'", hint="remove the link")
-        if path.exists() and not resume:
-            raise UsageError(
-                f"the run directory '{path}' exists; it is never overwritten",
-                hint="go on with it: --resume; or choose another: --set run.name=…",
-            )
-        if resume and not path.exists():
-            raise UsageError(f"there is no run to resume at '{path}'", hint="leave --resume out")
-        parent = next(folder for folder in (path, *path.parents) if folder.exists())
-        if not os.access(parent, os.W_OK):
-            raise UsageError(f"'{parent}' is read-only", hint="--set run.output=…")
+        try:
+            _refuse_path(path, output, resume)
+        except OSError as error:
+            message = f"cannot write in '{output}': {error.strerror or error}"
+            raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
         return cls(path)
 
     def create(self, loaded: Loaded, lock: Mapping[str, Any]) -> None:
-        """Make the directory and write what is known before training."""
-        self.path.mkdir(parents=True)
+        """Make the directory and write what is known before training; another run may have been quicker."""
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            raise UsageError(f"'{self.path}' was made meanwhile, by another run", hint=ANOTHER) from None
         self.checkpoints.mkdir()
         self._write("recipe.toml", loaded.text)
         self._write("recipe.resolved.toml", resolved(loaded))
@@ -123,6 +121,27 @@ class Record:
         aside = self.path / f".{name}.partial"
         aside.write_text(text, encoding="utf-8")
         aside.replace(self.path / name)
+
+
+def _refuse_path(path: Path, output: Path, resume: bool) -> None:
+    """Refuse a run directory that exists, cannot be resumed, or lies elsewhere; raises `OSError` where none can be."""
+    name, place = ("run", "name"), ("run", "output")
+    if output.resolve() not in path.resolve().parents:
+        what = "is a link that leads" if path.is_symlink() else "leads"
+        raise UsageError(Problem(f"'{path}' {what} out of '{output}'", hint=ANOTHER, key=name))
+    if resume and not path.exists():
+        raise UsageError(Problem(f"there is no run to resume at '{path}'", hint="leave --resume out", key=name))
+    if resume and not (path / "recipe.resolved.toml").is_file():
+        raise UsageError(Problem(f"'{path}' is no run directory: nothing to resume", hint=ANOTHER, key=name))
+    if path.exists() and not resume:
+        message = f"the run directory '{path}' exists; it is never overwritten"
+        raise UsageError(Problem(message, hint=f"go on with it: --resume; or {ANOTHER}", key=name))
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not parent.is_dir():
+        raise UsageError(Problem(f"'{parent}' is a file, not a folder", hint=ELSEWHERE, key=place))
+    # To try is the only sure way: the rights of a folder say little to root, on Windows, or over a network.
+    with tempfile.TemporaryFile(dir=parent):
+        pass
 
 
 def resolved(loaded: Loaded) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli
 
-from fttool.errors import Problem, UsageError
+from fttool.errors import PluginError, Problem, UsageError
 from fttool.reading import Loaded
 from fttool.record import Record, resolved
 
@@ -18,10 +18,13 @@ LENGTH = ("run.max_steps", "run.epochs")
 
 
 def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) -> None:
-    """Raise `UsageError` listing every difference that would make the resumed run another one."""
+    """Raise `UsageError` listing every difference that would make the resumed run another one.
+
+    Another version of a plugin whose strategies the recipe uses is a `PluginError`.
+    """
     before, now = tomli.loads(record.resolved_recipe()), tomli.loads(resolved(loaded))
     problems = [
-        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=_advice(key, loaded))
+        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=_advice(key, loaded), key=tuple(key.split(".")))
         for key, old, new in _differences(before, now)
         if not _allowed(key, old, new, loaded)
     ]
@@ -32,6 +35,22 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) 
     if problems:
         head = Problem(f"'{record.path}' cannot be resumed with this recipe:")
         raise UsageError([head, *problems])
+    _refuse_other_plugins(record.lock(), lock, loaded)
+
+
+def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:
+    """A strategy may compute something else in another version. What only watches may change."""
+    installed = {plugin["name"]: f"{plugin['distribution']} {plugin['version']}" for plugin in now["plugins"]}
+    problems: list[Problem] = []
+    for plugin in before["plugins"]:
+        name, distribution, version = plugin["name"], plugin["distribution"], plugin["version"]
+        places = [place for place, one in loaded.recipe.strategies() if one.id().startswith(f"{name}.")]
+        if places and installed[name] != f"{distribution} {version}":
+            message = f"this run was begun with {distribution} {version}, and {installed[name]} is installed"
+            hint = f"pip install {distribution}=={version}, or start a new run: --set run.name=…"
+            problems.append(Problem(message, hint=hint, key=places[0]))
+    if problems:
+        raise PluginError(problems)
 
 
 def _allowed(key: str, old: Any, new: Any, loaded: Loaded) -> bool:

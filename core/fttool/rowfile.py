@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 from fttool.errors import DataError
 from fttool.textfile import convert_hint, foreign_encoding, obstacle, unreadable
-from fttool.zstd import ZSTD_MAGIC, open_zstd
 
 CHUNK = 1 << 16
 """Bytes read in one go."""
@@ -26,6 +25,7 @@ _FOREIGN_FILES = (
     (b"BZh", "a bzip2 file"),
     (b"\xfd7zXZ\x00", "an xz file"),
     (b"%PDF", "a PDF"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd"),
 )
 
 
@@ -59,7 +59,7 @@ class RowFile:
         where = str(self.path)
         for magic, kind in _FOREIGN_FILES:
             if head.startswith(magic):
-                hint = "turn it into JSON lines; .gz and .zst need not be unpacked"
+                hint = "unpack it (zstd -d, unzip …) or turn it into JSON lines; gzip can stay packed"
                 raise DataError(f"this is {kind}, not JSON lines", where=where, hint=hint)
         encoding = foreign_encoding(head)
         if encoding:
@@ -80,13 +80,11 @@ def opened(path: Path) -> Generator[RowFile]:
         DataError: as `steady` does, and for a compressed file that is cut off or damaged.
     """
     with steady(path) as file:
-        magic = file.read(4)
+        magic = file.read(len(_GZIP_MAGIC))
         file.seek(0)
         unpacked: Any = file
-        if magic.startswith(_GZIP_MAGIC):
+        if magic == _GZIP_MAGIC:
             unpacked = gzip.GzipFile(fileobj=file)
-        elif magic == ZSTD_MAGIC:
-            unpacked = open_zstd(file, path)
         rows = RowFile(path, io.BufferedReader(unpacked, CHUNK), packed=unpacked is not file)
         again = "copy or download it again"
         try:

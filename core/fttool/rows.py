@@ -22,7 +22,7 @@ MAX_ROW_BYTES = 100_000_000
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line from 1, row) for each row; blank lines are skipped, gzip and zstd are unpacked.
+    """Yield (line from 1, row) for each row; blank lines are skipped, gzip is unpacked.
 
     Raises:
         DataError: while iterating, located at `path` or `path:line`: no such file, no rows, broken JSON, a

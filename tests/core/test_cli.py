@@ -9,12 +9,13 @@ from typing import Any
 import jsonschema
 import pytest
 import tomli
+from tomli_w import dumps
+
 from fttool.cli import VERBS, main
 from fttool.cli.schema import recipe_schema
 from fttool.errors import FttoolError
 from fttool.reading import load
 from fttool.testing import run_recipe
-from tomli_w import dumps
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")

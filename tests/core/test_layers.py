@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from fttool.layers import layers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from fttool.layers import layers
 
 SMALL: dict[str, Any] = {
     "vocab_size": 48,

@@ -81,6 +81,7 @@ def test_it_knows_fttool_by_its_api_alone() -> None:
     assert {name for name in imported if not name.startswith("fttool_acme")} == {"fttool.api", "fttool.testing"}
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(site: Path) -> None:
     tests = call("-m", "pytest", "-q", "-p", "no:cacheprovider", str(PACKAGE / "tests"), site=site, folder=PACKAGE)
     assert tests.returncode == 0, tests.stdout
@@ -112,6 +113,7 @@ def test_its_verb_is_a_verb(site: Path) -> None:
     assert "there is no verb 'acme-hello'" in gone.stderr
 
 
+@pytest.mark.slow
 def test_a_run_uses_all_of_it(site: Path, recipe: Path, fttool_tiny_model: Path) -> None:
     from safetensors.torch import load_file
 

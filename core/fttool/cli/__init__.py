@@ -11,9 +11,9 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
-from fttool.errors import ExitCode, FttoolError, UsageError, did_you_mean
+from fttool.errors import ExitCode, FttoolError, PluginError, UsageError, did_you_mean, gist
 
 COMMANDS_GROUP = "fttool.commands.v1"
 
@@ -37,8 +37,10 @@ examples:
   fttool generate runs/my "How do I sort a list?"    ask the result
 """
 
-SHOWN_PROBLEMS = 20
-"""Problems printed at once: one screen."""
+SCREEN = 22
+"""Lines of problems that are printed at once; with what follows them a terminal of 24 lines shows all."""
+WIDEST = 500
+"""Characters of a line that are printed: a value from a file may be of any length."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,10 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as fault:
         if debug:
             raise
-        print(
-            f"fttool failed: {type(fault).__name__}: {fault}\n    add --debug for the traceback",
-            file=sys.stderr,
-        )
+        print(f"fttool failed: {gist(fault)[:WIDEST]}\n    add --debug for the traceback", file=sys.stderr)
         return ExitCode.FAILURE
 
 
@@ -90,9 +89,25 @@ def _call(verb: str, words: list[str]) -> int:
         return int(module.main(parser.parse_args(words)))
     more = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
     if verb in more:
-        return int(more[verb].load()(words))
+        return _call_plugin(more[verb], words)
     known = [*VERBS, *more]
     raise UsageError(f"there is no verb '{verb}'", hint=did_you_mean(verb, known))
+
+
+def _call_plugin(point: EntryPoint, words: list[str]) -> int:
+    """A verb of a plugin; it may exit by itself, as argparse does, but not while it is imported."""
+    owner = f"verb '{point.name}' of {point.dist.name} {point.dist.version}" if point.dist else f"verb '{point.name}'"
+    try:
+        command = point.load()
+    except (Exception, SystemExit) as fault:
+        raise PluginError(f"the {owner} cannot be imported: {gist(fault)}", hint="update or uninstall it") from fault
+    try:
+        return int(command(words))
+    except (FttoolError, BrokenPipeError):
+        raise
+    except Exception as fault:
+        hint = "tell its authors; --debug shows the traceback"
+        raise PluginError(f"the {owner} raised {gist(fault)}", hint=hint) from fault
 
 
 def _help() -> str:
@@ -105,9 +120,12 @@ def _help() -> str:
 
 
 def _report(error: FttoolError) -> None:
-    """Every problem on stderr, one screen of them."""
-    for problem in error.problems[:SHOWN_PROBLEMS]:
-        print(problem, file=sys.stderr)
-    left = len(error.problems) - SHOWN_PROBLEMS
-    if left > 0:
-        print(f"… and {left} more", file=sys.stderr)
+    """The problems on stderr, one screen of them."""
+    shown: list[str] = []
+    for number, problem in enumerate(error.problems):
+        lines = [f"{line[:WIDEST]} …" if len(line) > WIDEST else line for line in str(problem).splitlines()[:SCREEN]]
+        if len(shown) + len(lines) > SCREEN:
+            shown.append(f"… and {len(error.problems) - number} more")
+            break
+        shown += lines
+    print("\n".join(shown), file=sys.stderr)

@@ -38,9 +38,9 @@ def main(options: argparse.Namespace) -> int:
 
     shown = screen.choose(quiet=options.quiet, as_json=options.json)
     if options.verbose:
-        import logging
+        from fttool.environment import show_libraries
 
-        logging.basicConfig(level=logging.INFO)
+        show_libraries()
     if options.dry_run:
         from fttool.dry_run import dry_run
 

@@ -53,7 +53,8 @@ class TaskContract(Contract):
         assert issubclass(parts.trainer_class, Trainer)
         assert issubclass(parts.arguments_class, TrainingArguments)
         core = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "activation_checkpointing": False}
-        parts.arguments_class(**{**core, "report_to": "none", **parts.arguments})
+        arguments: dict[str, Any] = {**core, "report_to": "none", **parts.arguments}
+        parts.arguments_class(**arguments)
 
     def test_a_score_is_one_loss_per_place(self, made: Any) -> None:
         """Logits (N, V), targets (N,) and finite losses (N,) for N > 0 places."""

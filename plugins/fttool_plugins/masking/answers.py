@@ -42,6 +42,11 @@ def check_not_left_out(message: Message, number: int, written: str) -> None:
             )
 
 
+def last_words(message: Message) -> str:
+    """The end of a message's text, without white space behind it; empty where there is none."""
+    return "".join(_texts(message)[-1:]).strip()
+
+
 def _texts(message: Message) -> list[str]:
     """The texts of a message's content, which is a string or a list of parts."""
     content = message.get("content")

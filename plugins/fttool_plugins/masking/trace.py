@@ -87,7 +87,7 @@ def _mark(source: str, nonce: str) -> Iterator[str]:
     """The pieces of the template and, between them, tags that write marks.
 
     - `nonce:loop:index;` a round of the loop starts; no index where what it holds is not a message.
-    - `nonce:loop=index;` a loop over something else picks its message: `{% set message = messages[i] %}`.
+    - `nonce:loop=index;` a variable is set to a message: how a loop over numbers picks its own.
     - `nonce:loop!;` the loop is over.
     """
     blocks: list[_Block] = []
@@ -110,9 +110,9 @@ def _mark(source: str, nonce: str) -> Iterator[str]:
         elif closed and keyword == "endfor":
             yield _write(f"'{nonce}:{closed.number}!;'", after=text)
         elif keyword == "set" and blocks and words[2] == "=":
-            picked, own = _index(words[1]), _index(*blocks[-1].variables)
+            picked = _index(words[1])
             mark = f"'{nonce}:{blocks[-1].number}=' ~ ({picked}) ~ ';'"
-            yield _write(f"{mark} if ({own}) == '' and ({picked}) != '' else ''", after=text)
+            yield _write(f"{mark} if ({picked}) != '' else ''", after=text)
 
 
 def _pieces(source: str) -> Iterator[tuple[list[str], str]]:
@@ -162,7 +162,10 @@ class _Round:
 
 
 def _read(marked: str, nonce: str) -> Trace:
-    """The text without its marks, and the spans they stood for: a round ends where the next starts or the loop ends."""
+    """The text without its marks, and the spans they stood for.
+
+    A round ends where the next starts or the loop ends. Its message is what the loop holds, else the first it picks.
+    """
     pieces = re.split(rf"{nonce}:(\d+)([:=!])(\d*);", marked)
     written = [pieces[0]]
     position = len(pieces[0])

@@ -23,12 +23,10 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from fttool.api import Encoded, Message
-
-from fttool_plugins.masking.answers import THOUGHT, check_not_empty, check_not_left_out
+from fttool_plugins.masking.answers import THOUGHT, check_not_empty, check_not_left_out, last_words
 from fttool_plugins.masking.tokens import Tokens, special_ids, tokenize
 from fttool_plugins.masking.trace import Span, Trace, Tracer
 
@@ -100,7 +98,8 @@ class Conversations:
         """The tokens of one turn that are learned."""
         tokens, text = talk.tokens, talk.trace.text
         own = _own_span(index, talk.trace)
-        start, end = self._header_end(index, own, talk), self._end(own, talk)
+        start, prompts = self._header_end(index, own, talk)
+        end = self._end(index, own, talk, prompts)
         written = text[start:end]
         check_not_left_out(talk.messages[index], index + 1, written)
         foreign = [s for s in talk.trace.spans if s.message != index and start <= s.start < s.end <= end]
@@ -115,7 +114,7 @@ class Conversations:
             raise ValueError(f"of message {index + 1} the chat template writes no text, only {written!r}")
         # A tool's answer may be written into the turn; where it closes it, nothing of the turn's own does.
         interrupted = any(not text[span.end : end].strip() for span in foreign)
-        if not interrupted and not tokens.is_special(turn[-1]):
+        if not interrupted and not _is_closed(talk.messages[index], written, turn, tokens):
             raise ValueError(
                 f"message {index + 1} never ends: the chat template writes {written[-40:]!r} and no special token of "
                 "this tokenizer behind it, so the model would never learn to stop; choose a [model] chat_template "
@@ -123,8 +122,8 @@ class Conversations:
             )
         return turn
 
-    def _header_end(self, index: int, own: Span, talk: _Talk) -> int:
-        """The character behind the generation prompt with which a turn begins."""
+    def _header_end(self, index: int, own: Span, talk: _Talk) -> tuple[int, Sequence[str]]:
+        """The character behind the generation prompt with which a turn begins, and all it could have begun with."""
         previous = talk.messages[index - 1] if index else {}
         options = {key: value for key, value in talk.template.items() if key not in ("tools", "documents")}
         key = json.dumps([options, previous.get("role"), sorted(previous)], sort_keys=True, default=repr)
@@ -135,7 +134,7 @@ class Conversations:
             for prompt in prompts:
                 end = _behind(prompt, own, talk.tokens)
                 if end is not None:
-                    return end
+                    return end, prompts
         raise ValueError(
             f"message {index + 1} begins with {talk.trace.text[own.start : own.end][:40]!r}, but the chat template "
             f"asks for an answer with {''.join(prompts[:1])!r}: what inference asks for would never be learned"
@@ -163,21 +162,24 @@ class Conversations:
         if unasked_too:
             yield ""
 
-    def _end(self, own: Span, talk: _Talk) -> int:
+    def _end(self, index: int, own: Span, talk: _Talk, prompts: Sequence[str]) -> int:
         """The character behind what a turn writes, and behind what the template writes to close it.
 
-        What it writes behind the whole conversation closes the last turn if it is EOS, and any turn that has no end
-        of its own and is followed by just that (where each round first closes the one before).
+        What stands behind the whole conversation closes the last turn if it is EOS. Anything else but a generation
+        prompt closes a turn that has no end of its own and is followed by just that: in some templates each round
+        first closes the one before.
         """
         tokens, text = talk.tokens, talk.trace.text
         last = _end_of_last(len(talk.messages), talk.trace)
         closing = text[last:].rstrip()
-        frame = tokens.are_frame(tokens.within(last, last + len(closing)))
-        if not closing or not frame or not text.startswith(closing, own.end):
+        if not text.startswith(closing, own.end) or not tokens.are_frame(tokens.within(last, last + len(closing))):
             return own.end
         ink = [token for token in tokens.within(own.start, own.end) if not tokens.is_blank(token)]
-        open_ended = not tokens.is_special(ink[-1])
-        return own.end + len(closing) if open_ended or closing.strip() == self._tokenizer.eos_token else own.end
+        closed = _is_closed(talk.messages[index], text[own.start : own.end], ink, tokens)
+        asking = closing.strip() in map(str.strip, prompts)
+        if (closed or asking) and closing.strip() != self._tokenizer.eos_token:
+            return own.end
+        return own.end + len(closing)
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template: Mapping[str, Any]) -> str:
@@ -217,8 +219,16 @@ def _behind(prompt: str, own: Span, tokens: Tokens) -> int | None:
     if at < 0 or not tokens.are_frame(tokens.within(own.start, at)):
         return None
     end = at + len(bare)
-    trailing = prompt[len(prompt.rstrip()) :]
-    return end + len(commonprefix([trailing, text[end : own.end]])) if bare else own.start
+    blank = prompt[len(prompt.rstrip()) :]
+    while not text.startswith(blank, end):
+        blank = blank[:-1]
+    return end + len(blank)
+
+
+def _is_closed(message: Message, written: str, turn: Sequence[int], tokens: Tokens) -> bool:
+    """True where a turn ends in a special token, and not because the message itself does."""
+    words = last_words(message)
+    return tokens.is_special(turn[-1]) and not (words and written.rstrip().endswith(words))
 
 
 def _end_of_last(messages: int, trace: Trace) -> int:

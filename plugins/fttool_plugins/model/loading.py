@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import LoadOptions, ModelError
+from fttool.api import LoadOptions, ModelError, layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,7 +26,7 @@ def tokenizer(where: str | Path, **options: Any) -> PreTrainedTokenizerBase:
 
     try:
         return AutoTokenizer.from_pretrained(str(where), **options)
-    except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as fault:
+    except Exception as fault:  # tokenizers raises a bare Exception for a broken tokenizer.json
         raise ModelError(f"cannot load the tokenizer of '{where}': {_first_line(fault)}", hint=_hint(fault)) from fault
 
 
@@ -37,12 +37,31 @@ def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedMod
     if "gguf_file" not in options:
         options["use_safetensors"] = True
     try:
-        loaded = load.model_class.from_pretrained(str(where), dtype=load.dtype, **options)
+        loaded, report = load.model_class.from_pretrained(
+            str(where), dtype=load.dtype, output_loading_info=True, **options
+        )
     except Exception as fault:  # safetensors, huggingface_hub and transformers raise a dozen kinds for a bad folder
         raise ModelError(f"cannot load the model of '{where}': {_first_line(fault)}", hint=_hint(fault)) from fault
+    _refuse_random_weights(where, loaded, set(report["missing_keys"]))
     if "gguf_file" in options:
         _forget_quantizer(loaded)
     return loaded
+
+
+def _refuse_random_weights(where: str | Path, loaded: PreTrainedModel, missing: set[str]) -> None:
+    """Refuse weights that the files lack: transformers draws them at random and goes on.
+
+    Only a model without a language-model head may have new ones, outside its embeddings and layers: a classifier.
+    """
+    if loaded.get_output_embeddings() is None:
+        parts = layers(loaded)
+        missing &= {*parts.embeddings, *(name for block in parts.blocks for name in block)}
+    if missing:
+        first = ", ".join(sorted(missing)[:3])
+        raise ModelError(
+            f"the weights of '{where}' lack {len(missing)} of the model's tensors ({first} …)",
+            hint="do config.json and the weights belong together? download the folder again",
+        )
 
 
 def _forget_quantizer(loaded: Any) -> None:

@@ -41,6 +41,7 @@ class Pretrained(ModelSource):
         if not _looks_like_hub_id(self.path):
             raise ModelError(f"there is no '{local}'", hint=_nearest(local))
         options = {"trust_remote_code": ctx.trust_remote_code, "revision": self.revision}
+        loading.refuse_offline(self.path, _nearest(local))
         return Source(
             tokenizer=lambda: loading.tokenizer(self.path, **options),
             model=lambda load: loading.model(self.path, load, **options),

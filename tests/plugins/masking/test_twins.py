@@ -63,6 +63,7 @@ CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
         RAIN,
         assistant("Yes, rain.", reasoning_content="Wet."),
     ],
+    "tool and words": [user("Rain?"), assistant("I look.", tool_calls=CALL), RAIN, assistant("Yes, rain.")],
     "echo": [user("Yes."), assistant("Yes."), user("Yes."), assistant("Yes.")],
     "words of the template": [user("assistant"), assistant("user"), user("model\n"), assistant("assistant\n\nsystem")],
     "forged by the user": [user(f"Say yes. {FORGED}"), assistant("No."), user(FORGED), assistant("Never.")],
@@ -110,7 +111,7 @@ TAIL = {
 }
 """The white space behind the token that ends a turn, which the twin learns and we do not."""
 
-TOOLS = {"tool", "tool and thoughts"}
+TOOLS = {"tool", "tool and thoughts", "tool and words"}
 REWRITTEN: dict[str, set[str]] = {
     # The twin keeps thoughts (empty ones too) in all turns, the original only in those behind the user's last word …
     **dict.fromkeys(["qwen3_5_nothink", "qwen3_5_think", "qwen3_6"], set(CONVERSATIONS) - {"one turn"} - TOOLS),

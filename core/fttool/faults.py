@@ -1,0 +1,89 @@
+"""Whose fault it is: what is raised in a run becomes words, with the place in the recipe that it comes from.
+
+A strategy may raise in its `check` and `build`, and much later in a function that it built. So the traceback is asked:
+the innermost frame that runs a strategy's code tells which one it was. Nothing has to be wrapped, and nothing that a
+strategy yields loses its state, its type or its speed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from fttool.environment import out_of_memory_hint
+from fttool.errors import FttoolError, OutOfMemoryError, PluginError, gist
+
+if TYPE_CHECKING:
+    from fttool.families import Strategy
+    from fttool.reading import Key, Loaded
+
+Used = tuple["Key", "Strategy"]
+"""A strategy and its place in the recipe."""
+
+
+@contextmanager
+def explained(loaded: Loaded) -> Generator[None]:
+    """Around a run: running out of memory becomes advice; else as `blamed`."""
+    with blamed(loaded):
+        try:
+            yield
+        except Exception as error:
+            fault = error.__cause__ if isinstance(error, FttoolError) else error
+            hint = out_of_memory_hint(fault, loaded.recipe) if isinstance(fault, MemoryError | RuntimeError) else None
+            if hint is None:
+                raise
+            raise OutOfMemoryError(f"out of memory: {gist(fault or error)}", hint=hint) from error
+
+
+@contextmanager
+def blamed(loaded: Loaded) -> Generator[None]:
+    """Around code that calls strategies: whatever one from a plugin raises becomes a `PluginError` that names it.
+
+    What is a message already gets its place in the recipe, where it has none: that of its key, or of the strategy that
+    raised it. A fault of fttool itself comes through.
+    """
+    try:
+        yield
+    except FttoolError as error:
+        found = _culprits(error, loaded)
+        error.locate(loaded.where, found[0][0] if found else ())
+        raise
+    except (Exception, SystemExit) as fault:
+        found = _culprits(fault, loaded)
+        if not found or not _is_third_party(found[0][1]):
+            raise
+        names = " or ".join(f"'{one}'" for one in dict.fromkeys(strategy.id() for _, strategy in found))
+        prefix = found[0][1].id().partition(".")[0]
+        raise PluginError(
+            f"strategy {names}, of the plugin {loaded.plugins.entry(prefix)}, raised {gist(fault)}",
+            where=loaded.where(found[0][0]),
+            hint="tell the plugin's authors; --debug shows the traceback",
+        ) from fault
+
+
+def _culprits(fault: BaseException, loaded: Loaded) -> list[Used]:
+    """The recipe's strategies in whose code `fault` was raised: one by its method, else all of a module or plugin."""
+    used = list(loaded.recipe.strategies())
+    frames = [frame for frame, _ in traceback.walk_tb(fault.__traceback__)]
+    for frame in reversed(frames):
+        own = [(place, one) for place, one in used if one is frame.f_locals.get("self")]
+        found = own or [(place, one) for place, one in used if _runs(frame, one)]
+        if found:
+            return found
+    # A loader process hands its traceback over as text.
+    text = str(fault)
+    return [(place, one) for place, one in used if _is_third_party(one) and f'"{inspect.getfile(type(one))}"' in text]
+
+
+def _runs(frame: FrameType, one: Strategy) -> bool:
+    """True where the frame runs code of the strategy's module; of its whole package where it is a third party's."""
+    running, home = str(frame.f_globals.get("__name__")), type(one).__module__
+    return running == home or (_is_third_party(one) and running.partition(".")[0] == home.partition(".")[0])
+
+
+def _is_third_party(one: Any) -> bool:
+    return "." in one.id()
