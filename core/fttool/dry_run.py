@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fttool.errors import ExitCode
+from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.reading import Loaded
 from fttool.record import Record, resolved
-from fttool.run import Prepared, memory_errors, prepare_run
+from fttool.run import Prepared, prepare_run
 from fttool.screen import Screen
 
 POINTS = 9
@@ -20,7 +21,7 @@ POINTS = 9
 
 def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
     """Load and check everything, print what would happen, and write nothing."""
-    with tempfile.TemporaryDirectory() as nowhere, memory_errors(loaded):
+    with explained(loaded), tempfile.TemporaryDirectory() as nowhere:
         prepared = prepare_run(loaded, screen, Record(Path(nowhere)), Observers(loaded, lambda *_, **__: None))
         found = describe(prepared)
     screen.finished(found, page(prepared, found))

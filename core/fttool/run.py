@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from fttool import chat, checkpoints, closing
 from fttool.data import Rows, prepare
-from fttool.environment import device, native_bf16, out_of_memory_hint, quiet_libraries
-from fttool.errors import DivergedError, ExitCode, FttoolError, ModelError, OutOfMemoryError, RecipeError, UsageError
+from fttool.environment import device, native_bf16, quiet_libraries
+from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, UsageError
 from fttool.evaluation import generate, measures, prompt_ids
 from fttool.families import (
     BatchingContext,
@@ -34,6 +34,7 @@ from fttool.families import (
     TaskContext,
     TaskParts,
 )
+from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.reading import Loaded
 from fttool.record import Record, lock
@@ -67,10 +68,15 @@ class Prepared:
 
 def run(loaded: Loaded, screen: Screen, *, resume: bool = False) -> ExitCode:
     """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal."""
-    record = Record.at(loaded, resume)
-    observers = Observers(loaded, record.event)
-    observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
-    with memory_errors(loaded):
+    with explained(loaded):
+        record = Record.at(loaded, resume)
+
+        def note_fault(event: str, **fault: str) -> None:
+            screen.note(f"plugin '{fault['plugin']}' is switched off: {fault['hook']} raised {fault['error']}")
+            record.event(event, **fault)
+
+        observers = Observers(loaded, note_fault)
+        observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
         prepared = prepare_run(loaded, screen, record, observers)
         checkpoint = open_record(prepared, record, screen, resume)
         return train(prepared, record, observers, screen, checkpoint)
@@ -82,7 +88,6 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False) -> ExitCode:
 def load_rows(loaded: Loaded, screen: Screen) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
     """Tokenizer and rows; the model's weights are not needed for them."""
     recipe = loaded.recipe
-    quiet_libraries(loaded)
     context = SourceContext(
         folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed
     )
@@ -96,18 +101,19 @@ def load_rows(loaded: Loaded, screen: Screen) -> tuple[Source, PreTrainedTokeniz
 def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers) -> Prepared:
     """Load and check everything, and build the trainer."""
     recipe = loaded.recipe
+    quiet_libraries(loaded)
+    on = device()
+    plan = recipe.sharding.build(ShardingContext(device=on, recipe_processes=recipe.sharding.world_size))
+    numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
+    screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
 
     from fttool.groups import freeze_the_rest, make_groups, optimizer_groups
     from fttool.layers import layers
     from fttool.loader import eval_batches, train_loader
     from fttool.pulls import anchored
-    from fttool.training import Job, states, trainer_class
+    from fttool.training import Job, savable_state, states, trainer_class
 
-    on = device()
-    plan = recipe.sharding.build(ShardingContext(device=on, recipe_processes=recipe.sharding.world_size))
-    numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
-    screen.note(f"precision: {numerics.reason}")
     parts = recipe.task.build(TaskContext())
     screen.stage("loading the model")
     model = load_model(loaded, source, parts, numerics, tokenizer, rows)
@@ -139,22 +145,34 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         pulls=[one.pull for one in regularizations if one.pull is not None],
     )
     if not groups:
-        raise ModelError(f"freezing '{recipe.freezing.id()}' leaves nothing to train")
+        raise ModelError(
+            Problem(
+                f"freezing '{recipe.freezing.id()}' leaves nothing to train",
+                hint='choose another: freezing = "full"',
+                key=("freezing",),
+            )
+        )
     freeze_the_rest(model, groups)
     in_optimizer = any(group.pull or group.decoupled_pull or group.thaws_at for group in groups)
     own = optimizer.build(OptimizerContext(device=on, unfused=in_optimizer and numerics.autocast == "fp16"))
     optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
     factor = recipe.schedule.build(ScheduleContext(total_steps=total_steps, lr=optimizer.lr))
     if not any(factor(step) for step in range(total_steps)):
-        raise RecipeError(
-            f"the schedule gives each of the {total_steps} updates a rate of 0", hint="set its warmup = 0"
-        )
+        message = f"the schedule gives each of the {total_steps} updates a rate of 0"
+        raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
 
     # Evaluation has its own batches: all rows once, in order, by the same strategy.
     eval_context = _batching_context(
         loaded, rows.eval.lengths, tokenizer, recipe.evaluation.micro_batch or recipe.run.micro_batch
     )
     measuring = recipe.batching.build(eval_context)
+    stateful = states(
+        mixing=order,
+        batching=batches,
+        schedule=factor,
+        **{f"regularizers.{index}": one for index, one in enumerate(regularizations)},
+    )
+    savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
     job = Job(
         recipe=recipe,
         rows=rows,
@@ -165,12 +183,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups), **own.options),
         factor=factor,
         regularizations=regularizations,
-        stateful=states(
-            mixing=order,
-            batching=batches,
-            schedule=factor,
-            **{f"regularizers.{index}": one for index, one in enumerate(regularizations)},
-        ),
+        stateful=stateful,
         record=record,
         observers=observers,
         screen=screen,
@@ -218,17 +231,15 @@ def load_model(
     table: Any = model.get_input_embeddings()
     embedded = table.weight.shape[0]
     if len(tokenizer) > embedded:
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model embeds {embedded}",
-            hint="use the tokenizer that belongs to this model",
-        )
+        message = f"the tokenizer has {len(tokenizer)} tokens, the model embeds {embedded}"
+        hint = "use the tokenizer that belongs to this model"
+        raise ModelError(Problem(message, hint=hint, key=("model", "source")))
     positions = getattr(config, "max_position_embeddings", None)
     longest = max([*rows.train.lengths, *rows.eval.lengths])
     if positions is not None and longest > positions:
-        raise ModelError(
-            f"a row has {longest} tokens, the model's positions end at {positions}",
-            hint=f"set batching.max_length = {positions} or less",
-        )
+        message = f"a row has {longest} tokens, the model's positions end at {positions}"
+        hint = f"set batching.max_length = {positions} or less"
+        raise ModelError(Problem(message, hint=hint, key=("batching", "max_length")))
     chat.stop_at(model, chat.stop_ids(tokenizer, rows))
     return model
 
@@ -414,16 +425,3 @@ def stopping(job: Job) -> Generator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def memory_errors(loaded: Loaded) -> Generator[None]:
-    """Running out of memory is an answer with advice, not a traceback."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as fault:
-        hint = out_of_memory_hint(fault, loaded.recipe)
-        if hint is None or isinstance(fault, FttoolError):
-            raise
-        first = (str(fault).strip().splitlines() or ["no memory is left"])[0]
-        raise OutOfMemoryError(f"out of memory: {first}", hint=hint) from fault

@@ -6,6 +6,7 @@ class that the task strategy names, whatever that is.
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import time
@@ -20,7 +21,7 @@ from transformers import Trainer, TrainerCallback
 
 from fttool import checkpoints
 from fttool.data import Rows
-from fttool.errors import DivergedError, PluginError
+from fttool.errors import DivergedError, PluginError, Problem, gist
 from fttool.evaluation import Score, evaluate
 from fttool.families import Factor, Measure, Regularization
 from fttool.loader import EpochLoader, eval_batches
@@ -98,6 +99,8 @@ class Loop(_Base):
     def __init__(self, job: Job, **arguments: Any) -> None:
         self.job = job
         self._losses: list[tuple[torch.Tensor, list[int]]] = []
+        self.latest_rows: list[int] = []
+        """Of the latest update."""
         self._began = 0.0
         self._logged = Progress()
         super().__init__(**arguments)
@@ -166,16 +169,18 @@ class Loop(_Base):
     def _refuse_non_finite(self, norm: float) -> None:
         losses, rows = zip(*self._losses, strict=True)
         self._losses.clear()
+        self.latest_rows = [row for ids in rows for row in ids]
         finite = torch.isfinite(torch.stack(losses)).tolist()
         step = self.state.global_step + 1
         if not all(finite):
             bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
-            self._diverged(f"the loss of update {step} is not finite", bad)
+            self.diverged(f"the loss of update {step} is not finite", bad)
         scaled = getattr(self.accelerator, "scaler", None) is not None
         if not math.isfinite(norm) and not scaled:
-            self._diverged(f"the gradient of update {step} is not finite", [row for ids in rows for row in ids])
+            self.diverged(f"the gradient of update {step} is not finite", self.latest_rows)
 
-    def _diverged(self, what: str, rows: Sequence[int]) -> None:
+    def diverged(self, what: str, rows: Sequence[int]) -> None:
+        """Record and raise that the run cannot go on, naming the rows of the update."""
         origins = [self.job.rows.train.origins[row] for row in rows]
         self.job.record.event("diverged", step=self.state.global_step + 1, what=what, rows=origins)
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
@@ -239,6 +244,7 @@ class Loop(_Base):
         """A complete checkpoint under its final name, or none."""
         job, step = self.job, self.state.global_step
         output_dir = self.args.output_dir
+        plugin_state = savable_state(job.stateful)
 
         def write(folder: Path) -> None:
             self.args.output_dir = str(folder)
@@ -251,7 +257,7 @@ class Loop(_Base):
                 file.rename(folder / file.name)
             inner.rmdir()
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
-            torch.save(_plugin_state(job.stateful), folder / "fttool_state.pt")
+            torch.save(plugin_state, folder / "fttool_state.pt")
 
         path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress))
         checkpoints.prune(
@@ -293,7 +299,7 @@ class _Watch(TrainerCallback):
         skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
         job.progress.skipped_in_a_row = job.progress.skipped_in_a_row + 1 if skipped else 0
         if job.progress.skipped_in_a_row >= SKIPPED_IN_A_ROW:
-            trainer._diverged(f"loss scaling skipped {SKIPPED_IN_A_ROW} updates in a row", [])  # pyright: ignore[reportPrivateUsage]
+            trainer.diverged(f"loss scaling skipped {SKIPPED_IN_A_ROW} updates in a row", trainer.latest_rows)
         for one in job.regularizations:
             if one.after_update is not None and not skipped:
                 one.after_update(model, step)
@@ -313,13 +319,24 @@ def _bare(optimizer: Any) -> Any:
     return getattr(optimizer, "optimizer", optimizer)
 
 
-def _plugin_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
+def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of every object, by its place; `PluginError` where it could not be read back from a checkpoint.
+
+    A checkpoint is read without running code from it: tensors, numbers, text, and lists and dictionaries of them.
+    """
     state: dict[str, Any] = {}
     for place, thing in stateful.items():
         try:
             state[place] = thing.state_dict()
+            file = io.BytesIO()
+            torch.save(state[place], file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
         except Exception as fault:
-            raise PluginError(f"the state of {place} cannot be saved: {type(fault).__name__}: {fault}") from fault
+            message = f"the state of {place} cannot be saved: {gist(fault)}"
+            hint = "its state_dict() must hold only tensors, numbers, text, and lists and dictionaries of them"
+            key = tuple(int(part) if part.isdigit() else part for part in place.split("."))
+            raise PluginError(Problem(message, hint=hint, key=key)) from fault
     return state
 
 
@@ -347,4 +364,4 @@ def states(**built: Any) -> dict[str, Any]:
     return found
 
 
-__all__ = ["Job", "Loop", "Progress", "eval_batches", "restore", "states", "trainer_class"]
+__all__ = ["Job", "Loop", "Progress", "eval_batches", "restore", "savable_state", "states", "trainer_class"]

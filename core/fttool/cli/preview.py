@@ -36,9 +36,13 @@ def main(options: argparse.Namespace) -> int:
     loaded = load_recipe(options)
 
     from fttool import screen
+    from fttool.environment import quiet_libraries
+    from fttool.faults import explained
     from fttool.run import load_rows
 
-    _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False))
+    quiet_libraries(loaded)
+    with explained(loaded):
+        _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False))
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for index in range(min(options.rows, len(rows.train))):
         row, origin = rows.train[index], rows.train.origins[index]

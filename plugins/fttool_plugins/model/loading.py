@@ -20,14 +20,15 @@ HASHED_UP_TO = 2**31
 """Bytes; a larger file is recorded by its size alone, as hashing it would delay every start."""
 
 
-def tokenizer(where: str | Path, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, hub id, or (with `gguf_file`) a GGUF file."""
+def tokenizer(where: str | Path, near: str = "", **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, hub id, or (with `gguf_file`) a GGUF file; `near` says which local path was meant."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(where), **options)
     except Exception as fault:  # tokenizers raises a bare Exception for a broken tokenizer.json
-        raise ModelError(f"cannot load the tokenizer of '{where}': {_first_line(fault)}", hint=_hint(fault)) from fault
+        hint = "; ".join(filter(None, (_hint(fault), near)))
+        raise ModelError(f"cannot load the tokenizer of '{where}': {_first_line(fault)}", hint=hint) from fault
 
 
 def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedModel:

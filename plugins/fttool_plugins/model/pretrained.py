@@ -39,11 +39,10 @@ class Pretrained(ModelSource):
                 origin={"path": str(local), **loading.folder_hashes(local)},
             )
         if not _looks_like_hub_id(self.path):
-            raise ModelError(f"there is no '{local}'", hint=_nearest(local))
+            raise ModelError(f"there is no '{local}'", hint=_nearest(local) or "name a model's folder or GGUF file")
         options = {"trust_remote_code": ctx.trust_remote_code, "revision": self.revision}
-        loading.refuse_offline(self.path, _nearest(local))
         return Source(
-            tokenizer=lambda: loading.tokenizer(self.path, **options),
+            tokenizer=lambda: loading.tokenizer(self.path, near=_nearest(local), **options),
             model=lambda load: loading.model(self.path, load, **options),
             origin={"hub": self.path, "revision": self.revision or "main"},
         )
@@ -70,8 +69,8 @@ def _looks_like_hub_id(text: str) -> bool:
 
 
 def _nearest(path: Path) -> str:
-    """Names near a missing path, in the deepest folder of it that exists."""
+    """Names near a missing path, in the deepest folder of it that exists; empty where there are none."""
     parent = next(folder for folder in path.parents if folder.is_dir())
     wanted = path.relative_to(parent).parts[0]
     near = difflib.get_close_matches(wanted, [child.name for child in parent.iterdir()], n=3)
-    return f"'{parent}' has {', '.join(near)}" if near else f"'{parent}' has nothing of that name"
+    return f"did you mean {' or '.join(repr(str(parent / name)) for name in near)}?" if near else ""

@@ -136,6 +136,8 @@ REFUSED = {
         for tool in TOOLS
     },
     **{("glm4moe", name): "never ends" for name in CONVERSATIONS},
+    # Words behind a tool's answer get no end here: the template means the next turn to go on from them.
+    ("diffusion_gemma", "tool and words"): "message 2 never ends",
 }
 """Conversations that the original template cannot be trained on, and what is said then."""
 
@@ -228,7 +230,7 @@ def test_labels_are_those_of_the_marked_twin(
     if refusal:
         with pytest.raises(ValueError, match=refusal):
             encode(original, messages)
-        if refusal != "never ends":
+        if name != "glm4moe":  # its twin ends turns
             return
     expected = reference(twin, messages, HEADER.get(name, ""), TAIL[name])
 

@@ -1,0 +1,22 @@
+.PHONY: test lint fix docs bench
+
+test:
+	pytest -n auto --dist loadgroup
+
+lint:
+	ruff check .
+	ruff format --check .
+	pyright
+	lint-imports
+
+fix:
+	ruff check --fix .
+	ruff format .
+
+docs:
+	python docs/reference.py
+	fttool schema --builtin > recipes/recipe.schema.json
+
+bench:
+	python tests/benchmarks/training.py
+	python tests/benchmarks/start_up.py

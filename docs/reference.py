@@ -1,0 +1,110 @@
+"""Write the reference pages from the code: `python docs/reference.py`; a test holds the committed pages to it.
+
+`docs/recipe.md` lists every table and key of a recipe, `docs/strategies/<family>.md` every built-in strategy.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fttool.cli.plugin_page import example, kind
+from fttool.cli.schema import recipe_schema
+from fttool.families import FAMILIES, Strategy
+from fttool.plugins import Plugins
+from fttool.recipe import Recipe
+from fttool.toml import format_value
+
+DOCS = Path(__file__).parent
+MADE = "<!-- made from the code by docs/reference.py -->"
+
+TABLES = {
+    "run": "RunTable",
+    "model": "ModelTable",
+    "data": "DataTable",
+    "data.train / data.eval": "RowsTable",
+    "checkpoints": "CheckpointsTable",
+    "evaluation": "EvaluationTable",
+    "tracking": "TrackingTable",
+    "plugins": "PluginsTable",
+}
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its path below `docs/`."""
+    plugins = Plugins.discover()
+    made = {"recipe.md": recipe_page()}
+    for family in FAMILIES:
+        made[f"strategies/{family.name}.md"] = family_page(family.name, plugins.family(family.name))
+    return made
+
+
+def recipe_page() -> str:
+    """The recipe reference."""
+    definitions = recipe_schema(builtin_only=True)["$defs"]
+    lines = [MADE, "", "# The recipe", "", inspect.cleandoc(Recipe.__doc__ or ""), ""]
+    lines += [
+        "The first line is `recipe = 1`, the version of the format. Tables that are left out have their defaults; a",
+        'recipe of five lines runs. Where a strategy stands, a string means `{name = "…"}`. A share below 1 becomes',
+        "updates by rounding up; from 1 on it is a number of updates.",
+        "",
+        "`--set key.path=value` overrides a key for one run; `fttool schema` prints all of this as JSON Schema.",
+        "",
+    ]
+    for name, definition in TABLES.items():
+        table = definitions[definition]
+        lines += [f"## `[{name}]`", "", table["description"], "", "| key | type | default | |", "|---|---|---|---|"]
+        lines += rows(table, definitions)
+        lines.append("")
+    lines += ["## Strategies", "", "| table | family | default |", "|---|---|---|"]
+    for family in FAMILIES:
+        table = f"[[{family.table}]]" if family.many and "." not in family.table else f"[{family.table}]"
+        default = f"`{family.default}`" if family.default else ""
+        lines.append(f"| `{table}` | [{family.name}](strategies/{family.name}.md) | {default} |")
+    return "\n".join(lines) + "\n"
+
+
+def rows(table: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    """A Markdown row per key."""
+    required = set(table.get("required", ()))
+    for key, option in table["properties"].items():
+        strategy = "format" if key == "format" else "model" if key == "source" else "metric" if key == "metrics" else ""
+        if strategy:
+            shown = f"[{strategy}](strategies/{strategy}.md)"
+        elif "items" in option and "$ref" in option["items"]:
+            shown = "list of tables"
+        else:
+            shown = kind(option, definitions).replace("|", "\\|")
+        default = option.get("default")
+        given = "required" if key in required else "" if default is None or strategy else f"`{format_value(default)}`"
+        yield f"| `{key}` | {shown} | {given} | {one_line(option)} |"
+
+
+def one_line(option: Mapping[str, Any]) -> str:
+    """A description in a table cell."""
+    return " ".join(option.get("description", "").split()).replace("|", "\\|")
+
+
+def family_page(name: str, strategies: tuple[type[Strategy], ...]) -> str:
+    """All built-in strategies of a family."""
+    family = next(family for family in FAMILIES if family.name == name)
+    lines = [MADE, "", f"# {name}", "", inspect.cleandoc(family.base.__doc__ or ""), ""]
+    for strategy in strategies:
+        schema = strategy.model_json_schema()
+        options = {key: option for key, option in schema["properties"].items() if key != "name"}
+        default = " (default)" if strategy.id() == family.default else ""
+        lines += [f"## `{strategy.id()}`{default}", "", inspect.cleandoc(strategy.__doc__ or ""), ""]
+        lines += ["```toml", example(strategy), "```", ""]
+        if options:
+            lines += ["| option | type | default | |", "|---|---|---|---|"]
+            lines += rows({**schema, "properties": options}, schema.get("$defs", {}))
+            lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        (DOCS / path).parent.mkdir(exist_ok=True)
+        (DOCS / path).write_text(text, encoding="utf-8")
