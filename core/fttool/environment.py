@@ -6,6 +6,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from fttool.errors import Problem, RecipeError, did_you_mean
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,6 +32,7 @@ def quiet_libraries(loaded: Loaded) -> None:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
     import datasets
     import transformers
@@ -49,6 +52,23 @@ def stay_local() -> None:
     """No network and no telemetry in this process."""
     for name in (*OFFLINE, *NO_TELEMETRY):
         os.environ.setdefault(name, "1")
+
+
+def refuse_trackers(recipe: Recipe) -> None:
+    """Raise `RecipeError` for a tracker that transformers does not know or that is not installed."""
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    for index, name in enumerate(recipe.tracking.to):
+        key = ("tracking", "to", index)
+        if name not in INTEGRATION_TO_CALLBACK:
+            hint = did_you_mean(name, list(INTEGRATION_TO_CALLBACK))
+            raise RecipeError(Problem(f"there is no tracker '{name}'", hint=hint, key=key))
+        if name not in get_available_reporting_integrations():
+            hint = f"pip install {name.replace('_', '-')}"
+            raise RecipeError(Problem(f"the tracker '{name}' is not installed", hint=hint, key=key))
 
 
 def device() -> torch.device:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttool import chat, checkpoints, closing
 from fttool.data import Rows, prepare
-from fttool.environment import device, native_bf16, quiet_libraries
+from fttool.environment import device, native_bf16, quiet_libraries, refuse_trackers
 from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, UsageError
 from fttool.evaluation import generate, measures, prompt_ids
 from fttool.families import (
@@ -102,6 +102,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     """Load and check everything, and build the trainer."""
     recipe = loaded.recipe
     quiet_libraries(loaded)
+    refuse_trackers(recipe)
     on = device()
     plan = recipe.sharding.build(ShardingContext(device=on, recipe_processes=recipe.sharding.world_size))
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))

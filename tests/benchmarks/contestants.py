@@ -34,8 +34,8 @@ Batches = list[list[list[Encoded]]]
 class Timed:
     """One run: when each update ended, and what was in it."""
 
-    ends: list[float] = field(default_factory=list[float])
-    """Seconds on the clock, one an update."""
+    ends: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    """When each update ended: seconds on the wall clock, and seconds of processor time of this process."""
     slots: list[int] = field(default_factory=list[int])
     """Padded slots of each update: rows times the longest of their micro-batch."""
     tokens: list[int] = field(default_factory=list[int])
@@ -43,25 +43,29 @@ class Timed:
     losses: list[float] = field(default_factory=list[float])
     """Loss of each update that was logged."""
 
+    def tick(self) -> None:
+        """An update has ended."""
+        self.ends.append((time.perf_counter(), time.process_time()))
+
     @property
     def seconds(self) -> float:
-        """Of the updates that count."""
-        return self.ends[-1] - self.ends[LEFT_OUT - 1]
+        """Of the updates that count, on the wall clock."""
+        return self.ends[-1][0] - self.ends[LEFT_OUT - 1][0]
 
     @property
-    def slots_per_second(self) -> float:
-        """Padded slots a second."""
-        return sum(self.slots[LEFT_OUT:]) / self.seconds
+    def processor_seconds(self) -> float:
+        """Of the updates that count, on all cores together; other work on the machine hardly shows in it."""
+        return self.ends[-1][1] - self.ends[LEFT_OUT - 1][1]
 
     @property
-    def tokens_per_second(self) -> float:
-        """Real tokens a second."""
-        return sum(self.tokens[LEFT_OUT:]) / self.seconds
+    def counted_slots(self) -> int:
+        """Padded slots of the updates that count."""
+        return sum(self.slots[LEFT_OUT:])
 
     @property
-    def milliseconds_per_update(self) -> float:
-        """Mean over the updates that count."""
-        return 1000 * self.seconds / (len(self.ends) - LEFT_OUT)
+    def counted_tokens(self) -> int:
+        """Real tokens of the updates that count."""
+        return sum(self.tokens[LEFT_OUT:])
 
     def count(self, batches: Batches) -> None:
         """Note slots and tokens of every update."""
@@ -75,11 +79,11 @@ class Clock(Screen):
     """A screen that shows nothing and notes when each update ends."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.timed = Timed()
 
     def step(self, step: int) -> None:
         """Read the clock."""
-        self.ends.append(time.perf_counter())
+        self.timed.tick()
 
 
 # -- fttool --------------------------------------------------------------------------------------------------------
@@ -95,7 +99,7 @@ def prepared_run(folder: Path, case: Case, name: str, **run: Any) -> tuple[Calla
 
     def go() -> Timed:
         train(prepared, record, observers, clock, open_record(prepared, record, clock, False))
-        timed = Timed(ends=clock.ends)
+        timed = clock.timed
         timed.count(planned(prepared, case))
         timed.losses = [line["loss"] for line in prepared.trainer.state.log_history if "loss" in line]
         return timed
@@ -135,7 +139,7 @@ def by_hand(model_folder: Path, batches: Batches) -> Timed:
         pad_id=PAD_ID,
         lr=LR,
         warmup=WARMUP,
-        updated=lambda _, now: timed.ends.append(now),
+        updated=timed.tick,
     )
     return timed
 
@@ -147,14 +151,14 @@ def by_trl(folder: Path, rows: Sequence[Encoded], case: Case, **options: Any) ->
     """`trl.SFTTrainer` over rows that are tokenized already; whatever `options` leave out has trl's default."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     timed = Timed()
 
     class Ends(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            timed.ends.append(time.perf_counter())
+            timed.tick()
 
     class Counting(SFTTrainer):
         """Counts what is in an update; the trainer fetches an update's batches in this method anyway."""
@@ -189,6 +193,7 @@ def by_trl(folder: Path, rows: Sequence[Encoded], case: Case, **options: Any) ->
         processing_class=AutoTokenizer.from_pretrained(folder / case.model),
         callbacks=[Ends()],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     timed.losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     return timed

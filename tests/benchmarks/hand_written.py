@@ -3,13 +3,12 @@
 It has what a run needs (AdamW, clipping, a cosine with warmup) and nothing else: no configuration, evaluation, log or
 checkpoint. It computes the logits of every slot, learned or not, and is otherwise as quick as plain code gets: AdamW
 is the fused one, labels are shifted in the collator (shifting logits would copy them), no attention mask is built
-(rows are padded on the right, so a causal model sees no padding), and nothing but the clock is read between updates.
+(rows are padded on the right, so a causal model sees no padding).
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,18 +46,17 @@ def train(
     lr: float,
     warmup: int,
     max_grad_norm: float = 1.0,
-    updated: Callable[[int, float], None],
+    updated: Callable[[], None],
 ) -> list[float]:
     """Train on `updates`, each a list of micro-batches of rows; returns the loss of each update.
 
-    The loss is the sum of the token losses over the labels of the update. `updated` is called after each update with
-    its number (from 1) and the clock.
+    The loss is the sum of the token losses over the labels of the update. `updated` is called after each update.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, warmup, len(updates)))
     losses: list[Tensor] = []
     model.train()
-    for number, micro_batches in enumerate(updates, start=1):
+    for micro_batches in updates:
         batches = [collate(rows, pad_id) for rows in micro_batches]
         labels = sum(int((targets_BT != -100).sum()) for _, targets_BT in batches)
         total = torch.zeros(())
@@ -72,5 +70,5 @@ def train(
         schedule.step()
         optimizer.zero_grad()
         losses.append(total)
-        updated(number, time.perf_counter())
+        updated()
     return [float(loss) for loss in losses]

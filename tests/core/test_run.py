@@ -373,6 +373,17 @@ def test_the_resolved_recipe_makes_the_same_run_again(tmp_path: Path, recipe: di
         assert torch.equal(tensor, weights(again)[name]), name
 
 
+def test_a_tracker_writes_into_the_run_directory(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    run = run_recipe(recipe, tmp_path, overrides=["tracking.to=['tensorboard']"])
+    assert list(run.run_dir.rglob("*tfevents*"))
+
+
+def test_an_unknown_tracker_is_refused_before_anything_is_loaded(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    run = run_recipe(recipe, tmp_path, overrides=["tracking.to=['tensorbord']"])
+    assert run.exit_code == 3 and "did you mean 'tensorboard'?" in str(run.error)
+    assert not run.run_dir.exists()
+
+
 def test_json_events_are_json_lines(tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text(dumps(recipe))

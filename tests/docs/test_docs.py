@@ -1,0 +1,65 @@
+"""The docs are true to the code."""
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from fttool import hookspecs
+from fttool.cli import VERBS
+from fttool.errors import ExitCode
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")])
+
+
+def test_the_reference_pages_are_those_of_the_code() -> None:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    assert spec is not None and spec.loader is not None
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    for path, text in reference.pages().items():
+        assert (ROOT / "docs" / path).read_text() == text, "python docs/reference.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_each_hook_is_documented_with_its_signature() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("fttool_")}
+    for name, hook in hooks.items():
+        if name != "fttool_strategies":
+            signature = inspect.getsource(hook).split("\n", 1)[1].split(":\n")[0]
+            assert f"{signature}: ..." in page, name
+
+
+def test_each_exit_code_is_documented() -> None:
+    page = (ROOT / "docs" / "first-run.md").read_text()
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)] == [code.value for code in ExitCode]
+
+
+def test_the_readme_names_every_verb() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert {verb for verb in VERBS if f"fttool {verb}" not in readme} == set()
+
+
+def test_ci_runs_the_readmes_commands() -> None:
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    for first, second in (("pip install .", "fttool run recipes/quickstart.toml"), ("pip install -e '.[test]'", "pytest")):
+        assert f"{first} && {second}" in readme
+        assert first.replace("install", "install --quiet") in ci and second in ci
+
+
+def test_no_sentence_of_the_docs_names_a_missing_strategy() -> None:
+    from fttool.plugins import Plugins
+
+    known = {row.id for row in Plugins.discover().listed()}
+    for page in (ROOT / "README.md", ROOT / "docs" / "first-run.md"):
+        for name in re.findall(r'(?:name|schedule|masking|freezing) = "([a-z0-9-]+)"', page.read_text()):
+            assert name in known, name
