@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.data import Rows
 from fttool.errors import ModelError, Problem
 from fttool.evaluation import prompt_ids
-from fttool.textfile import obstacle
+from fttool.textfile import convert_hint, foreign_encoding, obstacle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,12 +45,21 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, folde
     if problem:
         message = f"the chat template '{file}': {problem.message}"
         raise ModelError(Problem(message, hint=f"{problem.hint}; or say 'chatml'", key=("model", "chat_template")))
-    try:
-        text = file.read_text(encoding="utf-8")
-    except ValueError as fault:
-        raise ModelError(f"the chat template is not UTF-8: {fault}", where=str(file), hint="save it as UTF-8") from None
+    text = _text(file)
     _check_syntax(text, file)
     tokenizer.chat_template = text
+
+
+def _text(file: Path) -> str:
+    raw = file.read_bytes()
+    encoding = foreign_encoding(raw)
+    try:
+        if encoding is None:
+            return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        encoding = "WINDOWS-1252"
+    message = f"the chat template is not in UTF-8 (now: {encoding})"
+    raise ModelError(message, where=str(file), hint=convert_hint(file, encoding))
 
 
 def _check_syntax(text: str, file: Path) -> None:

@@ -10,7 +10,7 @@ from fttool import evaluation
 from fttool.record import Record, peak_memory_bytes
 
 if TYPE_CHECKING:
-    from fttool.run import Prepared
+    from fttool.preparing import Prepared
 
 
 def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
     return {
         "status": status,
         "steps": state.global_step,
-        "total_steps": prepared.total_steps,
-        "epochs": round(state.global_step / prepared.steps_per_epoch, 4),
+        "total_steps": prepared.length.total_steps,
+        "epochs": round(state.global_step / prepared.length.steps_per_epoch, 4),
         "train_rows": len(rows.train),
         "eval_rows": len(rows.eval),
         "dropped_rows": dict(rows.dropped),
@@ -34,7 +34,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory_bytes(),
         "precision": prepared.numerics.reason,
         "parameters": sum(parameter.numel() for parameter in prepared.model.parameters()),
-        "trained_parameters": sum(group.count for group in prepared.groups),
+        "trained_parameters": sum(group.count for group in prepared.update.groups),
         "eval": {"before": progress.before, "after": after},
         "best": {"step": progress.best_step, "value": progress.best} if progress.best is not None else None,
         "stopped_early": progress.stopped_early,

@@ -11,7 +11,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,8 +179,15 @@ def _examples(table: RowsTable, source: str, raw: Iterable[tuple[str, Mapping[st
     except DataError as broken:
         problems += broken.problems
     if problems:
-        raise DataError(problems)
+        raise _bad_rows(problems)
     return examples
+
+
+def _bad_rows(problems: list[Problem]) -> DataError:
+    """The problems of rows, with what to do about them said once."""
+    more = "; there may be more" if len(problems) == SHOWN_PROBLEMS else ""
+    hint = problems[-1].hint or f"mend or delete {'this row' if len(problems) == 1 else 'these rows'}{more}"
+    return DataError([*problems[:-1], replace(problems[-1], hint=hint)])
 
 
 def _hub_rows(table: RowsTable, key: tuple[str | int, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -254,7 +261,7 @@ def _encode(
         into.append(row, example.origin)
         kept.append(example)
     if problems:
-        raise DataError(problems)
+        raise _bad_rows(problems)
     return kept
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from fttool.errors import ExitCode
 from fttool.faults import explained
 from fttool.observers import Observers
+from fttool.preparing import Prepared, prepare_run
 from fttool.reading import Loaded
 from fttool.record import Record, resolved
-from fttool.run import Prepared, prepare_run
 from fttool.screen import Screen
 
 POINTS = 9
@@ -32,12 +32,12 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     """What a run of this recipe would do, as data."""
     rows, recipe = prepared.rows, prepared.loaded.recipe
     total = sum(parameter.numel() for parameter in prepared.model.parameters())
-    steps = sorted({round(index * prepared.total_steps / (POINTS - 1)) for index in range(POINTS)})
-    factor = prepared.trainer.job.factor
+    steps = sorted({round(index * prepared.length.total_steps / (POINTS - 1)) for index in range(POINTS)})
+    factor = prepared.update.factor
     return {
         "name": prepared.loaded.name,
-        "total_steps": prepared.total_steps,
-        "steps_per_epoch": prepared.steps_per_epoch,
+        "total_steps": prepared.length.total_steps,
+        "steps_per_epoch": prepared.length.steps_per_epoch,
         "accumulation": recipe.accumulation,
         "precision": prepared.numerics.reason,
         "rows": {
@@ -54,7 +54,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         },
         "parameters": {
             "total": total,
-            "frozen": total - sum(group.count for group in prepared.groups),
+            "frozen": total - sum(group.count for group in prepared.update.groups),
             "groups": [
                 {
                     "tensors": len(group.names),
@@ -66,7 +66,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
                     "pull": group.pull + group.decoupled_pull,
                     "thaws_at": group.thaws_at,
                 }
-                for group in prepared.groups
+                for group in prepared.update.groups
             ],
         },
         "schedule": [{"step": step, "lr": recipe.optimizer.lr * factor(step)} for step in steps],

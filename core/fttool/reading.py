@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fttool import toml
 from fttool.errors import PluginError, Problem, RecipeError, did_you_mean
-from fttool.families import FAMILIES
+from fttool.families import FAMILIES, Strategy
 from fttool.faults import blamed
 from fttool.plugins import Plugins
 from fttool.recipe import FORMAT_VERSION, Recipe, named_plugins, recipe_type
@@ -89,7 +89,7 @@ def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = No
         raise RecipeError([*_secrets(raw), *hidden]) from None
     loaded = Loaded(recipe, available, path, document.text, raw.where, tuple(raw.dropped))
     with blamed(loaded):
-        problems = [*_secrets(raw), *_contradictions(recipe)]
+        problems = [*_secrets(raw), *_bent(raw.data, recipe.model_dump()), *_contradictions(recipe)]
         for place, strategy in recipe.strategies():
             problems += [p if p.key else replace(p, key=place) for p in strategy.check(recipe)]
         if problems:
@@ -259,11 +259,19 @@ def _problem(raw: _Raw, error: dict[str, Any], kind: type[Recipe]) -> Problem:
             return Problem(f"unknown strategy '{wrong}' for {name}", raw.where((*key, "name")), hint, key)
         case "union_tag_not_found":
             return Problem(f"'{name}' does not say which strategy", raw.where(key), _missing_hint((*key, "name")), key)
+        case "model_type" | "model_attributes_type":
+            place = "{…}" if isinstance(key[-1], int) else f"[{name}]"
+            return Problem(f"'{name}' must be a table", raw.where(key), f"write {place} with its keys", key)
+        case "tuple_type":
+            hint = f"tables stand under [[{name}]], values as {key[-1]} = […]"
+            return Problem(f"'{name}' must be a list", raw.where(key), hint, key)
         case _:
             given = error.get("input")
             shown = f", got {toml.format_value(given)}" if isinstance(given, str | int | float | bool) else ""
             said = str(error["msg"]).removeprefix("Value error, ")
-            return Problem(f"{name}: {said[:1].lower()}{said[1:]}{shown}", raw.where(key), "", key)
+            message = f"{name}: {said[:1].lower()}{said[1:]}{shown}"
+            hint = "" if error["type"] == "value_error" else _value_hint(kind, raw.data, key)  # it has its own words
+            return Problem(message, raw.where(key), hint, key)
 
 
 def _missing_hint(key: Key) -> str:
@@ -276,14 +284,29 @@ def _missing_hint(key: Key) -> str:
     return "add it; `fttool schema` has all keys, `fttool init` an example"
 
 
+def _value_hint(kind: type[Recipe], data: Any, key: Key) -> str:
+    """What the option at `key` is, in the first sentence of its own words, and its default."""
+    name = str(next(part for part in reversed(key) if isinstance(part, str)))
+    table = key[: key.index(name)]
+    for one in _chosen(_tables_at(kind, table), data, table):
+        if name in one.model_fields:
+            field = one.model_fields[name]
+            text = " ".join((field.description or name).split()).partition(". ")[0].rstrip(".")
+            usual = (
+                ""
+                if field.is_required() or field.default is None
+                else f" (default: {toml.format_value(field.default)})"
+            )
+            return f"{name} is: {text[:1].lower()}{text[1:]}{usual}"
+    return ""
+
+
 def _unknown_hint(kind: type[Recipe], data: Any, key: Key) -> str:
     """The nearest key that may stand there, after the strategies that do have an option of this name."""
     word, tables = str(key[-1]), _tables_at(kind, key[:-1])
-    for part in key[:-1]:
-        data = data[part]
-    chosen = [table for table in tables if _id(table) == data.get("name")] if "name" in data else tables
+    chosen = _chosen(tables, data, key[:-1])
     owners = sorted({f"'{_id(table)}'" for table in tables if table not in chosen and word in table.model_fields})
-    known = sorted({name for table in chosen or tables for name in table.model_fields})
+    known = sorted({name for table in chosen for name in table.model_fields})
     near = did_you_mean(word, known)
     return f"that is an option of {', '.join(owners)}; {near}" if owners else near
 
@@ -305,9 +328,16 @@ def _tables_at(kind: type[Recipe], key: Key) -> list[type[BaseModel]]:
     return tables
 
 
+def _chosen(tables: list[type[BaseModel]], data: Any, key: Key) -> list[type[BaseModel]]:
+    """Those of the tables that may stand at `key` that the data has chosen there: a strategy by its name."""
+    for part in key:
+        data = data[part]
+    return [table for table in tables if _id(table) == data.get("name")] or tables
+
+
 def _id(table: type[BaseModel]) -> Any:
     """The id of a strategy; None for a table."""
-    return table.model_fields["name"].default if "name" in table.model_fields else None
+    return table.id() if issubclass(table, Strategy) else None
 
 
 def _secrets(raw: _Raw) -> Iterable[Problem]:
@@ -317,6 +347,22 @@ def _secrets(raw: _Raw) -> Iterable[Problem]:
     for key, value in found:
         if _SECRET.search(value) or _SECRET_KEY.search(str(key[-1])):
             yield Problem(f"'{'.'.join(map(str, key))}' looks like a secret", raw.where(key), hint, key)
+
+
+def _bent(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
+    """Values of another type that pydantic has bent to fit: `"5"` or `true` for a number, `1` for `true`."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        for name in given.keys() & read.keys():
+            yield from _bent(given[name], read[name], (*key, name))
+    elif isinstance(given, list) and isinstance(read, tuple):
+        for index, pair in enumerate(zip(given, read, strict=True)):
+            yield from _bent(*pair, (*key, index))
+    elif isinstance(read, bool) != isinstance(given, bool) or (
+        isinstance(read, int | float) and isinstance(given, str)
+    ):
+        kind = "true or false" if isinstance(read, bool) else "a number"
+        message = f"{'.'.join(map(str, key))} must be {kind}, got {toml.format_value(given)}"
+        yield Problem(message, hint=f"write {toml.format_value(read)}", key=key)
 
 
 def _walk(data: Any, key: Key = ()) -> Iterable[tuple[Key, str]]:
@@ -370,4 +416,8 @@ def _contradictions(recipe: Recipe) -> Iterable[Problem]:
                 )
     for index, name in enumerate(recipe.plugins.observe):
         if name in recipe.plugins.disable:
-            yield Problem(f"plugin '{name}' is both observed and disabled", key=("plugins", "observe", index))
+            yield Problem(
+                f"plugin '{name}' is both observed and disabled",
+                key=("plugins", "observe", index),
+                hint="take it out of one of the two lists",
+            )

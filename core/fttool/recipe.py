@@ -61,8 +61,8 @@ class RunTable(Table):
     """Name of the run, and of its folder; default: the recipe file's stem."""
     output: Annotated[str, Field(min_length=1)] = "runs"
     """Folder that receives the run directory `output/name`; relative to where `fttool` is started."""
-    seed: NonNegativeInt = 0
-    """Seed of everything random: row order, dropout, random weights."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of everything random: row order, dropout, random weights. NumPy takes 32 bits."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Passes over the training rows; 1 where neither this nor `max_steps` is given."""
     max_steps: PositiveInt | None = None

@@ -103,7 +103,8 @@ def read(path: Path) -> Document:
         document = parse(_text(path))
     except TomlError as error:
         where = f"{path}:{error.line}:{error.column}"
-        raise RecipeError(error.message, where=where, hint=error.hint) from None
+        hint = error.hint or "mend this line; `fttool init` writes a recipe to compare with"
+        raise RecipeError(error.message, where=where, hint=hint) from None
     if not document.data:
         hint = "it needs at least [model] source and [[data.train]] path"
         raise RecipeError("the recipe is empty", where=str(path), hint=hint)

@@ -3,7 +3,8 @@
     python recipes/tiny_chat/quickstart_rows.py --out recipes/data/stdlib-qa.jsonl
 
 The answers have a form that the model does not know either: first how the thing is called, then a dash, then what it
-does. It has read the documentation itself, as text, so fine-tuning teaches it to talk about what it knows.
+does. It has read the documentation itself, as text, so fine-tuning teaches it to talk about what it knows. The modules
+are mixed in the file, so that its first rows are a fair sample.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the file to write, .jsonl")
     options = parser.parse_args()
-    rows = list(quickstart_rows(documented(HELD_OUT)))
+    rows = sorted(quickstart_rows(documented(HELD_OUT)), key=lambda row: pick(range(2**32), "order", row["about"]))
     write_rows(options.out, rows)
     print(f"{len(rows)} rows")
 

@@ -20,7 +20,8 @@ from fttool.families import Encoded
 from fttool.observers import Observers
 from fttool.reading import load
 from fttool.record import Record
-from fttool.run import Prepared, open_record, prepare_run, train
+from fttool.preparing import Prepared, prepare_run
+from fttool.run import open_record, train
 from fttool.screen import Screen
 
 LEFT_OUT = 2
@@ -111,7 +112,7 @@ def planned(prepared: Prepared, case: Case) -> Batches:
     """The batches that an fttool run meets, in its order."""
     job = prepared.trainer.job
     rows, sampler, updates = job.rows.train, job.loader.batch_sampler, []
-    per_epoch, epoch = prepared.steps_per_epoch, -1
+    per_epoch, epoch = prepared.length.steps_per_epoch, -1
     for update in range(case.updates):
         if update // per_epoch != epoch:
             epoch = update // per_epoch

@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> int:
     from fttool import screen
     from fttool.environment import quiet_libraries
     from fttool.faults import explained
-    from fttool.run import load_rows
+    from fttool.preparing import load_rows
 
     quiet_libraries(loaded)
     with explained(loaded):

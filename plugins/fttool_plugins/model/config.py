@@ -45,7 +45,7 @@ def random_weights(file: Path, load: LoadOptions, seed: int) -> PreTrainedModel:
     try:
         config = AutoConfig.for_model(kind, **values)
     except ValueError as fault:
-        raise ModelError(f"'{file}': {fault}") from fault
+        raise ModelError(f"'{file}': {fault}", hint="name an architecture of transformers as model_type") from fault
     set_seed(seed)
     options = {} if load.attention is None else {"attn_implementation": load.attention}
     made = load.model_class.from_config(config, dtype=torch.float32, **options)

@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
-        raise ModelError(f"cannot read '{path}': {_first_line(fault)}") from fault
+        raise ModelError(f"cannot read '{path}': {_first_line(fault)}", hint="download or write it again") from fault
 
 
 def hashes(*paths: Path) -> Mapping[str, str]:

@@ -1,0 +1,289 @@
+"""Rows that cannot be learned from are named by file and line; what is dropped is counted; nothing is written."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Shell, Site
+
+
+def row(*contents: Any, roles: str = "ua", **more: Any) -> str:
+    """A conversation as a line; roles by their first letter."""
+    names = {"u": "user", "a": "assistant", "s": "system", "h": "human", "g": "gpt", "x": "asistant", "n": "narrator"}
+    turns = [{"role": names[role], "content": content} for role, content in zip(roles, contents, strict=True)]
+    return json.dumps({"messages": turns, **more}) + "\n"
+
+
+GOOD = row("What is 2?", "2 is 2.")
+
+
+def dry_run(shell: Shell, recipe: dict[str, Any], *words: str) -> dict[str, Any]:
+    """What a run of the recipe would do."""
+    answer = shell.run(recipe, "--dry-run", "--json", *words)
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out.splitlines()[-1])["summary"]
+
+
+# -- the file ------------------------------------------------------------------------------------------------------
+
+FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
+    "empty": (b"", "", ("the file is empty", "one JSON object per line")),
+    "blank lines": (b"\n \n\r\n\t\n", "", ("the file holds blank lines only",)),
+    "broken on line 1,234": (
+        GOOD.encode() * 1233 + b'{"messages": [}\n' + GOOD.encode(),
+        ":1234",
+        ("broken JSON at column 15", "1,233 rows before it read well"),
+    ),
+    "last line cut off": (GOOD.encode() * 3 + GOOD.encode()[:40], ":4", ("the last line is cut off", "3 rows before")),
+    "array cut off": (
+        b"[\n" + GOOD.encode().strip() + b",\n" + GOOD.encode()[:40],
+        ":3",
+        ("the array is cut off", "1 row before it read well"),
+    ),
+    "array broken": (b"[" + GOOD.strip().encode() + b"\n" + GOOD.encode() + b"]", ":2", ("expecting ','",)),
+    "Latin-1": (
+        GOOD.encode() + GOOD.replace("What", "W\xfcat").encode("latin-1"),
+        ":2",
+        ("byte 0xfc at column", "is not UTF-8", "iconv -f WINDOWS-1252 -t UTF-8"),
+    ),
+    "UTF-16": (GOOD.encode("utf-16"), "", ("in UTF-16, not in UTF-8", "iconv -f UTF-16 -t UTF-8")),
+    "NUL bytes": (GOOD.encode() + b"\0" * 100, ":2", ("a NUL character", "write it again")),
+    "lone surrogate": (GOOD.replace("What", "\\ud800").encode(), ":1", ("half a character", "mend or delete the row")),
+    "NaN": (b'{"messages": NaN}\n', ":1", ("NaN is no JSON value",)),
+    "a key twice": (b'{"text": "a", "text": "b"}\n', ":1", ("the key 'text' stands twice",)),
+    "gzip cut off": (
+        gzip.compress(GOOD.encode() * 9)[:-12],
+        "",
+        ("the compressed file is cut off", "copy or download"),
+    ),
+    "gzip damaged": (
+        gzip.compress(GOOD.encode())[:-8] + b"\0" * 8,
+        "",
+        ("the compressed file is damaged", "copy or download"),
+    ),
+    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), "", ("packed with zstd", "zstd -d")),
+    "Parquet": (b"PAR1" + bytes(20), "", ("a Parquet file",)),
+    "no object": (GOOD.encode() + b'["a"]\n', ":2", ("a row must be an object", "this is an array")),
+    "two rows on a line": (GOOD.strip().encode() * 2, ":1", ("a second row on the line",)),
+    "Python": (b"{'messages': []}\n", ":1", ("double quotes", "json.dumps")),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_is_no_jsonl_is_refused(shell: Shell, recipe: dict[str, Any], rows: Path, kind: str) -> None:
+    content, line, said = FILES[kind]
+    rows.write_bytes(content)
+    answer = shell.run(recipe)
+    where = f"{rows}{line}" if line or "gzip" not in kind else ""
+    answer.refuses(4, str(rows), *said, where=where)
+
+
+def test_an_endless_line_is_refused(
+    shell: Shell, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fttool.rows.MAX_ROW_BYTES", 1000)
+    rows.write_text(GOOD + row("a" * 2000, "b"))
+    answer = shell.run(recipe)
+    answer.refuses(4, "the line is longer than 1,000 bytes", "own line", where=f"{rows}:2")
+
+
+@pytest.mark.parametrize("kind", ["missing", "another folder", "folder", "link", "/dev/null"])
+def test_a_path_that_is_no_file_is_refused(shell: Shell, recipe: dict[str, Any], rows: Path, kind: str) -> None:
+    path, said = {
+        "missing": ("row.jsonl", ("no such file", "did you mean", "rows.jsonl")),
+        "another folder": ("date/rows.jsonl", ("the folder", "does not exist")),
+        "folder": ("site", ("this is a folder, not a file",)),
+        "link": ("link.jsonl", ("which does not exist",)),
+        "/dev/null": ("/dev/null", ("a pipe or a device",)),
+    }[kind]
+    (shell.folder / "site").mkdir()
+    (shell.folder / "link.jsonl").symlink_to("nowhere")
+    recipe["data"]["train"][0]["path"] = path
+    answer = shell.run(recipe)
+    answer.refuses(4, *said, where=str(shell.folder / path))
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: codecs.BOM_UTF8 + text.encode(),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: gzip.compress(text.encode()),
+        lambda text: text.rstrip("\n").encode(),
+        lambda text: text.replace("\n", "\n\n").encode(),
+        lambda text: ("[" + ",".join(text.splitlines()) + "]").encode(),
+    ],
+    ids=["BOM", "CRLF", "gzip", "no last newline", "blank lines between", "array"],
+)
+def test_marks_line_ends_and_packing_change_nothing(
+    shell: Shell, recipe: dict[str, Any], rows: Path, encode: Callable[[str], bytes]
+) -> None:
+    plain = dry_run(shell, recipe)
+    rows.write_bytes(encode(rows.read_text()))
+    assert dry_run(shell, recipe) == plain
+
+
+CHANGING = """\
+from pathlib import Path
+from typing import Literal
+from fttool.api import Example, Format, hookimpl
+
+class Appending(Format):
+    \"\"\"Writes a row for each that is read.\"\"\"
+    name: Literal["acme.append"] = "acme.append"
+
+    def build(self, ctx):
+        def read(row, origin):
+            with Path(ctx.origin).open("a") as file:
+                file.write('{"text": "more"}\\n')
+            return Example(origin=origin, completion="text")
+        return read
+
+@hookimpl
+def fttool_strategies():
+    return [Appending]
+"""
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    shell: Shell, site: Site, recipe: dict[str, Any], rows: Path, limit: int | None
+) -> None:
+    site.install(CHANGING)
+    limited = {} if limit is None else {"limit": limit}
+    recipe["data"]["train"] = [{"path": rows.name, "format": "acme.append", **({"limit": 4} | limited)}]
+    answer = shell.run(recipe)
+    answer.refuses(4, "the file changes while it is read", "wait until it is complete", where=str(rows))
+
+
+# -- the rows ------------------------------------------------------------------------------------------------------
+
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "no messages": ('{"question": "a", "answer": "b"}\n', ("the row has no 'messages'", "prompt-completion")),
+    "another format": ('{"prompt": "a", "completion": "b"}\n', ('looks like format = "prompt-completion"',)),
+    "sharegpt": ('{"conversations": [{"from": "human", "value": "a"}]}\n', ("looks like ShareGPT",)),
+    "mixed types": ('{"messages": "Hello"}\n', ("'messages' is a string, not a list of turns",)),
+    "a number": ('{"messages": 3}\n', ("'messages' must be a list of turns, this is int",)),
+    "null": ('{"messages": null}\n', ("'messages' is null",)),
+    "no turns": ('{"messages": []}\n', ("'messages' has no turns",)),
+    "a turn of text": ('{"messages": ["Hello"]}\n', ("turn 1 of 'messages' must be", "this is str")),
+    "no role": ('{"messages": [{"content": "a"}]}\n', ("has no 'role'",)),
+    "human": (row("a", "b", roles="ha"), ("has the role 'human'", "rename it to 'user'")),
+    "gpt": (row("a", "b", roles="ug"), ("has the role 'gpt'", "rename it to 'assistant'")),
+    "misspelt role": (row("a", "b", roles="ux"), ("has the role 'asistant'", "did you mean 'assistant'?")),
+    "unknown role": (row("a", "b", roles="na"), ("has the role 'narrator'", "known are system, developer")),
+    "two user turns": (row("a", "b", "c", roles="uua"), ("turns 1 and 2 are both of the user", "join them")),
+    "two assistant turns": (row("a", "b", "c", roles="uaa"), ("turns 2 and 3 are both of the assistant",)),
+    "ends in the user": (row("a", "b", "c", roles="uau"), ("ends in the user", "drop the turn")),
+    "no assistant": (row("a", roles="u"), ("has no assistant turn",)),
+    "null content": (row("a", None), ("turn 2 of 'messages' (assistant) is null",)),
+    "empty content": (row("a", "  "), ("turn 2 of 'messages' (assistant) is empty",)),
+    "empty question": (row("", "b"), ("turn 1 of 'messages' (user) is empty",)),
+    "content of parts": (row([{"type": "image", "url": "x"}], "b"), ("of type 'image'; only text",)),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_row_that_is_no_conversation_is_named(shell: Shell, recipe: dict[str, Any], rows: Path, kind: str) -> None:
+    bad, said = ROWS[kind]
+    rows.write_text(GOOD * 2 + bad + GOOD)
+    answer = shell.run(recipe)
+    answer.refuses(4, *said, "mend or delete this row", where=f"{rows}:3")
+
+
+PLAIN: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "empty completion": ("prompt-completion", '{"prompt": "a", "completion": " "}', ("'completion' is empty",)),
+    "null completion": ("prompt-completion", '{"prompt": "a", "completion": null}', ("'completion' is null",)),
+    "text and turns": ("prompt-completion", '{"prompt": "a", "completion": [1]}', ("must both be text",)),
+    "no completion": ("prompt-completion", '{"prompt": "a", "answer": "b"}', ("has no 'completion'",)),
+    "messages": ("prompt-completion", GOOD.strip(), ('looks like format = "messages"',)),
+    "empty text": ("text", '{"text": ""}', ("'text' is empty",)),
+    "a number for text": ("text", '{"text": 3}', ("'text' must be text, this is int",)),
+    "other columns": ("text", '{"txet": "a"}', ("has no 'text'", 'column = "txet"')),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_row_that_is_no_text_is_named(shell: Shell, recipe: dict[str, Any], rows: Path, kind: str) -> None:
+    format_id, bad, said = PLAIN[kind]
+    good = '{"text": "a b"}' if format_id == "text" else '{"prompt": "a", "completion": "b"}'
+    rows.write_text(f"{good}\n{bad}\n")
+    recipe["data"]["train"][0]["format"] = format_id
+    answer = shell.run(recipe)
+    answer.refuses(4, *said, where=f"{rows}:2")
+
+
+def test_a_hundred_bad_rows_fit_on_the_screen(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    rows.write_text(row("a", "b" * 50, roles="u" + "h") * 100 + "{")
+    answer = shell.run(recipe)
+    answer.refuses(4, "these rows; there may be more", where=f"{rows}:5")
+    assert f"{rows}:6" not in answer.err
+
+
+def test_a_value_of_any_length_stays_on_the_screen(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    rows.write_text(json.dumps({"messages": [{"role": "x" * 100_000, "content": "a"}]}) + "\n")
+    answer = shell.run(recipe)
+    answer.refuses(4, "has the role", where=f"{rows}:1")
+    assert len(answer.err) < 24 * 80
+
+
+# -- what is left of them ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("too_long", ["truncate", "drop"])
+def test_prompts_that_are_all_too_long_leave_nothing(shell: Shell, recipe: dict[str, Any], too_long: str) -> None:
+    recipe["batching"] |= {"max_length": 10, "too_long": too_long}
+    answer = shell.run(recipe)
+    reason = "8 longer than 10 tokens" if too_long == "drop" else "8 nothing to learn in the first 10 tokens"
+    answer.refuses(
+        4, f"no training row is left (dropped: {reason})", "raise batching.max_length", where=shell.place("train")
+    )
+
+
+def test_rows_cut_before_their_answer_are_dropped_and_counted(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    rows.write_text(GOOD * 3 + row("long " * 100, "b") * 2)
+    found = dry_run(shell, recipe, "--set", "batching.max_length=64")["rows"]
+    assert found == {"train": 3, "eval": 0, "dropped": {"nothing to learn in the first 64 tokens": 2}, "truncated": 0}
+
+
+def test_filters_that_leave_no_row_are_named(shell: Shell, recipe: dict[str, Any]) -> None:
+    recipe["filters"] = [{"name": "words", "min": 1000}]
+    answer = shell.run(recipe)
+    answer.refuses(4, "no training row is left (dropped: 8 fewer than 1000 words)", "loosen the filters")
+
+
+def test_an_evaluation_share_that_leaves_no_row_is_refused(shell: Shell, recipe: dict[str, Any]) -> None:
+    recipe["data"]["eval_share"] = 1e-9
+    answer = shell.run(recipe)
+    answer.refuses(4, "no evaluation row is left", "raise data.eval_share", where=shell.place("eval_share"))
+    recipe["data"]["eval_share"] = 0.999999
+    answer = shell.run(recipe)
+    answer.refuses(4, "no training row is left", "lower data.eval_share")
+
+
+def test_training_rows_that_stand_in_the_evaluation_are_dropped_and_counted(
+    shell: Shell, recipe: dict[str, Any], rows: Path
+) -> None:
+    held_out = rows.with_name("eval.jsonl")
+    lines = rows.read_text().splitlines(keepends=True)
+    held_out.write_text("".join(lines[2:5]) + GOOD.replace("2?", "two?"))
+    recipe["data"]["eval"] = [{"path": held_out.name}]
+    found = dry_run(shell, recipe)["rows"]
+    assert (found["train"], found["eval"], found["dropped"]) == (5, 4, {"also in the evaluation rows": 3})
+    answer = shell.run(recipe)
+    assert answer.code == 0 and "dropped rows: 3 also in the evaluation rows" in answer.out
+    summary = json.loads((shell.runs / "recipe" / "summary.json").read_text())
+    assert summary["dropped_rows"] == {"also in the evaluation rows": 3}
+
+
+def test_an_evaluation_of_the_training_rows_leaves_nothing_to_train(shell: Shell, recipe: dict[str, Any]) -> None:
+    recipe["data"]["eval"] = [{"path": "rows.jsonl"}]
+    answer = shell.run(recipe)
+    answer.refuses(4, "no training row is left (dropped: 8 also in the evaluation rows)")

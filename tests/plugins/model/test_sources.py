@@ -1,0 +1,65 @@
+"""Where models come from: folders, packages, random weights, and fttool itself."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fttool.api import LoadOptions, ModelError, ModelSource, SourceContext
+from fttool_plugins.model.builtin import Builtin
+from fttool_plugins.model.config import Config
+from fttool_plugins.model.package import Package
+from fttool_plugins.model.pretrained import Pretrained
+from transformers import AutoModelForCausalLM
+
+
+def context(folder: Path, seed: int = 0) -> SourceContext:
+    return SourceContext(folder=folder, trust_remote_code=False, seed=seed)
+
+
+def load(source: ModelSource, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    options = LoadOptions(model_class=AutoModelForCausalLM, dtype=dtype, attention=None)
+    return source.build(context(folder, seed)).model(options)
+
+
+def test_a_folder_is_found_from_the_recipes_folder(fttool_tiny_model: Path) -> None:
+    source = Pretrained(path=fttool_tiny_model.name)
+    assert not source.needs_network(fttool_tiny_model.parent)
+    built = source.build(context(fttool_tiny_model.parent))
+    assert built.tokenizer().chat_template
+    assert built.origin["model.safetensors"].startswith("sha256:")
+    model = load(source, fttool_tiny_model.parent, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+def test_only_a_hub_id_needs_the_network(tmp_path: Path) -> None:
+    assert Pretrained(path="owner/name").needs_network(tmp_path)
+    assert not any(source.needs_network(tmp_path) for source in (Builtin(), Config(path="c.json"), Package(path="p")))
+
+
+def test_random_weights_are_those_of_the_seed(fttool_tiny_model: Path) -> None:
+    source = Config(path="config.json")
+    one, same, other = (load(source, fttool_tiny_model, seed) for seed in (1, 1, 2))
+    first = [torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True)]
+    assert all(first)
+    assert not torch.equal(next(one.parameters()), next(other.parameters()))
+
+
+def test_a_package_is_located_and_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "carrier_of_gguf"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match="holds no .gguf file"):
+        Package(path="carrier_of_gguf").build(context(tmp_path))
+    (package / "one.gguf").write_bytes(b"GGUF")
+    origin = Package(path="carrier_of_gguf").build(context(tmp_path)).origin
+    assert (origin["package"], origin["file"]) == ("carrier_of_gguf", "one.gguf")
+    (package / "two.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError) as several:
+        Package(path="carrier_of_gguf").build(context(tmp_path))
+    assert "package:carrier_of_gguf/two.gguf" in str(several.value)
+    assert Package(path="carrier_of_gguf/two.gguf").build(context(tmp_path)).origin["file"] == "two.gguf"
+    with pytest.raises(ModelError, match="pip install no-such-package"):
+        Package(path="no_such_package").build(context(tmp_path))
+    assert "carrier_of_gguf" not in sys.modules
