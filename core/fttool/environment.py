@@ -15,30 +15,24 @@ if TYPE_CHECKING:
     from fttool.recipe import Recipe
 
 NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
+NO_BARS = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
 
 
 def quiet_libraries(loaded: Loaded) -> None:
-    """No telemetry, no progress bars of others, and no network unless the recipe names something on the hub.
+    """No telemetry; and no network, nor the download's progress bar, unless the recipe names something on the hub.
 
     Must run before transformers or datasets are imported: they read their environment once.
     """
     recipe = loaded.recipe
     names_hub = any(rows.hub is not None for rows in (*recipe.data.train, *recipe.data.eval))
-    if not names_hub and not recipe.model.source.needs_network(loaded.folder):
+    needs_network = names_hub or recipe.model.source.needs_network(loaded.folder)
+    if needs_network:
+        _set(*NO_TELEMETRY)
+    else:
         stay_local()
-    for name in NO_TELEMETRY:
-        os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-
-    import datasets
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
 
 
 def show_libraries() -> None:
@@ -49,8 +43,12 @@ def show_libraries() -> None:
 
 
 def stay_local() -> None:
-    """No network and no telemetry in this process."""
-    for name in (*OFFLINE, *NO_TELEMETRY):
+    """No network, no telemetry and no progress bars of others in this process."""
+    _set(*OFFLINE, *NO_TELEMETRY, *NO_BARS)
+
+
+def _set(*names: str) -> None:
+    for name in names:
         os.environ.setdefault(name, "1")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,24 +120,27 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def install(self, source: str, *, name: str = "acme", version: str = "1.0", group: str = "fttool.v1") -> None:
-        """Install the distribution `dist-NAME` with the plugin `NAME`, or another version of it."""
-        for old in self.folder.glob(f"dist_{name}-*"):
-            (old / "METADATA").unlink()
-            (old / "entry_points.txt").unlink()
-            old.rmdir()
-        metadata = self.folder / f"dist_{name}-{version}.dist-info"
+    def install(
+        self, source: str, *, version: str = "1.0", group: str = "fttool.v1", target: str = "acme_plugin"
+    ) -> None:
+        """Install the distribution `dist-acme` with the plugin `acme`, instead of any other version of it."""
+        self.uninstall()
+        metadata = self.folder / f"dist_acme-{version}.dist-info"
         metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dist-{name}\nVersion: {version}\n")
-        (metadata / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}_plugin\n")
-        (self.folder / f"{name}_plugin.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dist-acme\nVersion: {version}\n")
+        (metadata / "entry_points.txt").write_text(f"[{group}]\nacme = {target}\n")
+        (self.folder / "acme_plugin.py").write_text(source, encoding="utf-8")
+
+    def uninstall(self) -> None:
+        """Nothing is installed, and nothing of it imported."""
         self.forget()
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
 
     def forget(self) -> None:
         """Nothing of it is imported any more."""
         importlib.invalidate_caches()
-        for module in [name for name in sys.modules if (self.folder / f"{name}.py").exists()]:
-            del sys.modules[module]
+        sys.modules.pop("acme_plugin", None)
 
 
 @pytest.fixture

@@ -1,0 +1,504 @@
+"""Whatever a plugin does in a run, the answer names its strategy, its distribution and its place in the recipe.
+
+Exit code 6, or the code of what really happened: memory that ran out, a run that diverged, a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Shell, Site
+
+HEAD = """\
+import os, signal, sys, threading
+from typing import Literal
+import torch
+from fttool.api import *
+
+"""
+
+TAIL = """
+
+@hookimpl
+def fttool_strategies():
+    return [One]
+"""
+
+
+def plugin(body: str) -> str:
+    """The source of a plugin with the strategy `One`."""
+    return HEAD + body + TAIL
+
+
+def regularizer(build: str) -> str:
+    """A plugin whose regularizer `acme.one` is built by these lines."""
+    lines = "".join(f"        {line}\n" for line in build.splitlines())
+    return plugin(
+        f'class One(Regularizer):\n    """One."""\n    name: Literal["acme.one"] = "acme.one"\n\n'
+        f"    def build(self, ctx):\n{lines}"
+    )
+
+
+NAMED = "strategy 'acme.one', of the plugin 'acme' of dist-acme 1.0, raised "
+
+
+@pytest.fixture
+def recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    recipe["regularizers"] = ["acme.one"]
+    recipe["checkpoints"] = {"every": 1}
+    return recipe
+
+
+def summary(shell: Shell) -> dict[str, Any]:
+    return json.loads((shell.runs / "recipe" / "summary.json").read_text())
+
+
+def events(shell: Shell) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (shell.runs / "recipe" / "events.jsonl").read_text().splitlines()]
+
+
+def failed(shell: Shell, code: int, *said: str, words: tuple[str, ...] = ()) -> str:
+    """Run the recipe that is written; a run that began and ended with this code; returns what stderr said."""
+    answer = shell.call("run", *words)
+    assert answer.code == code, answer.err
+    assert len(answer.err.splitlines()) <= 24 and "Traceback" not in answer.err
+    assert [text for text in said if text not in answer.err] == [], answer.err
+    assert not list((shell.runs / "recipe").rglob("*.partial"))
+    return answer.err
+
+
+# -- before the first update ---------------------------------------------------------------------------------------
+
+BEFORE = {
+    "import error": (
+        "import no_such_module",
+        "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    "exit at import": ("import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
+    "raises in build": (regularizer("raise KeyError('nothing')"), NAMED + "KeyError: 'nothing'"),
+    "exits in build": (regularizer("sys.exit(0)"), NAMED + "SystemExit: 0"),
+    "raises in check": (
+        regularizer("pass").replace(
+            "    def build", "    def check(self, recipe):\n        return 1 / 0\n\n    def build"
+        ),
+        NAMED + "ZeroDivisionError: division by zero",
+    ),
+    "exits in check": (
+        regularizer("pass").replace(
+            "    def build", "    def check(self, recipe):\n        sys.exit(3)\n\n    def build"
+        ),
+        NAMED + "SystemExit: 3",
+    ),
+    "raises deep in a library": (regularizer("return torch.zeros(3) @ torch.zeros(4)"), NAMED + "RuntimeError: "),
+    "raises many lines": (regularizer("raise ValueError('first\\n' + 'next\\n' * 500)"), NAMED + "ValueError: first"),
+    "raises a novel": (regularizer("raise ValueError('x' * 100_000)"), NAMED + "ValueError: xxx"),
+    "raises in modify": (regularizer("return Regularization(modify=lambda model: model.nothing)"), NAMED),
+    "state that raises": (
+        regularizer("return Regularization(after_update=Counter())").replace(
+            "class One",
+            "class Counter:\n    def __call__(self, model, step): ...\n    def state_dict(self): raise OSError('full')\n"
+            "    def load_state_dict(self, state): ...\n\nclass One",
+        ),
+        "the state of regularizers.0.after_update cannot be saved: OSError: full",
+    ),
+    "state that cannot be pickled": (
+        regularizer("return Regularization(after_update=Counter())").replace(
+            "class One",
+            "class Counter:\n    def __call__(self, model, step): ...\n"
+            "    def state_dict(self): return {'lock': threading.Lock()}\n"
+            "    def load_state_dict(self, state): ...\n\nclass One",
+        ),
+        "the state of regularizers.0.after_update cannot be saved: TypeError: cannot pickle",
+    ),
+    "state that cannot be read back": (
+        regularizer("return Regularization(after_update=Counter())").replace(
+            "class One",
+            "class Counter:\n    def __call__(self, model, step): ...\n    def state_dict(self): return {'me': self}\n"
+            "    def load_state_dict(self, state): ...\n\nclass One",
+        ),
+        "the state of regularizers.0.after_update cannot be saved: UnpicklingError",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BEFORE)
+def test_a_fault_before_the_first_update_names_the_plugin_and_writes_nothing(
+    shell: Shell, site: Site, recipe: dict[str, Any], kind: str
+) -> None:
+    source, said = BEFORE[kind]
+    site.install(source)
+    answer = shell.run(recipe)
+    answer.refuses(6, said, where=shell.place('"acme.one"'))
+    assert "dist-acme 1.0" in answer.err or "state of" in answer.err
+
+
+FAMILIES = {
+    "format": ("Format", "raise KeyError(row['nope'])", "return lambda row, origin: broken(row)"),
+    "format build": ("Format", "", "return 1 / 0"),
+    "filter": ("Filter", "raise OSError('no word list')", "return lambda examples: broken(examples)"),
+    "filter of few answers": ("Filter", "", "return lambda examples: [None]"),
+    "masking": ("Masking", "raise IndexError('token')", "return lambda example: broken(example)"),
+    "masking shifted": ("Masking", "", "return lambda example: Encoded([1, 2, 3], [2, 3, -100])"),
+    "masking short": ("Masking", "", "return lambda example: Encoded([1, 2, 3], [-100, 2])"),
+    "mixing": ("Mixing", "raise RuntimeError('epoch')", "return lambda epoch: broken(epoch)"),
+    "schedule": ("Schedule", "raise OverflowError('rate')", "return lambda step: broken(step)"),
+    "freezing": ("Freezing", "raise AttributeError('layer')", "return broken(ctx)"),
+    "layer_rates": ("LayerRates", "raise LookupError('name')", "return lambda name: broken(name)"),
+    "precision": ("Precision", "raise NotImplementedError('tpu')", "return broken(ctx)"),
+    "sharding": ("Sharding", "raise ConnectionError('peer')", "return broken(ctx)"),
+    "task": ("Task", "raise ImportError('trainer')", "return broken(ctx)"),
+}
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_fault_in_any_family_names_the_strategy(shell: Shell, site: Site, recipe: dict[str, Any], kind: str) -> None:
+    base, inside, build = FAMILIES[kind]
+    site.install(
+        plugin(
+            f"def broken(value):\n    {inside or 'pass'}\n\n"
+            f'class One({base}):\n    """One."""\n    name: Literal["acme.one"] = "acme.one"\n\n'
+            f"    def build(self, ctx):\n        {build}\n"
+        )
+    )
+    del recipe["regularizers"]
+    family = kind.partition(" ")[0]
+    if family == "format":
+        recipe["data"]["train"][0]["format"] = "acme.one"
+    else:
+        recipe["filters" if family == "filter" else family] = ["acme.one"] if family == "filter" else "acme.one"
+    answer = shell.run(recipe)
+    said = {
+        "filter of few answers": "filter 'acme.one' gave 1 answers for 8 rows",
+        "masking shifted": "masking 'acme.one' gave labels that are not the tokens' own",
+        "masking short": "masking 'acme.one' gave labels that are not the tokens' own",
+    }.get(kind, NAMED)
+    key = {"format": "format", "filter": '"acme.one"'}.get(family, family)
+    answer.refuses(6, said, where=shell.place(key))
+
+
+def test_debug_shows_the_traceback(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    site.install(regularizer("raise KeyError('nothing')"))
+    shell.write(recipe)
+    with pytest.raises(Exception, match="'nothing'") as caught:
+        shell.call("run", "--debug")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_message_that_a_plugin_raises_is_shown_as_it_is(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    """A strategy of any origin may raise fttool's own errors; the place is added."""
+    site.install(regularizer("raise RecipeError('strength must be even', hint='strength = 2')"))
+    answer = shell.run(recipe)
+    answer.refuses(3, "strength must be even", "    strength = 2", where=shell.place('"acme.one"'))
+
+
+def test_a_missing_plugin_is_named_by_every_verb(shell: Shell, recipe: dict[str, Any]) -> None:
+    shell.write(recipe)
+    for verb in ("run", "validate", "preview"):
+        shell.call(verb).refuses(6, "no installed plugin is named 'acme'", where=shell.place('"acme.one"'))
+
+
+# -- in mid-run ----------------------------------------------------------------------------------------------------
+
+MIDRUN = {
+    "loss raises": ("return Regularization(loss=lambda model: model.nothing)", "AttributeError: ", 0),
+    "loss exits": ("return Regularization(loss=lambda model: sys.exit(0))", "SystemExit: 0", 0),
+    "after_update raises": (
+        "def after(model, step):\n    if step == 2: raise KeyError(step)\nreturn Regularization(after_update=after)",
+        "KeyError: 2",
+        2,
+    ),
+    "final_weights raises": ("return Regularization(final_weights=lambda model: 1 / 0)", "ZeroDivisionError", 2),
+}
+
+
+@pytest.mark.parametrize("kind", MIDRUN)
+def test_a_fault_in_mid_run_keeps_what_there_is(shell: Shell, site: Site, recipe: dict[str, Any], kind: str) -> None:
+    build, said, steps = MIDRUN[kind]
+    site.install(regularizer(build))
+    shell.write(recipe)
+    err = failed(shell, 6, NAMED + said, "--debug shows the traceback")
+    assert shell.place('"acme.one"') in err
+    assert summary(shell)["status"] == "failed" and summary(shell)["steps"] == steps
+    assert events(shell)[-1]["event"] == "ended"
+    assert not (shell.runs / "recipe" / "model").exists()
+
+
+def test_a_run_that_a_plugin_broke_can_go_on(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    after = (
+        "def after(model, step):\n    if step == 2{}: raise KeyError(step)\nreturn Regularization(after_update=after)"
+    )
+    site.install(regularizer(after.format("")))
+    shell.write(recipe)
+    failed(shell, 6, "KeyError: 2")
+    site.install(regularizer(after.format(" and not step")))
+    assert shell.call("run", "--resume").code == 0
+    assert next(event for event in events(shell) if event["event"] == "resumed")["step"] == 1
+    assert summary(shell)["status"] == "finished" and summary(shell)["steps"] == 2
+
+
+def test_state_that_stops_to_be_savable_writes_no_half_checkpoint(
+    shell: Shell, site: Site, recipe: dict[str, Any]
+) -> None:
+    counter = (
+        "class Counter:\n    seen = None\n    def __call__(self, model, step): self.seen = lambda: step\n"
+        "    def state_dict(self): return {'seen': self.seen}\n    def load_state_dict(self, state): ...\n\nclass One"
+    )
+    site.install(regularizer("return Regularization(after_update=Counter())").replace("class One", counter))
+    shell.write(recipe)
+    failed(shell, 6, "the state of regularizers.0.after_update cannot be saved", "tensors, numbers, text")
+    assert not list((shell.runs / "recipe" / "checkpoints").iterdir())
+
+
+def test_a_loader_processs_fault_names_the_strategy_and_hides_its_traceback(
+    shell: Shell, site: Site, recipe: dict[str, Any]
+) -> None:
+    site.install(
+        plugin(
+            'class One(Batching):\n    """One."""\n    name: Literal["acme.one"] = "acme.one"\n\n'
+            "    def build(self, ctx):\n        return Made(ctx)\n\n"
+            "class Made:\n    def __init__(self, ctx):\n        self.rows = len(ctx.lengths)\n"
+            "    def plan(self, order, epoch):\n        return [[(row,)] for row in order]\n"
+            "    def collate(self, sequences):\n        raise LookupError('no such row')\n"
+        )
+    )
+    del recipe["regularizers"]
+    recipe["batching"] = "acme.one"
+    recipe["run"] |= {"workers": 1, "micro_batch": 1}
+    shell.write(recipe)
+    err = failed(shell, 6, NAMED, "LookupError: no such row")
+    assert shell.place("batching") in err
+
+
+# -- what is no fault of the plugin --------------------------------------------------------------------------------
+
+MEMORY = {
+    "torch": "torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')",
+    "python": "MemoryError()",
+    "allocator": "RuntimeError('[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can\\'t allocate memory')",
+}
+
+
+@pytest.mark.parametrize("kind", MEMORY)
+def test_memory_that_runs_out_in_an_update_gets_advice(
+    shell: Shell, site: Site, recipe: dict[str, Any], kind: str
+) -> None:
+    site.install(regularizer(f"def loss(model): raise {MEMORY[kind]}\nreturn Regularization(loss=loss)"))
+    recipe["run"]["global_batch"] = 8
+    shell.write(recipe)
+    said = ("out of memory: ", "run.micro_batch = 1 with run.global_batch = 8 (the same updates)")
+    failed(shell, 7, *said, "model.gradient_checkpointing = true", "batching.max_length below 512")
+    assert summary(shell)["status"] == "failed"
+
+
+def test_memory_that_runs_out_while_the_model_loads_is_no_fault_of_the_model(
+    shell: Shell, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(LlamaForCausalLM, "__init__", no_memory)
+    del recipe["regularizers"]
+    answer = shell.run(recipe)
+    answer.refuses(7, "out of memory", "run.micro_batch = 1")
+
+
+def test_memory_that_runs_out_in_build_is_no_fault_of_the_plugin(
+    shell: Shell, site: Site, recipe: dict[str, Any]
+) -> None:
+    site.install(regularizer("raise MemoryError"))
+    shell.run(recipe).refuses(7, "out of memory", "run.micro_batch = 1")
+
+
+def test_a_word_about_memory_in_a_row_is_no_lack_of_it(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    del recipe["regularizers"]
+    rows.write_text(json.dumps({"messages": [{"role": "out of memory", "content": "a"}]}) + "\n")
+    shell.run(recipe).refuses(4, "has the role 'out of memory'", where=f"{rows}:1")
+
+
+def test_a_run_that_diverges_names_its_rows(shell: Shell, site: Site, recipe: dict[str, Any], rows: Path) -> None:
+    site.install(regularizer("return Regularization(loss=lambda model: next(model.parameters()).sum() * float('nan'))"))
+    shell.write(recipe)
+    failed(shell, 8, "the gradient of update 1 is not finite; its rows: ", f"{rows}:", "lower optimizer.lr")
+    assert summary(shell)["status"] == "diverged" and len(events(shell)[-2]["rows"]) == 2
+
+
+def test_updates_that_loss_scaling_skips_without_end_name_their_rows(
+    shell: Shell, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no loss scaling on a CPU: each step claims to be skipped."""
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", property(lambda self: True))
+    del recipe["regularizers"]
+    recipe["run"]["max_steps"] = 30
+    del recipe["checkpoints"]
+    shell.write(recipe)
+    failed(shell, 8, "loss scaling skipped 20 updates in a row; its rows: ", f"{rows}:", 'precision = "bf16"')
+    (event,) = [event for event in events(shell) if event["event"] == "diverged"]
+    assert len(event["rows"]) == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_saves_and_says_how_to_go_on(
+    shell: Shell, site: Site, recipe: dict[str, Any], number: str, code: int
+) -> None:
+    kill = f"def after(model, step):\n    if step == 1: os.kill(os.getpid(), signal.{number})\n"
+    site.install(regularizer(kill + "return Regularization(after_update=after)"))
+    answer = shell.run(recipe)
+    assert answer.code == code and "Traceback" not in answer.err
+    assert "stopping after this update, with a checkpoint" in answer.err and "--resume" in answer.out
+    assert summary(shell)["status"] == "interrupted"
+    assert [path.name for path in (shell.runs / "recipe" / "checkpoints").iterdir()] == ["checkpoint-1"]
+    assert shell.call("run", "--resume").code == 0
+
+
+def test_a_second_ctrl_c_stops_at_once(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    site.install(
+        regularizer(
+            "def loss(model):\n    for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n    return 0.0\n"
+            "return Regularization(loss=loss)"
+        )
+    )
+    shell.write(recipe)
+    failed(shell, 130, "interrupted")
+    assert summary(shell)["status"] == "interrupted"
+
+
+# -- resuming ------------------------------------------------------------------------------------------------------
+
+STOPS = (
+    "def after(model, step):\n    if step == 1: os.kill(os.getpid(), signal.SIGTERM)\n"
+    "return Regularization(after_update=after)"
+)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_another_version_of_a_plugin_is_refused_at_resume(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    site.install(regularizer(STOPS))
+    assert shell.run(recipe).code == 143
+    before = content(shell.runs)
+    site.install(regularizer(STOPS), version="1.1")
+    answer = shell.call("run", "--resume")
+    assert answer.code == 6 and len(answer.err.splitlines()) <= 24
+    place = shell.place('"acme.one"')
+    assert f"{place}: this run was begun with dist-acme 1.0, and dist-acme 1.1 is installed" in answer.err
+    assert "pip install dist-acme==1.0" in answer.err and "run.name" in answer.err
+    assert content(shell.runs) == before
+    site.install(regularizer(STOPS.replace("SIGTERM", "SIGCONT")))
+    assert shell.call("run", "--resume").code == 0
+
+
+def test_a_plugin_that_is_missing_is_refused_at_resume(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    site.install(regularizer(STOPS))
+    assert shell.run(recipe).code == 143
+    before = content(shell.runs)
+    site.uninstall()
+    answer = shell.call("run", "--resume")
+    assert answer.code == 6 and "no installed plugin is named 'acme'" in answer.err
+    assert content(shell.runs) == before
+
+
+def test_state_that_cannot_be_restored_names_the_plugin(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    counter = (
+        "class Counter:\n    def __call__(self, model, step):\n        if step == 1: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    def state_dict(self): return {'count': 1}\n"
+        "    def load_state_dict(self, state): self.count = state['total']\n\nclass One"
+    )
+    site.install(regularizer("return Regularization(after_update=Counter())").replace("class One", counter))
+    assert shell.run(recipe).code == 143
+    before = content(shell.runs)
+    answer = shell.call("run", "--resume")
+    assert answer.code == 6 and NAMED + "KeyError: 'total'" in answer.err
+    assert content(shell.runs) == before
+
+
+# -- who only watches ----------------------------------------------------------------------------------------------
+
+WATCHER = """\
+import sys
+from fttool.api import hookimpl
+
+@hookimpl
+def {hook}({arguments}):
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    "hook", ["fttool_recipe_loaded", "fttool_logged", "fttool_checkpoint_saved", "fttool_run_finished"]
+)
+@pytest.mark.parametrize(
+    ("body", "said"), [("1 / 0", "ZeroDivisionError: division by zero"), ("sys.exit(0)", "SystemExit: 0")]
+)
+def test_a_hook_that_raises_in_mid_run_is_switched_off_and_said(
+    shell: Shell, site: Site, recipe: dict[str, Any], hook: str, body: str, said: str
+) -> None:
+    site.install(WATCHER.format(hook=hook, arguments="", body=body))
+    del recipe["regularizers"]
+    recipe["plugins"] = {"observe": ["acme"]}
+    answer = shell.run(recipe)
+    assert answer.code == 0 and summary(shell)["status"] == "finished"
+    assert f"plugin 'acme' is switched off: {hook} raised {said}" in answer.err and "Traceback" not in answer.err
+    failures = [event for event in events(shell) if event["event"] == "observer_failed"]
+    assert [(event["plugin"], event["hook"], event["error"]) for event in failures] == [("acme", hook, said)]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import no_such_module", "cannot be imported: ModuleNotFoundError"),
+        (None, "no installed plugin is named 'acme'"),
+        ("x = 1", "has no observer hook"),
+    ],
+)
+def test_an_observer_that_cannot_watch_is_refused_at_its_place(
+    shell: Shell, site: Site, recipe: dict[str, Any], source: str | None, said: str
+) -> None:
+    if source is not None:
+        site.install(source)
+    del recipe["regularizers"]
+    recipe["plugins"] = {"observe": ["acme"]}
+    answer = shell.run(recipe)
+    answer.refuses(6, said, where=shell.place('"acme"'))
+
+
+# -- verbs of plugins ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import no_such_module", "verb 'acme' of dist-acme 1.0 cannot be imported: ModuleNotFoundError"),
+        ("import sys; sys.exit(0)", "verb 'acme' of dist-acme 1.0 cannot be imported: SystemExit: 0"),
+        ("def main(words): return 1 / 0", "verb 'acme' of dist-acme 1.0 raised ZeroDivisionError"),
+        ("def main(words): pass", "verb 'acme' of dist-acme 1.0 raised TypeError"),
+    ],
+)
+def test_a_verb_that_raises_names_its_distribution(shell: Shell, site: Site, source: str, said: str) -> None:
+    site.install(source, group="fttool.commands.v1", target="acme_plugin:main")
+    shell.main("acme").refuses(6, said)
+
+
+# -- what the libraries say ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_verbose_shows_what_the_libraries_log(shell: Shell, recipe: dict[str, Any]) -> None:
+    """In a process of its own: the libraries read their verbosity once, as they are imported."""
+    del recipe["regularizers"]
+    shell.write(recipe)
+    command = [sys.executable, "-m", "fttool", "run", str(shell.recipe), "--dry-run"]
+    quiet = subprocess.run([*command, "-q"], capture_output=True, text=True, check=True)
+    verbose = subprocess.run([*command, "-v"], capture_output=True, text=True, check=True)
+    assert "loading file tokenizer.json" in verbose.stderr and quiet.stderr == ""
