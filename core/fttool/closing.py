@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool import evaluation
@@ -85,8 +86,8 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     if summary["status"] == "finished":
         lines += [
             "",
-            f"  model  {record.model}",
-            f'  try    fttool generate {_shown(record)} "your question"',
+            f"  model  {_shown(record.model)}",
+            f'  try    fttool generate {_shown(record.path)} "your question"',
         ]
     else:
         lines += ["", f"  resume it: fttool run {prepared.loaded.path} --resume"]
@@ -106,11 +107,10 @@ def _side_by_side(sample: dict[str, str], width: int) -> list[str]:
     return [f"  > {question}", f"  {'before':<{column}} │ after", *rows]
 
 
-def _shown(record: Record) -> str:
-    """The run directory as one would type it here."""
-    from pathlib import Path
-
-    return str(record.path.relative_to(Path.cwd())) if record.path.is_relative_to(Path.cwd()) else str(record.path)
+def _shown(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def card(prepared: Prepared) -> str:
