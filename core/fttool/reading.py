@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fttool import toml
-from fttool.errors import PluginError, Problem, RecipeError, did_you_mean
+from fttool.errors import PluginError, Problem, RecipeError, did_you_mean, gist
 from fttool.families import FAMILIES, Strategy
 from fttool.faults import blamed
 from fttool.plugins import Plugins
@@ -87,6 +87,14 @@ def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = No
         problems = [_problem(raw, error, kind) for error in errors if not _follows(error, errors)]
         hidden = [replace(p, message=_SECRET.sub("…", p.message)) for p in problems]
         raise RecipeError([*_secrets(raw), *hidden]) from None
+    except (Exception, SystemExit) as fault:  # pydantic hands on what a validator raises, but for ValueError
+        prefixes = sorted(named_plugins(raw.data))
+        if not prefixes:
+            raise
+        owners = " or ".join(str(available.entry(prefix)) for prefix in prefixes)
+        where = raw.where(_place_of(raw.data, prefixes[0]))
+        hint = "tell the plugin's authors; --debug shows the traceback"
+        raise PluginError(f"a validator of the plugin {owners} raised {gist(fault)}", where=where, hint=hint) from fault
     loaded = Loaded(recipe, available, path, document.text, raw.where, tuple(raw.dropped))
     with blamed(loaded):
         problems = [*_secrets(raw), *_bent(raw.data, recipe.model_dump()), *_contradictions(recipe)]

@@ -131,7 +131,7 @@ def _refuse_path(path: Path, output: Path, resume: bool) -> None:
         raise UsageError(Problem(f"'{path}' {what} out of '{output}'", hint=ANOTHER, key=name))
     if resume and not path.exists():
         raise UsageError(Problem(f"there is no run to resume at '{path}'", hint="leave --resume out", key=name))
-    if resume and not (path / "recipe.resolved.toml").is_file():
+    if resume and not (path / "lock.json").is_file():  # the last that `create` writes
         raise UsageError(Problem(f"'{path}' is no run directory: nothing to resume", hint=ANOTHER, key=name))
     if path.exists() and not resume:
         message = f"the run directory '{path}' exists; it is never overwritten"

@@ -72,7 +72,7 @@ def resumed_checkpoint(
         screen.note(sentence)
         record.event("checkpoint_rejected", what=sentence)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
-    if step >= total:
+    if step >= total or (checkpoint and checkpoint.progress["stopped_early"]):
         raise UsageError(
             f"the run is complete: its newest checkpoint has step {step} of {total}",
             hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,9 @@ class Loop(_Base):
         self.latest_rows: list[int] = []
         """Of the latest update."""
         self._began = 0.0
-        self._logged = Progress()
+        self._operations_per_slot: int | None = None
+        self.logged = Progress()
+        """What had been counted when a line was last logged."""
         super().__init__(**arguments)
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the labels of the whole update
         self.add_callback(_Watch(self))
@@ -141,6 +143,13 @@ class Loop(_Base):
             lengths[row] - (lengths[row - 1] if row else 0) for batch in batch_samples for row in batch["rows"]
         )
         return torch.tensor(labels, device=device)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """transformers' estimate; it would walk through all modules and parameters anew for each micro-batch."""
+        slots = inputs["input_ids"].numel()
+        if self._operations_per_slot is None:
+            self._operations_per_slot = super().floating_point_ops(inputs) // slots
+        return self._operations_per_slot * slots
 
     def compute_loss(
         self,
@@ -196,13 +205,13 @@ class Loop(_Base):
         values: dict[str, Any] = dict(logs)
         if "loss" in values:
             values["lr"] = values.pop("learning_rate")
-            done, last = self.job.progress, self._logged
+            done, last = self.job.progress, self.logged
             seconds = done.seconds - last.seconds
             values["tokens_per_second"] = (done.train_tokens - last.train_tokens) / seconds if seconds else 0.0
             values["train_tokens"] = done.train_tokens
             if any(one.pull is not None for one in self.job.regularizations):
                 values["penalty"] = pull_value(_bare(self.optimizer))
-            self._logged = Progress(train_tokens=done.train_tokens, seconds=done.seconds)
+            self.logged = replace(done)
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
             step = self.state.global_step
             line = {"step": step, "epoch": round(self.state.epoch or 0.0, 4), **values}
@@ -236,7 +245,7 @@ class Loop(_Base):
         else:
             progress.worse_in_a_row += 1
         if settings.early_stopping is not None and progress.worse_in_a_row >= settings.early_stopping:
-            progress.stopped_early = self.control.should_training_stop = True
+            progress.stopped_early = self.control.should_training_stop = self.control.should_save = True
             self.job.record.event("stopped_early", step=self.state.global_step, best_step=progress.best_step)
         return better
 
@@ -287,6 +296,7 @@ class _Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         job = self.trainer.job
+        self.trainer.logged = replace(job.progress)  # a resumed run's first line is about its own updates
         if state.global_step == 0 and len(job.rows.eval):
             job.screen.stage("evaluating before the first update")
             job.progress.before = {k.removeprefix("eval_"): v for k, v in self.trainer.evaluate().items()}

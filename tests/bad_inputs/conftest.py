@@ -103,6 +103,9 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def recipe(fttool_tiny_model: Path, rows: Path) -> dict[str, Any]:
     """Two updates."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # fttool says so in the environment, which is read once a process
     return {
         "recipe": 1,
         "run": {"max_steps": 2, "micro_batch": 2, "log_every": 1},

@@ -161,6 +161,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     answer.refuses(4, "the file changes while it is read", "wait until it is complete", where=str(rows))
 
 
+def test_a_dataset_of_the_hub_while_offline_is_refused(
+    shell: Shell, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    recipe["data"]["train"] = [{"hub": "acme/rows"}]
+    answer = shell.run(recipe)
+    answer.refuses(4, "cannot load the dataset 'acme/rows' (train)", "check the name", where=shell.place("hub"))
+
+
 # -- the rows ------------------------------------------------------------------------------------------------------
 
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {

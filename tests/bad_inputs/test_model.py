@@ -141,6 +141,13 @@ def test_a_row_longer_than_the_models_positions_is_refused(
     )
 
 
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flesh"])
+def test_an_attention_that_is_not_there_is_refused(shell: Shell, recipe: dict[str, Any], attention: str) -> None:
+    recipe["model"]["attention"] = attention
+    answer = shell.run(recipe)
+    answer.refuses(5, f'leave model.attention = "{attention}" out', '"sdpa"', where=shell.place("source"))
+
+
 # -- where it is ---------------------------------------------------------------------------------------------------
 
 
@@ -284,3 +291,9 @@ def test_other_verbs_refuse_it_too(shell: Shell, recipe: dict[str, Any], model: 
     shell.write(recipe)
     verb, *words = verb.split()
     shell.call(verb, *words).refuses(5, "Roles must alternate!", where=shell.place("model]"))
+
+
+@pytest.mark.parametrize("spoil", [truncated, broken_tokenizer], ids=["weights", "tokenizer"])
+def test_generate_refuses_a_broken_folder(shell: Shell, model: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(model)
+    shell.main("generate", str(model), "Hello?").refuses(5, f"cannot load the model of '{model}'", "*.safetensors")

@@ -45,6 +45,17 @@ def regularizer(build: str) -> str:
     )
 
 
+def stateful(state_dict: str, after: str = "pass", load: str = "pass") -> str:
+    """A plugin whose regularizer has state: these are its `state_dict`, what it does after an update, and its load."""
+    counter = (
+        "class Counter:\n    seen = None\n"
+        f"    def __call__(self, model, step): {after}\n"
+        f"    def state_dict(self): {state_dict}\n"
+        f"    def load_state_dict(self, state): {load}\n\nclass One"
+    )
+    return regularizer("return Regularization(after_update=Counter())").replace("class One", counter)
+
+
 NAMED = "strategy 'acme.one', of the plugin 'acme' of dist-acme 1.0, raised "
 
 
@@ -73,6 +84,8 @@ def failed(shell: Shell, code: int, *said: str, words: tuple[str, ...] = ()) -> 
     return answer.err
 
 
+STATE = "the state of regularizers.0.after_update cannot be saved: "
+
 # -- before the first update ---------------------------------------------------------------------------------------
 
 BEFORE = {
@@ -95,35 +108,22 @@ BEFORE = {
         ),
         NAMED + "SystemExit: 3",
     ),
+    "raises in a validator": (
+        plugin(
+            "from pydantic import field_validator\n"
+            'class One(Regularizer):\n    """One."""\n    name: Literal["acme.one"] = "acme.one"\n\n'
+            '    @field_validator("name")\n    @classmethod\n    def check_name(cls, value): raise KeyError(value)\n\n'
+            "    def build(self, ctx): ...\n"
+        ),
+        "a validator of the plugin 'acme' of dist-acme 1.0 raised KeyError: 'acme.one'",
+    ),
     "raises deep in a library": (regularizer("return torch.zeros(3) @ torch.zeros(4)"), NAMED + "RuntimeError: "),
     "raises many lines": (regularizer("raise ValueError('first\\n' + 'next\\n' * 500)"), NAMED + "ValueError: first"),
     "raises a novel": (regularizer("raise ValueError('x' * 100_000)"), NAMED + "ValueError: xxx"),
     "raises in modify": (regularizer("return Regularization(modify=lambda model: model.nothing)"), NAMED),
-    "state that raises": (
-        regularizer("return Regularization(after_update=Counter())").replace(
-            "class One",
-            "class Counter:\n    def __call__(self, model, step): ...\n    def state_dict(self): raise OSError('full')\n"
-            "    def load_state_dict(self, state): ...\n\nclass One",
-        ),
-        "the state of regularizers.0.after_update cannot be saved: OSError: full",
-    ),
-    "state that cannot be pickled": (
-        regularizer("return Regularization(after_update=Counter())").replace(
-            "class One",
-            "class Counter:\n    def __call__(self, model, step): ...\n"
-            "    def state_dict(self): return {'lock': threading.Lock()}\n"
-            "    def load_state_dict(self, state): ...\n\nclass One",
-        ),
-        "the state of regularizers.0.after_update cannot be saved: TypeError: cannot pickle",
-    ),
-    "state that cannot be read back": (
-        regularizer("return Regularization(after_update=Counter())").replace(
-            "class One",
-            "class Counter:\n    def __call__(self, model, step): ...\n    def state_dict(self): return {'me': self}\n"
-            "    def load_state_dict(self, state): ...\n\nclass One",
-        ),
-        "the state of regularizers.0.after_update cannot be saved: UnpicklingError",
-    ),
+    "state that raises": (stateful("raise OSError('full')"), STATE + "OSError: full"),
+    "state that cannot be pickled": (stateful("return {'lock': threading.Lock()}"), STATE + "TypeError: cannot pickle"),
+    "state that cannot be read back": (stateful("return {'me': self}"), STATE + "UnpicklingError"),
 }
 
 
@@ -245,13 +245,9 @@ def test_a_run_that_a_plugin_broke_can_go_on(shell: Shell, site: Site, recipe: d
 def test_state_that_stops_to_be_savable_writes_no_half_checkpoint(
     shell: Shell, site: Site, recipe: dict[str, Any]
 ) -> None:
-    counter = (
-        "class Counter:\n    seen = None\n    def __call__(self, model, step): self.seen = lambda: step\n"
-        "    def state_dict(self): return {'seen': self.seen}\n    def load_state_dict(self, state): ...\n\nclass One"
-    )
-    site.install(regularizer("return Regularization(after_update=Counter())").replace("class One", counter))
+    site.install(stateful("return {'seen': self.seen}", after="self.seen = lambda: step"))
     shell.write(recipe)
-    failed(shell, 6, "the state of regularizers.0.after_update cannot be saved", "tensors, numbers, text")
+    failed(shell, 6, STATE, "tensors, numbers, text")
     assert not list((shell.runs / "recipe" / "checkpoints").iterdir())
 
 
@@ -410,12 +406,8 @@ def test_a_plugin_that_is_missing_is_refused_at_resume(shell: Shell, site: Site,
 
 
 def test_state_that_cannot_be_restored_names_the_plugin(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
-    counter = (
-        "class Counter:\n    def __call__(self, model, step):\n        if step == 1: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    def state_dict(self): return {'count': 1}\n"
-        "    def load_state_dict(self, state): self.count = state['total']\n\nclass One"
-    )
-    site.install(regularizer("return Regularization(after_update=Counter())").replace("class One", counter))
+    stop = "os.kill(os.getpid(), signal.SIGTERM) if step == 1 else None"
+    site.install(stateful("return {'count': 1}", after=stop, load="self.count = state['total']"))
     assert shell.run(recipe).code == 143
     before = content(shell.runs)
     answer = shell.call("run", "--resume")
@@ -498,7 +490,6 @@ def test_verbose_shows_what_the_libraries_log(shell: Shell, recipe: dict[str, An
     """In a process of its own: the libraries read their verbosity once, as they are imported."""
     del recipe["regularizers"]
     shell.write(recipe)
-    command = [sys.executable, "-m", "fttool", "run", str(shell.recipe), "--dry-run"]
-    quiet = subprocess.run([*command, "-q"], capture_output=True, text=True, check=True)
-    verbose = subprocess.run([*command, "-v"], capture_output=True, text=True, check=True)
-    assert "loading file tokenizer.json" in verbose.stderr and quiet.stderr == ""
+    command = [sys.executable, "-m", "fttool", "run", str(shell.recipe), "--dry-run", "-v"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "[transformers] loading configuration file" in done.stderr

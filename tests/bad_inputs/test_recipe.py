@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,7 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "newer format": ("recipe = 1", "recipe = 2", "recipe = 2", ("format 2; this fttool reads format 1", "pip install")),
     "no format": ("recipe = 1", "", "[run]", ("'recipe' is missing", "begin the recipe with: recipe = 1")),
     "no model": ('source = "builtin:tiny-chat"', "", "model]", ("'model.source' is missing",)),
+    "no data": ('[[data.train]]\npath = "rows.jsonl"\nformat = "messages"\n', "", "[run]", ("'data' is missing",)),
     "length twice": (
         "max_steps = 20",
         "max_steps = 20\nepochs = 1",
@@ -163,7 +166,7 @@ def test_a_mistake_is_reported_at_its_place(shell: Shell, mistake: str) -> None:
     assert TEXT.count(good) == 1
     shell.write(TEXT.replace(good, bad))
     answer = shell.call("run")
-    where = f"{shell.recipe}:1:1" if mistake == "no format" else shell.place(place)
+    where = f"{shell.recipe}:1:1" if mistake in ("no format", "no data") else shell.place(place)
     if mistake in ("syntax", "open string"):  # reported where the value is missing, or where the line ends
         line = where.split(":")[-2]
         assert f"{shell.recipe}:{line}:" in answer.err
@@ -228,6 +231,13 @@ def test_a_wrong_override_is_named(shell: Shell, override: str, said: tuple[str,
 
 def test_an_unknown_verb_gets_the_nearest(shell: Shell) -> None:
     shell.main("rnu", "recipe.toml").refuses(2, "there is no verb 'rnu'", "did you mean 'run'?")
+
+
+def test_a_terminal_that_knows_few_letters_ends_nothing() -> None:
+    command = [sys.executable, "-m", "fttool", "--help"]
+    encoding = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=encoding)
+    assert done.stdout.startswith("usage: fttool VERB \\u2026")
 
 
 @pytest.mark.parametrize("words", [("run",), ("run", "recipe.toml", "--resmue"), ("run", "recipe.toml", "-q", "-v")])

@@ -18,9 +18,9 @@ from workload import LR, PAD_ID, SEED, WARMUP, Case, write_recipe
 
 from fttool.families import Encoded
 from fttool.observers import Observers
+from fttool.preparing import Prepared, prepare_run
 from fttool.reading import load
 from fttool.record import Record
-from fttool.preparing import Prepared, prepare_run
 from fttool.run import open_record, train
 from fttool.screen import Screen
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tomli_w import dumps
+
 from fttool.data import Rows, TokenRows, prepare
 from fttool.families import Encoded
 from fttool.reading import load
 from fttool.testing import tiny_tokenizer
-from tomli_w import dumps
 
 
 def conversation(question: str, answer: str) -> str:

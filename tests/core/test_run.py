@@ -104,6 +104,21 @@ def test_the_loss_falls_and_the_summary_says_so(tmp_path: Path, recipe: dict[str
     assert rank["optimizer_bytes"] >= 8 * summary["parameters"]
 
 
+@pytest.mark.parametrize("change", ["run.workers=2", "model.gradient_checkpointing=true", "model.attention=eager"])
+def test_what_must_not_change_the_result_does_not(tmp_path: Path, recipe: dict[str, Any], change: str) -> None:
+    plain = run_recipe(recipe, tmp_path)
+    other = run_recipe(recipe, tmp_path, overrides=[change, "run.name=other"])
+    assert losses(plain) == pytest.approx(losses(other), rel=1e-6)
+
+
+def test_bf16_computes_in_bf16_over_float32_weights(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    plain = run_recipe(recipe, tmp_path)
+    half = run_recipe(recipe, tmp_path, overrides=["precision.name=bf16", "run.name=half"])
+    assert losses(plain) != losses(half) and losses(plain) == pytest.approx(losses(half), rel=0.02)
+    assert {tensor.dtype for tensor in weights(half).values()} == {torch.float32}
+    assert "bf16" in half.summary["precision"]
+
+
 # -- resume ------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +245,8 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str
     assert summary["eval"]["after"]["loss"] == pytest.approx(summary["best"]["value"], rel=1e-6)
     best = load_file(run.run_dir / "checkpoints" / f"checkpoint-{summary['best']['step']}" / "model.safetensors")
     assert all(torch.equal(tensor, best[name]) for name, tensor in weights(run).items())
+    again = run_recipe(recipe, tmp_path, resume=True)
+    assert again.exit_code == 2 and "the run is complete" in str(again.error)
 
 
 def test_there_is_one_evaluation_per_step(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from fttool import hookspecs
 from fttool.cli import VERBS
 from fttool.errors import ExitCode
@@ -51,7 +52,8 @@ def test_the_readme_names_every_verb() -> None:
 
 def test_ci_runs_the_readmes_commands() -> None:
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
-    for first, second in (("pip install .", "fttool run recipes/quickstart.toml"), ("pip install -e '.[test]'", "pytest")):
+    commands = {"pip install .": "fttool run recipes/quickstart.toml", "pip install -e '.[test]'": "pytest"}
+    for first, second in commands.items():
         assert f"{first} && {second}" in readme
         assert first.replace("install", "install --quiet") in ci and second in ci
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tomli
+
 from fttool.cli import main
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -24,7 +25,7 @@ def test_the_quickstart_runs_and_answers(tmp_path: Path, capsys: pytest.CaptureF
     assert len(summary["samples"]) == 3
     for part in ("→", "tokens/s", "before", "after", str(tmp_path / "quickstart" / "model"), "fttool generate"):
         assert part in shown
-    assert main(["generate", str(tmp_path / "quickstart"), "What does heapq.heappush do?", "--max-tokens", "20"]) == 0
+    assert main(["generate", str(tmp_path / "quickstart"), "What does math.sqrt do?", "--max-tokens", "20"]) == 0
     assert capsys.readouterr().out.strip()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fttool.testing import run_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "smollm2.toml"

@@ -245,3 +245,22 @@ def test_packing_rounds_the_weights_and_keeps_the_tokenizer(
     assert beside_config(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert beside_config.decode(beside_config(text)["input_ids"]) == text
     assert beside_config.chat_template == tokenizer.chat_template
+
+
+def test_the_model_in_the_wheel_is_small_and_ends_its_turn(scripts: None) -> None:
+    import pack
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import fttool_plugins.model
+
+    folder = Path(fttool_plugins.model.__file__).parent / "tiny_chat"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= pack.LIMIT
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hello!"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    answer = model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    assert answer[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(answer, skip_special_tokens=True).startswith("Hello!")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ WIDEST = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `fttool` command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without "…" must not end a run
     debug = "--debug" in words
     if not words or words[0] in ("-h", "--help"):
         print(_help())

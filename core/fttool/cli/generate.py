@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fttool.errors import ExitCode, UsageError
+from fttool.errors import ExitCode, ModelError, UsageError, gist
 
 EXAMPLES = """\
 examples:
-  fttool generate runs/quickstart "What does heapq.heappush do?"
+  fttool generate runs/quickstart "What does math.sqrt do?"
   fttool generate runs/quickstart < questions.txt    one question per line
   fttool generate runs/quickstart --system "Answer in one sentence." "What is a deque?"
 """
@@ -48,8 +48,12 @@ def main(options: argparse.Namespace) -> int:
 
     from fttool.environment import device
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    except Exception as fault:  # transformers raises a dozen kinds for a bad folder
+        hint = "it needs config.json, *.safetensors and the tokenizer's files"
+        raise ModelError(f"cannot load the model of '{folder}': {gist(fault)}", hint=hint) from fault
     model.to(device()).eval()
     torch.manual_seed(options.seed)
     questions = [options.question] if options.question is not None else [line.strip() for line in sys.stdin]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, cast, get_args, get_origin
 
 import pytest
@@ -53,7 +54,8 @@ class Contract:
     def made(self, request: pytest.FixtureRequest) -> Strategy:
         """The strategy with one variant of its options."""
         for module in self.requires:
-            pytest.importorskip(module)
+            if find_spec(module) is None:
+                pytest.skip(f"{module} is not installed")
         return self.strategy(**request.param)
 
     def test_it_has_an_id(self) -> None:

@@ -42,7 +42,10 @@ def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedMod
             str(where), dtype=load.dtype, output_loading_info=True, **options
         )
     except Exception as fault:  # safetensors, huggingface_hub and transformers raise a dozen kinds for a bad folder
-        raise ModelError(f"cannot load the model of '{where}': {_first_line(fault)}", hint=_hint(fault)) from fault
+        hint = _hint(fault)
+        if load.attention is not None and "attention" in str(fault).lower():
+            hint = f'leave model.attention = "{load.attention}" out, or set it to "sdpa" or "eager"'
+        raise ModelError(f"cannot load the model of '{where}': {_first_line(fault)}", hint=hint) from fault
     _refuse_random_weights(where, loaded, set(report["missing_keys"]))
     if "gguf_file" in options:
         _forget_quantizer(loaded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fttool.api import ModelError, ModelSource, Source, SourceContext
 from fttool_plugins.model import loading
@@ -32,7 +32,7 @@ class Pretrained(ModelSource):
             return gguf(local, {"path": str(local)})
         if local.is_dir():
             loading.check_folder(local, ctx.trust_remote_code)
-            options = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
+            options: dict[str, Any] = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
             return Source(
                 tokenizer=lambda: loading.tokenizer(local, **options),
                 model=lambda load: loading.model(local, load, **options),

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+IGNORED = -100
+"""PyTorch's `ignore_index`: a label that is not learned."""
+
+
 class SupervisedFineTuning(Task):
     """Next-token cross-entropy on the labels that the masking strategy sets, over `trl.SFTTrainer`.
 
@@ -50,15 +54,17 @@ def score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
     """
     import torch.nn.functional as F
 
-    targets_BT = batch["labels"][:, 1:]
-    learned_BT = targets_BT != -100
-    targets_N = targets_BT[learned_BT]
+    # The places whose next token is learned, as numbers in (B·T,): selecting by number copies and scatters whole
+    # hidden states, where a mask of (B, T) would go through single numbers, three to six times as slowly.
+    targets_BT = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+    places_N = (targets_BT.flatten() != IGNORED).nonzero().squeeze(1)
+    targets_N = targets_BT.flatten().index_select(0, places_N)
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
     if "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
     elif getattr(_bare(model).config, "output_router_logits", False):
         inputs["attention_mask"] = batch["attention_mask"]
-    with _only(learned_BT, _head(model)):
+    with _only(places_N, _head(model)):
         outputs = model(**inputs)
     logits_NV = outputs.logits[0].float()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
@@ -84,12 +90,12 @@ def _head(model: PreTrainedModel) -> nn.Module:
 
 
 @contextmanager
-def _only(learned_BT: Tensor, head: nn.Module) -> Generator[None]:
-    """While open, `head` sees the hidden states (1, N, D) that predict a learned token instead of all (B, T, D)."""
+def _only(places_N: Tensor, head: nn.Module) -> Generator[None]:
+    """While open, `head` sees the hidden states (1, N, D) at `places_N` of (B·T,) instead of all (B, T, D)."""
 
     def compact(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden_BTD = arguments[0]
-        return (hidden_BTD[:, :-1][learned_BT].unsqueeze(0), *arguments[1:])
+        return (hidden_BTD.flatten(0, 1).index_select(0, places_N).unsqueeze(0), *arguments[1:])
 
     handle = head.register_forward_pre_hook(compact)
     try:

@@ -120,7 +120,8 @@ def test_the_1_sqrt_shape_falls_fastest_at_first():
 
 
 def test_only_a_constant_rate_can_be_made_longer():
-    assert [strategy.id() for strategy in EVERY if strategy.extendable] == ["constant"]
+    assert [strategy.id() for strategy in EVERY if strategy().extendable] == ["constant"]
+    assert Constant(warmup=3).extendable and not Constant(warmup=0.1).extendable
     assert factors(Constant(warmup=3), 10, range(10)) == factors(Constant(warmup=3), 99, range(10))
 
 

@@ -1,0 +1,131 @@
+"""Peak memory of fttool and of the hand-written loop, above what their imports take: one JSON object.
+
+    python tests/benchmarks/memory.py            three minutes on two cores
+    python tests/benchmarks/memory.py --quick    half a minute, on a model so small that its figures mean nothing
+
+Every run is a fresh process over the same batches; its peak is the resident set's high-water mark, and what the imports
+took is the mark right after them. fttool's run is a whole one: it ends with a checkpoint and the final model on disk,
+the hand-written loop ends with its last update. The model has 31 million parameters, so weights, gradients, the
+optimizer's state and logits are ten times what fttool itself holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import report
+from workload import Case, write_model, write_rows
+
+OVER_HAND_WRITTEN = 1.05
+"""Peak above the imports, over that of the hand-written loop."""
+
+
+def main() -> None:
+    """Run both on both kinds of rows, in turn, and print the peaks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tiny model, one round")
+    parser.add_argument("--rounds", type=int, default=None, help="default: 3, or 1 with --quick")
+    parser.add_argument("--child", nargs=3, metavar=("WHO", "ROWS", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        who, rows, folder = options.child
+        CHILDREN[who](Path(folder), rows, options.quick)
+        return
+    rounds = options.rounds or (1 if options.quick else 3)
+    found: dict[str, Any] = {"benchmark": "memory", "machine": report.machine(), "rounds": rounds}
+    for rows in ("full", "chat"):
+        with tempfile.TemporaryDirectory() as folder:
+            parameters = ask("prepare", rows, folder, options.quick)
+            peaks = [
+                {who: ask(who, rows, folder, options.quick) for who in ("fttool", "hand_written")}
+                for _ in range(rounds)
+            ]
+        found["parameters"] = int(parameters)
+        found["fully_learned" if rows == "full" else "chat"] = {
+            "peak_above_imports_mb": {
+                who: report.figure([round(peak[who] / 2**20, 1) for peak in peaks]) for who in peaks[0]
+            },
+            "fttool_over_hand_written": report.figure(
+                [peak["fttool"] / peak["hand_written"] for peak in peaks], at_most=OVER_HAND_WRITTEN
+            ),
+        }
+    report.show(found)
+
+
+def ask(who: str, rows: str, folder: str, quick: bool) -> float:
+    """The number that a child prints last. This process stays small: a child's high-water mark starts at ours."""
+    words = [sys.executable, __file__, "--child", who, rows, folder, *(["--quick"] if quick else [])]
+    answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return float(answer.splitlines()[-1])
+
+
+# -- in a process of their own -------------------------------------------------------------------------------------
+
+
+def case_of(rows: str, quick: bool) -> Case:
+    return Case(rows, 4, 2 if quick else 8)
+
+
+def prepare(folder: Path, rows: str, quick: bool) -> None:
+    """Write model, rows, and the batches that fttool will meet; print the number of parameters."""
+    from contestants import planned, prepared_run
+
+    size = {"layers": 2, "hidden": 64, "inner": 64} if quick else {"layers": 8, "hidden": 512, "inner": 1536}
+    parameters = write_model(folder / "model", **size)
+    write_rows(folder, full_rows=16 if quick else 32, full_length=128, chat_rows=16 if quick else 64)
+    case = case_of(rows, quick)
+    batches = planned(prepared_run(folder, case, "plan")[1], case)
+    plain = [[[(row.input_ids, row.labels) for row in micro] for micro in update] for update in batches]
+    (folder / "batches.json").write_text(json.dumps(plain), encoding="utf-8")
+    print(parameters)
+
+
+def fttool(folder: Path, rows: str, quick: bool) -> None:
+    """A whole run."""
+    import datasets  # noqa: F401 - all that fttool and its trainer import, so that it is not counted
+    import trl.trainer.sft_trainer  # noqa: F401
+    from contestants import prepared_run
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
+
+    import fttool.training  # noqa: F401
+
+    imports = high_water()
+    go, _ = prepared_run(folder, case_of(rows, quick), f"run-{os.getpid()}")
+    go()
+    print(high_water() - imports)
+
+
+def hand_written(folder: Path, rows: str, quick: bool) -> None:
+    """The plain loop over the same batches."""
+    import hand_written
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
+    from workload import LR, PAD_ID, WARMUP
+
+    imports = high_water()
+    batches = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    hand_written.train(model, batches, pad_id=PAD_ID, lr=LR, warmup=WARMUP, updated=lambda: None)
+    print(high_water() - imports)
+
+
+def high_water() -> int:
+    """Most memory that this process ever held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+CHILDREN = {"prepare": prepare, "fttool": fttool, "hand_written": hand_written}
+
+
+if __name__ == "__main__":
+    main()
