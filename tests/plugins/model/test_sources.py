@@ -51,7 +51,7 @@ def test_a_package_is_located_and_not_imported(tmp_path: Path, monkeypatch: pyte
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModelError, match="holds no [.]gguf file"):
+    with pytest.raises(ModelError, match=r"holds no \.gguf file"):
         Package(path="carrier_of_gguf").build(context(tmp_path))
     (package / "one.gguf").write_bytes(b"GGUF")
     origin = Package(path="carrier_of_gguf").build(context(tmp_path)).origin
