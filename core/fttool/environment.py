@@ -32,6 +32,9 @@ def quiet_libraries(loaded: Loaded) -> None:
         _set(*NO_TELEMETRY)
     else:
         stay_local()
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # for a process that had imported transformers before its environment was set
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
 
 

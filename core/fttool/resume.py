@@ -32,10 +32,23 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) 
     for source in sorted(rows_before.keys() | rows_now.keys()):
         if rows_before.get(source) != rows_now.get(source):
             problems.append(Problem(f"the rows of {source} have changed", hint="resuming needs the same rows"))
+    if _weights(record.lock()) != _weights(lock):
+        problems.append(Problem("the model or its tokenizer has changed", hint="resuming needs the same files"))
     if problems:
         head = Problem(f"'{record.path}' cannot be resumed with this recipe:")
         raise UsageError([head, *problems])
     _refuse_other_plugins(record.lock(), lock, loaded)
+
+
+def library_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A sentence for each library of another version: the resumed run may then differ in the last bits."""
+    versions = {"python": before["python"], **before["packages"]}
+    present = {"python": now["python"], **now["packages"]}
+    return [
+        f"{name} was {version}, is {present[name]}: results may differ in the last bits"
+        for name, version in versions.items()
+        if present[name] != version
+    ]
 
 
 def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:
@@ -78,6 +91,11 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, An
 
 def _hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
     return {entry["table"]: entry.get("sha256", entry.get("revision")) for entry in lock["files"]}
+
+
+def _weights(lock: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the files that model and tokenizer were loaded from, wherever they lie now."""
+    return {name: value for name, value in lock["model"].items() if value.startswith(("sha256:", "bytes:"))}
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ from fttool.observers import Observers
 from fttool.preparing import Prepared, prepare_run
 from fttool.reading import Loaded
 from fttool.record import Record, lock
-from fttool.resume import refuse_differences
+from fttool.resume import library_changes, refuse_differences
 from fttool.screen import Screen
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def resumed_checkpoint(
     for sentence in rejected:
         screen.note(sentence)
         record.event("checkpoint_rejected", what=sentence)
+    for sentence in library_changes(record.lock(), locked):
+        screen.note(sentence)
+        record.event("library_changed", what=sentence)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
     if step >= total or (checkpoint and checkpoint.progress["stopped_early"]):
         raise UsageError(

@@ -43,22 +43,21 @@ def main() -> None:
         return
     rounds = options.rounds or (1 if options.quick else 3)
     found: dict[str, Any] = {"benchmark": "memory", "machine": report.machine(), "rounds": rounds}
-    for rows in ("full", "chat"):
-        with tempfile.TemporaryDirectory() as folder:
-            parameters = ask("prepare", rows, folder, options.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        found["parameters"] = int(ask("prepare", "both", folder, options.quick))
+        for rows, kind in (("full", "fully_learned"), ("chat", "chat")):
             peaks = [
                 {who: ask(who, rows, folder, options.quick) for who in ("fttool", "hand_written")}
                 for _ in range(rounds)
             ]
-        found["parameters"] = int(parameters)
-        found["fully_learned" if rows == "full" else "chat"] = {
-            "peak_above_imports_mb": {
-                who: report.figure([round(peak[who] / 2**20, 1) for peak in peaks]) for who in peaks[0]
-            },
-            "fttool_over_hand_written": report.figure(
-                [peak["fttool"] / peak["hand_written"] for peak in peaks], at_most=OVER_HAND_WRITTEN
-            ),
-        }
+            found[kind] = {
+                "peak_above_imports_mb": {
+                    who: report.figure([round(peak[who] / 2**20, 1) for peak in peaks]) for who in peaks[0]
+                },
+                "fttool_over_hand_written": report.figure(
+                    [peak["fttool"] / peak["hand_written"] for peak in peaks], at_most=OVER_HAND_WRITTEN
+                ),
+            }
     report.show(found)
 
 
@@ -76,17 +75,18 @@ def case_of(rows: str, quick: bool) -> Case:
     return Case(rows, 4, 2 if quick else 8)
 
 
-def prepare(folder: Path, rows: str, quick: bool) -> None:
+def prepare(folder: Path, _: str, quick: bool) -> None:
     """Write model, rows, and the batches that fttool will meet; print the number of parameters."""
     from contestants import planned, prepared_run
 
     size = {"layers": 2, "hidden": 64, "inner": 64} if quick else {"layers": 8, "hidden": 512, "inner": 1536}
     parameters = write_model(folder / "model", **size)
     write_rows(folder, full_rows=16 if quick else 32, full_length=128, chat_rows=16 if quick else 64)
-    case = case_of(rows, quick)
-    batches = planned(prepared_run(folder, case, "plan")[1], case)
-    plain = [[[(row.input_ids, row.labels) for row in micro] for micro in update] for update in batches]
-    (folder / "batches.json").write_text(json.dumps(plain), encoding="utf-8")
+    for rows in ("full", "chat"):
+        case = case_of(rows, quick)
+        batches = planned(prepared_run(folder, case, f"plan-{rows}")[1], case)
+        plain = [[[(row.input_ids, row.labels) for row in micro] for micro in update] for update in batches]
+        (folder / f"{rows}.batches.json").write_text(json.dumps(plain), encoding="utf-8")
     print(parameters)
 
 
@@ -112,7 +112,7 @@ def hand_written(folder: Path, rows: str, quick: bool) -> None:
     from workload import LR, PAD_ID, WARMUP
 
     imports = high_water()
-    batches = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
+    batches = json.loads((folder / f"{rows}.batches.json").read_text(encoding="utf-8"))
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     hand_written.train(model, batches, pad_id=PAD_ID, lr=LR, warmup=WARMUP, updated=lambda: None)
     print(high_water() - imports)

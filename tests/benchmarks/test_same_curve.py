@@ -1,4 +1,4 @@
-"""On identical batches fttool and trl's SFTTrainer have one loss curve: nothing that fttool adds changes the training."""
+"""On identical batches fttool and trl have one loss curve: nothing that fttool adds changes the training."""
 
 import json
 from collections.abc import Sequence
@@ -93,9 +93,7 @@ def by_trl(folder: Path, model: str) -> SFTTrainer:
     return trainer
 
 
-def test_same_losses_rates_norms_and_weights_as_trl(
-    tmp_path: Path, fttool_recipe: dict[str, Any], rows: Path
-) -> None:
+def test_same_losses_rates_norms_and_weights_as_trl(tmp_path: Path, fttool_recipe: dict[str, Any], rows: Path) -> None:
     met.clear()
     recipe = fttool_recipe
     recipe["run"] = {

@@ -1,7 +1,7 @@
 """fttool against trl's SFTTrainer and a hand-written PyTorch loop: one JSON object of medians, ratios and targets.
 
     python tests/benchmarks/training.py            about ten minutes on two cores
-    python tests/benchmarks/training.py --quick    a minute; shows that it works, its figures mean nothing
+    python tests/benchmarks/training.py --quick    half a minute; shows that it works, its figures mean nothing
 
 All three train the same model from the same weights, on the same rows with the same micro-batch, seed and number
 format (float32), in one process. Where slots per second are compared, they meet the same batches in the same order.
@@ -45,17 +45,17 @@ L2: tuple[dict[str, Any], ...] = ({"name": "l2-init", "strength": 0.01},)
 def main() -> None:
     """Run all comparisons and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tiny model, two rounds of few updates")
-    parser.add_argument("--rounds", type=int, default=None, help="default: 7, or 2 with --quick")
+    parser.add_argument("--quick", action="store_true", help="a tiny model, one round of few updates")
+    parser.add_argument("--rounds", type=int, default=None, help="default: 7, or 1 with --quick")
     options = parser.parse_args()
-    rounds, quick = options.rounds or (2 if options.quick else 7), options.quick
+    rounds, quick = options.rounds or (1 if options.quick else 7), options.quick
     found: dict[str, Any] = {"benchmark": "training", "machine": report.machine(), "rounds": rounds, "quick": quick}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if quick:
             parameters = workload.write_model(folder / "model", layers=2, hidden=64, inner=64)
             workload.write_rows(folder, full_rows=16, full_length=32, chat_rows=16)
-            cases = Case("full", 6, 2), Case("chat", 8, 2), Case("chat", 4, 2, accumulation=2)
+            cases = Case("full", 4, 2), Case("chat", 4, 2), Case("chat", 3, 2, accumulation=2)
         else:
             parameters = workload.write_model(folder / "model")
             workload.write_rows(folder, full_rows=96, full_length=128, chat_rows=160)

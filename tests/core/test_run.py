@@ -194,6 +194,24 @@ def test_another_recipe_or_other_rows_are_refused_with_the_differences(
     assert refused.exit_code == 2 and "have changed" in str(refused.error)
 
 
+def test_another_model_is_refused_and_another_library_is_said(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    shutil.copytree(recipe["model"]["source"], tmp_path / "model")
+    recipe["model"] = {"source": "model"}
+    recipe["schedule"] = {"name": "constant"}
+    run = run_recipe(recipe, tmp_path)
+    longer = ["run.max_steps=9"]
+    lock_file = run.run_dir / "lock.json"
+    lock_file.write_text(lock_file.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "2.0.0"'))
+    resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
+    assert resumed.error is None
+    (said,) = [event["what"] for event in resumed.events if event["event"] == "library_changed"]
+    assert said.startswith("torch was 2.0.0, is ")
+    template = tmp_path / "model" / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# another #}")
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
+    assert refused.exit_code == 2 and "the model or its tokenizer has changed" in str(refused.error)
+
+
 def test_a_run_under_a_constant_schedule_can_be_made_longer(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["schedule"] = {"name": "constant"}
     short = run_recipe(recipe, tmp_path)
