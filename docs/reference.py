@@ -1,10 +1,12 @@
 """Write the reference pages from the code: `python docs/reference.py`; a test holds the committed pages to it.
 
-`docs/recipe.md` lists every table and key of a recipe, `docs/strategies/<family>.md` every built-in strategy.
+`docs/recipe.md` lists every table and key of a recipe, `docs/strategies/<family>.md` every built-in strategy,
+`docs/core.md` every file of the core.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,15 @@ from fttool.toml import format_value
 
 DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
+
+CORE = {
+    "What plugins build on": "api families hookspecs layers errors",
+    "The recipe": "toml tomlscan textfile overrides recipe explaining rules reading",
+    "Plugins": "plugins observers faults",
+    "Rows": "rows rowfile rowarray strictjson data chat loader",
+    "A run": "run preparing environment groups pulls training evaluation checkpoints resume dry_run",
+    "What it leaves and shows": "record closing screen",
+}
 
 TABLES = {
     "run": "RunTable",
@@ -35,10 +46,31 @@ TABLES = {
 def pages() -> dict[str, str]:
     """Every generated page by its path below `docs/`."""
     plugins = Plugins.discover()
-    made = {"recipe.md": recipe_page()}
+    made = {"recipe.md": recipe_page(), "core.md": core_page()}
     for family in FAMILIES:
         made[f"strategies/{family.name}.md"] = family_page(family.name, plugins.family(family.name))
     return made
+
+
+def core_page() -> str:
+    """The core's files in reading order, each with the first sentence of its docstring."""
+    core = DOCS.parent / "core" / "fttool"
+    lines = [
+        MADE,
+        "",
+        "# The core, file by file",
+        "",
+        "In reading order; [design.md](design.md) says why it is so.",
+        "",
+    ]
+    for heading, names in CORE.items():
+        lines += [f"## {heading}", "", "| file | |", "|---|---|"]
+        for name in names.split():
+            docstring = ast.get_docstring(ast.parse((core / f"{name}.py").read_text(encoding="utf-8"))) or ""
+            lines.append(f"| `{name}.py` | {' '.join(docstring.partition(chr(10) * 2)[0].split())} |")
+        lines.append("")
+    lines.append("`cli/` has one file per verb; `testing/` is what plugin authors test with.")
+    return "\n".join(lines) + "\n"
 
 
 def recipe_page() -> str:

@@ -19,7 +19,8 @@ from fttool.errors import FttoolError, OutOfMemoryError, PluginError, gist
 
 if TYPE_CHECKING:
     from fttool.families import Strategy
-    from fttool.reading import Key, Loaded
+    from fttool.overrides import Key
+    from fttool.reading import Loaded
 
 Used = tuple["Key", "Strategy"]
 """A strategy and its place in the recipe."""

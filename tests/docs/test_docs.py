@@ -24,6 +24,12 @@ def test_the_reference_pages_are_those_of_the_code() -> None:
         assert (ROOT / "docs" / path).read_text() == text, "python docs/reference.py"
 
 
+def test_every_file_of_the_core_is_listed() -> None:
+    page = (ROOT / "docs" / "core.md").read_text()
+    files = {path.name for path in (ROOT / "core" / "fttool").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert {name for name in files if f"`{name}`" not in page} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):

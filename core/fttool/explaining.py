@@ -1,0 +1,142 @@
+"""pydantic's errors in words: what is wrong, where in the recipe, and the nearest right spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fttool import toml
+from fttool.errors import Problem, did_you_mean
+from fttool.families import FAMILIES, Strategy
+from fttool.overrides import Key, RawRecipe
+from fttool.recipe import Recipe
+
+
+def explain(raw: RawRecipe, invalid: ValidationError, kind: type[Recipe]) -> list[Problem]:
+    """All problems of a recipe that is not of the type `kind`, each with its place."""
+    errors = [dict(error) for error in invalid.errors(include_url=False)]
+    return [_problem(raw, error, kind) for error in errors if not _follows(error, errors)]
+
+
+def _without_tags(data: Any, location: Sequence[str | int]) -> Key:
+    """pydantic's error location without the union tags it inserts: (schedule, wsd, warmup) → (schedule, warmup)."""
+    key: list[str | int] = []
+    for part in location:
+        if isinstance(data, Mapping):
+            if part not in data and data.get("name") == part:
+                continue
+            data = data.get(str(part))
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif isinstance(data, str):
+            continue  # a string that stands for a strategy's table has no keys of its own
+        key.append(part)
+    return tuple(key)
+
+
+def _follows(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
+    """True for a list that counts as too short only because an entry of it is wrong."""
+    inside = error["loc"]
+    return error["type"] == "too_short" and any(
+        other["loc"][: len(inside)] == inside for other in errors if other is not error
+    )
+
+
+def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Problem:
+    """A pydantic error in words, located."""
+    key = _without_tags(raw.data, error["loc"])
+    name = ".".join(str(part) for part in key)
+    context: dict[str, Any] = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return Problem(f"unknown key '{name}'", raw.where(key), _unknown_hint(kind, raw.data, key), key)
+        case "missing":
+            return Problem(f"'{name}' is missing", raw.where(key[:-1]), _missing_hint(key), key)
+        case "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+            wrong = str(context["tag"])
+            hint = f"{did_you_mean(wrong, tags)}; `fttool plugins` lists them all"
+            return Problem(f"unknown strategy '{wrong}' for {name}", raw.where((*key, "name")), hint, key)
+        case "union_tag_not_found":
+            return Problem(f"'{name}' does not say which strategy", raw.where(key), _missing_hint((*key, "name")), key)
+        case "model_type" | "model_attributes_type":
+            place = "{…}" if isinstance(key[-1], int) else f"[{name}]"
+            return Problem(f"'{name}' must be a table", raw.where(key), f"write {place} with its keys", key)
+        case "tuple_type":
+            hint = f"tables stand under [[{name}]], values as {key[-1]} = […]"
+            return Problem(f"'{name}' must be a list", raw.where(key), hint, key)
+        case _:
+            given = error.get("input")
+            shown = f", got {toml.format_value(given)}" if isinstance(given, str | int | float | bool) else ""
+            said = str(error["msg"]).removeprefix("Value error, ")
+            message = f"{name}: {said[:1].lower()}{said[1:]}{shown}"
+            hint = "" if error["type"] == "value_error" else _value_hint(kind, raw.data, key)  # it has its own words
+            return Problem(message, raw.where(key), hint, key)
+
+
+def _missing_hint(key: Key) -> str:
+    if key == ("recipe",):
+        return "begin the recipe with: recipe = 1"
+    if key and key[-1] == "name":
+        family = next((f for f in FAMILIES if f.table == ".".join(map(str, key[:-1]))), None)
+        if family and family.default:
+            return f'add: name = "{family.default}"'
+    return "add it; `fttool schema` has all keys, `fttool init` an example"
+
+
+def _value_hint(kind: type[Recipe], data: Any, key: Key) -> str:
+    """What the option at `key` is, in the first sentence of its own words, and its default."""
+    name = str(next(part for part in reversed(key) if isinstance(part, str)))
+    table = key[: key.index(name)]
+    for one in _chosen(_tables_at(kind, table), data, table):
+        if name in one.model_fields:
+            field = one.model_fields[name]
+            text = " ".join((field.description or name).split()).partition(". ")[0].rstrip(".")
+            usual = (
+                ""
+                if field.is_required() or field.default is None
+                else f" (default: {toml.format_value(field.default)})"
+            )
+            return f"{name} is: {text[:1].lower()}{text[1:]}{usual}"
+    return ""
+
+
+def _unknown_hint(kind: type[Recipe], data: Any, key: Key) -> str:
+    """The nearest key that may stand there, after the strategies that do have an option of this name."""
+    word, tables = str(key[-1]), _tables_at(kind, key[:-1])
+    chosen = _chosen(tables, data, key[:-1])
+    owners = sorted({f"'{_id(table)}'" for table in tables if table not in chosen and word in table.model_fields})
+    known = sorted({name for table in chosen for name in table.model_fields})
+    near = did_you_mean(word, known)
+    return f"that is an option of {', '.join(owners)}; {near}" if owners else near
+
+
+def _tables_at(kind: type[Recipe], key: Key) -> list[type[BaseModel]]:
+    """The tables and strategies that may stand at `key`."""
+
+    def models(annotation: Any) -> Iterable[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield annotation
+        for argument in getattr(annotation, "__args__", ()):
+            yield from models(argument)
+
+    tables: list[type[BaseModel]] = [kind]
+    for part in key:
+        if not isinstance(part, int):
+            fields = [table.model_fields[part] for table in tables if part in table.model_fields]
+            tables = [table for field in fields for table in models(field.annotation)]
+    return tables
+
+
+def _chosen(tables: list[type[BaseModel]], data: Any, key: Key) -> list[type[BaseModel]]:
+    """Those of the tables that may stand at `key` that the data has chosen there: a strategy by its name."""
+    for part in key:
+        data = data[part]
+    return [table for table in tables if _id(table) == data.get("name")] or tables
+
+
+def _id(table: type[BaseModel]) -> Any:
+    """The id of a strategy; None for a table."""
+    return table.id() if issubclass(table, Strategy) else None
