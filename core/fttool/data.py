@@ -40,7 +40,7 @@ PLAINEST = Example(
 class TokenRows(Sequence[Encoded]):
     """Rows of tokens in flat arrays: 5 bytes per token, and nothing for loader processes to copy.
 
-    `TokenRows.gather` fills it; a row comes back as `Encoded` with labels of −100 where it is not learned.
+    A row comes back as `Encoded` with labels of −100 where it is not learned.
     """
 
     def __init__(self) -> None:
