@@ -38,7 +38,8 @@ def save(root: Path, step: int, write: Callable[[Path], None], progress: Mapping
     write(aside)
     files = {path.relative_to(aside).as_posix(): _hash(path) for path in sorted(aside.rglob("*")) if path.is_file()}
     manifest = aside / MANIFEST
-    manifest.write_text(json.dumps({"step": step, "progress": progress, "files": files}, indent=1), encoding="utf-8")
+    content = {"step": step, "progress": progress, "files": files}
+    manifest.write_text(json.dumps({**content, "sha256": _seal(content)}, indent=1), encoding="utf-8")
     for path in [*aside.rglob("*"), aside]:
         _flush(path)
     final = root / f"{PREFIX}{step}"
@@ -53,10 +54,9 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, and a sentence for each newer one that is not."""
     rejected: list[str] = []
     for step, path in sorted(_found(root).items(), reverse=True):
-        try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            rejected.append(f"{path.name} has no readable {MANIFEST}")
+        manifest = _manifest(path)
+        if manifest is None:
+            rejected.append(f"{path.name} has no whole {MANIFEST}")
             continue
         wrong = [name for name, digest in manifest["files"].items() if _hash_or_none(path / name) != digest]
         if wrong:
@@ -77,6 +77,21 @@ def prune(root: Path, keep: int, best: int | None) -> None:
 def _found(root: Path) -> dict[int, Path]:
     names = {path: re.fullmatch(rf"{PREFIX}(\d+)", path.name) for path in root.glob(f"{PREFIX}*")}
     return {int(match[1]): path for path, match in names.items() if match}
+
+
+def _manifest(checkpoint: Path) -> dict[str, Any] | None:
+    """The manifest as it was written; None where it is missing, unreadable, or another."""
+    try:
+        content = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    sealed = isinstance(content, dict) and content.pop("sha256", None) == _seal(content)
+    return content if sealed else None
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """A hash of the manifest's own content: the hashes of the files say nothing about what was counted."""
+    return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
 
 
 def _hash(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 from pathlib import Path
@@ -87,10 +88,11 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
         lines += [
             "",
             f"  model  {_shown(record.model)}",
-            f'  try    fttool generate {_shown(record.path)} "your question"',
+            f'  try    fttool generate {shlex.quote(_shown(record.path))} "your question"',
         ]
     else:
-        lines += ["", f"  resume it: fttool run {prepared.loaded.path} --resume"]
+        overrides = [word for override in prepared.loaded.overrides for word in ("--set", override)]
+        lines += ["", f"  go on  {shlex.join(['fttool', 'run', str(prepared.loaded.path), *overrides, '--resume'])}"]
     return "\n".join(lines)
 
 

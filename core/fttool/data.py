@@ -10,7 +10,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,8 +105,11 @@ class Rows:
     """The evaluation rows before masking, for samples."""
 
 
-def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Rows:
-    """Read, filter, split and encode all rows of a recipe; raises `DataError` with the file and line."""
+def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | None = None) -> Rows:
+    """Read, filter, split and encode all rows of a recipe; raises `DataError` with the file and line.
+
+    With `first`, only so many training rows are encoded, and no evaluation rows: the look that `preview` takes.
+    """
     recipe = loaded.recipe
     rows = Rows()
     held_out: list[Example] = []
@@ -115,21 +118,23 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> Rows:
     read = [_read(loaded, table, ("data", "train", index), rows) for index, table in enumerate(recipe.data.train)]
     numbered = [(index, example) for index, examples in enumerate(read) for example in examples]
     datasets: list[list[Example]] = [[] for _ in read]
-    for index, example in _filter(loaded, numbered, rows):
-        aside = _in_share(example, recipe.data.eval_share)
-        (held_out if aside else datasets[index]).append(example)
+    kept = _filter(loaded, numbered, rows)
+    set_aside = _set_aside([_content_hash(example) for _, example in kept], recipe.data.eval_share)
+    for index, example in kept:
+        (held_out if _content_hash(example) in set_aside else datasets[index]).append(example)
     encode = recipe.masking.build(MaskingContext(tokenizer=tokenizer))
     forbidden = {_content_hash(example) for example in held_out}
     for examples in datasets:
         before, tokens = len(rows.train), len(rows.train.tokens)
         unseen = [example for example in examples if _content_hash(example) not in forbidden]
         rows.dropped["also in the evaluation rows"] += len(examples) - len(unseen)
-        _encode(unseen, encode, recipe, rows.train, rows)
+        _encode(unseen, encode, recipe, rows.train, rows, first)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
-    rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
+    if first is None:
+        rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
-    _refuse_nothing(rows, recipe.has_eval)
+    _refuse_nothing(rows, recipe.has_eval and first is None)
     return rows
 
 
@@ -152,8 +157,11 @@ def _read(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...], rows: Ro
     found: dict[str, Any] = {"table": ".".join(map(str, key))}
     if table.path is None:
         source = f"hub:{table.hub}"
-        examples = _examples(table, source, _hub_rows(table, key))
-        rows.sources.append({**found, "rows": len(examples), "source": source, "revision": table.revision})
+        dataset = _hub_dataset(table, key)
+        lines = ((f"{source}:{table.split}:{index}", row) for index, row in enumerate(dataset))
+        examples = _examples(table, source, lines)
+        published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
+        rows.sources.append({**found, "rows": len(examples), "source": source, **published})
         return examples
     path = loaded.folder / Path(table.path).expanduser()
     with steady(path):  # so that the hash is that of the rows which were read
@@ -190,18 +198,19 @@ def _bad_rows(problems: list[Problem]) -> DataError:
     return DataError([*problems[:-1], replace(problems[-1], hint=hint)])
 
 
-def _hub_rows(table: RowsTable, key: tuple[str | int, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows of a dataset on the hub; the only place where rows come over the network."""
+def _hub_dataset(table: RowsTable, key: tuple[str | int, ...]) -> Any:
+    """A dataset on the hub; the only place where rows come over the network.
+
+    Its `_fingerprint` is datasets' hash of the commit, files, configuration and split it was made from.
+    """
     from datasets import load_dataset
 
     try:
-        dataset: Any = load_dataset(str(table.hub), split=table.split, revision=table.revision)
+        return load_dataset(str(table.hub), split=table.split, revision=table.revision)
     except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
         message = f"cannot load the dataset '{table.hub}' ({table.split}) from the hub: {gist(fault)}"
         hint = "check the name and split; gated datasets need HF_TOKEN in the environment"
         raise DataError(Problem(message, hint=hint, key=(*key, "hub"))) from fault
-    for index, row in enumerate(dataset):
-        yield f"hub:{table.hub}:{table.split}:{index}", row
 
 
 def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
@@ -223,22 +232,30 @@ def _content_hash(example: Example) -> bytes:
     return hashlib.sha256(text.encode("utf-8")).digest()
 
 
-def _in_share(example: Example, share: float) -> bool:
-    """True for about `share` of all rows, always the same ones."""
-    return share > 0 and int.from_bytes(_content_hash(example)[:8], "big") < share * 2**64
+def _set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
+    """About `share` of the rows by their hashes, always the same ones; at least one where there are two and a share."""
+    chosen = {one for one in hashes if int.from_bytes(one[:8], "big") < share * 2**64}
+    return chosen or ({min(hashes)} if share > 0 and len(set(hashes)) > 1 else set())
 
 
 # -- encoding ------------------------------------------------------------------------------------------------------
 
 
 def _encode(
-    examples: Iterable[Example], encode: RowEncoder, recipe: Recipe, into: TokenRows, rows: Rows
+    examples: Iterable[Example],
+    encode: RowEncoder,
+    recipe: Recipe,
+    into: TokenRows,
+    rows: Rows,
+    first: int | None = None,
 ) -> list[Example]:
-    """Mask and truncate; returns the examples that were kept."""
+    """Mask and truncate, until `into` has the `first` rows; returns the examples that were kept."""
     max_length = recipe.batching.max_length
     kept: list[Example] = []
     problems: list[Problem] = []
     for example in examples:
+        if len(into) == first:
+            break
         try:
             row = encode(example)
         except ValueError as wrong:

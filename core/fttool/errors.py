@@ -66,6 +66,9 @@ class FttoolError(Exception):
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def locate(self, where: Callable[[tuple[str | int, ...]], str], key: tuple[str | int, ...] = ()) -> None:
         """Give every problem without a place that of its own key in the recipe, else that of `key`."""
         self.problems = tuple(

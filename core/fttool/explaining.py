@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from fttool import toml
 from fttool.errors import Problem, did_you_mean
-from fttool.families import FAMILIES, Strategy
+from fttool.families import Strategy
 from fttool.overrides import Key, RawRecipe
-from fttool.recipe import Recipe
+from fttool.recipe import Recipe, family_at
 
 
 def explain(raw: RawRecipe, invalid: ValidationError, kind: type[Recipe]) -> list[Problem]:
@@ -57,7 +57,8 @@ def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Probl
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
             wrong = str(context["tag"])
-            hint = f"{did_you_mean(wrong, tags)}; `fttool plugins` lists them all"
+            near = did_you_mean(wrong, tags)
+            hint = f"{near}{' ' if near.endswith('?') else '; '}`fttool plugins` lists them all"
             return Problem(f"unknown strategy '{wrong}' for {name}", raw.where((*key, "name")), hint, key)
         case "union_tag_not_found":
             return Problem(f"'{name}' does not say which strategy", raw.where(key), _missing_hint((*key, "name")), key)
@@ -80,7 +81,7 @@ def _missing_hint(key: Key) -> str:
     if key == ("recipe",):
         return "begin the recipe with: recipe = 1"
     if key and key[-1] == "name":
-        family = next((f for f in FAMILIES if f.table == ".".join(map(str, key[:-1]))), None)
+        family = family_at(key[:-1])
         if family and family.default:
             return f'add: name = "{family.default}"'
     return "add it; `fttool schema` has all keys, `fttool init` an example"
@@ -94,11 +95,8 @@ def _value_hint(kind: type[Recipe], data: Any, key: Key) -> str:
         if name in one.model_fields:
             field = one.model_fields[name]
             text = " ".join((field.description or name).split()).partition(". ")[0].rstrip(".")
-            usual = (
-                ""
-                if field.is_required() or field.default is None
-                else f" (default: {toml.format_value(field.default)})"
-            )
+            shown = isinstance(field.default, str | int | float | bool)
+            usual = f" (default: {toml.format_value(field.default)})" if shown else ""
             return f"{name} is: {text[:1].lower()}{text[1:]}{usual}"
     return ""
 
@@ -110,7 +108,7 @@ def _unknown_hint(kind: type[Recipe], data: Any, key: Key) -> str:
     owners = sorted({f"'{_id(table)}'" for table in tables if table not in chosen and word in table.model_fields})
     known = sorted({name for table in chosen for name in table.model_fields})
     near = did_you_mean(word, known)
-    return f"that is an option of {', '.join(owners)}; {near}" if owners else near
+    return f"that is an option of {', '.join(owners)}. {near}" if owners else near
 
 
 def _tables_at(kind: type[Recipe], key: Key) -> list[type[BaseModel]]:

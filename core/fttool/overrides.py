@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fttool import toml
 from fttool.errors import RecipeError
-from fttool.families import FAMILIES
+from fttool.recipe import expand, family_at
 
 Key = tuple[str | int, ...]
 """Path of a recipe key, e.g. `("data", "train", 0, "format")`."""
+
+LENGTHS: tuple[Key, Key] = (("run", "epochs"), ("run", "max_steps"))
+"""Two ways to say how long a run is; setting one takes the place of the other."""
 
 
 @dataclass
@@ -62,41 +65,47 @@ def _apply(raw: RawRecipe, override: str) -> None:
     key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
     value = toml.parse_value(text)
     target: Any = raw.data
-    for index, part in enumerate(key[:-1]):
-        target = _step(raw, target, key[: index + 1], part, dotted)
+    for depth in range(1, len(key)):
+        target = _entered(target, key[:depth], dotted)
     last = key[-1]
-    if last == "name" and isinstance(target, dict) and len(key) > 1 and key[0] != "run":
-        gone = [name for name in target if name != "name"]
-        if gone and target.get("name") != value:
-            options = ", ".join(f"{name} = {toml.format_value(target[name])}" for name in gone)
-            raw.dropped.append(f"--set {dotted}={text} resets [{'.'.join(map(str, key[:-1]))}]; dropped: {options}")
-        if target.get("name") != value:
-            target.clear()
-    if isinstance(target, list):
-        if not isinstance(last, int) or last >= len(target):
-            raise RecipeError(f"--set {dotted}: the list has {len(target)} entries", hint="count from 0")
-        target[last] = value
-    elif isinstance(target, dict):
-        target[str(last)] = value
-    else:
-        raise RecipeError(f"--set {dotted}: {'.'.join(map(str, key[:-1]))} is a value, not a table")
+    _check_entry(target, key, dotted)
+    if last == "name" and family_at(key[:-1]) and target.get("name") != value:
+        _drop(raw, target, override, f"resets [{'.'.join(map(str, key[:-1]))}]")
+        target.clear()
+    if key in LENGTHS:
+        other = LENGTHS[1 - LENGTHS.index(key)][-1]
+        gone = {str(other): target.pop(other)} if other in target else {}
+        _drop(raw, gone, override, f"takes the place of run.{other}")
+    target[last] = value
     raw.overridden[key] = dotted
 
 
-def _step(raw: RawRecipe, target: Any, key: Key, part: str | int, dotted: str) -> Any:
-    """Descend one key, making tables on the way, a family's with its default strategy; a string becomes its table."""
+def _entered(target: Any, key: Key, dotted: str) -> Any:
+    """One key deeper, making tables on the way, a family's with its default; a string becomes the table it means."""
+    _check_entry(target, key, dotted)
+    part, family = key[-1], family_at(key)
+    if isinstance(target, dict) and part not in target:
+        target[part] = {"name": family.default} if family and family.default and not family.many else {}
+    if isinstance(target[part], str) and family:
+        target[part] = expand(family, target[part])
+    return target[part]
+
+
+def _check_entry(target: Any, key: Key, dotted: str) -> None:
+    """Refuse a key that cannot stand in `target`: a list has numbers up to its end, a table has names."""
+    part, around = key[-1], ".".join(map(str, key[:-1]))
     if isinstance(target, list):
         if not isinstance(part, int) or part >= len(target):
-            raise RecipeError(f"--set {dotted}: the list has {len(target)} entries", hint="count from 0")
-        container: Any = target
-        index: Any = part
-    elif isinstance(target, dict):
-        default = next((family.default for family in FAMILIES if family.table == dotted.rpartition(".")[0]), None)
-        if str(part) not in target:
-            target[str(part)] = {"name": default} if default and len(key) == 1 else {}
-        container, index = target, str(part)
-    else:
-        raise RecipeError(f"--set {dotted}: {'.'.join(map(str, key[:-1]))} is a value, not a table")
-    if isinstance(container[index], str):
-        container[index] = {"name": container[index]}
-    return container[index]
+            hint = f"it has {len(target)}, counted from 0"
+            raise RecipeError(f"--set {dotted}: {around} has no entry {part}", hint=hint)
+    elif isinstance(part, int):
+        raise RecipeError(f"--set {dotted}: there is no list {around}", hint=f"--set '{around}=[…]' makes one")
+    elif not isinstance(target, dict):
+        raise RecipeError(f"--set {dotted}: {around} is a value, not a table", hint="name one of the recipe's tables")
+
+
+def _drop(raw: RawRecipe, gone: Mapping[str, Any], override: str, why: str) -> None:
+    """Note what an override makes go away, beside a strategy's name."""
+    options = ", ".join(f"{name} = {toml.format_value(value)}" for name, value in gone.items() if name != "name")
+    if options:
+        raw.dropped.append(f"--set {override} {why}; dropped: {options}")

@@ -24,7 +24,6 @@ from fttool.errors import PluginError, Problem, did_you_mean
 from fttool.families import FAMILIES, Strategy
 
 GROUP = "fttool.v1"
-COMMANDS_GROUP = "fttool.commands.v1"
 OURS = "fttool"
 
 Status: TypeAlias = Literal["installed", "disabled", "clash", "other-major", "broken"]

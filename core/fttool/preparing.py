@@ -154,8 +154,8 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     )
 
 
-def load_rows(loaded: Loaded, screen: Screen) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
-    """Tokenizer and rows; the model's weights are not needed for them."""
+def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
+    """Tokenizer and rows, or the `first` few; the model's weights are not needed for them."""
     recipe = loaded.recipe
     context = SourceContext(
         folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed
@@ -164,7 +164,7 @@ def load_rows(loaded: Loaded, screen: Screen) -> tuple[Source, PreTrainedTokeniz
     screen.stage("reading the tokenizer and the rows")
     tokenizer = source.tokenizer()
     chat.apply_template(tokenizer, recipe.model.chat_template, loaded.folder)
-    return source, tokenizer, prepare(loaded, tokenizer)
+    return source, tokenizer, prepare(loaded, tokenizer, first=first)
 
 
 def load_model(

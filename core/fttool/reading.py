@@ -33,13 +33,15 @@ class Loaded:
     """The file as given."""
     where: Callable[[Key], str]
     """Key → `file:line:column` of it or the nearest key around it, or `--set key` where an override wrote it."""
+    overrides: tuple[str, ...] = ()
+    """The command line's `--set`, as given."""
     dropped: tuple[str, ...] = ()
-    """What `--set X.name=…` reset, one sentence each."""
+    """What they took away, one sentence each."""
 
     @property
     def folder(self) -> Path:
         """Relative paths in the recipe start here."""
-        return self.path.parent
+        return self.path.parent / Path(self.recipe.run.folder or "").expanduser()
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = No
         where = raw.where(_place_of(raw.data, prefixes[0]))
         hint = "tell the plugin's authors; --debug shows the traceback"
         raise PluginError(f"a validator of the plugin {owners} raised {gist(fault)}", where=where, hint=hint) from fault
-    loaded = Loaded(recipe, available, path, raw.document.text, raw.where, tuple(raw.dropped))
+    loaded = Loaded(recipe, available, path, raw.document.text, raw.where, tuple(overrides), tuple(raw.dropped))
     with blamed(loaded):
         problems = [*secrets(raw), *bent_values(raw.data, recipe.model_dump()), *contradictions(recipe)]
         for place, strategy in recipe.strategies():

@@ -8,7 +8,7 @@ them all. Attribute docstrings become the schema's descriptions and the referenc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import (
@@ -59,8 +59,10 @@ class RunTable(Table):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
     """Name of the run, and of its folder; default: the recipe file's stem."""
-    output: Annotated[str, Field(min_length=1)] = "runs"
+    output: Annotated[str, Field(pattern=r"^[^\x00]+$")] = "runs"
     """Folder that receives the run directory `output/name`; relative to where `fttool` is started."""
+    folder: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
+    """Folder in which relative paths of this recipe start; default: the recipe file's."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything random: row order, dropout, random weights. NumPy takes 32 bits."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -223,36 +225,53 @@ class Recipe(Table):
 # -- closing the recipe over what is installed ---------------------------------------------------------------------
 
 
-class _Place:
-    """A strategy's place in a recipe: a table with a `name`, or a string that means `{name = "…"}`.
+def family_at(key: Sequence[str | int]) -> Family | None:
+    """The family whose strategies stand at a key such as `("data", "train", 0, "format")` or `("filters", 1)`."""
+    parts = [part for part in key if isinstance(part, str)]
+    for family in FAMILIES:
+        table = family.table.split(".")
+        if len(table) == len(parts) and all(one in ("*", part) for one, part in zip(table, parts, strict=True)):
+            return family
+    return None
 
-    For the model family a string is `scheme:path`, or a path or hub id alone for the default source.
+
+def expand(family: Family, text: str) -> dict[str, Any]:
+    """The table that a string stands for: `{name = "…"}`.
+
+    For the model family it is `scheme:path`, or a path or hub id alone for the default source.
     """
+    if family.base is not ModelSource:
+        return {"name": text}
+    scheme, colon, path = text.partition(":")
+    if colon and len(scheme) > 1:  # a single letter is a Windows drive
+        return {"name": scheme, "path": path}
+    return {"name": family.default, "path": text}
+
+
+class _Place:
+    """A strategy's place in a recipe: a table that is told from the others by its `name`, or a string for one."""
 
     def __init__(self, family: Family, strategies: tuple[type[Strategy], ...]) -> None:
         self.family = family
-        self.ids = tuple(strategy.id() for strategy in strategies)
-        self.short = tuple(s.id() for s in strategies if not any(f.is_required() for f in s.model_fields.values()))
-
-    def expand(self, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        if self.family.base is not ModelSource:
-            return {"name": value}
-        scheme, colon, path = value.partition(":")
-        if colon and len(scheme) > 1:  # a single letter is a Windows drive
-            return {"name": scheme, "path": path}
-        return {"name": self.family.default, "path": value}
+        self.strategies = {strategy.id(): strategy for strategy in strategies}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.expand, handler(source))
+        # Not Field(discriminator=…), which wants a union of at least two.
+        choices = {name: handler.generate_schema(strategy) for name, strategy in self.strategies.items()}
+        tagged = core_schema.tagged_union_schema(choices, discriminator="name")
+        return core_schema.no_info_before_validator_function(
+            lambda value: expand(self.family, value) if isinstance(value, str) else value, tagged
+        )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         if self.family.base is ModelSource:
-            schemes = "|".join(re.escape(one) for one in self.ids)
+            schemes = "|".join(re.escape(one) for one in self.strategies)
             text = {"type": "string", "pattern": rf"^(({schemes}):.*|[A-Za-z]:.*|[^:]+)$"}
         else:
-            text = {"enum": list(self.short)}
+            required = {
+                name: any(f.is_required() for f in s.model_fields.values()) for name, s in self.strategies.items()
+            }
+            text = {"enum": [name for name, needs_more in required.items() if not needs_more]}
         return {"anyOf": [handler(schema), text]}
 
 
@@ -263,9 +282,7 @@ def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type
     for family in FAMILIES:
         classes = strategies(family.name)
         union = Union[tuple(classes)] if classes else family.base  # noqa: UP007 - built at run time
-        # A union of one is no union, and pydantic then wants no discriminator.
-        tagged = Annotated[union, Field(discriminator="name")] if len(classes) > 1 else union
-        places[family.name] = Annotated[tagged, _Place(family, classes)]
+        places[family.name] = Annotated[union, _Place(family, classes)]
         defaults[family.name] = next((c for c in classes if c.id() == family.default), None)
 
     def default(family: str) -> dict[str, Any]:

@@ -95,6 +95,16 @@ class Record:
             (self.path / "recipe.resolved.toml").rename(self.path / f"recipe.resolved.{taken + 1}.toml")
             self._write("recipe.resolved.toml", text)
 
+    def rewind(self, step: int) -> None:
+        """Take the lines of updates after `step` out of `metrics.jsonl`: a run that resumes there writes them again."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        # What a crash cut off has no line break; it is after `step` in any case.
+        whole = [line for line in lines if line.endswith("\n")]
+        self._write("metrics.jsonl", "".join(line for line in whole if json.loads(line)["step"] <= step))
+
     def event(self, kind: str, **values: Any) -> None:
         """Append a line to `events.jsonl`."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -145,8 +155,8 @@ def _refuse_path(path: Path, output: Path, resume: bool) -> None:
 
 
 def resolved(loaded: Loaded) -> str:
-    """The recipe with every option written out, as TOML."""
-    run = loaded.recipe.run.model_copy(update={"name": loaded.name})
+    """The recipe with every option written out, as TOML that runs from wherever it lies."""
+    run = loaded.recipe.run.model_copy(update={"name": loaded.name, "folder": str(loaded.folder.resolve())})
     return tomli_w.dumps(loaded.recipe.model_copy(update={"run": run}).model_dump(mode="json", exclude_none=True))
 
 

@@ -6,15 +6,45 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tomli
+from pydantic import BaseModel
 
-from fttool.errors import PluginError, Problem, UsageError
+from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.reading import Loaded
 from fttool.record import Record, resolved
 
-FREE = ("tracking", "checkpoints.keep", "evaluation.every", "run.log_every", "run.workers", "run.output")
+FREE = (
+    "tracking",
+    "checkpoints.every",
+    "checkpoints.keep",
+    "evaluation.every",
+    "run.log_every",
+    "run.workers",
+    "run.output",
+    "run.folder",
+)
 """What may differ: none of it changes what is learned."""
 LENGTH = ("run.max_steps", "run.epochs")
 """What may grow under a schedule whose earlier steps do not depend on the run's length."""
+
+
+class _LockedPlugin(BaseModel):
+    name: str
+    distribution: str
+    version: str
+
+
+class _LockedFile(BaseModel):
+    table: str
+
+
+class _Lock(BaseModel):
+    """What is read of `lock.json` here, to tell a damaged one."""
+
+    python: str
+    packages: dict[str, str | None]
+    plugins: list[_LockedPlugin]
+    files: list[_LockedFile]
+    model: dict[str, str]
 
 
 def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) -> None:
@@ -22,22 +52,45 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) 
 
     Another version of a plugin whose strategies the recipe uses is a `PluginError`.
     """
-    before, now = tomli.loads(record.resolved_recipe()), tomli.loads(resolved(loaded))
+    before, locked = _begun_with(record)
+    now = tomli.loads(resolved(loaded))
     problems = [
         Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=_advice(key, loaded), key=tuple(key.split(".")))
         for key, old, new in _differences(before, now)
-        if not _allowed(key, old, new, loaded)
+        if not (_allowed(key, old, new, loaded) or (key == "model.source.revision" and "commit" in locked["model"]))
     ]
-    rows_before, rows_now = _hashes(record.lock()), _hashes(lock)
+    rows_before, rows_now = _hashes(locked), _hashes(lock)
     for source in sorted(rows_before.keys() | rows_now.keys()):
         if rows_before.get(source) != rows_now.get(source):
             problems.append(Problem(f"the rows of {source} have changed", hint="resuming needs the same rows"))
-    if _weights(record.lock()) != _weights(lock):
-        problems.append(Problem("the model or its tokenizer has changed", hint="resuming needs the same files"))
+    if _weights(locked) != _weights(lock):
+        commit = locked["model"].get("commit")
+        hint = (
+            f"resuming needs commit {commit}: set it as model.source.revision"
+            if commit
+            else "resuming needs the same files"
+        )
+        problems.append(Problem("the model or its tokenizer has changed", hint=hint))
     if problems:
         head = Problem(f"'{record.path}' cannot be resumed with this recipe:")
         raise UsageError([head, *problems])
-    _refuse_other_plugins(record.lock(), lock, loaded)
+    _refuse_other_plugins(locked, lock, loaded)
+
+
+def _begun_with(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe and the lock that the run was begun with; `UsageError` where a file is missing or damaged."""
+    name = "recipe.resolved.toml"
+    try:
+        recipe = tomli.loads(record.resolved_recipe())
+        if "recipe" not in recipe:
+            raise ValueError("it holds no recipe")
+        name = "lock.json"
+        lock = record.lock()
+        _Lock.model_validate(lock)
+    except (OSError, ValueError) as fault:  # among them the errors of tomli, json and pydantic
+        hint = "resuming needs it as the run wrote it; or start a new run: --set run.name=…"
+        raise UsageError(f"'{record.path / name}' is missing or damaged: {gist(fault)}", hint=hint) from fault
+    return recipe, lock
 
 
 def library_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -45,9 +98,9 @@ def library_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     versions = {"python": before["python"], **before["packages"]}
     present = {"python": now["python"], **now["packages"]}
     return [
-        f"{name} was {version}, is {present[name]}: results may differ in the last bits"
+        f"{name} was {version}, is {present.get(name)}: results may differ in the last bits"
         for name, version in versions.items()
-        if present[name] != version
+        if present.get(name) != version
     ]
 
 
@@ -76,9 +129,15 @@ def _allowed(key: str, old: Any, new: Any, loaded: Loaded) -> bool:
 def _advice(key: str, loaded: Loaded) -> str:
     if key not in LENGTH:
         return "set it back, or start a new run: --set run.name=…"
-    if loaded.recipe.schedule.extendable:
+    schedule = loaded.recipe.schedule
+    if schedule.extendable:
         return "a resumed run can only be made longer"
-    return f"the rates of schedule '{loaded.recipe.schedule.id()}' depend on the run's length"
+    if "warmup" in type(schedule).model_fields and schedule.model_copy(update={"warmup": 1.0}).extendable:
+        return (
+            f"the warmup of schedule '{schedule.id()}' is a share of the run, and would be longer too; "
+            "a run begun with schedule.warmup in steps can be made longer"
+        )
+    return f"the rates of schedule '{schedule.id()}' depend on the run's length"
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, Any, Any]]:
@@ -90,12 +149,13 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, An
 
 
 def _hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
-    return {entry["table"]: entry.get("sha256", entry.get("revision")) for entry in lock["files"]}
+    return {entry["table"]: entry.get("sha256", entry.get("fingerprint")) for entry in lock["files"]}
 
 
 def _weights(lock: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of the files that model and tokenizer were loaded from, wherever they lie now."""
-    return {name: value for name, value in lock["model"].items() if value.startswith(("sha256:", "bytes:"))}
+    """Hashes of the files that model and tokenizer were loaded from, wherever they lie now, or the hub's commit."""
+    hashed = ("sha256:", "bytes:")
+    return {name: value for name, value in lock["model"].items() if name == "commit" or value.startswith(hashed)}
 
 
 def _shown(value: Any) -> str:

@@ -85,6 +85,7 @@ def resumed_checkpoint(
 
         restore(prepared.trainer.job, checkpoint)
     record.extend(prepared.loaded)
+    record.rewind(step if checkpoint else -1)
     record.event("resumed", step=step, total_steps=total)
     screen.note(f"resuming from step {step}")
     return checkpoint

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from fttool.errors import FttoolError
+
 
 class Screen:
     """Shows nothing (`-q`); the other screens derive their behaviour from what they override."""
@@ -38,6 +40,9 @@ class Screen:
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The run has ended; `text` is the closing screen."""
+
+    def failed(self, error: FttoolError) -> None:
+        """The run was refused, or has ended with an error; for people the command line writes it to stderr."""
 
 
 class Lines(Screen):
@@ -157,6 +162,11 @@ class Events(Screen):
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """`finished`, with the whole summary."""
         self._print("finished", summary=summary)
+
+    def failed(self, error: FttoolError) -> None:
+        """`failed`, with the exit code and the problems."""
+        problems = [{"message": p.message, "where": p.where, "hint": p.hint} for p in error.problems]
+        self._print("failed", exit_code=int(error.exit_code), problems=problems)
 
 
 def choose(*, quiet: bool, as_json: bool) -> Screen:

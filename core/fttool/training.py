@@ -24,7 +24,7 @@ from fttool.data import Rows
 from fttool.errors import DivergedError, PluginError, Problem, gist
 from fttool.evaluation import Score, evaluate
 from fttool.families import Factor, Measure, Regularization
-from fttool.loader import EpochLoader, eval_batches
+from fttool.loader import EpochLoader
 from fttool.observers import Observers
 from fttool.pulls import pull_value
 from fttool.recipe import Recipe
@@ -215,6 +215,8 @@ class Loop(_Base):
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
             step = self.state.global_step
             line = {"step": step, "epoch": round(self.state.epoch or 0.0, 4), **values}
+            if not self.is_in_train:  # the weights that are saved, where they are not the last update's
+                line["final"] = True
             self.job.record.metrics(line)
             self.job.screen.logged(step, line)
             self.job.observers.call("fttool_logged", step=step, values=line)
@@ -238,7 +240,10 @@ class Loop(_Base):
             return False
         metric = next(metric for metric in settings.metrics if metric.id() == name)
         value = metrics[f"eval_{name}"]
-        better = progress.best is None or (value > progress.best if metric.greater_is_better else value < progress.best)
+        before = progress.best if progress.best is not None and math.isfinite(progress.best) else None
+        better = math.isfinite(value) and (
+            before is None or (value > before if metric.greater_is_better else value < before)
+        )
         if better:
             progress.best, progress.best_step, progress.worse_in_a_row = value, self.state.global_step, 0
             self.control.should_save = self.control.should_save or settings.best is not None
@@ -372,6 +377,3 @@ def states(**built: Any) -> dict[str, Any]:
             parts = {f"{place}.{name}": getattr(thing, name) for name in thing.__dataclass_fields__}
         found |= {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
     return found
-
-
-__all__ = ["Job", "Loop", "Progress", "eval_batches", "restore", "savable_state", "states", "trainer_class"]

@@ -38,6 +38,12 @@ def cosine(step: int, warmup: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
+def summed_loss(model: Any, input_ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Cross-entropy over full logits, summed; they are let go here, and not kept through the backward pass."""
+    logits_BTV = model(input_ids=input_ids_BT, use_cache=False).logits
+    return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+
+
 def train(
     model: Any,
     updates: Sequence[Sequence[Sequence[Row]]],
@@ -61,8 +67,7 @@ def train(
         labels = sum(int((targets_BT != -100).sum()) for _, targets_BT in batches)
         total = torch.zeros(())
         for input_ids_BT, targets_BT in batches:
-            logits_BTV = model(input_ids=input_ids_BT, use_cache=False).logits
-            loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum") / labels
+            loss = summed_loss(model, input_ids_BT, targets_BT) / labels
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)

@@ -34,10 +34,10 @@ def test_a_crash_while_writing_leaves_no_checkpoint(tmp_path: Path) -> None:
     assert found is not None and found.step == 5
 
 
-@pytest.mark.parametrize("damage", ["flip", "remove", "truncate", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "remove", "truncate", "{", "{}", "[]", "progress", "files"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
     checkpoints.save(tmp_path, 5, write, {})
-    path = checkpoints.save(tmp_path, 10, write, {})
+    path = checkpoints.save(tmp_path, 10, write, {"train_tokens": 7, "best": float("nan")})
     weights = path / "model.safetensors"
     match damage:
         case "flip":
@@ -46,8 +46,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage
             weights.unlink()
         case "truncate":
             weights.write_bytes(b"wei")
+        case "progress" | "files":
+            manifest = json.loads((path / checkpoints.MANIFEST).read_text())
+            manifest[damage] = {}
+            (path / checkpoints.MANIFEST).write_text(json.dumps(manifest))
         case _:
-            (path / checkpoints.MANIFEST).write_text("{")
+            (path / checkpoints.MANIFEST).write_text(damage)
     found, rejected = checkpoints.newest(tmp_path)
     assert found is not None and found.step == 5
     assert len(rejected) == 1 and "checkpoint-10" in rejected[0]

@@ -1,6 +1,7 @@
 """The command line: help that teaches, start-up without torch, and each verb's output."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from fttool.cli import VERBS, main
 from fttool.cli.schema import recipe_schema
 from fttool.errors import FttoolError
 from fttool.reading import load
-from fttool.testing import run_recipe
+from fttool.testing import run_recipe, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
@@ -210,6 +211,12 @@ def test_preview_as_json(recipe_file: Path, capsys: pytest.CaptureFixture[str]) 
         assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
 
 
+@pytest.mark.parametrize("rows", ["0", "-1"])
+def test_preview_of_no_rows_is_refused(recipe_file: Path, rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", str(recipe_file), "--rows", rows]) == 2
+    assert "--rows must be at least 1" in capsys.readouterr().err
+
+
 def test_preview_in_colour_decodes_to_the_same_text(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
@@ -241,6 +248,52 @@ def test_generate_answers_from_a_run(
     assert capsys.readouterr().out == first
     assert main(["generate", str(tmp_path), "?"]) == 2
     assert main(["generate", str(run.run_dir), "?", "--max-tokens", "0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["?", "--temperature", "nan"], "--temperature must be a number"),
+        (["?", "--temperature", "inf"], "--temperature must be a number"),
+        ([""], "the question is empty"),
+        ([" \n"], "the question is empty"),
+        (["why " * 2000], "the model's positions end at 1024"),
+    ],
+)
+def test_generate_refuses_what_has_no_answer(
+    fttool_tiny_model: Path, words: list[str], what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", str(fttool_tiny_model), *words]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and what in err and len(err.splitlines()) <= 2
+
+
+def test_generate_stays_within_the_models_positions(fttool_tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = tiny_tokenizer()
+    turn = [{"role": "user", "content": "why " * 190}]
+    asked = len(tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
+    assert 500 < asked < 1024
+    assert main(["generate", str(fttool_tiny_model), "why " * 190, "--max-tokens", "2000"]) == 0
+    assert capfd.readouterr().err == f"the model's positions leave {1024 - asked} tokens for the answer\n"
+
+
+def test_generate_runs_a_models_own_code_only_when_told(
+    fttool_tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = Path(shutil.copytree(fttool_tiny_model, tmp_path / "own"))
+    config = json.loads((folder / "config.json").read_text())
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": own}))
+    (folder / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    words = ["generate", str(folder), "?", "--max-tokens", "3"]
+    assert main(words) == 5
+    assert "--trust-remote-code" in capsys.readouterr().err
+    assert main([*words, "--trust-remote-code"]) == 0
 
 
 def test_dry_run_shows_everything_and_writes_nothing(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tomli_w import dumps
 
 from fttool.data import Rows, TokenRows, prepare
+from fttool.errors import DataError
 from fttool.families import Encoded
 from fttool.reading import load
 from fttool.testing import tiny_tokenizer
@@ -23,10 +24,10 @@ def write(path: Path, lines: list[str]) -> Path:
     return path
 
 
-def rows_of(tmp_path: Path, **tables: Any) -> Rows:
+def rows_of(tmp_path: Path, first: int | None = None, **tables: Any) -> Rows:
     recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, **tables}
     write(tmp_path / "recipe.toml", [dumps(recipe)])
-    return prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer())
+    return prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer(), first=first)
 
 
 def test_token_rows_give_back_what_they_were_given() -> None:
@@ -103,6 +104,17 @@ def test_a_dataset_of_the_datasets_library(tmp_path: Path) -> None:
     write(folder / "train.jsonl", [conversation(f"Q{n}?", "A.") for n in range(3)])
     rows = rows_of(tmp_path, data={"train": [{"hub": str(folder), "split": "train"}]})
     assert rows.train.origins == [f"hub:{folder}:train:{index}" for index in range(3)]
-    assert rows.sources == [
-        {"table": "data.train.0", "rows": 3, "source": f"hub:{folder}", "revision": None},
-    ]
+    (source,) = rows.sources
+    assert source.pop("fingerprint")
+    assert source == {"table": "data.train.0", "rows": 3, "source": f"hub:{folder}", "revision": None}
+
+
+def test_a_first_look_encodes_no_more_rows_than_it_shows(tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", [conversation(f"Q{n}?", "A.") for n in range(9)])
+    data = {"train": [{"path": "rows.jsonl", "limit": 2}, {"path": "rows.jsonl"}], "eval": [{"path": "none.jsonl"}]}
+    write(tmp_path / "none.jsonl", [conversation("why " * 40, "because")])  # nothing to learn is left of it
+    tables: dict[str, Any] = {"data": data, "batching": {"name": "padded", "max_length": 60}}
+    rows = rows_of(tmp_path, first=3, **tables)
+    assert [Path(origin).name for origin in rows.train.origins] == [f"rows.jsonl:{line}" for line in (1, 2, 1)]
+    with pytest.raises(DataError, match="no evaluation row is left"):
+        rows_of(tmp_path, **tables)

@@ -6,6 +6,8 @@ import pytest
 import tomli
 
 from fttool.errors import FttoolError, PluginError, RecipeError
+from fttool.families import FAMILIES, Family
+from fttool.plugins import Plugins
 from fttool.reading import Loaded, load
 from fttool.record import resolved
 
@@ -189,6 +191,33 @@ def test_the_same_name_keeps_the_table(tmp_path: Path) -> None:
     assert loaded.dropped == ()
 
 
+@pytest.mark.parametrize("written", ["epochs = 3", "max_steps = 9"])
+def test_one_length_takes_the_place_of_the_other(tmp_path: Path, written: str) -> None:
+    text = GOOD.replace("[model]", f"[run]\n{written}\n[model]")
+    loaded = read(tmp_path, text, "run.max_steps=50")
+    assert (loaded.recipe.run.max_steps, loaded.recipe.run.epochs) == (50, None)
+    replaced = ("--set run.max_steps=50 takes the place of run.epochs; dropped: epochs = 3",)
+    assert loaded.dropped == (replaced if "epochs" in written else ())
+
+
+def test_an_override_reaches_into_a_source_written_as_text(tmp_path: Path) -> None:
+    recipe = read(tmp_path, GOOD, "model.source.path=tiny-chat").recipe
+    assert recipe.model.source.model_dump() == {"name": "builtin", "path": "tiny-chat"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("as_table", [True, False])
+def test_a_wrong_id_of_any_family_is_answered_with_those_that_exist(
+    tmp_path: Path, family: Family, as_table: bool
+) -> None:
+    key = family.table.replace("*", "train.0")
+    wrong = "nonsens:x" if family.name == "model" and not as_table else "nonsens"
+    value = f'{{name="{wrong}",path="x"}}' if as_table else f'"{wrong}"'
+    (found,) = problems(tmp_path, GOOD, f"{key}=[{value}]" if family.many else f"{key}={value}")
+    known = [strategy.id() for strategy in Plugins.discover().family(family.name)]
+    assert "unknown strategy 'nonsens'" in found and any(one in found for one in known), found
+
+
 def test_an_override_reaches_into_lists(tmp_path: Path) -> None:
     text = GOOD + '[[filters]]\nname = "words"\nmin = 2\n'
     recipe = read(tmp_path, text, "filters.0.min=7", "data.train.0.limit=3").recipe
@@ -203,8 +232,10 @@ def test_an_override_reaches_into_lists(tmp_path: Path) -> None:
         ("schedule.name=wds", "--set schedule.name: unknown strategy 'wds'"),
         ("run.sed=1", "--set run.sed: unknown key 'run.sed'"),
         ("nonsense", "--set 'nonsense' is no override"),
-        ("data.train.4.limit=1", "--set data.train.4.limit: the list has 1 entries"),
+        ("data.train.4.limit=1", "--set data.train.4.limit: data.train has no entry 4"),
         ("recipe.x=1", "--set recipe.x: recipe is a value, not a table"),
+        ("filters.0.min=3", "--set filters.0.min: there is no list filters"),
+        ("data.0=3", "--set data.0: there is no list data"),
     ],
 )
 def test_a_wrong_override_is_located_at_itself(tmp_path: Path, override: str, expected: str) -> None:

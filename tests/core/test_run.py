@@ -4,8 +4,12 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -15,8 +19,21 @@ import torch
 from safetensors.torch import load_file
 from tomli_w import dumps
 
-from fttool.api import ExitCode, Regularization, Regularizer, RegularizerContext, hookimpl
+from fttool.api import (
+    ExitCode,
+    Measure,
+    Metric,
+    MetricContext,
+    Regularization,
+    Regularizer,
+    RegularizerContext,
+    UsageError,
+    hookimpl,
+)
 from fttool.cli import main
+from fttool.reading import Loaded, load
+from fttool.record import Record, lock
+from fttool.resume import refuse_differences
 from fttool.testing import RunResult, plugins, run_recipe
 
 
@@ -130,8 +147,8 @@ def cut_back(run: RunResult, folder: Path, step: int) -> None:
             shutil.rmtree(path)
     shutil.rmtree(folder / "model")
     (folder / "summary.json").unlink()
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "lo')
 
 
 @pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
@@ -160,6 +177,7 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(resumed)[name]), name
     assert losses(whole) == losses(resumed)
+    assert [line["step"] for line in whole.metrics] == [line["step"] for line in resumed.metrics]
     states = [torch.load(run.run_dir / "checkpoints" / "checkpoint-8" / "optimizer.pt") for run in (whole, resumed)]
     flat = [[v for entry in state["state"].values() for v in entry.values()] for state in states]
     assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*flat, strict=True))
@@ -168,6 +186,75 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
         for run in (whole, resumed)
     ]
     assert timeless[0] == timeless[1]
+
+
+class Shrinking:
+    """Each update shrinks the weights by a share that depends on what was before, which only its state tells."""
+
+    def __init__(self) -> None:
+        self.mean = torch.zeros(())
+        self.updates = 0
+
+    def __call__(self, model: Any, step: int) -> None:
+        self.updates += 1
+        with torch.no_grad():
+            size = torch.stack([parameter.abs().mean() for parameter in model.parameters()]).mean()
+            self.mean = 0.7 * self.mean + 0.3 * size
+            for parameter in model.parameters():
+                parameter.mul_(1 - 1e-3 * self.updates * self.mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.updates = state["mean"], state["updates"]
+
+
+class Shrink(Regularizer):
+    """A regularizer with state."""
+
+    name: Literal["acme.shrink"] = "acme.shrink"
+
+    def build(self, ctx: RegularizerContext) -> Regularization:
+        """Yield `Shrinking`."""
+        return Regularization(after_update=Shrinking())
+
+
+def test_the_state_of_a_plugin_is_resumed_bitwise(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    acme = plugins(acme=SimpleNamespace(fttool_strategies=hookimpl(lambda: [Shrink], specname="fttool_strategies")))
+    recipe["regularizers"] = ["acme.shrink"]
+    recipe["checkpoints"] = {"every": 3, "keep": 9}
+    whole = run_recipe(recipe, tmp_path, plugins=acme)
+    (tmp_path / "resumed").mkdir()
+    cut_back(whole, tmp_path / "resumed" / "runs" / "recipe", 3)  # in the middle of the first epoch
+    resumed = run_recipe(recipe, tmp_path / "resumed", plugins=acme, resume=True)
+    assert resumed.error is None and losses(whole) == losses(resumed)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_bitwise(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["run"] |= {"max_steps": 120, "micro_batch": 8}
+    recipe["checkpoints"] = {"every": 25, "keep": 9}
+    whole = run_recipe(recipe, tmp_path)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "recipe.toml").write_text(dumps(recipe))
+    words = [sys.executable, "-m", "fttool", "run", str(killed / "recipe.toml"), "-q"]
+    process = subprocess.Popen([*words, "--set", f"run.output={killed / 'runs'}"])
+    events = killed / "runs" / "recipe" / "events.jsonl"
+    while process.poll() is None and not (events.exists() and "checkpoint_saved" in events.read_text()):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed = run_recipe(recipe, killed, resume=True)
+    assert resumed.error is None
+    (step,) = [event["step"] for event in resumed.events if event["event"] == "resumed"]
+    assert 25 <= step < 120
+    assert [event["event"] for event in resumed.events].count("ended") == 1
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
 
 
 def test_dropout_is_really_on_above(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -210,6 +297,81 @@ def test_another_model_is_refused_and_another_library_is_said(tmp_path: Path, re
     template.write_text(template.read_text() + "{# another #}")
     refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
     assert refused.exit_code == 2 and "the model or its tokenizer has changed" in str(refused.error)
+
+
+def test_another_commit_on_the_hub_is_refused(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = cache / "models--acme--tiny"
+    (repository / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        shutil.copytree(recipe["model"]["source"], repository / "snapshots" / commit)
+    recipe["model"] = {"source": "acme/tiny"}
+    recipe["schedule"] = {"name": "constant"}
+    (repository / "refs" / "main").write_text("a" * 40)
+    run = run_recipe(recipe, tmp_path)
+    assert json.loads((run.run_dir / "lock.json").read_text())["model"]["commit"] == "a" * 40
+    assert run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=9"]).error is None
+    (repository / "refs" / "main").write_text("b" * 40)
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
+    assert refused.exit_code == 2 and "the model or its tokenizer has changed" in str(refused.error)
+    assert f"needs commit {'a' * 40}: set it as model.source.revision" in str(refused.error)
+    recipe["model"] = {"source": {"name": "pretrained", "path": "acme/tiny", "revision": "a" * 40}}
+    assert run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"]).error is None
+
+
+def test_another_dataset_on_the_hub_is_refused(tmp_path: Path, recipe: dict[str, Any], rows: Path) -> None:
+    folder = tmp_path / "published"
+    folder.mkdir()
+    published = Path(shutil.copy(rows, folder / "train.jsonl"))
+    recipe["data"]["train"] = [{"hub": str(folder), "format": "messages"}]
+    recipe["schedule"] = {"name": "constant"}
+    assert run_recipe(recipe, tmp_path).error is None
+    assert run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=9"]).error is None
+    published.write_text(published.read_text().replace("Row 1?", "Row one?"))
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
+    assert refused.exit_code == 2 and "the rows of data.train.0 have changed" in str(refused.error)
+
+
+@pytest.mark.parametrize("name", ["lock.json", "recipe.resolved.toml"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "\0", None])
+def test_a_damaged_run_directory_is_named(
+    tmp_path: Path, recipe: dict[str, Any], name: str, content: str | None
+) -> None:
+    run_dir = tmp_path / "runs" / "recipe"
+    record, loaded = begun(tmp_path, recipe)
+    if content is not None:
+        (run_dir / name).write_text(content)
+    else:
+        (run_dir / name).unlink()
+    with pytest.raises(UsageError, match=re.escape(f"'{run_dir / name}' is missing or damaged")) as refused:
+        refuse_differences(record, loaded, lock(loaded, [], {}))
+    assert "start a new run" in refused.value.problems[0].hint
+
+
+def begun(tmp_path: Path, recipe: dict[str, Any]) -> tuple[Record, Loaded]:
+    """A run directory as it is before the first update."""
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    loaded = load(tmp_path / "recipe.toml", [f"run.output={tmp_path / 'runs'}"])
+    record = Record.at(loaded, resume=False)
+    record.create(loaded, lock(loaded, [], {}))
+    return record, loaded
+
+
+def test_a_run_with_a_share_as_warmup_is_not_made_longer_and_the_reason_is_said(
+    tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    recipe["schedule"] = {"name": "constant", "warmup": 0.25}
+    record, _ = begun(tmp_path, recipe)
+    words = [f"run.output={tmp_path / 'runs'}", "run.max_steps=9", "checkpoints.every=2"]
+    longer = load(tmp_path / "recipe.toml", words)
+    with pytest.raises(UsageError, match=r"run\.max_steps was 8, is 9") as refused:
+        refuse_differences(record, longer, lock(longer, [], {}))
+    assert "the warmup of schedule 'constant' is a share of the run" in str(refused.value)
+    assert "schedule.warmup in steps" in str(refused.value) and "checkpoints.every" not in str(refused.value)
 
 
 def test_a_run_under_a_constant_schedule_can_be_made_longer(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -260,11 +422,44 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str
     evaluated = {line["step"]: line["eval_loss"] for line in run.metrics if "eval_loss" in line}
     assert summary["stopped_early"] and summary["steps"] == summary["best"]["step"] + 6 < 60
     assert summary["best"]["value"] == min(evaluated.values())
+    lines = [line for line in run.metrics if "eval_loss" in line]
+    assert [line["step"] for line in lines].count(summary["steps"]) == 2
+    assert [line for line in lines if line.get("final")] == lines[-1:]  # of the best weights, which are those saved
     assert summary["eval"]["after"]["loss"] == pytest.approx(summary["best"]["value"], rel=1e-6)
     best = load_file(run.run_dir / "checkpoints" / f"checkpoint-{summary['best']['step']}" / "model.safetensors")
     assert all(torch.equal(tensor, best[name]) for name, tensor in weights(run).items())
     again = run_recipe(recipe, tmp_path, resume=True)
     assert again.exit_code == 2 and "the run is complete" in str(again.error)
+
+
+class Scripted(Metric):
+    """A metric of given values, by the number of the evaluation."""
+
+    name: Literal["acme.scripted"] = "acme.scripted"
+    values: tuple[str, ...]
+    """One per evaluation."""
+
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield the next value."""
+        left = iter(self.values)
+        return Measure(statistics=lambda predictions: torch.zeros(1), value=lambda total: float(next(left)))
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        (("9", "nan", "3", "inf", "4"), {"step": 4, "value": 3.0}),
+        (("9", "-inf", "nan", "nan", "4"), {"step": 8, "value": 4.0}),
+        (("9", "nan", "nan", "nan", "nan"), None),
+    ],
+)
+def test_what_is_not_finite_is_never_the_best(
+    tmp_path: Path, recipe: dict[str, Any], values: tuple[str, ...], best: dict[str, Any] | None
+) -> None:
+    acme = SimpleNamespace(fttool_strategies=hookimpl(lambda: [Scripted], specname="fttool_strategies"))
+    recipe["evaluation"] = {"every": 2, "samples": 0, "metrics": [{"name": "acme.scripted", "values": list(values)}]}
+    run = run_recipe(recipe, tmp_path, plugins=plugins(acme=acme))
+    assert run.error is None and run.summary["best"] == best
 
 
 def test_there_is_one_evaluation_per_step(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -400,10 +595,18 @@ def test_the_run_directory_is_complete(tmp_path: Path, recipe: dict[str, Any]) -
     )
 
 
-def test_the_resolved_recipe_makes_the_same_run_again(tmp_path: Path, recipe: dict[str, Any]) -> None:
+def test_the_resolved_recipe_makes_the_same_run_again_where_it_lies(
+    tmp_path: Path, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(recipe["model"]["source"], tmp_path / "model")
+    recipe["model"] = {"source": "model"}
+    recipe["data"]["train"][0]["path"] = rows.name
     first = run_recipe(recipe, tmp_path)
-    (tmp_path / "again").mkdir()
-    again = run_recipe((first.run_dir / "recipe.resolved.toml").read_text(), tmp_path / "again")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    words = [str(first.run_dir / "recipe.resolved.toml"), "-q", "--set", "run.name=again", "--set", "run.output=."]
+    assert main(["run", *words]) == 0
+    again = RunResult(exit_code=ExitCode.OK, run_dir=tmp_path / "elsewhere" / "again", error=None)
     for name, tensor in weights(first).items():
         assert torch.equal(tensor, weights(again)[name]), name
 
@@ -427,6 +630,44 @@ def test_json_events_are_json_lines(tmp_path: Path, recipe: dict[str, Any], caps
     kinds = [event["event"] for event in events]
     assert kinds[-1] == "finished" and "started" in kinds and kinds.count("logged") >= 8
     assert events[-1]["summary"]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["optimizer.lr=-1"], 3), (["data.eval_share=0", "batching.max_length=2"], 4), (["optimizer.lr=9.9"], 0)],
+)
+def test_json_events_end_with_how_it_ended(
+    tmp_path: Path, recipe: dict[str, Any], words: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(dumps(recipe))
+    sets = [part for word in [*words, f"run.output={tmp_path}/runs"] for part in ("--set", word)]
+    assert main(["run", str(file), "--json", *sets]) == code
+    out, err = capsys.readouterr()
+    last = json.loads(out.splitlines()[-1])
+    assert last["event"] == ("failed" if code else "finished")
+    if code:
+        assert last["exit_code"] == code and set(last["problems"][0]) == {"message", "where", "hint"}
+        assert last["problems"][0]["message"] in err
+
+
+@pytest.mark.parametrize(("fault", "code"), [(RuntimeError("broken"), 1), (KeyboardInterrupt(), 130)])
+def test_json_events_end_with_a_fault_too(
+    tmp_path: Path,
+    recipe: dict[str, Any],
+    fault: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("fttool.run.run", broken)
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    assert main(["run", str(tmp_path / "recipe.toml"), "--json"]) == code
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["event"], last["exit_code"]) == ("failed", code)
 
 
 def test_nothing_is_printed_when_quiet(

@@ -3,12 +3,14 @@
 import importlib.util
 import inspect
 import re
+import shlex
 from pathlib import Path
+from string import Template
 
 import pytest
 
 from fttool import hookspecs
-from fttool.cli import VERBS
+from fttool.cli import VERBS, main
 from fttool.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,28 @@ def test_each_hook_is_documented_with_its_signature() -> None:
         if name != "fttool_strategies":
             signature = inspect.getsource(hook).split("\n", 1)[1].split(":\n")[0]
             assert f"{signature}: ..." in page, name
+
+
+def test_the_plugin_page_shows_what_plugins_new_writes() -> None:
+    """`plugins new` and what it writes are tested in tests/core/test_new_plugin.py."""
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    templates = ROOT / "core" / "fttool" / "cli" / "new_plugin"
+    code = Template((templates / "plugin.py.template").read_text()).substitute(name="acme")
+    assert f"```python\n{code}```" in page
+    contract = (templates / "test_plugin.py.template").read_text().partition("class Test")[2].partition("\n\n\n")[0]
+    assert f"class Test{contract}\n" in page
+
+
+def test_the_first_run_page_works_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "first-run.md").read_text()
+    (rows,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    Path("chats.jsonl").write_text(rows)
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    ours = [shlex.split(line, comments=True) for line in commands if line.startswith("fttool ")]
+    assert len(ours) >= 8
+    for words in ours:
+        assert main(words[1:]) == 0, words
 
 
 def test_each_exit_code_is_documented() -> None:

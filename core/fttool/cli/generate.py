@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=float, default=0.0, metavar="T", help="0 picks the likeliest token (default)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code in the model's folder: read it first"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -34,32 +39,53 @@ def main(options: argparse.Namespace) -> int:
     folder: Path = options.run / "model" if (options.run / "model").is_dir() else options.run
     if not (folder / "config.json").is_file():
         raise UsageError(f"there is no model in '{options.run}'", hint="name a finished run's directory")
-    if options.temperature < 0 or options.max_tokens < 1:
-        raise UsageError("--temperature must be at least 0, --max-tokens at least 1")
-    if options.question is None and sys.stdin.isatty():
-        raise UsageError("no question", hint='fttool generate RUN "question"')
+    if not 0 <= options.temperature < math.inf or options.max_tokens < 1:
+        raise UsageError("--temperature must be a number of at least 0, --max-tokens at least 1")
+    questions = _questions(options.question)
 
     from fttool.environment import stay_local
 
     stay_local()
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     from fttool.environment import device
 
+    logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are for programmers, and would stand among the answers
+        tokenizer, model = _load(folder, options.trust_remote_code)
+        model.to(device()).eval()
+        torch.manual_seed(options.seed)
+        for question in questions:
+            print(_answer(model, tokenizer, question, options), flush=True)
+    return ExitCode.OK
+
+
+def _questions(given: str | None) -> list[str]:
+    if given is None and sys.stdin.isatty():
+        raise UsageError("no question", hint='fttool generate RUN "question"')
+    lines = [given] if given is not None else [line.strip() for line in sys.stdin]
+    questions = [line for line in lines if line.strip()]
+    if not questions:
+        raise UsageError("the question is empty", hint='fttool generate RUN "question"')
+    return questions
+
+
+def _load(folder: Path, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Tokenizer and model of a folder."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **local)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(str(folder), use_safetensors=True, **local)
     except Exception as fault:  # transformers raises a dozen kinds for a bad folder
         hint = "it needs config.json, *.safetensors and the tokenizer's files"
+        if "trust_remote_code" in str(fault):
+            hint = "the folder has Python code of its own: read it, then add --trust-remote-code"
         raise ModelError(f"cannot load the model of '{folder}': {gist(fault)}", hint=hint) from fault
-    model.to(device()).eval()
-    torch.manual_seed(options.seed)
-    questions = [options.question] if options.question is not None else [line.strip() for line in sys.stdin]
-    for question in filter(None, questions):
-        print(_answer(model, tokenizer, question, options), flush=True)
-    return ExitCode.OK
 
 
 def _answer(model: Any, tokenizer: Any, question: str, options: argparse.Namespace) -> str:
@@ -71,4 +97,18 @@ def _answer(model: Any, tokenizer: Any, question: str, options: argparse.Namespa
         ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
     else:
         ids = tokenizer(question)["input_ids"]
-    return generate(model, tokenizer, ids, options.max_tokens, temperature=options.temperature)
+    longest = min(options.max_tokens, _room(model, len(ids)))
+    if longest < options.max_tokens:
+        print(f"the model's positions leave {longest} tokens for the answer", file=sys.stderr)
+    return generate(model, tokenizer, ids, longest, temperature=options.temperature)
+
+
+def _room(model: Any, asked: int) -> int | float:
+    """Tokens that an answer may have: beyond its positions a model talks nonsense."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        return math.inf
+    if asked >= positions:
+        message = f"the question has {asked} tokens, the model's positions end at {positions}"
+        raise UsageError(message, hint="ask something shorter")
+    return positions - asked

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.errors import ExitCode
+from fttool.errors import ExitCode, UsageError
 
 EXAMPLES = """\
 examples:
@@ -33,6 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the rows; the model's weights are not loaded."""
+    if options.rows < 1:
+        raise UsageError("--rows must be at least 1")
     loaded = load_recipe(options)
 
     from fttool import screen
@@ -40,11 +42,11 @@ def main(options: argparse.Namespace) -> int:
     from fttool.faults import explained
     from fttool.preparing import load_rows
 
-    quiet_libraries(loaded)
     with explained(loaded):
-        _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False))
+        quiet_libraries(loaded)
+        _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False), first=options.rows)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for index in range(min(options.rows, len(rows.train))):
+    for index in range(len(rows.train)):
         row, origin = rows.train[index], rows.train.origins[index]
         if options.json:
             text = tokenizer.decode(row.input_ids)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from fttool import screen
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
+from fttool.errors import ExitCode, FttoolError, gist
 
 EXAMPLES = """\
 examples:
@@ -31,12 +33,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Load the recipe, then run it; torch is imported only after the recipe is known to be valid."""
-    loaded = load_recipe(options)
-
-    from fttool import screen
-
+    """Load the recipe, then run it; the screen hears how it ended, whatever that is."""
     shown = screen.choose(quiet=options.quiet, as_json=options.json)
+    try:
+        return _run(options, shown)
+    except FttoolError as error:
+        shown.failed(error)
+        raise
+    except (Exception, KeyboardInterrupt) as fault:
+        error = FttoolError(gist(fault))
+        if isinstance(fault, KeyboardInterrupt):
+            error.exit_code = ExitCode.INTERRUPTED
+        shown.failed(error)
+        raise
+
+
+def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
+    """torch is imported only after the recipe is known to be valid."""
+    loaded = load_recipe(options)
     if options.verbose:
         from fttool.environment import show_libraries
 

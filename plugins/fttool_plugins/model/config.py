@@ -21,10 +21,10 @@ class Config(ModelSource):
 
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders."""
-        file = (ctx.folder / self.path).resolve()
+        file = loading.local(ctx.folder, self.path)
         if not file.is_file():
             raise ModelError(f"there is no '{file}'", hint="config: wants a model's config.json")
-        folder = (ctx.folder / self.tokenizer).resolve() if self.tokenizer else file.parent
+        folder = loading.local(ctx.folder, self.tokenizer) if self.tokenizer else file.parent
         loading.refuse_code(file, ctx.trust_remote_code)
         return Source(
             tokenizer=lambda: loading.tokenizer(folder, local_files_only=True),

@@ -77,6 +77,26 @@ def _forget_quantizer(loaded: Any) -> None:
         del loaded.config.quantization_config
 
 
+def local(folder: Path, text: str) -> Path:
+    """The absolute path that a recipe means, whether it exists or not; `ModelError` for what no path can be."""
+    try:
+        path = (folder / Path(text).expanduser()).resolve()
+        path.exists()  # a name that is too long is found only by asking
+    except (ValueError, RuntimeError, OSError) as fault:
+        raise ModelError(
+            f"no path is spelled {text[:60]!r}: {_first_line(fault)}", hint="name a model's folder, file or hub id"
+        ) from fault
+    return path
+
+
+def commit(hub_id: str, revision: str | None) -> Mapping[str, str]:
+    """The commit of a hub model as `{"commit": …}`, known once it is loaded: the snapshot that its config lies in."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config_file = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    return {"commit": Path(config_file).parent.name} if isinstance(config_file, str) else {}
+
+
 def check_folder(folder: Path, trust_remote_code: bool) -> None:
     """Refuse a folder that cannot be a model: no config, no safetensors, pickles only, or code of its own."""
     config_file = folder / "config.json"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import ModelError, ModelSource, Source, SourceContext
+from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
 from fttool_plugins.model import loading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Pretrained(ModelSource):
@@ -23,11 +26,11 @@ class Pretrained(ModelSource):
 
     def needs_network(self, folder: Path) -> bool:
         """True for a hub id: a name that no local path has."""
-        return not (folder / Path(self.path).expanduser()).exists()
+        return not loading.local(folder, self.path).exists()
 
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders; a path that does not exist is a `ModelError` with the nearest names."""
-        local = (ctx.folder / Path(self.path).expanduser()).resolve()
+        local = loading.local(ctx.folder, self.path)
         if local.is_file():
             return gguf(local, {"path": str(local)})
         if local.is_dir():
@@ -40,12 +43,18 @@ class Pretrained(ModelSource):
             )
         if not _looks_like_hub_id(self.path):
             raise ModelError(f"there is no '{local}'", hint=_nearest(local) or "name a model's folder or GGUF file")
-        options = {"trust_remote_code": ctx.trust_remote_code, "revision": self.revision}
-        return Source(
-            tokenizer=lambda: loading.tokenizer(self.path, near=_nearest(local), **options),
-            model=lambda load: loading.model(self.path, load, **options),
-            origin={"hub": self.path, "revision": self.revision or "main"},
-        )
+        return self._on_the_hub(near=_nearest(local), trust_remote_code=ctx.trust_remote_code)
+
+    def _on_the_hub(self, near: str, trust_remote_code: bool) -> Source:
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": self.revision}
+        origin = {"hub": self.path, "revision": self.revision or "main"}
+
+        def model(load: LoadOptions) -> PreTrainedModel:
+            loaded = loading.model(self.path, load, **options)
+            origin.update(loading.commit(self.path, self.revision))
+            return loaded
+
+        return Source(tokenizer=lambda: loading.tokenizer(self.path, near=near, **options), model=model, origin=origin)
 
 
 def gguf(file: Path, origin: dict[str, str]) -> Source:

@@ -1,5 +1,6 @@
 """Where models come from: folders, packages, random weights, and fttool itself."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,6 +37,31 @@ def test_a_folder_is_found_from_the_recipes_folder(fttool_tiny_model: Path) -> N
 def test_only_a_hub_id_needs_the_network(tmp_path: Path) -> None:
     assert Pretrained(path="owner/name").needs_network(tmp_path)
     assert not any(source.needs_network(tmp_path) for source in (Builtin(), Config(path="c.json"), Package(path="p")))
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a" * 5000, "~nobody-of-this-name/model"])
+@pytest.mark.parametrize("kind", [Pretrained, Config])
+def test_what_no_path_can_be_is_refused(tmp_path: Path, kind: type[Pretrained] | type[Config], path: str) -> None:
+    with pytest.raises(ModelError, match="no path is spelled"):
+        kind(path=path).build(context(tmp_path))
+    with pytest.raises(ModelError, match="no path is spelled"):
+        Pretrained(path=path).needs_network(tmp_path)
+
+
+def test_a_hub_models_commit_is_known_once_it_is_loaded(
+    fttool_tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a cache as the hub's library lays it out, without the network."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    repository = tmp_path / "cache" / "models--acme--tiny"
+    shutil.copytree(fttool_tiny_model, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    built = Pretrained(path="acme/tiny").build(context(tmp_path))
+    built.model(LoadOptions(model_class=AutoModelForCausalLM, dtype=torch.float32, attention=None))
+    assert built.origin == {"hub": "acme/tiny", "revision": "main", "commit": commit}
 
 
 def test_random_weights_are_those_of_the_seed(fttool_tiny_model: Path) -> None:
