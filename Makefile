@@ -19,4 +19,5 @@ docs:
 
 bench:
 	python tests/benchmarks/training.py
+	python tests/benchmarks/memory.py
 	python tests/benchmarks/start_up.py

@@ -216,7 +216,7 @@ def test_validate_says_the_same_and_as_json_too(shell: Shell) -> None:
         ("optimizer.lr=-1", ("--set optimizer.lr: ", "greater than 0")),
         (f"optimizer.lr={SECRET}", ("--set optimizer.lr: 'optimizer.lr' looks like a secret",)),
         ("optimizer.lr", ("is no override", "write --set key.path=value")),
-        ("data.train.7.path=x", ("the list has 1 entries", "count from 0")),
+        ("data.train.7.path=x", ("data.train has no entry 7", "counted from 0")),
     ],
 )
 def test_a_wrong_override_is_named(shell: Shell, override: str, said: tuple[str, ...]) -> None:
