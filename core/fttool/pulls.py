@@ -21,7 +21,7 @@ Gradients of a waiting group still count in the clip norm: every engine takes it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
@@ -35,9 +35,11 @@ from fttool.errors import RecipeError
 _OURS = ("anchor", "updates")
 """Keys of a parameter's state that are ours and not the optimizer's own."""
 
-_PIECE = 2**18
-"""Numbers whose θ − θ₀ is held at once, but at least one parameter: 1 MB in float32, which stays in a core's cache.
-A difference of all parameters would be a second copy of the model, and three times as slow on a CPU."""
+_PIECE = {"cpu": 2**18}
+"""Numbers whose θ − θ₀ is held at once, by device type; a difference of all parameters would be one more copy of the
+model. On a CPU 1 MB in float32, which stays in a core's cache: two to three times as quick as all at once."""
+_PIECE_ELSEWHERE = 2**26
+"""256 MB: each piece costs two or three launches."""
 
 
 @cache
@@ -67,8 +69,9 @@ def pull_value(optimizer: Optimizer) -> float:
         strength = sum(_pulls(group))
         params = [p for p in group["params"] if "anchor" in optimizer.state.get(p, {})]
         if strength and params:
-            norms = [norm for piece in _pieces(params) for norm in torch._foreach_norm(_away(optimizer, piece))]
-            total += strength / 2 * sum(_whole(norm) ** 2 for norm in norms)
+            for weights, anchors in _pieces((p, optimizer.state[p]["anchor"]) for p in params):
+                norms = torch._foreach_norm(_away(weights, anchors))
+                total += strength / 2 * sum(_whole(norm) ** 2 for norm in norms)
     return total
 
 
@@ -120,17 +123,16 @@ class _Anchored(Optimizer):
 
     def _pull(self, group: Mapping[str, Any]) -> None:
         coupled, decoupled = _pulls(group)
-        params = [p for p in group["params"] if p.grad is not None]
         if not (coupled or decoupled):
             return
-        for piece in _pieces(params):
-            away = _away(self, piece)
+        rate = float(group["lr"]) * decoupled
+        pulled = ((p, self.state[p]["anchor"], p.grad) for p in group["params"] if p.grad is not None)
+        for weights, anchors, grads in _pieces(pulled):
+            away = _away(weights, anchors)
             if coupled:
-                grads = [p.grad for p in piece if p.grad is not None]
                 torch._foreach_add_(grads, away, alpha=coupled)
             if decoupled:
-                rate = float(group["lr"]) * decoupled
-                torch._foreach_sub_(piece, away, alpha=rate)
+                torch._foreach_sub_(weights, away, alpha=rate)
 
     def _updates(self, p: Tensor) -> int:
         return self.state.get(p, {}).get("updates", 0)
@@ -199,24 +201,40 @@ def _pulls(group: Mapping[str, Any]) -> tuple[float, float]:
     return group.get("pull", 0.0), group.get("decoupled_pull", 0.0)
 
 
-def _pieces(params: list[Tensor]) -> Iterator[list[Tensor]]:
-    """The parameters, a piece at a time."""
-    piece: list[Tensor] = []
+def _pieces(rows: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[list[Tensor], ...]]:
+    """Rows of tensors of one shape (a weight, its anchor …) as columns, a piece at a time; large ones as views."""
+    piece: list[tuple[Tensor, ...]] = []
     held = 0
-    for p in params:
-        if piece and held + p.numel() > _PIECE:
-            yield piece
-            piece, held = [], 0
-        piece.append(p)
-        held += p.numel()
+    for row in rows:
+        size = _PIECE.get(row[0].device.type, _PIECE_ELSEWHERE)
+        for part in _cut(row, size):
+            if piece and held + part[0].numel() > size:
+                yield _columns(piece)
+                piece, held = [], 0
+            piece.append(part)
+            held += part[0].numel()
     if piece:
-        yield piece
+        yield _columns(piece)
 
 
-def _away(optimizer: Optimizer, params: list[Tensor]) -> tuple[Tensor, ...]:
+def _cut(row: tuple[Tensor, ...], size: int) -> Iterable[tuple[Tensor, ...]]:
+    """Views of at most `size` numbers into each tensor, cut alike; the tensors whole where there are no such views."""
+    if row[0].numel() <= size:
+        return [row]
+    from torch.distributed.tensor import DTensor
+
+    if any(isinstance(one, DTensor) or not one.is_contiguous() for one in row):
+        return [row]
+    return zip(*(one.view(-1).split(size) for one in row), strict=True)
+
+
+def _columns(rows: list[tuple[Tensor, ...]]) -> tuple[list[Tensor], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def _away(weights: list[Tensor], anchors: list[Tensor]) -> tuple[Tensor, ...]:
     """θ − θ₀: one subtraction of near numbers, which is exact, before anything is scaled."""
-    anchors: list[Tensor] = [optimizer.state[p]["anchor"] for p in params]
-    return torch._foreach_sub(params, anchors)
+    return torch._foreach_sub(weights, anchors)
 
 
 def _whole(norm: Tensor) -> float:

@@ -233,6 +233,27 @@ def test_pull_value_is_the_penalty():
     assert pull_value(AdamW(model.parameters())) == 0.0
 
 
+@pytest.mark.parametrize("size", [1, 8, 21, 36, 10**6])
+def test_the_size_of_a_piece_changes_nothing(monkeypatch, size):
+    """Of 35 and 21 numbers; the last parameter is transposed, so it has no flat view and stays whole."""
+    found = []
+    for one in (size, 2**18):
+        monkeypatch.setattr("fttool.pulls._PIECE", {"cpu": one})
+        model = network()
+        model.append(nn.Linear(3, 4, bias=False).double())
+        torch.manual_seed(1)
+        model[-1].weight = nn.Parameter(torch.randn(3, 4, dtype=torch.float64).T)
+        optimizer = anchored(AdamW)([{"params": model[:-1].parameters(), "pull": 0.6}], lr=0.1)
+        optimizer.add_param_group({"params": model[-1].parameters(), "pull": 0.3, "decoupled_pull": 0.2})
+        for update in range(4):
+            model.zero_grad()
+            model(batch(update)[0]).square().mean().backward()
+            optimizer.step()
+        found.append([*weights(model), torch.tensor(pull_value(optimizer), dtype=torch.float64)])
+    torch.testing.assert_close(*found, **EXACT)
+    assert found[0][-1] > 0
+
+
 def test_a_parameter_without_gradient_is_left_alone_and_may_get_one_later():
     model = network()
     first, second = model.parameters()
