@@ -17,6 +17,7 @@ from fttool.errors import (
     did_you_mean,
 )
 from fttool.families import (
+    ALWAYS,
     Batches,
     Batching,
     BatchingContext,
@@ -70,7 +71,10 @@ from fttool.families import (
     Task,
     TaskContext,
     TaskParts,
+    Thawing,
     ThawUnit,
+    Updates,
+    from_update,
     to_steps,
 )
 from fttool.hookspecs import hookimpl
@@ -78,6 +82,7 @@ from fttool.layers import Layers, layers
 from fttool.recipe import Recipe
 
 __all__ = [
+    "ALWAYS",
     "Batches",
     "Batching",
     "BatchingContext",
@@ -141,8 +146,11 @@ __all__ = [
     "TaskContext",
     "TaskParts",
     "ThawUnit",
+    "Thawing",
+    "Updates",
     "UsageError",
     "did_you_mean",
+    "from_update",
     "hookimpl",
     "layers",
     "to_steps",

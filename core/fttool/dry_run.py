@@ -63,8 +63,8 @@ def describe(prepared: Prepared) -> dict[str, Any]:
                     "share": group.count / total,
                     "lr": group.lr,
                     "weight_decay": group.weight_decay,
-                    "pull": group.pull + group.decoupled_pull,
-                    "thaws_at": group.thaws_at,
+                    **group.pulls._asdict(),
+                    "trains_in": [[stretch.start, stretch.stop] for stretch in group.trains_in],
                 }
                 for group in prepared.update.groups
             ],
@@ -91,7 +91,7 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
         "# parameters",
         "",
         *_table(
-            [("parameters", "count", "share", "peak lr", "decay", "pull", "thaws at")]
+            [("parameters", "count", "share", "peak lr", "decay", "pull", "trains in")]
             + [
                 (
                     group["first"] + (f" and {group['tensors'] - 1} more" if group["tensors"] > 1 else ""),
@@ -99,8 +99,8 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
                     f"{group['share']:.1%}",
                     f"{group['lr']:.3g}",
                     f"{group['weight_decay']:g}",
-                    f"{group['pull']:g}",
-                    str(group["thaws_at"]),
+                    _pulls(group),
+                    _when(group["trains_in"], found["total_steps"]),
                 )
                 for group in parameters["groups"]
             ]
@@ -121,6 +121,29 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
         *_table([("update", "lr")] + [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]),
     ]
     return "\n".join(lines)
+
+
+def _pulls(group: dict[str, Any]) -> str:
+    """The strengths of all pulls at a group, or `by weight` where each weight has its own."""
+    if group["importance"] or group["decoupled_importance"]:
+        return "by weight"
+    strengths = {
+        f"{group['pull'] + group['decoupled_pull']:g}",
+        f"{group['zero_pull'] + group['decoupled_zero_pull']:g} to 0",
+    }
+    return " + ".join(sorted(one for one in strengths if not one.startswith("0"))) or "0"
+
+
+def _when(stretches: list[list[int]], total: int) -> str:
+    """The updates of a group in words: `all`, `from 120`, `60 of 300`."""
+    met = [range(total)[start:stop] for start, stop in stretches]
+    trained = sum(map(len, met))
+    if trained == total:
+        return "all"
+    last = met[-1] if met else range(0)
+    if len(met) == 1 and last.stop == total:
+        return f"from {last.start}"
+    return f"{trained:,} of {total:,}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

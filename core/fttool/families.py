@@ -10,6 +10,7 @@ is validated without it: a strategy imports torch inside `build`.
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -318,26 +319,48 @@ class FreezingContext:
     layers: Layers
     total_steps: int
     steps_per_epoch: int
+    seed: int
+
+
+Updates: TypeAlias = tuple[range, ...]
+"""Stretches of updates (from 0), in order and apart from each other."""
+ALWAYS: Updates = (range(sys.maxsize),)
+
+
+def from_update(first: int) -> Updates:
+    """Update `first` and all after it."""
+    return (range(first, sys.maxsize),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThawUnit:
-    """Parameters that start to train together."""
+    """Parameters that train in the same updates."""
 
     parameters: frozenset[str]
     """Names as in `model.named_parameters()`."""
-    thaws_at: int = 0
-    """The first update (from 0) that changes them."""
+    trains_in: Updates = ALWAYS
+    """The updates that change them. In others they have no gradient: they count in no norm, and nothing pulls them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thawing:
+    """What a freezing strategy yields."""
+
+    units: Sequence[ThawUnit]
+    """A parameter in none of them never trains."""
+    export: Callable[[PreTrainedModel, Path], None] | None = None
+    """Called once with the final weights and the run directory, before the model is saved: may write files there, and
+    change modules in place, so that plain transformers can load what is saved."""
 
 
 class Freezing(Strategy):
-    """Which parameters train, and from when on."""
+    """Which parameters train, and when."""
 
     family: ClassVar[str] = "freezing"
 
     @abstractmethod
-    def build(self, ctx: FreezingContext) -> Sequence[ThawUnit]:
-        """Yield the thaw units; a parameter in none of them never trains."""
+    def build(self, ctx: FreezingContext) -> Thawing:
+        """Yield the thaw units; may add parameters to the model: core looks for its layers again afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,12 +458,17 @@ class RegularizerContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Pull:
-    """A pull of each weight towards where it started: the gradient coefficient·(θ − θ₀)."""
+    """A pull of each weight towards where it started: the gradient coefficient·(θ − θ₀), or coefficient·F·(θ − θ₀)."""
 
     coefficient: Callable[[str], float]
     """Parameter name → coefficient; 0 leaves it alone."""
     decoupled: bool = False
     """False: added to the (clipped) gradient. True: θ −= lr·coefficient·(θ − θ₀), beside the optimizer's own step."""
+    towards: Literal["start", "zero"] = "start"
+    """θ₀: the weight before the first update, or 0."""
+    importance: Callable[[], Mapping[str, Tensor]] | None = None
+    """F ≥ 0 by parameter name, in the parameter's shape, for a pull towards the start; a name that is missing is not
+    pulled. Called once before the first update, and not where a run resumes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,34 @@
-"""Parameter groups: the coarsest partition on which rate, decay, pulls and thaw step are constant.
+"""Parameter groups: the coarsest partition on which rate, decay, pulls and the updates that train it are constant.
 
-One table answers what trains, at which rate, pulled how strongly and from when on; the optimizer, `--dry-run` and the
-log all read it.
+One table answers what trains, at which rate, pulled how strongly and when; the optimizer, `--dry-run` and the log all
+read it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from fttool.families import Pull, ThawUnit
+from fttool.errors import PluginError, RecipeError
+from fttool.families import Pull, ThawUnit, Updates
+
+
+class Pulls(NamedTuple):
+    """What pulls at a group, under the names by which the optimizer knows them."""
+
+    pull: float = 0.0
+    """Coefficient of the coupled pull towards the start, 0 for none."""
+    decoupled_pull: float = 0.0
+    zero_pull: float = 0.0
+    """Coefficient of the coupled pull towards 0."""
+    decoupled_zero_pull: float = 0.0
+    importance: bool = False
+    """True where each parameter has its own coefficients besides."""
+    decoupled_importance: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +41,13 @@ class Group:
     lr: float
     """Peak rate."""
     weight_decay: float
-    pull: float
-    """Coefficient of the coupled pull, 0 for none."""
-    decoupled_pull: float
-    thaws_at: int
-    """First update that changes them."""
+    pulls: Pulls
+    trains_in: Updates
+    """The updates that change them."""
+
+    def trains(self, update: int) -> bool:
+        """True where this update (from 0) changes the group."""
+        return any(update in stretch for stretch in self.trains_in)
 
 
 def make_groups(
@@ -42,31 +60,65 @@ def make_groups(
     pulls: Sequence[Pull],
 ) -> list[Group]:
     """Group the parameters that ever train; `parameters` in the model's order, which decides the groups' order."""
-    thaws = {name: unit.thaws_at for unit in units for name in unit.parameters}
-    members: dict[tuple[float, float, float, float, int], list[str]] = {}
+    trains_in = {name: unit.trains_in for unit in units for name in unit.parameters}
+    members: dict[tuple[float, float, Pulls, Updates], list[str]] = {}
     for name, parameter in parameters.items():
-        if name not in thaws:
+        if name not in trains_in:
             continue
-        key = (
-            lr * rate(name),
-            weight_decay if parameter.ndim > 1 else 0.0,
-            sum(pull.coefficient(name) for pull in pulls if not pull.decoupled),
-            sum(pull.coefficient(name) for pull in pulls if pull.decoupled),
-            thaws[name],
-        )
-        members.setdefault(key, []).append(name)
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        members.setdefault((lr * rate(name), decay, _folded(pulls, name), trains_in[name]), []).append(name)
     return [
         Group(
             names=tuple(names),
             count=sum(parameters[name].numel() for name in names),
-            lr=key[0],
-            weight_decay=key[1],
-            pull=key[2],
-            decoupled_pull=key[3],
-            thaws_at=key[4],
+            lr=rate_of_group,
+            weight_decay=decay,
+            pulls=folded,
+            trains_in=updates,
         )
-        for key, names in members.items()
+        for (rate_of_group, decay, folded, updates), names in members.items()
     ]
+
+
+def _folded(pulls: Sequence[Pull], name: str) -> Pulls:
+    """All pulls at one parameter as one strength per kind."""
+    found = {(towards, decoupled): 0.0 for towards in ("start", "zero") for decoupled in (False, True)}
+    weighted: set[bool] = set()
+    for pull in pulls:
+        coefficient = pull.coefficient(name)
+        if pull.importance is None:
+            found[pull.towards, pull.decoupled] += coefficient
+        elif coefficient:
+            weighted.add(pull.decoupled)
+    if len(weighted) > 1:
+        raise RecipeError(
+            f"two pulls weigh '{name}' by importance, one of them decoupled: they share one importance",
+            hint="make both coupled, or both decoupled",
+        )
+    return Pulls(
+        pull=found["start", False],
+        decoupled_pull=found["start", True],
+        zero_pull=found["zero", False],
+        decoupled_zero_pull=found["zero", True],
+        importance=False in weighted,
+        decoupled_importance=True in weighted,
+    )
+
+
+def folded_importance(pulls: Sequence[Pull], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Σ coefficient·F of all pulls that have an F, by parameter; asks each pull for its F, which may take long."""
+    total: dict[str, Tensor] = {}
+    for pull in pulls:
+        if pull.importance is None:
+            continue
+        for name, importance in pull.importance().items():
+            if name in shapes and pull.coefficient(name):
+                if importance.shape != shapes[name]:
+                    found, wanted = tuple(importance.shape), tuple(shapes[name])
+                    raise PluginError(f"the importance of '{name}' has shape {found}, the parameter {wanted}")
+                weighted = pull.coefficient(name) * importance
+                total[name] = total[name] + weighted if name in total else weighted
+    return total
 
 
 def freeze_the_rest(model: nn.Module, groups: Sequence[Group]) -> None:
@@ -77,20 +129,24 @@ def freeze_the_rest(model: nn.Module, groups: Sequence[Group]) -> None:
 
 
 def optimizer_groups(model: nn.Module, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The groups as torch optimizers take them; pull and thaw keys only where they say something."""
+    """The groups as torch optimizers take them; keys of pulls only where they say something."""
     by_name = dict(model.named_parameters())
-    made: list[dict[str, Any]] = []
-    for group in groups:
-        entry: dict[str, Any] = {
+    return [
+        {
             "params": [by_name[name] for name in group.names],
             "lr": group.lr,
             "weight_decay": group.weight_decay,
+            **{key: value for key, value in group.pulls._asdict().items() if value},
         }
-        if group.pull:
-            entry["pull"] = group.pull
-        if group.decoupled_pull:
-            entry["decoupled_pull"] = group.decoupled_pull
-        if group.thaws_at:
-            entry["thaws_at"] = group.thaws_at
-        made.append(entry)
-    return made
+        for group in groups
+    ]
+
+
+def let_train(optimizer: torch.optim.Optimizer, groups: Sequence[Group], update: int) -> None:
+    """Let the groups of this update train, and the others wait: without gradients, backward stops above them."""
+    for group, entry in zip(groups, optimizer.param_groups, strict=True):
+        entry["waits"] = not group.trains(update)
+        for parameter in entry["params"]:
+            parameter.requires_grad_(not entry["waits"])
+            if entry["waits"]:
+                parameter.grad = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool import chat
@@ -91,6 +92,7 @@ class Update:
     make_optimizer: Callable[[], torch.optim.Optimizer]
     factor: Factor
     regularizations: Sequence[Regularization]
+    export: Callable[[PreTrainedModel, Path], None] | None
 
 
 def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers) -> Prepared:
@@ -123,6 +125,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         eval_batches=batching.eval_batches,
         score=parts.score,
         measures=measures(recipe),
+        groups=update.groups,
         make_optimizer=update.make_optimizer,
         factor=update.factor,
         regularizations=update.regularizations,
@@ -233,10 +236,17 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
     from fttool.layers import layers
     from fttool.pulls import anchored
 
-    recipe, found, total = loaded.recipe, layers(model), length.total_steps
-    units = recipe.freezing.build(
-        FreezingContext(model=model, layers=found, total_steps=total, steps_per_epoch=length.steps_per_epoch)
+    recipe, total = loaded.recipe, length.total_steps
+    thawing = recipe.freezing.build(
+        FreezingContext(
+            model=model,
+            layers=layers(model),
+            total_steps=total,
+            steps_per_epoch=length.steps_per_epoch,
+            seed=recipe.run.seed,
+        )
     )
+    found = layers(model)  # freezing may have added parameters
     rate = recipe.layer_rates.build(LayerRatesContext(model=model, layers=found))
     context = RegularizerContext(model=model, layers=found, total_steps=total)
     regularizations = [one.build(context) for one in recipe.regularizers]
@@ -245,7 +255,7 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
             one.modify(model)
     groups = make_groups(
         dict(model.named_parameters()),
-        units,
+        thawing.units,
         rate,
         lr=recipe.optimizer.lr,
         weight_decay=recipe.optimizer.weight_decay,
@@ -254,8 +264,9 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
     if not groups:
         message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'say freezing = "full"'
         raise ModelError(Problem(message, hint=hint, key=("freezing",)))
+    refuse_idle(groups, loaded, total)
     freeze_the_rest(model, groups)
-    in_optimizer = any(group.pull or group.decoupled_pull or group.thaws_at for group in groups)
+    in_optimizer = any(any(group.pulls) for group in groups)
     own = recipe.optimizer.build(OptimizerContext(device=on, unfused=in_optimizer and numerics.autocast == "fp16"))
     optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
     factor = recipe.schedule.build(ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))
@@ -267,7 +278,17 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
         make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups), **own.options),
         factor=factor,
         regularizations=regularizations,
+        export=thawing.export,
     )
+
+
+def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> None:
+    """Raise where an update would have nothing to train; what trains changes only where a stretch begins or ends."""
+    turns = {turn for group in groups for stretch in group.trains_in for turn in (stretch.start, stretch.stop)}
+    for update in sorted({0, *turns} & set(range(total_steps))):
+        if not any(group.trains(update) for group in groups):
+            message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
+            raise ModelError(Problem(message, hint='say freezing = "full"', key=("freezing",)))
 
 
 def trainer_arguments(

@@ -1,19 +1,19 @@
-"""Pulls towards the weights that training started from, and groups that start late: inside the optimizer.
+"""Pulls towards the weights that training started from, and groups that wait: inside the optimizer.
 
-`anchored(AdamW)` is AdamW that reads three more keys of a parameter group:
+`anchored(AdamW)` is AdamW that reads more keys of a parameter group:
 
-- `pull`: coefficient c of the gradient c·(θ − θ₀), added to the clipped gradient before the own rule;
-- `decoupled_pull`: coefficient c of θ −= lr·c·(θ − θ₀), before the own step, as AdamW does its decay;
-- `thaws_at`: the first update (from 0) that changes the group. Until then it *waits*: the own step never
-  sees it.
+- `pull`, `decoupled_pull`: coefficient c of the pull c·(θ − θ₀);
+- `zero_pull`, `decoupled_zero_pull`: coefficient c of the pull c·θ;
+- `importance`, `decoupled_importance`: true where each parameter has its own F, for the pull F·(θ − θ₀);
+- `waits`: true while the group does not train: the own step never sees it;
+- `reserve`: true where a group that waits must have its state at once.
 
-θ₀ is a parameter's value before its first step, kept as `state[p]["anchor"]` in the parameter's dtype. Why
-here and not in a callback: DeepSpeed steps inside the backward pass, where no callback reaches, and what
-stands in the optimizer's state is sharded, offloaded, saved and resumed with the moments. Updates of a group
-that starts late are counted in its parameters' state too (`updates`), since DeepSpeed calls `step` once per
-group (ZeRO 1, 2) or per piece of one (ZeRO 3).
+A coupled pull is added to the clipped gradient before the own rule. A decoupled one is θ −= lr·pull before the own
+step, as AdamW does its decay.
 
-Gradients of a waiting group still count in the clip norm: every engine takes it over all gradients there are.
+θ₀ is a parameter's value before its first step, kept as `state[p]["anchor"]` in the parameter's dtype, and F is
+`state[p]["importance"]`. Why here and not in a callback: DeepSpeed steps inside the backward pass, where no callback
+reaches, and what stands in the optimizer's state is sharded, offloaded, saved and resumed with the moments.
 """
 
 # torch._foreach_* has an underscore, but it is what torch's own optimizers are made of:
@@ -32,8 +32,10 @@ from torch.optim import Optimizer
 
 from fttool.errors import RecipeError
 
-_OURS = ("anchor", "updates")
+_OURS = ("anchor", "importance", "placeholder")
 """Keys of a parameter's state that are ours and not the optimizer's own."""
+_TO_START = ("pull", "decoupled_pull", "importance", "decoupled_importance")
+_PULLS = (*_TO_START, "zero_pull", "decoupled_zero_pull")
 
 _PIECE = {"cpu": 2**18}
 """Numbers whose θ − θ₀ is held at once, by device type; a difference of all parameters would be one more copy of the
@@ -44,11 +46,10 @@ _PIECE_ELSEWHERE = 2**26
 
 @cache
 def anchored(optimizer_class: type[Optimizer]) -> type[Optimizer]:
-    """A subclass of `optimizer_class` whose groups may have the keys `pull`, `decoupled_pull`, `thaws_at`.
+    """A subclass of `optimizer_class` whose groups may have this module's keys.
 
-    A call of `step` is one update, so updates that loss scaling skips are not counted. A parameter without a
-    gradient is left alone by a pull, as it is by the optimizer. Raises `RecipeError` for a group with a pull
-    whose weights are in half precision (θ − θ₀ would be lost in rounding), and `ValueError` for a closure.
+    A parameter without a gradient is left alone by a pull, as it is by the optimizer. Raises `RecipeError` for a group
+    with a pull whose weights are in half precision (θ − θ₀ would be lost in rounding), and `ValueError` for a closure.
     """
     if issubclass(optimizer_class, _Anchored):
         return optimizer_class
@@ -58,20 +59,35 @@ def anchored(optimizer_class: type[Optimizer]) -> type[Optimizer]:
 
 
 @torch.no_grad()
+def set_importance(optimizer: Optimizer, importance: Mapping[Tensor, Tensor]) -> None:
+    """Give parameters their F, in their own shape, dtype and device; before the first step, or between two."""
+    for p, values in importance.items():
+        optimizer.state[p]["importance"] = values.to(p).clone()
+
+
+@torch.no_grad()
 def pull_value(optimizer: Optimizer) -> float:
-    """The penalty whose gradient the pulls are: Σ c/2·‖θ − θ₀‖² over groups, coupled and decoupled alike.
+    """The penalty whose gradient the pulls are, coupled and decoupled alike: Σ ½(c + F)(θ − θ₀)² + ½c₀θ².
 
     Sharded tensors (FSDP2) are summed over all ranks, so all ranks must call it. Under ZeRO the optimizer
     holds one rank's partition, and this is that partition's share of the sum.
     """
     total = 0.0
     for group in optimizer.param_groups:
-        strength = sum(_pulls(group))
-        params = [p for p in group["params"] if "anchor" in optimizer.state.get(p, {})]
-        if strength and params:
-            for weights, anchors in _pieces((p, optimizer.state[p]["anchor"]) for p in params):
-                norms = torch._foreach_norm(_away(weights, anchors))
-                total += strength / 2 * sum(_whole(norm) ** 2 for norm in norms)
+        to_start = group.get("pull", 0.0) + group.get("decoupled_pull", 0.0)
+        to_zero = group.get("zero_pull", 0.0) + group.get("decoupled_zero_pull", 0.0)
+        weighted = _weighted(group)
+        states = [(p, optimizer.state.get(p, {})) for p in group["params"]]
+        if to_start or weighted:
+            rows = [(p, *_targets(state, weighted)) for p, state in states if "anchor" in state]
+            for weights, anchors, *importance in _pieces(rows):
+                away = _away(weights, anchors)
+                total += to_start / 2 * _squares(away)
+                if importance:
+                    total += 0.5 * _squares(torch._foreach_mul(away, torch._foreach_sqrt(importance[0])))
+        if to_zero:
+            for (weights,) in _pieces((p,) for p, _ in states):
+                total += to_zero / 2 * _squares(weights)
     return total
 
 
@@ -98,78 +114,78 @@ class _Anchored(Optimizer):
         """One update: pulls of the groups that do not wait, then the optimizer's own step over them."""
         if closure is not None:
             raise ValueError("step takes no closure: a pull is added to gradients that are there already")
-        active: list[dict[str, Any]] = []
-        waiting: list[dict[str, Any]] = []
+        active = [group for group in self.param_groups if not group.get("waits")]
         for group in self.param_groups:
-            (waiting if self._waits(group) else active).append(group)
             self._anchor(group)
         for group in active:
             self._wake(group)
             self._pull(group)
         with _hidden(self.state):
             result = self._own_step(active)
-        for group in waiting:
-            self._allocate(group)
         for group in self.param_groups:
-            self._count(group)
+            if group.get("reserve"):
+                self._reserve(group)
         return result
 
     def _anchor(self, group: Mapping[str, Any]) -> None:
-        """Note θ₀ of parameters met for the first time, waiting ones too."""
-        new = [p for p in group["params"] if any(_pulls(group)) and "anchor" not in self.state.get(p, {})]
+        """Note θ₀ of parameters met for the first time, waiting ones too; F is 0 where nobody has set it."""
+        if not any(group.get(key) for key in _TO_START):
+            return
+        new = [p for p in group["params"] if "anchor" not in self.state.get(p, {})]
         _refuse_half(group, new)
         for p in new:
             self.state[p]["anchor"] = p.detach().clone()
+            if _weighted(group):
+                self.state[p].setdefault("importance", torch.zeros_like(p))
 
     def _pull(self, group: Mapping[str, Any]) -> None:
-        coupled, decoupled = _pulls(group)
-        if not (coupled or decoupled):
-            return
-        rate = float(group["lr"]) * decoupled
-        pulled = ((p, self.state[p]["anchor"], p.grad) for p in group["params"] if p.grad is not None)
-        for weights, anchors, grads in _pieces(pulled):
-            away = _away(weights, anchors)
-            if coupled:
-                torch._foreach_add_(grads, away, alpha=coupled)
-            if decoupled:
-                torch._foreach_sub_(weights, away, alpha=rate)
+        rate = float(group["lr"])
+        pulled = [p for p in group["params"] if p.grad is not None]
+        if any(group.get(key) for key in _TO_START):
+            coupled, decoupled = group.get("pull", 0.0), group.get("decoupled_pull", 0.0)
+            rows = ((p, p.grad, *_targets(self.state[p], _weighted(group))) for p in pulled)
+            for weights, grads, anchors, *importance in _pieces(rows):
+                away = _away(weights, anchors)
+                if coupled:
+                    torch._foreach_add_(grads, away, alpha=coupled)
+                if group.get("importance"):
+                    torch._foreach_addcmul_(grads, importance[0], away)
+                if decoupled:
+                    torch._foreach_sub_(weights, away, alpha=rate * decoupled)
+                if group.get("decoupled_importance"):
+                    torch._foreach_addcmul_(weights, importance[0], away, value=-rate)
+        if pulled and group.get("zero_pull"):
+            torch._foreach_add_([p.grad for p in pulled if p.grad is not None], pulled, alpha=group["zero_pull"])
+        if pulled and group.get("decoupled_zero_pull"):
+            torch._foreach_mul_(pulled, 1 - rate * group["decoupled_zero_pull"])
 
-    def _updates(self, p: Tensor) -> int:
-        return self.state.get(p, {}).get("updates", 0)
-
-    def _waits(self, group: Mapping[str, Any]) -> bool:
-        thaws_at = group.get("thaws_at", 0)
-        return thaws_at > 0 and any(self._updates(p) < thaws_at for p in group["params"])
-
-    def _count(self, group: Mapping[str, Any]) -> None:
-        if group.get("thaws_at", 0) > 0:
-            for p in group["params"]:
-                self.state[p]["updates"] = self._updates(p) + 1
-
-    def _allocate(self, group: Mapping[str, Any]) -> None:
+    def _reserve(self, group: Mapping[str, Any]) -> None:
         """Make the state of a waiting group at once: FSDP2 and DeepSpeed fix the set of tensors at the start.
 
         Only the optimizer knows what it keeps, so it takes one step with gradients of 0. The weights are put
         back; what the step left in the state is a placeholder, until `_wake` lets the optimizer make it anew.
         """
-        params = [p for p in group["params"] if "updates" not in self.state.get(p, {})]
-        before = [(p, p.grad, p.detach().clone()) for p in params]
-        try:
-            for p in params:
-                p.grad = torch.zeros_like(p)
-            with _hidden(self.state):
-                self._own_step([{**group, "params": params}] if params else [])
-        finally:
-            for p, grad, value in before:
-                p.grad = grad
-                p.copy_(value)
+        params = [p for p in group["params"] if "placeholder" not in self.state.get(p, {})]
+        if group.get("waits") and params:
+            before = [(p, p.grad, p.detach().clone()) for p in params]
+            try:
+                for p in params:
+                    p.grad = torch.zeros_like(p)
+                with _hidden(self.state):
+                    self._own_step([{**group, "params": params}])
+            finally:
+                for p, grad, value in before:
+                    p.grad = grad
+                    p.copy_(value)
+        for p in params:
+            self.state[p]["placeholder"] = bool(group.get("waits"))
 
     def _wake(self, group: Mapping[str, Any]) -> None:
         """Drop the placeholders of a group that starts now: the optimizer takes its first step with it."""
-        thaws_at = group.get("thaws_at", 0)
-        for p in group["params"] if thaws_at > 0 else ():
-            if self._updates(p) == thaws_at:
-                self.state[p] = {key: self.state[p][key] for key in _OURS if key in self.state[p]}
+        for p in group["params"]:
+            if self.state.get(p, {}).get("placeholder"):
+                kept = {key: self.state[p][key] for key in _OURS if key in self.state[p]}
+                self.state[p] = {**kept, "placeholder": False}
 
     def _own_step(self, groups: list[dict[str, Any]]) -> Any:
         """The optimizer's own step, over `groups` alone."""
@@ -197,8 +213,13 @@ def _hidden(state: Mapping[Any, Any]) -> Generator[None]:
             entry.update(taken)
 
 
-def _pulls(group: Mapping[str, Any]) -> tuple[float, float]:
-    return group.get("pull", 0.0), group.get("decoupled_pull", 0.0)
+def _weighted(group: Mapping[str, Any]) -> bool:
+    return bool(group.get("importance") or group.get("decoupled_importance"))
+
+
+def _targets(state: Mapping[str, Any], weighted: bool) -> tuple[Tensor, ...]:
+    """θ₀, and F where the pull is weighted by it."""
+    return (state["anchor"], state["importance"]) if weighted else (state["anchor"],)
 
 
 def _pieces(rows: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[list[Tensor], ...]]:
@@ -237,15 +258,17 @@ def _away(weights: list[Tensor], anchors: list[Tensor]) -> tuple[Tensor, ...]:
     return torch._foreach_sub(weights, anchors)
 
 
-def _whole(norm: Tensor) -> float:
+def _squares(tensors: Iterable[Tensor]) -> float:
+    """The sum of all squares, over all ranks where the tensors are sharded."""
     from torch.distributed.tensor import DTensor
 
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    norms = torch._foreach_norm(tuple(tensors))
+    return sum(float(norm.full_tensor() if isinstance(norm, DTensor) else norm) ** 2 for norm in norms)
 
 
 def _refuse_half(group: Mapping[str, Any], params: list[Tensor]) -> None:
     half = {p.dtype for p in params} & {torch.bfloat16, torch.float16}
-    if half and any(_pulls(group)):
+    if half and any(group.get(key) for key in _PULLS):
         names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
         raise RecipeError(
             f"a pull towards the pre-trained weights cannot act on {names} weights: rounding swallows it",

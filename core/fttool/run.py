@@ -145,6 +145,8 @@ def finish(prepared: Prepared, record: Record) -> None:
             changed = True
     if changed and len(prepared.rows.eval):
         trainer.evaluate()
+    if prepared.update.export is not None:
+        prepared.update.export(prepared.model, record.path)
     trainer.save_final(record.model)
     record.card(closing.card(prepared))
 

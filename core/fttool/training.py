@@ -23,10 +23,11 @@ from fttool import checkpoints
 from fttool.data import Rows
 from fttool.errors import DivergedError, PluginError, Problem, gist
 from fttool.evaluation import Score, evaluate
-from fttool.families import Factor, Measure, Regularization
+from fttool.families import ALWAYS, Factor, Measure, Regularization
+from fttool.groups import Group, folded_importance, let_train
 from fttool.loader import EpochLoader
 from fttool.observers import Observers
-from fttool.pulls import pull_value
+from fttool.pulls import pull_value, set_importance
 from fttool.recipe import Recipe
 from fttool.record import Record
 from fttool.screen import Screen
@@ -67,6 +68,7 @@ class Job:
     eval_batches: Callable[[], Any]
     score: Score
     measures: Mapping[str, Measure]
+    groups: Sequence[Group]
     make_optimizer: Callable[[], torch.optim.Optimizer]
     factor: Factor
     regularizations: Sequence[Regularization]
@@ -302,10 +304,28 @@ class _Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         job = self.trainer.job
         self.trainer.logged = replace(job.progress)  # a resumed run's first line is about its own updates
+        if state.global_step == 0:
+            self._weigh()
         if state.global_step == 0 and len(job.rows.eval):
             job.screen.stage("evaluating before the first update")
             job.progress.before = {k.removeprefix("eval_"): v for k, v in self.trainer.evaluate().items()}
             job.progress.answers_before = job.answers()
+
+    def _weigh(self) -> None:
+        """Give the optimizer the importance of weights, where a pull has one; a resumed one has it in its state."""
+        job = self.trainer.job
+        model: Any = self.trainer.model
+        by_name = dict(model.named_parameters())
+        pulls = [one.pull for one in job.regularizations if one.pull is not None]
+        shapes = {name: by_name[name].shape for group in job.groups for name in group.names}
+        importance = folded_importance(pulls, shapes)
+        set_importance(_bare(self.trainer.optimizer), {by_name[name]: values for name, values in importance.items()})
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before an update's first forward pass: what trains in it."""
+        groups = self.trainer.job.groups
+        if any(group.trains_in != ALWAYS for group in groups):
+            let_train(_bare(self.trainer.optimizer), groups, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer, job, step = self.trainer, self.trainer.job, state.global_step

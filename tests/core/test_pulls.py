@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adafactor, Adagrad, AdamW, Muon, Optimizer
 
 from fttool.errors import RecipeError
-from fttool.pulls import anchored, pull_value
+from fttool.pulls import anchored, pull_value, set_importance
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 """For float64: what is left is the order of additions."""
@@ -94,6 +94,11 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in model.parameters()]
 
 
+def wait(optimizer: Optimizer, update: int, thaws_at: int) -> None:
+    """The first group waits until `thaws_at`, as core tells it before each update."""
+    optimizer.param_groups[0]["waits"] = update < thaws_at
+
+
 def distance(ours: list[Tensor], twin: list[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(ours, twin, strict=True))
 
@@ -151,6 +156,60 @@ def test_decoupled_pull_equals_a_step_towards_the_start_before_the_own_step(make
                 p -= twin_step.param_groups[0]["lr"] * coefficient * (p - a)
         twin_step.step()
     torch.testing.assert_close(weights(ours), weights(twin), **EXACT)
+
+
+@every_optimizer
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_pull_weighted_by_importance_equals_the_penalty_of_each_weight(make, decoupled):
+    """½·F·(θ − θ₀)² beside c/2·(θ − θ₀)²; decoupled, the same gradient as a step towards the start."""
+    ours, twin = network(), network()
+    start = weights(twin)
+    generator = torch.Generator().manual_seed(5)
+    importance = [torch.rand(p.shape, generator=generator, dtype=p.dtype) * 3 for p in twin.parameters()]
+    prefix = "decoupled_" if decoupled else ""
+    ours_step = pulled(make)([{"params": ours.parameters(), f"{prefix}pull": 0.2, f"{prefix}importance": True}])
+    set_importance(ours_step, dict(zip(ours.parameters(), importance, strict=True)))
+    twin_step = make(twin.parameters())
+    for update in range(6):
+        backward(ours, update)
+        ours_step.step()
+        backward(twin, update)
+        terms = zip(twin.parameters(), start, importance, strict=True)
+        penalty = sum((0.5 * (0.2 + f) * (p - a) ** 2).sum() for p, a, f in terms)
+        gradients = torch.autograd.grad(penalty, list(twin.parameters()))
+        for p, gradient in zip(twin.parameters(), gradients, strict=True):
+            if decoupled:
+                p.data -= twin_step.param_groups[0]["lr"] * gradient
+            else:
+                p.grad += gradient
+        twin_step.step()
+    torch.testing.assert_close(weights(ours), weights(twin), **EXACT)
+    value = sum(
+        float((0.5 * (0.2 + f) * (p - a) ** 2).sum()) for p, a, f in zip(weights(ours), start, importance, strict=True)
+    )
+    assert pull_value(ours_step) == pytest.approx(value, rel=1e-12)
+
+
+@every_optimizer
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_pull_towards_zero_equals_the_penalty_on_the_weight_itself(make, decoupled):
+    ours, twin = network(), network()
+    key = "decoupled_zero_pull" if decoupled else "zero_pull"
+    ours_step = pulled(make)([{"params": ours.parameters(), key: 0.3}])
+    twin_step = make(twin.parameters())
+    for update in range(6):
+        backward(ours, update)
+        ours_step.step()
+        backward(twin, update)
+        for p in twin.parameters():
+            if decoupled:
+                p.data *= 1 - twin_step.param_groups[0]["lr"] * 0.3
+            else:
+                p.grad += 0.3 * p.detach()
+        twin_step.step()
+    torch.testing.assert_close(weights(ours), weights(twin), **EXACT)
+    assert pull_value(ours_step) == pytest.approx(sum(0.15 * float((p**2).sum()) for p in weights(ours)), rel=1e-12)
+    assert not any("anchor" in ours_step.state[p] for p in ours.parameters())
 
 
 def test_pulls_fold_and_groups_differ():
@@ -305,22 +364,6 @@ def test_loss_scaling_skips_an_overflow_and_pulls_on_unscaled_gradients(fused, c
     torch.testing.assert_close(anchors, start, **BITWISE)
 
 
-def test_an_update_skipped_by_loss_scaling_is_none():
-    model = network(torch.float32)
-    start = weights(model)
-    optimizer = anchored(AdamW)([{"params": model.parameters(), "pull": 0.8, "thaws_at": 2}], lr=0.02)
-    scaler = torch.amp.GradScaler("cpu")
-    for update, overflow in enumerate([False, True, False, False]):
-        torch.testing.assert_close(weights(model), start, **BITWISE)
-        model.zero_grad()
-        scaler.scale(loss(model, update)).backward()
-        if overflow:
-            next(model.parameters()).grad[0, 0] = torch.inf
-        scaler.step(optimizer)
-        scaler.update()
-    assert distance(weights(model), start) > 0
-
-
 # -- resume ----------------------------------------------------------------------------------------
 
 
@@ -331,13 +374,16 @@ def test_resume_is_bitwise_equal_to_an_uninterrupted_run(make, stop, tmp_path):
         model = network(torch.float32)
         first, second = model.parameters()
         groups = [
-            {"params": [first], "pull": 0.5, "thaws_at": 3},
-            {"params": [second], "pull": 0.1, "decoupled_pull": 0.1},
+            {"params": [first], "pull": 0.5, "importance": True, "reserve": True},
+            {"params": [second], "pull": 0.1, "decoupled_pull": 0.1, "zero_pull": 0.1},
         ]
-        return model, pulled(make)(groups)
+        optimizer = pulled(make)(groups)
+        set_importance(optimizer, {first: torch.linspace(0, 1, first.numel()).view_as(first)})
+        return model, optimizer
 
     def train(model: nn.Module, optimizer: Optimizer, updates: range) -> None:
         for update in updates:
+            wait(optimizer, update, 3)
             backward(model, update)
             optimizer.step()
 
@@ -364,15 +410,17 @@ def test_resume_is_bitwise_equal_to_an_uninterrupted_run(make, stop, tmp_path):
 
 
 @every_optimizer
-def test_a_waiting_group_is_as_if_it_were_not_there(make):
+@pytest.mark.parametrize("reserve", [False, True])
+def test_a_waiting_group_is_as_if_it_were_not_there(make, reserve):
     """Until it thaws: training without it. From then on: an optimizer that meets it for the first time."""
     thaws_at = 3
     ours, twin = network(), network()
     first, second = ours.parameters()
     twin_first, twin_second = twin.parameters()
-    ours_step = pulled(make)([{"params": [first], "thaws_at": thaws_at}, {"params": [second]}])
+    ours_step = pulled(make)([{"params": [first], "reserve": reserve}, {"params": [second]}])
     twin_step = make([twin_second])
     for update in range(6):
+        wait(ours_step, update, thaws_at)
         if update == thaws_at:
             twin_step.add_param_group({"params": [twin_first]})
         backward(ours, update)
@@ -383,21 +431,22 @@ def test_a_waiting_group_is_as_if_it_were_not_there(make):
         if update < thaws_at:
             torch.testing.assert_close(first.detach(), weights(network())[0], **BITWISE)
     assert not torch.equal(first, weights(network())[0])
-    theirs = [{k: v for k, v in g.items() if k not in ("params", "thaws_at")} for g in ours_step.param_groups]
+    theirs = [{k: v for k, v in g.items() if k not in ("params", "waits", "reserve")} for g in ours_step.param_groups]
     assert theirs == [{k: v for k, v in g.items() if k != "params"} for g in reversed(twin_step.param_groups)]
 
 
-def test_state_is_there_from_the_first_step_and_adam_counts_from_the_thaw():
+def test_reserved_state_is_there_from_the_first_step_and_adam_counts_from_the_thaw():
     model = network()
     first, second = model.parameters()
-    optimizer = anchored(AdamW)([{"params": [first], "pull": 0.5, "thaws_at": 2}, {"params": [second]}], lr=0.1)
+    optimizer = anchored(AdamW)([{"params": [first], "pull": 0.5, "reserve": True}, {"params": [second]}], lr=0.1)
     shapes = []
     for update in range(4):
+        wait(optimizer, update, 2)
         backward(model, update)
         gradient = first.grad
         optimizer.step()
         assert first.grad is gradient
-        assert optimizer.state[first]["updates"] == update + 1
+        assert optimizer.state[first]["placeholder"] == (update < 2)
         shapes.append({k: v.shape for k, v in optimizer.state[first].items() if isinstance(v, Tensor)})
         if update == 2:
             assert int(optimizer.state[first]["step"]) == 1
@@ -407,12 +456,30 @@ def test_state_is_there_from_the_first_step_and_adam_counts_from_the_thaw():
     assert int(optimizer.state[second]["step"]) == 4
 
 
+def test_a_group_that_waits_now_and_then_keeps_its_state():
+    """As layer-wise sampling has it: moments stand still while the group waits, and are not lost."""
+    ours, twin = network(), network()
+    ours_step = anchored(AdamW)([{"params": [p], "reserve": True} for p in ours.parameters()], lr=0.02)
+    twin_step = AdamW(twin.parameters(), lr=0.02)
+    for update in range(8):
+        sits_out = update % 3 == 1
+        ours_step.param_groups[0]["waits"] = sits_out
+        for model in (ours, twin):
+            backward(model, update)
+        if sits_out:
+            next(twin.parameters()).grad = None
+        ours_step.step()
+        twin_step.step()
+    torch.testing.assert_close(weights(ours), weights(twin), **BITWISE)
+
+
 def test_a_pull_begins_with_the_thaw():
     ours, twin = network(), network()
     start = weights(twin)
-    ours_step = anchored(AdamW)([{"params": ours.parameters(), "pull": 0.8, "thaws_at": 2}], lr=0.02)
+    ours_step = anchored(AdamW)([{"params": ours.parameters(), "pull": 0.8}], lr=0.02)
     twin_step = AdamW(twin.parameters(), lr=0.02)
     for update in range(6):
+        wait(ours_step, update, 2)
         backward(ours, update)
         ours_step.step()
         if update >= 2:
@@ -427,7 +494,7 @@ def test_engines_may_step_one_group_or_one_piece_at_a_time():
 
     def groups(model: nn.Module) -> list[dict[str, Any]]:
         return [
-            {"params": [model[0].weight, model[2].weight], "pull": 0.5, "thaws_at": 2},
+            {"params": [model[0].weight, model[2].weight], "pull": 0.5, "reserve": True},
             {"params": [model[0].bias, model[2].bias], "pull": 0.1},
         ]
 
@@ -439,7 +506,8 @@ def test_engines_may_step_one_group_or_one_piece_at_a_time():
     steps = [anchored(AdamW)(groups(model), lr=0.1) for model in (whole, by_group, by_piece)]
     pieces = [(group, list(group["params"])) for group in steps[2].param_groups]
     for update in range(5):
-        for model in (whole, by_group, by_piece):
+        for model, optimizer in zip((whole, by_group, by_piece), steps, strict=True):
+            wait(optimizer, update, 2)
             backward(model, update)
         steps[0].step()
         everything = steps[1].param_groups
@@ -560,7 +628,7 @@ def test_fully_sharded_parameters(process_group, fused):
 
     def groups(model: nn.Module) -> list[dict[str, Any]]:
         first, second = model.parameters()
-        return [{"params": [first], "pull": 0.4, "thaws_at": 2}, {"params": [second], "decoupled_pull": 0.4}]
+        return [{"params": [first], "pull": 0.4, "reserve": True}, {"params": [second], "decoupled_pull": 0.4}]
 
     def shard(model: nn.Module) -> Optimizer:
         fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
@@ -570,6 +638,7 @@ def test_fully_sharded_parameters(process_group, fused):
     plain_step, sharded_step = anchored(AdamW)(groups(plain), lr=0.1, fused=fused), shard(sharded)
     for update in range(4):
         for model, optimizer in ((plain, plain_step), (sharded, sharded_step)):
+            wait(optimizer, update, 2)
             model.zero_grad()
             loss(model, update).backward()
             optimizer.step()

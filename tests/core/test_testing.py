@@ -33,7 +33,9 @@ from fttool.api import (
     Schedule,
     Strategy,
     Task,
+    Thawing,
     ThawUnit,
+    from_update,
 )
 from fttool.errors import ExitCode, RecipeError
 from fttool.plugins import Plugins
@@ -179,6 +181,14 @@ def first_unit(ctx: Any, **changes: Any) -> ThawUnit:
     return ThawUnit(parameters=frozenset(ctx.layers.blocks[0]), **changes)
 
 
+def late(ctx: Any) -> ThawUnit:
+    return first_unit(ctx, trains_in=from_update(3))
+
+
+def thawing(*units: ThawUnit) -> Thawing:
+    return Thawing(units=units)
+
+
 MUTANTS: dict[str, tuple[Callable[[], type[Any]], set[str]]] = {
     "negative factor": (
         lambda: strategy(Schedule, lambda self, ctx: lambda step: 0.5 - step / ctx.total_steps),
@@ -239,15 +249,17 @@ MUTANTS: dict[str, tuple[Callable[[], type[Any]], set[str]]] = {
     "too large": (lambda: faulty_batching("too large"), {"test_sizes_are_bounded"}),
     "first token learned": (lambda: faulty_batching("learns the first token"), {"test_micro_batches_become_tensors"}),
     "no such parameter": (
-        lambda: strategy(Freezing, lambda self, ctx: [first_unit(ctx), ThawUnit(parameters=frozenset({"no.such"}))]),
+        lambda: strategy(
+            Freezing, lambda self, ctx: thawing(first_unit(ctx), ThawUnit(parameters=frozenset({"no.such"})))
+        ),
         {"test_units_hold_parameters_once"},
     ),
     "in two units": (
-        lambda: strategy(Freezing, lambda self, ctx: [first_unit(ctx), first_unit(ctx, thaws_at=3)]),
+        lambda: strategy(Freezing, lambda self, ctx: thawing(first_unit(ctx), late(ctx))),
         {"test_units_hold_parameters_once"},
     ),
     "nothing at first": (
-        lambda: strategy(Freezing, lambda self, ctx: [first_unit(ctx, thaws_at=3)]),
+        lambda: strategy(Freezing, lambda self, ctx: thawing(late(ctx))),
         {"test_units_hold_parameters_once"},
     ),
     "infinite rate": (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-from fttool.api import Freezing, FreezingContext, ThawUnit
+from fttool.api import Freezing, FreezingContext, Thawing, ThawUnit
 
 
 class Full(Freezing):
@@ -13,6 +12,6 @@ class Full(Freezing):
 
     name: Literal["full"] = "full"
 
-    def build(self, ctx: FreezingContext) -> Sequence[ThawUnit]:
+    def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit of all parameters."""
-        return [ThawUnit(parameters=frozenset(name for name, _ in ctx.model.named_parameters()))]
+        return Thawing(units=[ThawUnit(parameters=frozenset(name for name, _ in ctx.model.named_parameters()))])

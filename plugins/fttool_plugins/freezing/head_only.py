@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-from fttool.api import Freezing, FreezingContext, ModelError, ThawUnit
+from fttool.api import Freezing, FreezingContext, ModelError, Thawing, ThawUnit
 
 
 class HeadOnly(Freezing):
@@ -16,7 +15,7 @@ class HeadOnly(Freezing):
 
     name: Literal["head-only"] = "head-only"
 
-    def build(self, ctx: FreezingContext) -> Sequence[ThawUnit]:
+    def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit of the head; raises `ModelError` where the model has none of its own."""
         if ctx.layers.tied:
             raise ModelError(
@@ -28,4 +27,4 @@ class HeadOnly(Freezing):
                 f"freezing is head-only, but {type(ctx.model).__name__} has no head",
                 hint='set freezing = "full"',
             )
-        return [ThawUnit(parameters=frozenset(ctx.layers.head))]
+        return Thawing(units=[ThawUnit(parameters=frozenset(ctx.layers.head))])

@@ -10,7 +10,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from fttool.api import Freezing, FreezingContext, ModelError, ThawUnit, layers
+from fttool.api import Freezing, FreezingContext, ModelError, ThawUnit, from_update, layers
 from fttool_plugins.freezing import fttool_strategies
 from fttool_plugins.freezing.full import Full
 from fttool_plugins.freezing.head_only import HeadOnly
@@ -29,8 +29,8 @@ def config(tied: bool = False) -> LlamaConfig:
 
 
 def units(strategy: Freezing, model: PreTrainedModel) -> list[ThawUnit]:
-    context = FreezingContext(model=model, layers=layers(model), total_steps=10, steps_per_epoch=5)
-    return list(strategy.build(context))
+    context = FreezingContext(model=model, layers=layers(model), total_steps=10, steps_per_epoch=5, seed=0)
+    return list(strategy.build(context).units)
 
 
 def test_the_room_lists_them():
@@ -42,7 +42,7 @@ def test_full_trains_every_parameter_from_the_start(tied):
     model = LlamaForCausalLM(config(tied))
     [unit] = units(Full(), model)
     assert unit.parameters == {name for name, _ in model.named_parameters()}
-    assert unit.thaws_at == 0
+    assert unit.trains_in == from_update(0)
 
 
 @pytest.mark.parametrize(
