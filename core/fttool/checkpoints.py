@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fttool.plain import is_table
+
 MANIFEST = "complete.json"
 PREFIX = "checkpoint-"
 
@@ -82,11 +84,13 @@ def _found(root: Path) -> dict[int, Path]:
 def _manifest(checkpoint: Path) -> dict[str, Any] | None:
     """The manifest as it was written; None where it is missing, unreadable, or another."""
     try:
-        content = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        content: Any = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    sealed = isinstance(content, dict) and content.pop("sha256", None) == _seal(content)
-    return content if sealed else None
+    if not is_table(content):
+        return None
+    counted = {key: value for key, value in content.items() if key != "sha256"}
+    return counted if content.get("sha256") == _seal(counted) else None
 
 
 def _seal(content: Mapping[str, Any]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +11,7 @@ from fttool import toml
 from fttool.errors import Problem, did_you_mean
 from fttool.families import Strategy
 from fttool.overrides import Key, RawRecipe
+from fttool.plain import is_array, is_table
 from fttool.recipe import Recipe, family_at
 
 
@@ -24,11 +25,11 @@ def _without_tags(data: Any, location: Sequence[str | int]) -> Key:
     """pydantic's error location without the union tags it inserts: (schedule, wsd, warmup) → (schedule, warmup)."""
     key: list[str | int] = []
     for part in location:
-        if isinstance(data, Mapping):
+        if is_table(data):
             if part not in data and data.get("name") == part:
                 continue
             data = data.get(str(part))
-        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+        elif is_array(data) and isinstance(part, int) and part < len(data):
             data = data[part]
         elif isinstance(data, str):
             continue  # a string that stands for a strategy's table has no keys of its own
@@ -117,7 +118,7 @@ def _tables_at(kind: type[Recipe], key: Key) -> list[type[BaseModel]]:
     def models(annotation: Any) -> Iterable[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield annotation
-        for argument in getattr(annotation, "__args__", ()):
+        for argument in get_args(annotation):
             yield from models(argument)
 
     tables: list[type[BaseModel]] = [kind]

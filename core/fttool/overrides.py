@@ -10,6 +10,7 @@ from typing import Any
 
 from fttool import toml
 from fttool.errors import RecipeError
+from fttool.plain import is_array, is_table
 from fttool.recipe import expand, family_at
 
 Key = tuple[str | int, ...]
@@ -48,9 +49,9 @@ def read_raw(path: Path, overrides: Sequence[str]) -> RawRecipe:
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
+    if is_table(value):
         return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
+    return [_copy(item) for item in value] if is_array(value) else value
 
 
 def _apply(raw: RawRecipe, override: str) -> None:
@@ -84,7 +85,7 @@ def _entered(target: Any, key: Key, dotted: str) -> Any:
     """One key deeper, making tables on the way, a family's with its default; a string becomes the table it means."""
     _check_entry(target, key, dotted)
     part, family = key[-1], family_at(key)
-    if isinstance(target, dict) and part not in target:
+    if isinstance(part, str) and part not in target:
         target[part] = {"name": family.default} if family and family.default and not family.many else {}
     if isinstance(target[part], str) and family:
         target[part] = expand(family, target[part])
@@ -94,13 +95,13 @@ def _entered(target: Any, key: Key, dotted: str) -> Any:
 def _check_entry(target: Any, key: Key, dotted: str) -> None:
     """Refuse a key that cannot stand in `target`: a list has numbers up to its end, a table has names."""
     part, around = key[-1], ".".join(map(str, key[:-1]))
-    if isinstance(target, list):
+    if is_array(target):
         if not isinstance(part, int) or part >= len(target):
             hint = f"it has {len(target)}, counted from 0"
             raise RecipeError(f"--set {dotted}: {around} has no entry {part}", hint=hint)
     elif isinstance(part, int):
         raise RecipeError(f"--set {dotted}: there is no list {around}", hint=f"--set '{around}=[…]' makes one")
-    elif not isinstance(target, dict):
+    elif not is_table(target):
         raise RecipeError(f"--set {dotted}: {around} is a value, not a table", hint="name one of the recipe's tables")
 
 

@@ -69,8 +69,8 @@ class Plugins:
     """The installed plugins, loaded one by one as they are asked for."""
 
     entries: tuple[Entry, ...]
-    _loaded: dict[str, tuple[type[Strategy], ...]] = field(default_factory=dict, init=False, repr=False)
-    _modules: dict[str, object] = field(default_factory=dict, init=False, repr=False)
+    _loaded: dict[str, tuple[type[Strategy], ...]] = field(default_factory=dict[str, Any], init=False, repr=False)
+    _modules: dict[str, object] = field(default_factory=dict[str, object], init=False, repr=False)
 
     @classmethod
     def discover(cls) -> Plugins:

@@ -17,6 +17,7 @@ from fttool.errors import PluginError, Problem, RecipeError, gist
 from fttool.explaining import explain
 from fttool.faults import blamed
 from fttool.overrides import Key, RawRecipe, read_raw
+from fttool.plain import children, is_table
 from fttool.plugins import Plugins
 from fttool.recipe import FORMAT_VERSION, Recipe, named_plugins, recipe_type
 from fttool.rules import bent_values, contradictions, hide_secrets, secrets
@@ -91,8 +92,8 @@ def _refuse_other_versions(raw: RawRecipe) -> None:
 def _names(data: Mapping[str, Any], key: str) -> list[str]:
     """A list of `[plugins]`, which may hold anything yet."""
     table = data.get("plugins")
-    listed = table.get(key) if isinstance(table, Mapping) else None
-    return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    listed = table.get(key) if is_table(table) else None
+    return [name for _, name in children(listed) if isinstance(name, str)]
 
 
 def _observers(data: Mapping[str, Any]) -> list[tuple[int, str]]:
@@ -124,8 +125,7 @@ def _place_of(data: Any, prefix: str, key: Key = ()) -> Key:
     """Where the first id with this prefix stands."""
     if isinstance(data, str) and data.startswith(f"{prefix}."):
         return key
-    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for name, value in items:
+    for name, value in children(data):
         found = _place_of(value, prefix, (*key, name))
         if found:
             return found

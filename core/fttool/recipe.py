@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import (
@@ -44,6 +45,7 @@ from fttool.families import (
     Strategy,
     Task,
 )
+from fttool.plain import is_array, is_table
 
 FORMAT_VERSION = 1
 
@@ -97,6 +99,9 @@ class ModelTable(Table):
 class RowsTable(Table):
     """One dataset: a file of rows, or a dataset on the hub."""
 
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
+    """What it is called in results and in shares of `[mixing]`; default: the file's stem, or the hub name's last part.
+    No two datasets of a list have the same."""
     path: Annotated[str, Field(min_length=1)] | None = None
     """JSONL file (`.jsonl`, `.json` with an array, `.gz`), relative to the recipe's folder."""
     hub: Annotated[str, Field(min_length=1)] | None = None
@@ -110,6 +115,13 @@ class RowsTable(Table):
     limit: PositiveInt | None = None
     """Read only the first rows."""
 
+    @property
+    def dataset(self) -> str:
+        """The dataset's name: the one that is given, or that of the file (`docs/rows.jsonl.gz`: `rows`) or the hub."""
+        if self.name is None and self.path is not None:
+            return PurePath(self.path.removesuffix(".gz")).stem
+        return self.name or (self.hub or "").rpartition("/")[2]
+
 
 class DataTable(Table):
     """The rows."""
@@ -120,6 +132,18 @@ class DataTable(Table):
     """What is measured on; rows that stand here too are dropped from `train`."""
     eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training rows set aside for evaluation, chosen by a hash of the row, so it never moves."""
+    general: tuple[RowsTable, ...] = ()
+    """Rows that stand for what the model knew. They are learned from only where the mixing strategy replays them; a
+    regularizer may measure on them what matters. Filters leave them alone."""
+    retention: tuple[RowsTable, ...] = ()
+    """Rows that stand for what the model knew and are only measured, as the evaluation rows are: how much is forgotten.
+    Rows that stand here too are dropped from `train` and `general`. Filters leave them alone."""
+
+    def datasets(self) -> Iterable[tuple[tuple[str, str, int], RowsTable]]:
+        """Every dataset with its place in the recipe."""
+        for part in ("train", "eval", "general", "retention"):
+            for index, table in enumerate(getattr(self, part)):
+                yield ("data", part, index), table
 
 
 class CheckpointsTable(Table):
@@ -209,9 +233,8 @@ class Recipe(Table):
     def strategies(self) -> Iterable[tuple[tuple[str | int, ...], Strategy]]:
         """Every strategy with the path of its place in the recipe."""
         yield ("model", "source"), self.model.source
-        for part, datasets in (("train", self.data.train), ("eval", self.data.eval)):
-            for index, rows in enumerate(datasets):
-                yield ("data", part, index, "format"), rows.format
+        for place, dataset in self.data.datasets():
+            yield (*place, "format"), dataset.format
         for table, many in (("filters", self.filters), ("regularizers", self.regularizers)):
             for index, strategy in enumerate(many):
                 yield (table, index), strategy
@@ -298,7 +321,8 @@ def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type
         return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **described)
 
     rows = table(RowsTable, format=(places["format"], default("format")))
-    data = table(DataTable, train=(tuple[rows, ...], {"min_length": 1}), eval=(tuple[rows, ...], {"default": ()}))
+    others: dict[str, Any] = {part: (tuple[rows, ...], {"default": ()}) for part in ("eval", "general", "retention")}
+    data = table(DataTable, train=(tuple[rows, ...], {"min_length": 1}), **others)
     model = table(ModelTable, source=(places["model"], {}))
     many: dict[str, Any] = {family.name: tuple[places[family.name], ...] for family in FAMILIES if family.many}
     metrics = (defaults["metric"](),) if defaults["metric"] else ()
@@ -324,7 +348,7 @@ def named_plugins(data: Mapping[str, Any]) -> set[str]:
     """Prefixes of all strategy ids in a raw recipe: the third-party plugins that it needs, and no others."""
     found: set[str] = set()
     for value in _raw_strategies(data):
-        name = value.get("name") if isinstance(value, Mapping) else value
+        name = value.get("name") if is_table(value) else value
         if isinstance(name, str):
             scheme = name.partition(":")[0]
             if re.fullmatch(r"[A-Za-z0-9_-]+\.[a-z0-9-]+", scheme):
@@ -340,10 +364,10 @@ def _raw_strategies(data: Mapping[str, Any]) -> Iterable[Any]:
             values = [
                 child
                 for value in values
-                if isinstance(value, Mapping)
+                if is_table(value)
                 for child in (value.values() if key == "*" else [value.get(key)])
             ]
-            values = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
+            values = [item for value in values for item in (value if is_array(value) else [value])]
         if family.base is ModelSource:  # a path such as model.gguf is no id: only "acme.store:path" is
             values = [value for value in values if not isinstance(value, str) or ":" in value]
         yield from values

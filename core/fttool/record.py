@@ -29,6 +29,7 @@ from typing import Any
 import tomli_w
 
 from fttool.errors import Problem, UsageError
+from fttool.plain import is_array, is_table
 from fttool.reading import Loaded
 
 PACKAGES = (
@@ -221,9 +222,9 @@ def _plain(value: Any) -> Any:
     """JSON has no NaN or infinity: they become the strings `nan`, `inf`, `-inf`, never 0."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if isinstance(value, Mapping):
+    if is_table(value):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if is_array(value):
         return [_plain(item) for item in value]
     return value
 

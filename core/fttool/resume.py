@@ -9,6 +9,7 @@ import tomli
 from pydantic import BaseModel
 
 from fttool.errors import PluginError, Problem, UsageError, gist
+from fttool.plain import is_table
 from fttool.reading import Loaded
 from fttool.record import Record, resolved
 
@@ -141,7 +142,7 @@ def _advice(key: str, loaded: Loaded) -> str:
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
+    if is_table(before) and is_table(now):
         for name in dict.fromkeys([*before, *now]):
             yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif before != now:

@@ -9,6 +9,7 @@ from typing import Any
 from fttool import toml
 from fttool.errors import Problem, did_you_mean
 from fttool.overrides import Key, RawRecipe
+from fttool.plain import children, is_array, is_table
 from fttool.recipe import Recipe
 
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})\b")
@@ -31,10 +32,10 @@ def secrets(raw: RawRecipe) -> Iterable[Problem]:
 
 def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
     """Values of another type that pydantic has bent to fit: `"5"` or `true` for a number, `1` for `true`."""
-    if isinstance(given, dict) and isinstance(read, dict):
+    if is_table(given) and is_table(read):
         for name in given.keys() & read.keys():
             yield from bent_values(given[name], read[name], (*key, name))
-    elif isinstance(given, list) and isinstance(read, tuple):
+    elif is_array(given) and is_array(read):
         for index, pair in enumerate(zip(given, read, strict=True)):
             yield from bent_values(*pair, (*key, index))
     elif isinstance(read, bool) != isinstance(given, bool) or (
@@ -48,8 +49,7 @@ def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
 def _walk(data: Any, key: Key = ()) -> Iterable[tuple[Key, str]]:
     if isinstance(data, str):
         yield key, data
-    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for name, value in items:
+    for name, value in children(data):
         yield from _walk(value, (*key, name))
 
 
@@ -66,11 +66,13 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
             key=("run", "global_batch"),
         )
     wanted = [key for key in ("every", "early_stopping", "best") if getattr(evaluation, key) is not None]
-    if wanted and not recipe.has_eval:
+    measured = bool(recipe.data.retention)  # `every` is of use with these alone; to choose by is for evaluation rows
+    unmet = [key for key in wanted if not (recipe.has_eval or (measured and key == "every"))]
+    if unmet:
         yield Problem(
-            f"evaluation.{wanted[0]} is set, but there are no evaluation rows",
+            f"evaluation.{unmet[0]} is set, but there are no evaluation rows",
             hint="set data.eval_share = 0.05, or add [[data.eval]]",
-            key=("evaluation", wanted[0]),
+            key=("evaluation", unmet[0]),
         )
     names = [metric.id() for metric in evaluation.metrics]
     if evaluation.best is not None and evaluation.best not in names:
@@ -86,14 +88,15 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
             hint="set evaluation.every",
             key=("evaluation", "early_stopping"),
         )
-    for part, datasets in (("train", recipe.data.train), ("eval", recipe.data.eval)):
-        for index, rows in enumerate(datasets):
-            if (rows.path is None) == (rows.hub is None):
-                yield Problem(
-                    f"data.{part} needs one of path and hub",
-                    hint='path = "rows.jsonl"',
-                    key=("data", part, index),
-                )
+    names_met: set[tuple[str, str]] = set()
+    for place, rows in recipe.data.datasets():
+        part = place[1]
+        if (rows.path is None) == (rows.hub is None):
+            yield Problem(f"data.{part} needs one of path and hub", hint='path = "rows.jsonl"', key=place)
+        elif (part, rows.dataset) in names_met:
+            message = f"two datasets of data.{part} are called '{rows.dataset}'"
+            yield Problem(message, hint=f'give one another name: name = "{rows.dataset}-2"', key=place)
+        names_met.add((part, rows.dataset))
     for index, name in enumerate(recipe.plugins.observe):
         if name in recipe.plugins.disable:
             yield Problem(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fttool.families import FAMILIES, Family, Strategy
+from fttool.plain import is_table
 from fttool.plugins import Plugins
 from fttool.toml import format_value
 
@@ -46,6 +47,13 @@ def _default(option: Schema) -> str:
 # -- types in words ------------------------------------------------------------------------------------------------
 
 
+def _items(option: Schema) -> Schema:
+    """The schema of an array's entries; of the first where each has its own."""
+    items: Schema = option.get("items", {})
+    each: list[Schema] = option.get("prefixItems", [items])
+    return items or each[0]
+
+
 def kind(option: Schema, definitions: Schema) -> str:
     """An option's type in words, from its JSON Schema: `number, 0 to 1`, `"linear" or "cosine"`, `list of text` …"""
     if "$ref" in option:
@@ -60,12 +68,12 @@ def kind(option: Schema, definitions: Schema) -> str:
             return " or ".join(dict.fromkeys(kinds))
     match option.get("type"):
         case "array":
-            inner = option.get("items") or next(iter(option.get("prefixItems", ())), {})
+            inner = _items(option)
             size = f"{option['minItems']} × " if option.get("minItems") == option.get("maxItems", -1) else ""
             return f"list of {size}{kind(inner, definitions)}"
         case "object":
             inner = option.get("additionalProperties")
-            return f"table of {kind(inner, definitions)}" if isinstance(inner, Mapping) else "table"
+            return f"table of {kind(inner, definitions)}" if is_table(inner) else "table"
         case "boolean":
             return "true or false"
         case "string":
@@ -132,8 +140,7 @@ def _placeholder(option: Schema, definitions: Schema) -> Any:
             return _placeholder(option[union][0], definitions)
     match option.get("type"):
         case "array":
-            inner = option.get("items") or next(iter(option.get("prefixItems", ())), {})
-            return [_placeholder(inner, definitions)]
+            return [_placeholder(_items(option), definitions)]
         case "object":
             return {}
         case "boolean":
