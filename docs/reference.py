@@ -24,18 +24,19 @@ MADE = "<!-- made from the code by docs/reference.py -->"
 
 CORE = {
     "What plugins build on": "api families hookspecs layers errors",
-    "The recipe": "toml tomlscan textfile overrides recipe explaining rules reading",
-    "Plugins": "plugins observers faults",
-    "Rows": "rows rowfile rowarray strictjson data chat loader",
-    "A run": "run preparing environment groups pulls training evaluation checkpoints resume dry_run",
-    "What it leaves and shows": "record closing screen",
+    "The recipe": "toml tomlscan plain textfile overrides recipe explaining rules reading",
+    "Plugins": "plugins observers faults verbs",
+    "Rows": "rowsource rows rowfile rowarray rowtable rowfolder strictjson data chat loader",
+    "A run": "run preparing environment groups rates pulls regularizing "
+    "features training evaluation checkpoints weights resume branching dry_run",
+    "What it leaves and shows": "record closing screen aligned comparing plotting saved",
 }
 
 TABLES = {
     "run": "RunTable",
     "model": "ModelTable",
     "data": "DataTable",
-    "data.train / data.eval": "RowsTable",
+    "data.train / data.eval / data.general / data.retention": "RowsTable",
     "checkpoints": "CheckpointsTable",
     "evaluation": "EvaluationTable",
     "tracking": "TrackingTable",
@@ -129,6 +130,9 @@ def family_page(name: str, strategies: tuple[type[Strategy], ...]) -> str:
         default = " (default)" if strategy.id() == family.default else ""
         lines += [f"## `{strategy.id()}`{default}", "", inspect.cleandoc(strategy.__doc__ or ""), ""]
         lines += ["```toml", example(strategy), "```", ""]
+        brought = [f"`{key} = {format_value(value)}`" for key, value in getattr(strategy, "defaults", {}).items()]
+        if brought:
+            lines += [f"Where the recipe is silent, it brings {', '.join(brought)}.", ""]
         if options:
             lines += ["| option | type | default | |", "|---|---|---|---|"]
             lines += rows({**schema, "properties": options}, schema.get("$defs", {}))

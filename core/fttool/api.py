@@ -5,6 +5,7 @@
 Names here change only with the major version in the entry-point group (`fttool.v1`).
 """
 
+from fttool.branching import branch, checkpoint_steps, named, stable_steps
 from fttool.errors import (
     DataError,
     ExitCode,
@@ -24,6 +25,7 @@ from fttool.families import (
     Encoded,
     Example,
     Factor,
+    Features,
     Filter,
     FilterContext,
     Format,
@@ -33,6 +35,7 @@ from fttool.families import (
     FreezingContext,
     LayerRates,
     LayerRatesContext,
+    Level,
     LoadOptions,
     Masking,
     MaskingContext,
@@ -73,13 +76,28 @@ from fttool.families import (
     TaskParts,
     Thawing,
     ThawUnit,
+    Track,
     Updates,
     from_update,
+    learned_tokens,
     to_steps,
 )
 from fttool.hookspecs import hookimpl
 from fttool.layers import Layers, layers
+from fttool.reading import Loaded
 from fttool.recipe import Recipe
+from fttool.rowsource import read_rows
+from fttool.saved import saved_model
+from fttool.verbs import (
+    add_recipe,
+    load_recipe,
+    load_run,
+    measure,
+    model_after,
+    prepare,
+    verb_parser,
+    weights_before,
+)
 
 __all__ = [
     "ALWAYS",
@@ -91,6 +109,7 @@ __all__ = [
     "Example",
     "ExitCode",
     "Factor",
+    "Features",
     "Filter",
     "FilterContext",
     "Format",
@@ -102,7 +121,9 @@ __all__ = [
     "LayerRates",
     "LayerRatesContext",
     "Layers",
+    "Level",
     "LoadOptions",
+    "Loaded",
     "Masking",
     "MaskingContext",
     "Measure",
@@ -147,11 +168,27 @@ __all__ = [
     "TaskParts",
     "ThawUnit",
     "Thawing",
+    "Track",
     "Updates",
     "UsageError",
+    "add_recipe",
+    "branch",
+    "checkpoint_steps",
     "did_you_mean",
     "from_update",
     "hookimpl",
     "layers",
+    "learned_tokens",
+    "load_recipe",
+    "load_run",
+    "measure",
+    "model_after",
+    "named",
+    "prepare",
+    "read_rows",
+    "saved_model",
+    "stable_steps",
     "to_steps",
+    "verb_parser",
+    "weights_before",
 ]

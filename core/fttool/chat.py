@@ -89,7 +89,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> set[int]:
 
 def stop_at(model: PreTrainedModel, stops: set[int]) -> None:
     """Let generation end at these tokens too."""
-    config: Any = model.generation_config
+    config: Any = getattr(model, "generation_config", None)
     if stops and config is not None:
         known = config.eos_token_id
         listed = known if isinstance(known, list) else [] if known is None else [known]
@@ -99,6 +99,8 @@ def stop_at(model: PreTrainedModel, stops: set[int]) -> None:
 def template_difference(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> str | None:
     """Where training and inference part: None when each sampled row begins with its own inference prompt."""
     for index, example in enumerate(rows.eval_examples[:20]):
+        if example.labels is not None:  # its text is read by the same tokenizer, and has no template
+            continue
         prompt, trained = prompt_ids(example, tokenizer), rows.eval[index].input_ids
         same = min(len(prompt), len(trained))
         if prompt[:same] != trained[:same]:

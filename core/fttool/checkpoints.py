@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,28 +52,83 @@ def save(root: Path, step: int, write: Callable[[Path], None], progress: Mapping
     return final
 
 
-def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, and a sentence for each newer one that is not."""
+def steps(root: Path) -> list[int]:
+    """Steps of the checkpoints there, whole or not, in order."""
+    return sorted(_found(root))
+
+
+def after(root: Path, step: int) -> list[Path]:
+    """The folders of later checkpoints."""
+    return [path for found, path in _found(root).items() if found > step]
+
+
+def whole(root: Path, step: int) -> Checkpoint | str:
+    """The checkpoint of a step, or a sentence that says what is wrong with it."""
+    path = root / f"{PREFIX}{step}"
+    if not path.is_dir():
+        return f"there is no {path.name}"
+    manifest = _manifest(path)
+    if manifest is None:
+        return f"{path.name} has no whole {MANIFEST}"
+    wrong = [name for name, digest in manifest["files"].items() if _hash_or_none(path / name) != digest]
+    if wrong:
+        return f"{path.name} is damaged: {', '.join(wrong)}"
+    return Checkpoint(path, step, manifest["progress"])
+
+
+def newest(root: Path, among: Container[int] | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and a sentence for each newer that is not; of steps `among`, if given."""
     rejected: list[str] = []
-    for step, path in sorted(_found(root).items(), reverse=True):
-        manifest = _manifest(path)
-        if manifest is None:
-            rejected.append(f"{path.name} has no whole {MANIFEST}")
+    for step in reversed(steps(root)):
+        if among is not None and step not in among:
             continue
-        wrong = [name for name, digest in manifest["files"].items() if _hash_or_none(path / name) != digest]
-        if wrong:
-            rejected.append(f"{path.name} is damaged: {', '.join(wrong)}")
-            continue
-        return Checkpoint(path, step, manifest["progress"]), rejected
+        found = whole(root, step)
+        if isinstance(found, Checkpoint):
+            return found, rejected
+        rejected.append(found)
     return None, rejected
 
 
-def prune(root: Path, keep: int, best: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one."""
+def prune(root: Path, keep: int, *, stable: Container[int] = (), keep_stable: int = 0, best: bool = False) -> None:
+    """Delete all but the newest `keep` checkpoints, the newest `keep_stable` of the stable phase, and the best ones.
+
+    The best ones are those that a checkpoint which stays counts as the best up to it: who resumes there needs them.
+    """
     found = _found(root)
-    for step in sorted(found)[:-keep]:
-        if step != best:
-            shutil.rmtree(found[step])
+    newest_first = sorted(found, reverse=True)
+    kept = {*newest_first[:keep], *[step for step in newest_first if step in stable][:keep_stable]}
+    if best:
+        manifests = [_manifest(found[step]) for step in kept]
+        kept |= {one["progress"].get("best_step") for one in manifests if one is not None}
+    for step, path in found.items():
+        if step not in kept:
+            shutil.rmtree(path)
+
+
+def link(checkpoint: Checkpoint, root: Path) -> None:
+    """The same checkpoint under another root, complete or absent: hard links, or copies where there can be none.
+
+    No file of a checkpoint is ever written again, so to share one is safe; each root may delete its own.
+    """
+    aside = root / f".{checkpoint.path.name}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(checkpoint.path, aside, copy_function=_link_or_copy)
+    for path in [*aside.rglob("*"), aside]:
+        _flush(path)
+    aside.rename(root / checkpoint.path.name)
+    _flush(root)
+
+
+def seal(checkpoint: Checkpoint) -> str:
+    """The hash that stands for everything in a checkpoint."""
+    return json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def _found(root: Path) -> dict[int, Path]:

@@ -26,7 +26,7 @@ def quiet_libraries(loaded: Loaded) -> None:
     Must run before transformers or datasets are imported: they read their environment once.
     """
     recipe = loaded.recipe
-    names_hub = any(rows.hub is not None for rows in (*recipe.data.train, *recipe.data.eval))
+    names_hub = any(rows.hub is not None for _, rows in recipe.data.datasets())
     needs_network = names_hub or recipe.model.source.needs_network(loaded.folder)
     if needs_network:
         _set(*NO_TELEMETRY)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 Score = Callable[[Any, Mapping[str, torch.Tensor]], Predictions]
 
 
-def measures(recipe: Recipe) -> dict[str, Measure]:
-    """The recipe's metrics by id."""
-    return {metric.id(): metric.build(MetricContext()) for metric in recipe.evaluation.metrics}
+def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
+    """The recipe's metrics by id, over the classes of these names where classes are learned."""
+    context = MetricContext(labels=labels)
+    return {metric.id(): metric.build(context) for metric in recipe.evaluation.metrics}
 
 
 @contextmanager
@@ -42,6 +43,17 @@ def evaluate(
     device: torch.device,
 ) -> dict[str, float]:
     """The metrics of `model` over all micro-batches; each is the value of its summed statistics."""
+    return {name: chosen[name].value(total) for name, total in summed(model, batches, score, chosen, device).items()}
+
+
+def summed(
+    model: Any,
+    batches: Iterable[Mapping[str, Any]],
+    score: Score,
+    chosen: Mapping[str, Measure],
+    device: torch.device,
+) -> dict[str, torch.Tensor]:
+    """The statistics of each metric, summed over all micro-batches."""
     sums: dict[str, torch.Tensor] = {}
     with evaluating(model):
         for batch in batches:
@@ -50,7 +62,16 @@ def evaluate(
             for name, measure in chosen.items():
                 counted = measure.statistics(predictions)
                 sums[name] = sums[name] + counted if name in sums else counted
-    return {name: chosen[name].value(total) for name, total in sums.items()}
+    return sums
+
+
+def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What the metrics have to say beside their numbers, by title."""
+    found: dict[str, Any] = {}
+    for name, total in sums.items():
+        details = chosen[name].details
+        found |= details(total) if details is not None else {}
+    return found
 
 
 def prompt_ids(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -69,6 +90,8 @@ def prompt_ids(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int
 
 def expected_answer(example: Example) -> str:
     """The answer that the row teaches."""
+    if example.labels is not None:
+        return ", ".join(example.labels) or "no class"
     if example.messages:
         return str(example.messages[example.completion_from].get("content") or "")
     return example.completion

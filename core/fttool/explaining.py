@@ -18,21 +18,25 @@ from fttool.recipe import Recipe, family_at
 def explain(raw: RawRecipe, invalid: ValidationError, kind: type[Recipe]) -> list[Problem]:
     """All problems of a recipe that is not of the type `kind`, each with its place."""
     errors = [dict(error) for error in invalid.errors(include_url=False)]
-    return [_problem(raw, error, kind) for error in errors if not _follows(error, errors)]
+    errors = _one_a_value(raw, [error for error in errors if not _follows(error, errors)])
+    return [_problem(raw, error, kind) for error in errors]
 
 
 def _without_tags(data: Any, location: Sequence[str | int]) -> Key:
     """pydantic's error location without the union tags it inserts: (schedule, wsd, warmup) → (schedule, warmup)."""
     key: list[str | int] = []
-    for part in location:
+    for place, part in enumerate(location, start=1):
         if is_table(data):
-            if part not in data and data.get("name") == part:
-                continue
+            if part not in data and (data.get("name") == part or place < len(location)):
+                continue  # a strategy's name; or a table as a kind of value
             data = data.get(str(part))
         elif is_array(data) and isinstance(part, int) and part < len(data):
             data = data[part]
-        elif isinstance(data, str):
-            continue  # a string that stands for a strategy's table has no keys of its own
+        elif isinstance(data, str) and part == data:
+            data = {"name": data}  # the string stands for a strategy's table
+            continue
+        elif data is not None:
+            continue  # a kind of value, of several that an option may have; or what a source's string stands for
         key.append(part)
     return tuple(key)
 
@@ -43,6 +47,21 @@ def _follows(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
     return error["type"] == "too_short" and any(
         other["loc"][: len(inside)] == inside for other in errors if other is not error
     )
+
+
+def _one_a_value(raw: RawRecipe, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where an option may be of several kinds, pydantic has an error for each of them: they become one."""
+    found: dict[Key, dict[str, Any]] = {}
+    for error in errors:
+        key = _without_tags(raw.data, error["loc"])
+        alternative = error["msg"].removeprefix("Input should be ")
+        if alternative == error["msg"]:
+            found[error["loc"]] = error
+        elif key in found:
+            found[key]["msg"] += f", or {alternative}"
+        else:
+            found[key] = error
+    return list(found.values())
 
 
 def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Problem:
@@ -89,11 +108,12 @@ def _missing_hint(key: Key) -> str:
 
 
 def _value_hint(kind: type[Recipe], data: Any, key: Key) -> str:
-    """What the option at `key` is, in the first sentence of its own words, and its default."""
-    name = str(next(part for part in reversed(key) if isinstance(part, str)))
-    table = key[: key.index(name)]
-    for one in _chosen(_tables_at(kind, table), data, table):
-        if name in one.model_fields:
+    """What the option at `key`, or the one that holds it, is: the first sentence of its own words, and its default."""
+    for place in reversed(range(len(key))):
+        name, table = str(key[place]), key[:place]
+        for one in _chosen(_tables_at(kind, table), data, table):
+            if name not in one.model_fields:
+                continue
             field = one.model_fields[name]
             text = " ".join((field.description or name).split()).partition(". ")[0].rstrip(".")
             shown = isinstance(field.default, str | int | float | bool)

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +33,10 @@ Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 """A share between 0 and 1."""
 ShareOrSteps: TypeAlias = Annotated[float, Field(ge=0)]
 """A share of the run below 1, a number of steps from 1 on."""
+
+
+Level: TypeAlias = Literal["token", "row"]
+"""What is learned of a row: its tokens, or its classes as a whole."""
 
 
 def to_steps(share_or_steps: float, total: int) -> int:
@@ -65,6 +69,8 @@ class Strategy(BaseModel):
 
     family: ClassVar[str]
     """The family's name; set by the family's base class."""
+    level: ClassVar[Level | None] = None
+    """What of a row it is about; None where it serves both. A recipe's strategies must agree with its task."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """What in this recipe cannot go together with this strategy; run by `fttool validate`, before a model loads.
@@ -87,7 +93,9 @@ Message: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One row, whatever its format was: either a conversation (`messages`) or plain text (`prompt` + `completion`)."""
+    """One row, whatever its format was: a conversation (`messages`), plain text (`prompt` + `completion`), or text with
+    its classes (`prompt`, `second`, `labels`).
+    """
 
     origin: str
     """`file:line`, for messages to people."""
@@ -101,9 +109,17 @@ class Example:
     """Plain text that is learned; the whole of a `text` row."""
     template: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """More for the chat template: `tools`, `documents`, `enable_thinking` …"""
+    second: str = ""
+    """The second text of a row about two, e.g. a hypothesis beside its premise; only with `labels`."""
+    labels: tuple[str, ...] | None = None
+    """Names of the row's classes; None for a row without classes, which is not the same as none of them."""
 
     def answer(self) -> str:
-        """The text that a model is asked to learn: the completion, or the assistant's turns joined by blank lines."""
+        """The text by which a row is judged: what a model is asked to learn of it (the completion, or the assistant's
+        turns joined by blank lines); of a row with classes, its text.
+        """
+        if self.labels is not None:
+            return f"{self.prompt}\n\n{self.second}" if self.second else self.prompt
         if not self.messages:
             return self.completion
         return "\n\n".join(str(m.get("content") or "") for m in self.messages if m.get("role") == "assistant")
@@ -117,6 +133,12 @@ class Encoded:
     """Token ids, shape (T,)."""
     labels: list[int]
     """Shape (T,): the token's own id where it is learned, −100 elsewhere (not shifted)."""
+    classes: tuple[str, ...] | None = None
+    """Names of the row's classes, where those are learned and not its tokens."""
+    token_types: list[int] | None = None
+    """Shape (T,): which of two texts each token is of, for models that tell them apart."""
+    cut: bool = False
+    """True where the row is longer and masking itself has cut it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +157,7 @@ class Format(Strategy):
     """How a raw row becomes an `Example`."""
 
     family: ClassVar[str] = "format"
+    level: ClassVar[Level | None] = "token"
 
     @abstractmethod
     def build(self, ctx: FormatContext) -> RowReader:
@@ -171,6 +194,13 @@ class MixingContext:
     tokens: Sequence[int]
     """Tokens of each training dataset."""
     seed: int
+    names: Sequence[str] = ()
+    """The training datasets' names."""
+    general_sizes: Sequence[int] = ()
+    """Rows of each general dataset, for a strategy that replays them: row i of dataset d has index sum(sizes) +
+    sum(general_sizes[:d]) + i. Empty for others."""
+    lengths: Sequence[int] = ()
+    """Tokens of each row, after truncation: the training rows, then the general ones."""
 
 
 RowOrder: TypeAlias = Callable[[int], Sequence[int]]
@@ -181,6 +211,16 @@ class Mixing(Strategy):
     """How several datasets become one stream of rows."""
 
     family: ClassVar[str] = "mixing"
+
+    @property
+    def uses_general(self) -> bool:
+        """True where general rows are replayed; else they stay out of training, and out of the context."""
+        return False
+
+    @property
+    def same_rows(self) -> bool:
+        """True where every epoch has the same rows, in whatever order; some batching strategies need that."""
+        return True
 
     @abstractmethod
     def build(self, ctx: MixingContext) -> RowOrder:
@@ -193,6 +233,8 @@ class MaskingContext:
 
     tokenizer: PreTrainedTokenizerBase
     """With the chat template the recipe asked for."""
+    max_length: int | None = None
+    """Tokens that batching leaves of a row. It cuts longer ones at the end; a masking strategy may cut better."""
 
 
 RowEncoder: TypeAlias = Callable[[Example], Encoded]
@@ -200,9 +242,10 @@ RowEncoder: TypeAlias = Callable[[Example], Encoded]
 
 
 class Masking(Strategy):
-    """Which tokens of a row are learned."""
+    """Which tokens of a row are learned, or which classes."""
 
     family: ClassVar[str] = "masking"
+    level: ClassVar[Level | None] = "token"
 
     @abstractmethod
     def build(self, ctx: MaskingContext) -> RowEncoder:
@@ -254,6 +297,11 @@ class Batching(Strategy):
     too_long: Literal["truncate", "drop"] = "truncate"
     """What becomes of a row of more than `max_length` tokens: cut off at the end, or dropped; counted either way."""
 
+    @property
+    def needs_same_rows(self) -> bool:
+        """True where the number of micro-batches depends on which rows an epoch has, not only on how many."""
+        return False
+
     @abstractmethod
     def build(self, ctx: BatchingContext) -> Batches:
         """Yield the sampler and collator in one object."""
@@ -282,6 +330,10 @@ class LoadOptions:
     """Of the weights."""
     attention: str | None
     """transformers' `attn_implementation`."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Values of the model's configuration that the task sets, e.g. `id2label`."""
+    drawn: set[str] = field(default_factory=set[str])
+    """A source adds the names of parameters that its files lack and that it has drawn at random: a new head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +372,8 @@ class FreezingContext:
     total_steps: int
     steps_per_epoch: int
     seed: int
+    new: frozenset[str] = frozenset()
+    """Names of the parameters that the model's source does not give and that were drawn at random: a new head."""
 
 
 Updates: TypeAlias = tuple[range, ...]
@@ -343,11 +397,24 @@ class ThawUnit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Features:
+    """How much may be kept of what the base model computes, so that it runs once per row and not once per epoch."""
+
+    memory_gb: float
+    """Up to this size in memory, in GB of 10⁹ bytes."""
+    disk_gb: float
+    """What is beyond, up to this size, in a file of the run directory; beyond both, nothing is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Thawing:
     """What a freezing strategy yields."""
 
     units: Sequence[ThawUnit]
     """A parameter in none of them never trains."""
+    features: Features | None = None
+    """Given where nothing in the base model (`model.base_model`) is to train: it then stays in evaluation mode, without
+    dropout, and what it computes of the training rows is kept."""
     export: Callable[[PreTrainedModel, Path], None] | None = None
     """Called once with the final weights and the run directory, before the model is saved: may write files there, and
     change modules in place, so that plain transformers can load what is saved."""
@@ -357,6 +424,11 @@ class Freezing(Strategy):
     """Which parameters train, and when."""
 
     family: ClassVar[str] = "freezing"
+
+    @property
+    def extendable(self) -> bool:
+        """False where the units of a longer run differ in its earlier updates: a resumed run cannot be made longer."""
+        return True
 
     @abstractmethod
     def build(self, ctx: FreezingContext) -> Thawing:
@@ -399,6 +471,9 @@ class OptimizerParts:
 
     optimizer_class: type[torch.optim.Optimizer]
     options: Mapping[str, Any]
+    group_keys: Callable[[str, Tensor, Layers], Mapping[str, Any]] | None = None
+    """Name, parameter and the model's layers → more keys of the parameter's group, such as the rule that updates it;
+    parameters with other keys are in other groups. `lr` among them takes the place of the recipe's."""
 
 
 class Optimizer(Strategy):
@@ -433,18 +508,28 @@ Factor: TypeAlias = Callable[[int], float]
 
 
 class Schedule(Strategy):
-    """The learning rate over the run, as a factor of each group's rate."""
+    """The learning rate over the run, as a factor of each group's rate.
+
+    A run may be made longer from any checkpoint up to which its factors are those that the longer run has; a stretch in
+    which the factor is 1 is its stable phase, from which `fttool decay` can branch off.
+    """
 
     family: ClassVar[str] = "schedule"
-
-    @property
-    def extendable(self) -> bool:
-        """True where a longer run has the same rates in its earlier steps, so that a resumed run may be made longer."""
-        return False
 
     @abstractmethod
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield a pure function from the update's number to the factor."""
+
+
+_T = TypeVar("_T")
+
+
+class Track(Protocol):
+    """Shows a progress bar on a terminal."""
+
+    def __call__(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """The items one by one; `what` is done to them, e.g. "weighing the weights on general rows"."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,6 +539,25 @@ class RegularizerContext:
     model: PreTrainedModel
     layers: Layers
     total_steps: int
+    trained: frozenset[str]
+    """Names of the parameters that train in some update."""
+    new: frozenset[str]
+    """Names of the parameters that the model's source does not give: a new head, or what freezing has added."""
+    seed: int
+    folder: Path
+    """The recipe's folder; relative paths start here."""
+    run_dir: Path
+    """The run directory: not there yet while the regularizer is built, there when what it built is called."""
+    score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions]
+    """The task's: model and micro-batch → predictions."""
+    general: Callable[[str | None], Sequence[Mapping[str, Tensor]]]
+    """Name of a `[[data.general]]` dataset, or None for all of them → its rows as micro-batches of one, each made when
+    it is asked for, on the model's device; raises `RecipeError` where there is none."""
+    start: Callable[[], Mapping[str, Tensor]]
+    """The weights as they were loaded, by parameter name, without those in `new`: read again from the source, so that
+    no second copy of them is held while the model trains."""
+    track: Track
+    """Shows how far a long computation is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -468,14 +572,14 @@ class Pull:
     """θ₀: the weight before the first update, or 0."""
     importance: Callable[[], Mapping[str, Tensor]] | None = None
     """F ≥ 0 by parameter name, in the parameter's shape, for a pull towards the start; a name that is missing is not
-    pulled. Called once before the first update, and not where a run resumes."""
+    pulled. Called once before the first update, outside of autocast, and not where a run resumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regularization:
     """What a regularizer yields: any of these."""
 
-    pull: Pull | None = None
+    pulls: Sequence[Pull] = ()
     modify: Callable[[PreTrainedModel], None] | None = None
     """Changes modules in place, once, before the optimizer is made."""
     loss: Callable[[PreTrainedModel], Tensor] | None = None
@@ -493,7 +597,7 @@ class Regularizer(Strategy):
 
     @abstractmethod
     def build(self, ctx: RegularizerContext) -> Regularization:
-        """Yield a pull on the weights, a change of modules, a loss term, or functions after updates and at the end."""
+        """Yield pulls on the weights, a change of modules, a loss term, or functions after updates and at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -567,17 +671,29 @@ class Sharding(Strategy):
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What the model said of one micro-batch, at the N places that are learned."""
+    """What the model said of one micro-batch, of the N tokens or rows that are learned."""
 
     logits_NV: Tensor
     targets_N: Tensor
+    """Of tokens and classes (N,) their ids; where a row may have several classes, 0 or 1 for each of them, (N, V)."""
     losses_N: Tensor
-    """Cross-entropy in nats, float32."""
+    """Cross-entropy in nats, float32. A task may give another loss while `model.training`: that is what is learned by,
+    and metrics are measured in evaluation mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
     """What a task gets."""
+
+    label_counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Training rows of each class, by its name; empty where rows have no classes."""
+    rows: int = 0
+    """Training rows; 0 where none are read, as the model's class alone is wanted."""
+
+
+def learned_tokens(batch: Mapping[str, Tensor]) -> int:
+    """Labels of a micro-batch that are learned."""
+    return int(batch["labels"].ne(-100).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -590,13 +706,33 @@ class TaskParts:
     arguments: Mapping[str, Any]
     """The task's own training arguments."""
     score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions]
-    """Model and micro-batch → predictions; the loss of an update is the sum of its losses over their number."""
+    """Model and micro-batch → predictions; the loss of an update is the sum of its losses over the sum of `items`."""
+    items: Callable[[Mapping[str, Tensor]], int] = learned_tokens
+    """Micro-batch → how many items it counts in the loss of its update; by default its learned tokens."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, in the order of the model's outputs."""
+    targets: Callable[[Sequence[tuple[str, ...]]], Tensor] | None = None
+    """The classes of B rows → what `score` finds as `targets` in the micro-batch, (B,) or (B, C); raises `ValueError`
+    with a sentence for a row that cannot be learned."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Values for the model's configuration, e.g. `id2label`."""
+    fit: Callable[[PreTrainedModel, PreTrainedTokenizerBase], None] | None = None
+    """Called once after loading: makes model and tokenizer agree where the task needs it."""
+    answer: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Example, int], str] | None = None
+    """Model, tokenizer, evaluation row and longest row in tokens → the model's answer in words, for the samples before
+    and after; by default the model continues the prompt."""
+    try_it: str = 'generate {run} "your question"'
+    """The verb and its words that the closing screen suggests."""
 
 
 class Task(Strategy):
     """What is learned: the model class and the trainer."""
 
     family: ClassVar[str] = "task"
+    level: ClassVar[Level | None] = "token"
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Keys of the recipe that are filled where it is silent, e.g. `{"masking": "label", "data.*.format": "labelled"}`;
+    `*` stands for both kinds of datasets."""
 
     @abstractmethod
     def build(self, ctx: TaskContext) -> TaskParts:
@@ -607,6 +743,9 @@ class Task(Strategy):
 class MetricContext:
     """What a metric gets."""
 
+    labels: tuple[str, ...] = ()
+    """Names of the classes, in the order of the model's outputs; empty where tokens are learned."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
@@ -616,12 +755,16 @@ class Measure:
     """Predictions → a float64 tensor of fixed shape (K,)."""
     value: Callable[[Tensor], float]
     """The sum of all statistics → the metric."""
+    details: Callable[[Tensor], Mapping[str, Sequence[Sequence[str | int | float]]]] | None = None
+    """The sum of all statistics → tables by their titles, for `summary.json` and the closing screen: lists of rows of
+    text and numbers, the first of them the heading."""
 
 
 class Metric(Strategy):
     """A number that says how good the model is on the evaluation rows."""
 
     family: ClassVar[str] = "metric"
+    level: ClassVar[Level | None] = "token"
 
     greater_is_better: ClassVar[bool] = False
 

@@ -7,7 +7,7 @@ read it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -44,10 +44,16 @@ class Group:
     pulls: Pulls
     trains_in: Updates
     """The updates that change them."""
+    keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What else the optimizer wants to know of them."""
 
     def trains(self, update: int) -> bool:
         """True where this update (from 0) changes the group."""
         return any(update in stretch for stretch in self.trains_in)
+
+    def trains_before(self, update: int) -> bool:
+        """True where an update before this one changes the group."""
+        return any(stretch.start < update for stretch in self.trains_in if stretch)
 
 
 def make_groups(
@@ -58,15 +64,22 @@ def make_groups(
     lr: float,
     weight_decay: float,
     pulls: Sequence[Pull],
+    keys: Callable[[str, Tensor], Mapping[str, Any]] = lambda name, parameter: {},
 ) -> list[Group]:
-    """Group the parameters that ever train; `parameters` in the model's order, which decides the groups' order."""
+    """Group the parameters that ever train; `parameters` in the model's order, which decides the groups' order.
+
+    `keys` are more keys of a parameter's group; `lr` among them takes the place of `lr`.
+    """
     trains_in = {name: unit.trains_in for unit in units for name in unit.parameters}
-    members: dict[tuple[float, float, Pulls, Updates], list[str]] = {}
+    members: dict[tuple[float, float, Pulls, Updates, tuple[tuple[str, Any], ...]], list[str]] = {}
     for name, parameter in parameters.items():
         if name not in trains_in:
             continue
+        more = {"lr": lr, **keys(name, parameter)}
+        peak = more.pop("lr") * rate(name)
         decay = weight_decay if parameter.ndim > 1 else 0.0
-        members.setdefault((lr * rate(name), decay, _folded(pulls, name), trains_in[name]), []).append(name)
+        alike = (peak, decay, _folded(pulls, name), trains_in[name], tuple(sorted(more.items())))
+        members.setdefault(alike, []).append(name)
     return [
         Group(
             names=tuple(names),
@@ -75,8 +88,9 @@ def make_groups(
             weight_decay=decay,
             pulls=folded,
             trains_in=updates,
+            keys=dict(more),
         )
-        for (rate_of_group, decay, folded, updates), names in members.items()
+        for (rate_of_group, decay, folded, updates, more), names in members.items()
     ]
 
 
@@ -136,6 +150,7 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group]) -> list[dict[str
             "params": [by_name[name] for name in group.names],
             "lr": group.lr,
             "weight_decay": group.weight_decay,
+            **group.keys,
             **{key: value for key, value in group.pulls._asdict().items() if value},
         }
         for group in groups

@@ -22,7 +22,8 @@ class Layers:
     embeddings: tuple[str, ...]
     """Input embeddings, and whatever else comes before the first layer."""
     blocks: tuple[tuple[str, ...], ...]
-    """One entry per layer, from the bottom up; empty where the model has no stack of layers."""
+    """One entry per layer, from the bottom up; empty where the model has no stack of layers. In an encoder-decoder the
+    decoder's layers follow the encoder's, and what stands between the two belongs to the layer before it."""
     final: tuple[str, ...]
     """Norms between the last layer and the head."""
     head: tuple[str, ...]
@@ -36,10 +37,9 @@ def layers(model: PreTrainedModel) -> Layers:
     names = [name for name, _ in model.named_parameters()]
     stacks = _stacks(model)
     order = {name: place for place, name in enumerate(names)}
-    blocks = tuple(
-        tuple(name for name in names if name.startswith(f"{prefix}.")) for stack in stacks for prefix in stack
-    )
+    blocks = [[name for name in names if name.startswith(f"{prefix}.")] for stack in stacks for prefix in stack]
     inside = {name for block in blocks for name in block}
+    ends = [max((order[name] for name in block), default=-1) for block in blocks]
     first = min((order[name] for name in inside), default=len(names))
 
     head_module: Any = model.get_output_embeddings()
@@ -63,9 +63,17 @@ def layers(model: PreTrainedModel) -> Layers:
             head.append(name)
         elif order[name] < first:
             embeddings.append(name)
+        elif order[name] < max(ends):
+            blocks[max(place for place, end in enumerate(ends) if end < order[name])].append(name)
         else:
             final.append(name)
-    return Layers(embeddings=tuple(embeddings), blocks=blocks, final=tuple(final), head=tuple(head), tied=tied)
+    return Layers(
+        embeddings=tuple(embeddings),
+        blocks=tuple(map(tuple, blocks)),
+        final=tuple(final),
+        head=tuple(head),
+        tied=tied,
+    )
 
 
 def _stacks(model: nn.Module) -> list[list[str]]:

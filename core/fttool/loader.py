@@ -6,20 +6,27 @@ it stopped and evaluation cannot disturb training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fttool.data import TokenRows
+from fttool.errors import PluginError, Problem
 from fttool.families import Batches, Encoded, RowGroup, RowOrder
+
+_ABOVE_IDS = 2**40
+"""Numbers from here on are no token ids."""
 
 
 class _Sequences(Dataset[list[Encoded]]):
     """A dataset indexed by row groups: one or several rows that share a sequence."""
 
-    def __init__(self, rows: TokenRows) -> None:
+    def __init__(self, rows: Sequence[Encoded]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
@@ -38,7 +45,14 @@ class _Plan(Sampler[list[RowGroup]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Plan an epoch; transformers' Trainer calls this through the loader."""
+        before = len(self.plan) if epoch else None
         self.plan = self.batches.plan(self.order(epoch), epoch)
+        if before is not None and before != len(self.plan):  # the steps of the run were counted from the first epoch
+            message = f"batching plans {len(self.plan)} micro-batches for epoch {epoch}, and {before} for the others"
+            hint = (
+                "every epoch needs as many: choose another batching or mixing strategy, and tell the plugin's authors"
+            )
+            raise PluginError(Problem(message, hint=hint, key=("batching",)))
 
     def __iter__(self) -> Iterator[list[RowGroup]]:
         return iter(self.plan)
@@ -47,15 +61,57 @@ class _Plan(Sampler[list[RowGroup]]):
         return len(self.plan)
 
 
+@dataclass(frozen=True)
+class WithTargets:
+    """Batches of rows whose classes are learned: with `targets`, and `token_type_ids` where rows are of two texts."""
+
+    batches: Batches
+    targets: Callable[[Sequence[tuple[str, ...]]], Tensor]
+
+    def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
+        """Those of `batches`."""
+        return self.batches.plan(order, epoch)
+
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
+        """The tensors of `batches` and those of the classes; a sequence holds one row."""
+        tensors = self.batches.collate(sequences)
+        rows = [row for (row,) in sequences]
+        tensors["targets"] = self.targets([row.classes or () for row in rows])
+        if any(row.token_types for row in rows):
+            types_BT = torch.zeros_like(tensors["input_ids"])
+            for index, row in enumerate(rows):
+                types = torch.tensor(row.token_types or [], dtype=torch.long)
+                types_BT[index, : len(types)] = types
+            tensors["token_type_ids"] = types_BT
+        return tensors
+
+
 class _Collate:
     """Tensors of a micro-batch, and the numbers of its rows under `rows`."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
+        self.starts: Sequence[int] | None = None
+        """Where each row begins among the tokens of all rows; set where `places` are asked for."""
 
     def __call__(self, sequences: Sequence[Sequence[tuple[int, Encoded]]]) -> dict[str, Any]:
         tensors = self.batches.collate([[encoded for _, encoded in sequence] for sequence in sequences])
-        return {**tensors, "rows": [row for sequence in sequences for row, _ in sequence]}
+        found = {**tensors, "rows": [row for sequence in sequences for row, _ in sequence]}
+        return found if self.starts is None else {**found, "places": self._places(sequences, self.starts)}
+
+    def _places(self, sequences: Sequence[Sequence[tuple[int, Encoded]]], starts: Sequence[int]) -> NDArray[np.int64]:
+        """(B, T): which of all tokens stands in each slot, −1 for padding.
+
+        Where a strategy puts the tokens of a row, it shows by itself when it is given their numbers instead of them.
+        """
+        numbered = [[_numbered(row, _ABOVE_IDS + starts[number]) for number, row in sequence] for sequence in sequences]
+        ids_BT = self.batches.collate(numbered)["input_ids"].numpy() - _ABOVE_IDS
+        return np.where(ids_BT < 0, -1, ids_BT)
+
+
+def _numbered(row: Encoded, first: int) -> Encoded:
+    """The row with the numbers from `first` on in place of its tokens."""
+    return replace(row, input_ids=list(range(first, first + len(row.input_ids))))
 
 
 class EpochLoader(DataLoader[Any]):
@@ -63,14 +119,40 @@ class EpochLoader(DataLoader[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Plan the epoch's micro-batches."""
+        self._planner().set_epoch(epoch)
+
+    def planned(self) -> Iterator[int]:
+        """The rows of the epoch that is planned, in the order in which they are met."""
+        return (row for micro_batch in self._planner().plan for group in micro_batch for row in group)
+
+    def all_rows(self) -> list[list[RowGroup]]:
+        """Every row once, in micro-batches that depend on nothing but the rows."""
+        return self._planner().batches.plan(range(len(self._rows)), 0)
+
+    def micro_batch(self, groups: Sequence[RowGroup]) -> dict[str, Any]:
+        """The tensors of one of `all_rows`."""
+        collate: Any = self.collate_fn
+        return collate([self._rows[group] for group in groups])
+
+    def tell_places(self, starts: Sequence[int] | None) -> None:
+        """Let micro-batches have `places`, from the next epoch on: `starts` says where each row's tokens begin."""
+        collate: Any = self.collate_fn
+        collate.starts = starts
+
+    @property
+    def _rows(self) -> _Sequences:
+        rows: Any = self.dataset
+        return rows
+
+    def _planner(self) -> _Plan:
         sampler: Any = self.batch_sampler
         while not hasattr(sampler, "set_epoch"):
             sampler = sampler.batch_sampler
-        sampler.set_epoch(epoch)
+        return sampler
 
 
-def train_loader(rows: TokenRows, order: RowOrder, batches: Batches, workers: int) -> EpochLoader:
-    """The loader of the training rows."""
+def train_loader(rows: Sequence[Encoded], order: RowOrder, batches: Batches, workers: int) -> EpochLoader:
+    """The loader of what is learned from."""
     return EpochLoader(
         _Sequences(rows),
         batch_sampler=_Plan(order, batches),
@@ -82,7 +164,7 @@ def train_loader(rows: TokenRows, order: RowOrder, batches: Batches, workers: in
     )
 
 
-def eval_batches(rows: TokenRows, batches: Batches) -> Iterator[dict[str, Any]]:
+def eval_batches(rows: Sequence[Encoded], batches: Batches) -> Iterator[dict[str, Any]]:
     """All rows once, in micro-batches, without loader processes."""
     collate = _Collate(batches)
     for groups in batches.plan(range(len(rows)), 0):

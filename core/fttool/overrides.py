@@ -1,16 +1,19 @@
-"""A recipe on its way to being valid: its data, where each key was written, and the command line's `--set`."""
+"""A recipe on its way to being valid: its data, where each key was written, the command line's `--set`, and what the
+task fills in where both are silent.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fttool import toml
 from fttool.errors import RecipeError
-from fttool.plain import is_array, is_table
+from fttool.families import Family
+from fttool.plain import children, is_array, is_table
 from fttool.recipe import expand, family_at
 
 Key = tuple[str | int, ...]
@@ -29,6 +32,15 @@ class RawRecipe:
     data: dict[str, Any]
     overridden: dict[Key, str] = field(default_factory=dict[Key, str])
     dropped: list[str] = field(default_factory=list[str])
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The task's, by dotted key."""
+
+    def default(self, family: Family) -> dict[str, Any]:
+        """The table that stands at a family's place where the recipe is silent; empty where it holds a list."""
+        value = self.defaults.get(family.table, family.default)
+        if value is None or family.many:
+            return {}
+        return _copy(value) if is_table(value) else expand(family, value)
 
     def where(self, key: Key) -> str:
         """`file:line:column` of the nearest enclosing key, or `--set key` where an override wrote it."""
@@ -39,13 +51,47 @@ class RawRecipe:
         return f"{self.path}:{place.line}:{place.column}"
 
 
-def read_raw(path: Path, overrides: Sequence[str]) -> RawRecipe:
-    """The file's data with the overrides applied in their order; raises `RecipeError`."""
+def read_raw(
+    path: Path, overrides: Sequence[str], task_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> RawRecipe:
+    """The file's data with the overrides applied in their order, filled with what `task_defaults` says of this data.
+
+    Raises `RecipeError`.
+    """
     document = toml.read(path)
     raw = RawRecipe(path, document, _copy(document.data))
-    for override in overrides:
+    of_task = [override for override in overrides if re.match(r"\s*task\s*[.=]", override)]
+    for override in of_task:
         _apply(raw, override)
+    raw.defaults = task_defaults(raw.data)  # before the others, which may name an option of a default strategy
+    for override in overrides:
+        if override not in of_task:
+            _apply(raw, override)
+    for dotted, value in raw.defaults.items():
+        _fill(raw, raw.data, dotted.split("."), value)
     return raw
+
+
+def _fill(raw: RawRecipe, target: Any, parts: Sequence[str], value: Any, key: Key = ()) -> None:
+    """Write a default where the recipe is silent; what is of the wrong type is left for validation to name."""
+    part, *rest = parts
+    if part == "*":
+        for name, listed in children(target):
+            for index, entry in enumerate(listed if is_array(listed) else ()):
+                _fill(raw, entry, rest, value, (*key, name, index))
+    elif is_table(target):
+        table = cast("dict[str, Any]", target)
+        here = (*key, part)
+        family = family_at(here)
+        other = LENGTHS[1 - LENGTHS.index(here)][-1] if here in LENGTHS else None
+        if not rest and other not in table:
+            table.setdefault(part, _copy(value))
+        elif rest:
+            if part not in table:
+                table[part] = raw.default(family) if family else {}
+            if isinstance(table[part], str) and family:
+                table[part] = expand(family, table[part])
+            _fill(raw, table[part], rest, value, here)
 
 
 def _copy(value: Any) -> Any:
@@ -67,7 +113,7 @@ def _apply(raw: RawRecipe, override: str) -> None:
     value = toml.parse_value(text)
     target: Any = raw.data
     for depth in range(1, len(key)):
-        target = _entered(target, key[:depth], dotted)
+        target = _entered(raw, target, key[:depth], dotted)
     last = key[-1]
     _check_entry(target, key, dotted)
     if last == "name" and family_at(key[:-1]) and target.get("name") != value:
@@ -81,12 +127,12 @@ def _apply(raw: RawRecipe, override: str) -> None:
     raw.overridden[key] = dotted
 
 
-def _entered(target: Any, key: Key, dotted: str) -> Any:
+def _entered(raw: RawRecipe, target: Any, key: Key, dotted: str) -> Any:
     """One key deeper, making tables on the way, a family's with its default; a string becomes the table it means."""
     _check_entry(target, key, dotted)
     part, family = key[-1], family_at(key)
     if isinstance(part, str) and part not in target:
-        target[part] = {"name": family.default} if family and family.default and not family.many else {}
+        target[part] = raw.default(family) if family else {}
     if isinstance(target[part], str) and family:
         target[part] = expand(family, target[part])
     return target[part]

@@ -5,19 +5,22 @@ Read `prepare_run` first; the functions below it stand in the order in which it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool import chat
-from fttool.data import Rows, prepare
+from fttool.data import Rows, TokenRows, prepare
 from fttool.environment import device, native_bf16, quiet_libraries, refuse_trackers
 from fttool.errors import ModelError, Problem, RecipeError
-from fttool.evaluation import generate, measures, prompt_ids
+from fttool.evaluation import evaluating, generate, measures, prompt_ids
 from fttool.families import (
+    Batches,
     BatchingContext,
+    Encoded,
     Factor,
+    Features,
     FreezingContext,
     LayerRatesContext,
     LoadOptions,
@@ -36,14 +39,17 @@ from fttool.families import (
     TaskParts,
 )
 from fttool.observers import Observers
+from fttool.rates import stable_phase
 from fttool.reading import Loaded
 from fttool.record import Record
+from fttool.regularizing import regularizer_context
 from fttool.screen import Screen
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from fttool.features import Backbone
     from fttool.groups import Group
     from fttool.loader import EpochLoader
     from fttool.training import Loop
@@ -57,6 +63,7 @@ class Prepared:
     rows: Rows
     source: Source
     tokenizer: PreTrainedTokenizerBase
+    parts: TaskParts
     model: PreTrainedModel
     numerics: Numerics
     plan: ShardingPlan
@@ -80,6 +87,10 @@ class Batching:
     loader: EpochLoader
     eval_batches: Callable[[], Any]
     """All evaluation rows once."""
+    retention_batches: Mapping[str, Callable[[], Any]]
+    """All rows of each retention dataset once."""
+    collate: Callable[[Encoded], dict[str, Any]]
+    """A row as a micro-batch of its own."""
     built: dict[str, Any]
     """What the strategies built, by their place in the recipe; some of it may have state."""
 
@@ -92,6 +103,7 @@ class Update:
     make_optimizer: Callable[[], torch.optim.Optimizer]
     factor: Factor
     regularizations: Sequence[Regularization]
+    features: Features | None
     export: Callable[[PreTrainedModel, Path], None] | None
 
 
@@ -105,35 +117,56 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
-    parts = recipe.task.build(TaskContext())
+    parts = task_parts(loaded, rows)
     screen.stage("loading the model")
-    model = load_model(loaded, source, parts, numerics, tokenizer, rows)
-    batching = make_batches(loaded, rows, tokenizer)
+    options = load_options(loaded, parts, numerics)
+    model = load_model(source, options, tokenizer, rows, recipe.run.seed)
+    if parts.fit is not None:
+        parts.fit(model, tokenizer)
+    batching = make_batches(loaded, rows, tokenizer, parts)
     steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
     length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
-    update = make_update(loaded, model, length, numerics, on)
+    context = regularizer_context(
+        loaded,
+        model=model,
+        source=source,
+        options=options,
+        rows=rows,
+        collate=batching.collate,
+        parts=parts,
+        total_steps=length.total_steps,
+        record=record,
+        screen=screen,
+    )
+    update = make_update(loaded, context, length, numerics, on)
+    note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
 
     from fttool.training import Job, savable_state, states, trainer_class
 
     regularizers = {f"regularizers.{index}": one for index, one in enumerate(update.regularizations)}
     stateful = states(**batching.built, schedule=update.factor, **regularizers)
     savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
+    backbone = make_backbone(update, parts, batching.loader, rows, length, plan, record)
     job = Job(
         recipe=recipe,
         rows=rows,
         loader=batching.loader,
         eval_batches=batching.eval_batches,
-        score=parts.score,
-        measures=measures(recipe),
+        retention_batches=batching.retention_batches,
+        score=parts.score if backbone is None else backbone.score,
+        items=parts.items,
+        measures=measures(recipe, parts.labels),
         groups=update.groups,
         make_optimizer=update.make_optimizer,
         factor=update.factor,
+        stable=stable_phase(update.factor, length.total_steps),
         regularizations=update.regularizations,
         stateful=stateful,
         record=record,
         observers=observers,
         screen=screen,
-        answers=lambda: answers(loaded, model, tokenizer, rows),
+        answers=lambda: answers(loaded, model, tokenizer, rows, parts),
+        backbone=backbone,
     )
     trainer = trainer_class(parts.trainer_class)(
         job,
@@ -148,6 +181,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         rows=rows,
         source=source,
         tokenizer=tokenizer,
+        parts=parts,
         model=model,
         numerics=numerics,
         plan=plan,
@@ -159,41 +193,56 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
 
 def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
     """Tokenizer and rows, or the `first` few; the model's weights are not needed for them."""
-    recipe = loaded.recipe
-    context = SourceContext(
-        folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed
-    )
-    source = recipe.model.source.build(context)
+    source = build_source(loaded)
     screen.stage("reading the tokenizer and the rows")
     tokenizer = source.tokenizer()
-    chat.apply_template(tokenizer, recipe.model.chat_template, loaded.folder)
+    chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
     return source, tokenizer, prepare(loaded, tokenizer, first=first)
 
 
-def load_model(
-    loaded: Loaded,
-    source: Source,
-    parts: TaskParts,
-    numerics: Numerics,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Rows,
-) -> PreTrainedModel:
-    """The model with its weights, checked against tokenizer and rows."""
+def build_source(loaded: Loaded) -> Source:
+    """The loaders of the recipe's tokenizer and model."""
+    recipe = loaded.recipe
+    return recipe.model.source.build(
+        SourceContext(folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed)
+    )
+
+
+def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
+    """What the recipe's task yields for these rows; `DataError` for those whose classes it cannot learn."""
+    parts = loaded.recipe.task.build(TaskContext(label_counts=rows.train.class_counts, rows=len(rows.train)))
+    if parts.targets is not None:
+        rows.refuse_classes(parts.targets)
+    return parts
+
+
+def load_options(loaded: Loaded, parts: TaskParts, numerics: Numerics) -> LoadOptions:
+    """How the model is to be loaded."""
     import torch
 
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[numerics.weights]
-    model = source.model(
-        LoadOptions(model_class=parts.model_class, dtype=dtype, attention=loaded.recipe.model.attention)
+    return LoadOptions(
+        model_class=parts.model_class, dtype=dtype, attention=loaded.recipe.model.attention, config=parts.config
     )
-    config: Any = model.config.get_text_config()
+
+
+def load_model(
+    source: Source, options: LoadOptions, tokenizer: PreTrainedTokenizerBase, rows: Rows, seed: int
+) -> PreTrainedModel:
+    """The model with its weights, checked against tokenizer and rows; a head that its files lack is drawn by `seed`."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    model = source.model(options)
     table: Any = model.get_input_embeddings()
     embedded = table.weight.shape[0]
     if len(tokenizer) > embedded:
         message = f"the tokenizer has {len(tokenizer)} tokens, the model embeds {embedded}"
         hint = "use the tokenizer that belongs to this model"
         raise ModelError(Problem(message, hint=hint, key=("model", "source")))
-    positions = getattr(config, "max_position_embeddings", None)
-    longest = max([*rows.train.lengths, *rows.eval.lengths])
+    positions = _positions(model)
+    every = (rows.train, rows.eval, *rows.general.values(), *rows.retention.values())
+    longest = max(length for some in every for length in some.lengths)
     if positions is not None and longest > positions:
         message = f"a row has {longest} tokens, the model's positions end at {positions}"
         hint = f"set batching.max_length = {positions} or less"
@@ -202,9 +251,18 @@ def load_model(
     return model
 
 
-def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> Batching:
+def _positions(model: PreTrainedModel) -> int | None:
+    """Tokens that the model has positions for; None where their number has no end."""
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables: list[Any] = [one for name, one in model.named_modules() if name.endswith("position_embeddings")]
+    padding = getattr(tables[0], "padding_idx", None) if tables else None
+    # RoBERTa and its kin number from behind the padding's own position on
+    return positions if positions is None or padding is None else positions - padding - 1
+
+
+def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase, parts: TaskParts) -> Batching:
     """The training rows as mixing orders and batching groups them; evaluation has batches of its own."""
-    from fttool.loader import eval_batches, train_loader
+    from fttool.loader import WithTargets, eval_batches, train_loader
 
     recipe = loaded.recipe
     pad_id: Any = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -218,25 +276,53 @@ def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase)
             seed=recipe.run.seed,
         )
 
-    order = recipe.mixing.build(MixingContext(sizes=rows.train_sizes, tokens=rows.train_tokens, seed=recipe.run.seed))
-    batches = recipe.batching.build(context(rows.train.lengths, recipe.run.micro_batch))
-    measuring = recipe.batching.build(
-        context(rows.eval.lengths, recipe.evaluation.micro_batch or recipe.run.micro_batch)
+    general = rows.general if recipe.mixing.uses_general else {}
+    order = recipe.mixing.build(
+        MixingContext(
+            sizes=rows.train_sizes,
+            tokens=rows.train_tokens,
+            seed=recipe.run.seed,
+            names=[dataset.dataset for dataset in recipe.data.train],
+            general_sizes=[len(some) for some in general.values()],
+            lengths=rows.learned.lengths,
+        )
     )
+    built = recipe.batching.build(context(rows.learned.lengths, recipe.run.micro_batch))
+
+    def learning(batches: Batches) -> Batches:
+        return batches if parts.targets is None else WithTargets(batches, parts.targets)
+
+    def measuring(some: TokenRows) -> Batches:
+        micro_batch = recipe.evaluation.micro_batch or recipe.run.micro_batch
+        return learning(recipe.batching.build(context(some.lengths, micro_batch)))
+
+    def each_once(some: TokenRows) -> Callable[[], Any]:
+        groups = measuring(some)
+        return lambda: eval_batches(some, groups)
+
+    batches = learning(built)
     return Batching(
-        loader=train_loader(rows.train, order, batches, recipe.run.workers),
-        eval_batches=lambda: eval_batches(rows.eval, measuring),
-        built={"mixing": order, "batching": batches},
+        loader=train_loader(rows.learned, order, batches, recipe.run.workers),
+        eval_batches=each_once(rows.eval),
+        retention_batches={name: each_once(some) for name, some in rows.retention.items()},
+        collate=lambda row: batches.collate([[row]]),
+        built={"mixing": order, "batching": built},
     )
 
 
-def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics: Numerics, on: torch.device) -> Update:
-    """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here."""
+def make_update(
+    loaded: Loaded, context: RegularizerContext, length: Length, numerics: Numerics, on: torch.device
+) -> Update:
+    """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here.
+
+    `context` is completed with what freezing decides.
+    """
     from fttool.groups import freeze_the_rest, make_groups, optimizer_groups
     from fttool.layers import layers
     from fttool.pulls import anchored
 
-    recipe, total = loaded.recipe, length.total_steps
+    recipe, model, total = loaded.recipe, context.model, length.total_steps
+    given = {id(p) for name, p in model.named_parameters() if name not in context.new}
     thawing = recipe.freezing.build(
         FreezingContext(
             model=model,
@@ -244,22 +330,32 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
             total_steps=total,
             steps_per_epoch=length.steps_per_epoch,
             seed=recipe.run.seed,
+            new=context.new,
         )
     )
     found = layers(model)  # freezing may have added parameters
     rate = recipe.layer_rates.build(LayerRatesContext(model=model, layers=found))
-    context = RegularizerContext(model=model, layers=found, total_steps=total)
+    context = replace(
+        context,
+        layers=found,
+        trained=frozenset(name for unit in thawing.units for name in unit.parameters),
+        new=frozenset(name for name, p in model.named_parameters() if id(p) not in given),
+    )
     regularizations = [one.build(context) for one in recipe.regularizers]
     for one in regularizations:
         if one.modify is not None:
             one.modify(model)
+    pulls = [pull for one in regularizations for pull in one.pulls]
+    own = recipe.optimizer.build(OptimizerContext(device=on, unfused=bool(pulls) and numerics.autocast == "fp16"))
+    group_keys = own.group_keys
     groups = make_groups(
         dict(model.named_parameters()),
         thawing.units,
         rate,
         lr=recipe.optimizer.lr,
         weight_decay=recipe.optimizer.weight_decay,
-        pulls=[one.pull for one in regularizations if one.pull is not None],
+        pulls=pulls,
+        keys=lambda name, parameter: group_keys(name, parameter, found) if group_keys else {},
     )
     if not groups:
         message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'say freezing = "full"'
@@ -267,7 +363,6 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
     refuse_idle(groups, loaded, total)
     freeze_the_rest(model, groups)
     in_optimizer = any(any(group.pulls) for group in groups)
-    own = recipe.optimizer.build(OptimizerContext(device=on, unfused=in_optimizer and numerics.autocast == "fp16"))
     optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
     factor = recipe.schedule.build(ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))
     if not any(factor(step) for step in range(total)):
@@ -278,7 +373,38 @@ def make_update(loaded: Loaded, model: PreTrainedModel, length: Length, numerics
         make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups), **own.options),
         factor=factor,
         regularizations=regularizations,
+        features=thawing.features,
         export=thawing.export,
+    )
+
+
+def make_backbone(
+    update: Update,
+    parts: TaskParts,
+    loader: EpochLoader,
+    rows: Rows,
+    length: Length,
+    plan: ShardingPlan,
+    record: Record,
+) -> Backbone | None:
+    """The base model where it never trains; None for other strategies."""
+    from fttool.features import Backbone
+
+    if update.features is None:
+        return None
+    obstacle = None
+    if plan.processes > 1:
+        obstacle = f"each of the {plan.processes} processes would need its own features"
+    elif any(one.modify is not None for one in update.regularizations):
+        obstacle = "a regularizer changes the model's modules"
+    return Backbone(
+        bounds=update.features,
+        task_score=parts.score,
+        loader=loader,
+        lengths=rows.learned.lengths,
+        visits=sum(1 for _ in loader.planned()) * length.total_steps / length.steps_per_epoch,
+        folder=record.path,
+        obstacle=obstacle,
     )
 
 
@@ -289,6 +415,23 @@ def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> No
         if not any(group.trains(update) for group in groups):
             message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
             raise ModelError(Problem(message, hint='say freezing = "full"', key=("freezing",)))
+
+
+def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, drawn: set[str], screen: Screen) -> None:
+    """Say how much of what freezing would train sometime never gets its turn, because the run is too short; and which
+    parameters were `drawn` at random, and never learn.
+    """
+    idle = sum(group.count for group in groups if not group.trains_before(total_steps))
+    if idle:
+        of_all = f"{idle:,} of {sum(group.count for group in groups):,} parameters"
+        screen.note(
+            f"freezing '{loaded.recipe.freezing.id()}': {of_all} get no turn in {total_steps:,} updates, "
+            "and stay as they are"
+        )
+    untrained = sorted(drawn.difference(*(group.names for group in groups if group.trains_before(total_steps))))
+    if untrained:
+        more = f" and {len(untrained) - 1} more" if len(untrained) > 1 else ""
+        screen.note(f"{untrained[0]}{more}: drawn at random, for the model's files lack it, and never trained")
 
 
 def trainer_arguments(
@@ -340,8 +483,12 @@ def _remove_printers(trainer: Any) -> None:
     trainer.remove_callback(ProgressCallback)
 
 
-def answers(loaded: Loaded, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> list[str]:
+def answers(loaded: Loaded, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, parts: TaskParts) -> list[str]:
     """The model's present answers to the first evaluation prompts."""
     settings = loaded.recipe.evaluation
     sampled = [example for example in rows.eval_examples if example.messages or example.prompt][: settings.samples]
+    if parts.answer is not None:
+        with evaluating(model):
+            max_length = loaded.recipe.batching.max_length
+            return [parts.answer(model, tokenizer, example, max_length) for example in sampled]
     return [generate(model, tokenizer, prompt_ids(example, tokenizer), settings.sample_tokens) for example in sampled]

@@ -1,7 +1,7 @@
 """From a recipe file to a valid `Recipe`, or to all of its problems, each with its line and column.
 
-The steps: parse with places, apply `--set` overrides, load the plugins that the ids name, validate, then ask core's own
-rules and every strategy's `check` what cannot go together.
+The steps: parse with places, apply `--set` overrides, fill in what the task brings, load the plugins that the ids name,
+validate, then ask core's own rules and every strategy's `check` what cannot go together.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fttool.errors import PluginError, Problem, RecipeError, gist
 from fttool.explaining import explain
+from fttool.families import Task
 from fttool.faults import blamed
 from fttool.overrides import Key, RawRecipe, read_raw
 from fttool.plain import children, is_table
@@ -52,9 +53,10 @@ class Loaded:
 
 def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Loaded:
     """Read and validate a recipe; raises `RecipeError` or `PluginError` with everything that is wrong."""
-    raw = read_raw(path, overrides)
+    installed = plugins or Plugins.discover()
+    raw = read_raw(path, overrides, lambda data: _task_defaults(data, installed))
     _refuse_other_versions(raw)
-    available = (plugins or Plugins.discover()).without(_names(raw.data, "disable"))
+    available = installed.without(_names(raw.data, "disable"))
     kind = _closed_type(raw, available)
     try:
         recipe = kind.model_validate(raw.data)
@@ -77,6 +79,19 @@ def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = No
         if problems:
             raise RecipeError(problems)
     return loaded
+
+
+def _task_defaults(data: Mapping[str, Any], plugins: Plugins) -> Mapping[str, Any]:
+    """What the recipe's task fills in where the recipe is silent; nothing for a task that validation will refuse."""
+    task = data.get("task")
+    name = task.get("name") if is_table(task) else task
+    prefix, dot, _ = name.partition(".") if isinstance(name, str) else ("", "", "")
+    try:
+        tasks = plugins.family("task", [prefix] if dot else [])
+    except PluginError:
+        return {}
+    found = [one.defaults for one in tasks if issubclass(one, Task) and one.id() == name]
+    return found[0] if found else {}
 
 
 def _refuse_other_versions(raw: RawRecipe) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Union, cast
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
 from pydantic import (
     BaseModel,
@@ -96,14 +96,37 @@ class ModelTable(Table):
     """Let a model folder or hub repository run its own Python code."""
 
 
+Encoding: TypeAlias = Literal[
+    "utf-8",
+    "utf-16",
+    "latin-1",
+    "windows-1252",
+    "iso-8859-2",
+    "iso-8859-15",
+    "windows-1250",
+    "windows-1251",
+    "koi8-r",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "euc-jp",
+    "euc-kr",
+]
+"""Python knows more; a closed list is what an editor completes and a schema can check."""
+
+
 class RowsTable(Table):
-    """One dataset: a file of rows, or a dataset on the hub."""
+    """One dataset: a file of rows, a folder of text files, or a dataset on the hub."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
     """What it is called in results and in shares of `[mixing]`; default: the file's stem, or the hub name's last part.
     No two datasets of a list have the same."""
     path: Annotated[str, Field(min_length=1)] | None = None
-    """JSONL file (`.jsonl`, `.json` with an array, `.gz`), relative to the recipe's folder."""
+    """File of rows (`.jsonl`, `.json` with an array, `.csv` or `.tsv` with a header; each also `.gz`), or a folder of
+    text files, in a folder per label; relative to the recipe's folder."""
+    encodings: Annotated[tuple[Encoding, ...], Field(min_length=1)] = ("utf-8",)
+    """Encodings of a folder's text files: the first that a file fits is taken, and `lock.json` counts how many each
+    took. `latin-1` fits anything, so it comes last. A file of rows is always in UTF-8."""
     hub: Annotated[str, Field(min_length=1)] | None = None
     """Dataset on the hub, `owner/name`; fetched only because it is named here."""
     split: str = "train"
@@ -129,7 +152,7 @@ class DataTable(Table):
     train: Annotated[tuple[RowsTable, ...], Field(min_length=1)]
     """What is learned from."""
     eval: tuple[RowsTable, ...] = ()
-    """What is measured on; rows that stand here too are dropped from `train`."""
+    """What is measured on; rows that stand here too are dropped from `train` and `general`."""
     eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training rows set aside for evaluation, chosen by a hash of the row, so it never moves."""
     general: tuple[RowsTable, ...] = ()
@@ -153,6 +176,9 @@ class CheckpointsTable(Table):
     """Updates between checkpoints; default: one at the end."""
     keep: PositiveInt = 2
     """How many stay, besides the best one."""
+    keep_stable: NonNegativeInt = 1
+    """How many of the newest from the stable phase (`wsd`, `constant`) stay, whatever `keep` says; from 1 on there is
+    one at its end. From there a run can be made longer or decay anew: `fttool decay`."""
 
 
 class EvaluationTable(Table):

@@ -20,7 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any
 
 import tomli_w
 
+from fttool import checkpoints
 from fttool.errors import Problem, UsageError
 from fttool.plain import is_array, is_table
 from fttool.reading import Loaded
@@ -38,6 +39,7 @@ PACKAGES = (
     "transformers",
     "trl",
     "accelerate",
+    "peft",
     "datasets",
     "tokenizers",
     "safetensors",
@@ -69,8 +71,11 @@ class Record:
             raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
         return cls(path)
 
-    def create(self, loaded: Loaded, lock: Mapping[str, Any]) -> None:
-        """Make the directory and write what is known before training; another run may have been quicker."""
+    def create(self, loaded: Loaded, lock: Mapping[str, Any], fill: Callable[[], None] = lambda: None) -> None:
+        """Make the directory and write what is known before training; another run may have been quicker.
+
+        `fill` adds what the run begins with, before `lock.json` makes it one that can be resumed.
+        """
         try:
             self.path.mkdir(parents=True)
         except FileExistsError:
@@ -78,6 +83,7 @@ class Record:
         self.checkpoints.mkdir()
         self._write("recipe.toml", loaded.text)
         self._write("recipe.resolved.toml", resolved(loaded))
+        fill()
         self._write("lock.json", _json(lock))
 
     def resolved_recipe(self) -> str:
@@ -98,13 +104,34 @@ class Record:
 
     def rewind(self, step: int) -> None:
         """Take the lines of updates after `step` out of `metrics.jsonl`: a run that resumes there writes them again."""
-        file = self.path / "metrics.jsonl"
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        # What a crash cut off has no line break; it is after `step` in any case.
-        whole = [line for line in lines if line.endswith("\n")]
-        self._write("metrics.jsonl", "".join(line for line in whole if json.loads(line)["step"] <= step))
+        self._write_lines(line for line, of in self._measured() if of["step"] <= step)
+
+    def begin_like(self, other: Record, step: int) -> None:
+        """Write what another run's `metrics.jsonl` says of updates up to `step`, but not of its final weights."""
+        measured = other._measured()
+        self._write_lines(line for line, of in measured if of["step"] <= step and not of.get("final"))
+
+    def went_beyond(self, step: int) -> bool:
+        """True where there is a checkpoint or a line of a later update."""
+        return bool(checkpoints.after(self.checkpoints, step)) or any(of["step"] > step for _, of in self._measured())
+
+    def set_aside(self, step: int, total: int) -> Path:
+        """Move what the run wrote after `step`, while it was to have `total` updates, into a run directory in this one.
+
+        For a run that goes on from there in another way. What is moved is still a finished run, or one to resume:
+        nothing of it is lost. Done again after a crash, this ends as if there had been none.
+        """
+        aside = Record(self.path / f"until-{total}")
+        aside.checkpoints.mkdir(parents=True, exist_ok=True)
+        for folder in checkpoints.after(self.checkpoints, step):
+            folder.rename(aside.checkpoints / folder.name)
+        for pattern in ("model*", "summary.json", "README.md"):
+            for found in self.path.glob(pattern):
+                found.rename(aside.path / found.name)
+        for name in ("metrics.jsonl", "events.jsonl", "recipe.toml", "recipe.resolved.toml", "lock.json"):
+            if (self.path / name).exists() and not (aside.path / name).exists():
+                aside._write(name, (self.path / name).read_text(encoding="utf-8"))
+        return aside.path
 
     def event(self, kind: str, **values: Any) -> None:
         """Append a line to `events.jsonl`."""
@@ -122,6 +149,17 @@ class Record:
     def card(self, text: str) -> None:
         """Write the model card."""
         self._write("README.md", text)
+
+    def _measured(self) -> list[tuple[str, dict[str, Any]]]:
+        """The lines of `metrics.jsonl`, and what they say; what a crash cut off, without a line break, is none."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        return [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        text = "".join(lines)
+        if text or (self.path / "metrics.jsonl").exists():
+            self._write("metrics.jsonl", text)
 
     def _append(self, name: str, values: Mapping[str, Any]) -> None:
         if self.path.exists():

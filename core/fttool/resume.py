@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import tomli
 from pydantic import BaseModel
 
+from fttool import checkpoints
 from fttool.errors import PluginError, Problem, UsageError, gist
+from fttool.families import Factor, Schedule, ScheduleContext, to_steps
 from fttool.plain import is_table
+from fttool.rates import shared_updates
 from fttool.reading import Loaded
 from fttool.record import Record, resolved
 
@@ -17,6 +21,7 @@ FREE = (
     "tracking",
     "checkpoints.every",
     "checkpoints.keep",
+    "checkpoints.keep_stable",
     "evaluation.every",
     "run.log_every",
     "run.workers",
@@ -25,7 +30,9 @@ FREE = (
 )
 """What may differ: none of it changes what is learned."""
 LENGTH = ("run.max_steps", "run.epochs")
-"""What may grow under a schedule whose earlier steps do not depend on the run's length."""
+"""What may grow where the updates up to a checkpoint do not depend on the run's length."""
+BRANCH = ("run.name", "run.max_steps", "run.epochs", "schedule")
+"""What may differ in a run that branches off another one; its rates up to there are compared one by one."""
 
 
 class _LockedPlugin(BaseModel):
@@ -48,23 +55,71 @@ class _Lock(BaseModel):
     model: dict[str, str]
 
 
-def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Longer:
+    """A run that was begun with another length."""
+
+    was: int
+    """Updates."""
+    now: int
+    shared: int
+    """How many of the first updates have the same rates in both."""
+
+
+def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any], steps_per_epoch: int) -> Longer | None:
     """Raise `UsageError` listing every difference that would make the resumed run another one.
 
-    Another version of a plugin whose strategies the recipe uses is a `PluginError`.
+    Another version of a plugin whose strategies the recipe uses is a `PluginError`. Returns what a longer run has in
+    common with the one so far, None for a run of the same length.
     """
     before, locked = _begun_with(record)
     now = tomli.loads(resolved(loaded))
+    longer = _longer(before, now, loaded, steps_per_epoch)
+
+    def reason(key: str) -> str:
+        if key in LENGTH:
+            return _why_not_longer(longer, loaded, checkpoints.steps(record.checkpoints))
+        return "" if _stands_in(key, FREE) else "set it back, or start a new run: --set run.name=…"
+
+    head = f"'{record.path}' cannot be resumed with this recipe:"
+    _refuse(head, reason, before, now, locked, lock)
+    _refuse_other_plugins(locked, lock, loaded)
+    return longer
+
+
+def refuse_another_start(record: Record, loaded: Loaded, lock: Mapping[str, Any], steps: int) -> None:
+    """Raise where a run cannot branch off that of `record` after `steps` updates, which it would have to share."""
+    before, locked = _begun_with(record)
+
+    def reason(key: str) -> str:
+        if key in LENGTH:
+            return _bound_to_length(loaded)
+        return "" if _stands_in(key, (*FREE, *BRANCH)) else "a run that branches off begins with the same recipe"
+
+    head = f"no run can branch off '{record.path}' after {steps} updates:"
+    _refuse(head, reason, before, tomli.loads(resolved(loaded)), locked, lock)
+    _refuse_other_plugins(locked, lock, loaded)
+
+
+def _refuse(
+    head: str,
+    reason: Callable[[str], str],
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    locked: Mapping[str, Any],
+    lock: Mapping[str, Any],
+) -> None:
+    """Raise where keys of the recipe differ for which `reason` has one, or the rows or the model are others."""
     problems = [
-        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=_advice(key, loaded), key=tuple(key.split(".")))
+        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=reason(key), key=tuple(key.split(".")))
         for key, old, new in _differences(before, now)
-        if not (_allowed(key, old, new, loaded) or (key == "model.source.revision" and "commit" in locked["model"]))
+        if reason(key) and not (key == "model.source.revision" and "commit" in locked["model"])
     ]
     rows_before, rows_now = _hashes(locked), _hashes(lock)
     for source in sorted(rows_before.keys() | rows_now.keys()):
         if rows_before.get(source) != rows_now.get(source):
             problems.append(Problem(f"the rows of {source} have changed", hint="resuming needs the same rows"))
-    if _weights(locked) != _weights(lock):
+    if weight_files(locked["model"]) != weight_files(lock["model"]):
         commit = locked["model"].get("commit")
         hint = (
             f"resuming needs commit {commit}: set it as model.source.revision"
@@ -73,9 +128,7 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any]) 
         )
         problems.append(Problem("the model or its tokenizer has changed", hint=hint))
     if problems:
-        head = Problem(f"'{record.path}' cannot be resumed with this recipe:")
-        raise UsageError([head, *problems])
-    _refuse_other_plugins(locked, lock, loaded)
+        raise UsageError([Problem(head), *problems])
 
 
 def _begun_with(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -120,25 +173,63 @@ def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loa
         raise PluginError(problems)
 
 
-def _allowed(key: str, old: Any, new: Any, loaded: Loaded) -> bool:
-    if any(key == free or key.startswith(f"{free}.") for free in FREE):
-        return True
-    longer = isinstance(old, int) and isinstance(new, int) and new > old
-    return key in LENGTH and longer and loaded.recipe.schedule.extendable
+def _stands_in(key: str, free: Iterable[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in free)
 
 
-def _advice(key: str, loaded: Loaded) -> str:
-    if key not in LENGTH:
-        return "set it back, or start a new run: --set run.name=…"
-    schedule = loaded.recipe.schedule
-    if schedule.extendable:
+def _longer(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded, steps_per_epoch: int) -> Longer | None:
+    """The two lengths and what they share; None for the same length."""
+    runs = [one.get("run", {}) for one in (before, now)]
+    was, is_now = (run.get("max_steps") or run.get("epochs", 1) * steps_per_epoch for run in runs)
+    if was == is_now:
+        return None
+    if before.get("schedule") != now.get("schedule"):  # refused for that
+        return Longer(was, is_now, shared=min(was, is_now))
+    return Longer(was, is_now, _shared(loaded.recipe.schedule, loaded, was, is_now))
+
+
+def _shared(schedule: Schedule, loaded: Loaded, one: int, other: int) -> int:
+    """First updates with the same rates in runs of two lengths."""
+
+    def factor(total: int) -> Factor:
+        return schedule.build(ScheduleContext(total_steps=total, lr=loaded.recipe.optimizer.lr))
+
+    return shared_updates(factor(one), factor(other), min(one, other))
+
+
+def _bound_to_length(loaded: Loaded) -> str:
+    """Words for a freezing that would have trained something else in a run of another length; empty for others."""
+    freezing = loaded.recipe.freezing
+    return "" if freezing.extendable else f"what freezing '{freezing.id()}' trains depends on the run's length"
+
+
+def _why_not_longer(longer: Longer | None, loaded: Loaded, steps: list[int]) -> str:
+    """Why a run with checkpoints of these steps cannot be made as long as the recipe says; empty where it can."""
+    schedule, bound = loaded.recipe.schedule, _bound_to_length(loaded)
+    if longer is None:
+        return ""
+    if longer.now < longer.was:
         return "a resumed run can only be made longer"
-    if "warmup" in type(schedule).model_fields and schedule.model_copy(update={"warmup": 1.0}).extendable:
-        return (
-            f"the warmup of schedule '{schedule.id()}' is a share of the run, and would be longer too; "
-            "a run begun with schedule.warmup in steps can be made longer"
-        )
-    return f"the rates of schedule '{schedule.id()}' depend on the run's length"
+    if bound:
+        return bound
+    oldest = min(steps, default=0)
+    if oldest <= longer.shared:
+        return ""
+    warmup = getattr(schedule, "warmup", 0)
+    if 0 < warmup < 1:
+        fixed = schedule.model_copy(update={"warmup": float(to_steps(warmup, longer.was))})
+        if oldest <= _shared(fixed, loaded, longer.was, longer.now):
+            return (
+                f"the warmup of schedule '{schedule.id()}' is a share of the run, and would be longer too; "
+                "a run begun with schedule.warmup in steps can be made longer"
+            )
+    reason = f"the rates of schedule '{schedule.id()}' depend on the run's length"
+    if longer.shared < 2:
+        return reason
+    return (
+        f"{reason}: those of the first {longer.shared} updates do not, but the oldest checkpoint has step {oldest}; "
+        "checkpoints.keep_stable = 1 keeps an earlier one"
+    )
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, Any, Any]]:
@@ -153,10 +244,10 @@ def _hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
     return {entry["table"]: entry.get("sha256", entry.get("fingerprint")) for entry in lock["files"]}
 
 
-def _weights(lock: Mapping[str, Any]) -> dict[str, str]:
+def weight_files(origin: Mapping[str, str]) -> dict[str, str]:
     """Hashes of the files that model and tokenizer were loaded from, wherever they lie now, or the hub's commit."""
     hashed = ("sha256:", "bytes:")
-    return {name: value for name, value in lock["model"].items() if name == "commit" or value.startswith(hashed)}
+    return {name: value for name, value in origin.items() if name == "commit" or value.startswith(hashed)}
 
 
 def _shown(value: Any) -> str:

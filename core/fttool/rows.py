@@ -1,4 +1,4 @@
-"""Rows of JSON lines, or of a JSON array, one at a time, each with the line it starts on.
+"""Rows of a file, one at a time, each with the line it starts on: JSON lines, a JSON array, or a table.
 
 Reading is strict: what is let through here changes the training data unseen. The first broken row ends it.
 """
@@ -16,9 +16,33 @@ from fttool import strictjson
 from fttool.errors import DataError
 from fttool.rowarray import array_rows
 from fttool.rowfile import CHUNK, RowFile, opened, steady
+from fttool.rowtable import SEPARATORS, table_rows
 
 MAX_ROW_BYTES = 100_000_000
 """A row beyond this is refused: no file is read into memory for want of a newline."""
+
+
+def read_file(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line from 1, row) as `read_table` does for `.csv` and `.tsv`, packed or not, and else as `read_jsonl`."""
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    return read_table(path, SEPARATORS[suffix]) if suffix in SEPARATORS else read_jsonl(path)
+
+
+def read_table(path: Path, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line from 1, row) for each row below the header; blank lines are skipped, gzip is unpacked.
+
+    Raises:
+        DataError: while iterating, as `read_jsonl` and `table_rows` do.
+    """
+    with opened(path) as file:
+        head = file.stream.peek(CHUNK)
+        file.refuse_foreign(head)
+        for row in table_rows(file, _text_lines(file), separator, MAX_ROW_BYTES):
+            yield file.line, row
+            file.rows += 1
+        if not file.rows:
+            what = "has no rows below its header" if head.strip() else "is empty"
+            raise DataError(f"the file {what}", where=str(path), hint="name the columns, and write rows below them")
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -55,25 +79,33 @@ def fingerprint(path: Path) -> dict[str, str | int]:
 
 
 def _line_rows(file: RowFile) -> Iterator[dict[str, Any]]:
-    while raw := file.stream.readline(MAX_ROW_BYTES + 1):
+    for line in _text_lines(file):
         file.line += 1
-        if len(raw) > MAX_ROW_BYTES:
-            message = f"the line is longer than {MAX_ROW_BYTES:,} bytes"
-            raise file.error(message, "does every row stand on its own line? split what is too long")
-        text = _decode(file, raw)
+        text = line.rstrip("\r\n")
         start = strictjson.after_blank(text)
         if start < len(text):
-            yield _row(file, text, start, ended=raw.endswith(b"\n"))
+            yield _row(file, text, start, ended=line.endswith("\n"))
 
 
-def _decode(file: RowFile, raw: bytes) -> str:
+def _text_lines(file: RowFile) -> Iterator[str]:
+    """The lines of a file, each with its line break."""
+    number = 0
+    while raw := file.stream.readline(MAX_ROW_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_ROW_BYTES:
+            message = f"the line is longer than {MAX_ROW_BYTES:,} bytes"
+            raise file.error(message, "does every row stand on its own line? split what is too long", number)
+        yield _decode(file, raw, number)
+
+
+def _decode(file: RowFile, raw: bytes, line: int) -> str:
     raw = raw.removeprefix(codecs.BOM_UTF8)  # on any line: files with marks get joined
     try:
-        return raw.decode().rstrip("\r\n")
+        return raw.decode()
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":  # never before a newline
-            raise _cut_line(file) from None
-        raise file.not_utf8(raw[error.start], file.line, error.start + 1) from None
+            raise _cut_line(file, line) from None
+        raise file.not_utf8(raw[error.start], line, error.start + 1) from None
 
 
 def _row(file: RowFile, text: str, start: int, *, ended: bool) -> dict[str, Any]:
@@ -83,7 +115,7 @@ def _row(file: RowFile, text: str, start: int, *, ended: bool) -> dict[str, Any]
         raise file.error(str(refused), "mend or delete the row") from None
     except json.JSONDecodeError as error:
         if not ended and strictjson.looks_cut(error):
-            raise _cut_line(file) from None
+            raise _cut_line(file, file.line) from None
         raise file.error(*strictjson.describe(error.msg, text, error.pos, error.pos + 1)) from None
     end = strictjson.after_blank(text, end)
     if end < len(text):
@@ -92,5 +124,5 @@ def _row(file: RowFile, text: str, start: int, *, ended: bool) -> dict[str, Any]
     return row
 
 
-def _cut_line(file: RowFile) -> DataError:
-    return file.error("the last line is cut off", "write the file again, or delete the line")
+def _cut_line(file: RowFile, line: int) -> DataError:
+    return file.error("the last line is cut off", "write the file again, or delete the line", line)

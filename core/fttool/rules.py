@@ -8,6 +8,7 @@ from typing import Any
 
 from fttool import toml
 from fttool.errors import Problem, did_you_mean
+from fttool.families import FAMILIES
 from fttool.overrides import Key, RawRecipe
 from fttool.plain import children, is_array, is_table
 from fttool.recipe import Recipe
@@ -88,6 +89,14 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
             hint="set evaluation.every",
             key=("evaluation", "early_stopping"),
         )
+    yield from _of_another_level(recipe)
+    if recipe.batching.needs_same_rows and not recipe.mixing.same_rows:
+        yield Problem(
+            f"batching '{recipe.batching.id()}' needs the same rows in every epoch, and mixing '{recipe.mixing.id()}' "
+            "meets others in each",
+            hint='set batching.name = "bucketed"',
+            key=("batching",),
+        )
     names_met: set[tuple[str, str]] = set()
     for place, rows in recipe.data.datasets():
         part = place[1]
@@ -95,7 +104,7 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
             yield Problem(f"data.{part} needs one of path and hub", hint='path = "rows.jsonl"', key=place)
         elif (part, rows.dataset) in names_met:
             message = f"two datasets of data.{part} are called '{rows.dataset}'"
-            yield Problem(message, hint=f'give one another name: name = "{rows.dataset}-2"', key=place)
+            yield Problem(message, hint='give one of them another name: name = "…"', key=place)
         names_met.add((part, rows.dataset))
     for index, name in enumerate(recipe.plugins.observe):
         if name in recipe.plugins.disable:
@@ -104,3 +113,16 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
                 key=("plugins", "observe", index),
                 hint="take it out of one of the two lists",
             )
+
+
+def _of_another_level(recipe: Recipe) -> Iterable[Problem]:
+    """Strategies for learning tokens in a recipe whose task learns the classes of rows, and the other way round."""
+    learns = {"token": "learns tokens", "row": "learns the classes of whole rows"}
+    task = recipe.task
+    for place, one in recipe.strategies():
+        if one.level is not None and task.level is not None and one.level != task.level:
+            family = next(family for family in FAMILIES if family.name == one.family)
+            fitting = task.defaults.get(family.table, family.default)
+            message = f"{one.family} '{one.id()}' is for a task that {learns[one.level]}, not for '{task.id()}'"
+            option = family.table.rpartition(".")[-1]
+            yield Problem(message, hint=f"with this task: {option} = {toml.format_value(fitting)}", key=place)

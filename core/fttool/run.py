@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fttool import chat, checkpoints, closing
@@ -17,17 +18,22 @@ from fttool.errors import DivergedError, ExitCode, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.preparing import Prepared, prepare_run
+from fttool.rates import shared_updates
 from fttool.reading import Loaded
 from fttool.record import Record, lock
-from fttool.resume import library_changes, refuse_differences
+from fttool.resume import library_changes, refuse_another_start, refuse_differences
 from fttool.screen import Screen
 
 if TYPE_CHECKING:
+    from fttool.branching import Start
     from fttool.training import Job
 
 
-def run(loaded: Loaded, screen: Screen, *, resume: bool = False) -> ExitCode:
-    """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal."""
+def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | None = None) -> ExitCode:
+    """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal.
+
+    With `start` the run begins where another one was.
+    """
     with explained(loaded):
         record = Record.at(loaded, resume)
 
@@ -38,18 +44,22 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False) -> ExitCode:
         observers = Observers(loaded, note_fault)
         observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
         prepared = prepare_run(loaded, screen, record, observers)
-        checkpoint = open_record(prepared, record, screen, resume)
+        checkpoint = open_record(prepared, record, screen, resume, start)
         return train(prepared, record, observers, screen, checkpoint)
 
 
 # -- the record and the loop ---------------------------------------------------------------------------------------
 
 
-def open_record(prepared: Prepared, record: Record, screen: Screen, resume: bool) -> Checkpoint | None:
+def open_record(
+    prepared: Prepared, record: Record, screen: Screen, resume: bool, start: Start | None
+) -> Checkpoint | None:
     """Make the run directory, or find the checkpoint to resume from; nothing was written before this."""
     locked = lock(prepared.loaded, prepared.rows.sources, prepared.source.origin)
     if resume:
         checkpoint = resumed_checkpoint(prepared, record, screen, locked)
+    elif start:
+        checkpoint = branched_checkpoint(prepared, record, screen, locked, start)
     else:
         record.create(prepared.loaded, locked)
         record.event("started", total_steps=prepared.length.total_steps)
@@ -65,9 +75,14 @@ def open_record(prepared: Prepared, record: Record, screen: Screen, resume: bool
 def resumed_checkpoint(
     prepared: Prepared, record: Record, screen: Screen, locked: Mapping[str, Any]
 ) -> Checkpoint | None:
-    """The newest checkpoint that is whole, its state restored; None where the run stopped before the first."""
-    refuse_differences(record, prepared.loaded, locked)
-    checkpoint, rejected = checkpoints.newest(record.checkpoints)
+    """The newest checkpoint that is whole, its state restored; None where the run stopped before the first.
+
+    A run that is made longer goes on from the newest one up to which its rates are what they were; what it wrote after
+    that is set aside.
+    """
+    longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
+    among = range(longer.shared + 1) if longer else None
+    checkpoint, rejected = checkpoints.newest(record.checkpoints, among)
     for sentence in rejected:
         screen.note(sentence)
         record.event("checkpoint_rejected", what=sentence)
@@ -75,6 +90,9 @@ def resumed_checkpoint(
         screen.note(sentence)
         record.event("library_changed", what=sentence)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
+    if longer and rejected and checkpoint is None:
+        message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
+        raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
     if step >= total or (checkpoint and checkpoint.progress["stopped_early"]):
         raise UsageError(
             f"the run is complete: its newest checkpoint has step {step} of {total}",
@@ -84,11 +102,44 @@ def resumed_checkpoint(
         from fttool.training import restore
 
         restore(prepared.trainer.job, checkpoint)
+    if longer and record.went_beyond(longer.shared):
+        aside = record.set_aside(step, longer.was)
+        screen.note(f"what came after step {step} in the run of {longer.was} updates is kept in {aside}")
+        record.event("set_aside", step=step, folder=aside.name)
     record.extend(prepared.loaded)
     record.rewind(step if checkpoint else -1)
     record.event("resumed", step=step, total_steps=total)
     screen.note(f"resuming from step {step}")
     return checkpoint
+
+
+def branched_checkpoint(
+    prepared: Prepared, record: Record, screen: Screen, locked: Mapping[str, Any], start: Start
+) -> Checkpoint:
+    """Another run's checkpoint in a new run directory, its state restored."""
+    step, where = start.checkpoint.step, start.record.path
+    refuse_another_start(start.record, prepared.loaded, locked, step)
+    shared = shared_updates(start.factor, prepared.update.factor, step)
+    if shared < step:
+        message = f"update {shared + 1} of '{where}' had another rate than the new run's schedule gives it"
+        raise UsageError(message, hint=f"a run can branch off only after updates that both have: here {shared}")
+    for sentence in library_changes(start.record.lock(), locked):
+        screen.note(sentence)
+    needed = start.needed(prepared.loaded)
+
+    from fttool.training import restore
+
+    restore(prepared.trainer.job, start.checkpoint)
+
+    def fill() -> None:
+        record.begin_like(start.record, step)
+        for one in needed:
+            checkpoints.link(one, record.checkpoints)
+
+    record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
+    record.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
+    screen.note(f"going on from step {step} of {where}, in {record.path}")
+    return replace(start.checkpoint, path=record.checkpoints / start.checkpoint.path.name)
 
 
 def train(
@@ -119,8 +170,9 @@ def train(
         status = "diverged"
         raise
     except KeyboardInterrupt:
-        status = "interrupted"
-        raise
+        status, code = "interrupted", ExitCode.PREEMPTED
+        if job.signal != signal.SIGTERM:
+            raise
     finally:
         screen.stopped()
         summary = closing.summarize(prepared, status)
@@ -143,9 +195,10 @@ def finish(prepared: Prepared, record: Record) -> None:
         if one.final_weights is not None:
             one.final_weights(prepared.model)
             changed = True
-    if changed and len(prepared.rows.eval):
+    if changed and prepared.rows.measurable:
         trainer.evaluate()
     if prepared.update.export is not None:
+        job.held = closing.held(prepared)
         prepared.update.export(prepared.model, record.path)
     trainer.save_final(record.model)
     record.card(closing.card(prepared))

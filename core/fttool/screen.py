@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fttool.errors import ExitCode, FttoolError, gist
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from fttool.errors import FttoolError
+
+_T = TypeVar("_T")
 
 
 class Screen:
@@ -25,6 +29,11 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
+
+    def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """The items one by one: a step of the preparation that takes long, before the first update or while it runs."""
+        self.stage(what)
+        return items
 
     def started(self, total: int, done: int) -> None:
         """The first update is about to begin; `done` are behind already."""
@@ -98,19 +107,33 @@ class Bar(Screen):
         """A line."""
         self.console.print(f"  {text}", markup=False)
 
+    def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """A bar of its own, above the run's where that is open, until the last item is done."""
+        with self._bar() if self.progress is None else nullcontext(self.progress) as progress:
+            task = progress.add_task(what, total=len(items))
+            try:
+                for item in items:
+                    yield item
+                    progress.advance(task)
+            finally:
+                progress.remove_task(task)
+
     def started(self, total: int, done: int) -> None:
         """Open the bar."""
+        self.progress = self._bar()
+        self.task = self.progress.add_task("", total=total, completed=done)
+        self.progress.start()
+
+    def _bar(self) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.progress = Progress(
+        return Progress(
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.description}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
         )
-        self.task = self.progress.add_task("", total=total, completed=done)
-        self.progress.start()
 
     def step(self, step: int) -> None:
         """Move the bar."""
@@ -169,6 +192,22 @@ class Events(Screen):
         self._print("failed", exit_code=int(error.exit_code), problems=problems)
 
 
+@contextmanager
+def reporting(screen: Screen) -> Generator[None]:
+    """Around a run: the screen hears how it ended, whatever that is."""
+    try:
+        yield
+    except FttoolError as error:
+        screen.failed(error)
+        raise
+    except (Exception, KeyboardInterrupt) as fault:
+        error = FttoolError(gist(fault))
+        if isinstance(fault, KeyboardInterrupt):
+            error.exit_code = ExitCode.INTERRUPTED
+        screen.failed(error)
+        raise
+
+
 def choose(*, quiet: bool, as_json: bool) -> Screen:
     """The screen for this process's output."""
     if as_json:
@@ -189,8 +228,11 @@ def describe(values: Mapping[str, Any]) -> str:
         if "penalty" in values:
             parts.insert(1, f"penalty {values['penalty']:.3g}")
         return "  ".join(parts)
-    metrics = {name.removeprefix("eval_"): value for name, value in values.items() if name.startswith("eval_")}
-    return "evaluation  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    found: list[str] = []
+    for kind, title in (("eval_", "evaluation"), ("retention_", "retention")):
+        metrics = {name.removeprefix(kind): value for name, value in values.items() if name.startswith(kind)}
+        found += [title, *(f"{name} {value:.4f}" for name, value in metrics.items())] if metrics else []
+    return "  ".join(found)
 
 
 def _duration(seconds: float) -> str:

@@ -10,20 +10,24 @@ import io
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback
 
-from fttool import checkpoints
+from fttool import checkpoints, weights
 from fttool.data import Rows
 from fttool.errors import DivergedError, PluginError, Problem, gist
-from fttool.evaluation import Score, evaluate
+from fttool.evaluation import Score, evaluate, summed, tables
 from fttool.families import ALWAYS, Factor, Measure, Regularization
+from fttool.features import Backbone
 from fttool.groups import Group, folded_importance, let_train
 from fttool.loader import EpochLoader
 from fttool.observers import Observers
@@ -46,16 +50,29 @@ class Progress:
     """Labels learned."""
     seconds: float = 0.0
     """Time spent in updates, without evaluation and saving."""
+    met_rows: list[int] = field(default_factory=list[int])
+    """Rows seen of each dataset that is learned from."""
+    met_tokens: list[int] = field(default_factory=list[int])
+    """Tokens seen of each of them."""
     before: dict[str, float] = field(default_factory=dict[str, float])
     """Metrics before the first update."""
+    retention_before: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    """Metrics on each retention dataset before the first update."""
     answers_before: list[str] = field(default_factory=list[str])
     latest: dict[str, float] = field(default_factory=dict[str, float])
+    tables: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the latest evaluation has to say beside its numbers."""
+    retention_latest: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     latest_step: int = 0
     best: float | None = None
     best_step: int | None = None
     worse_in_a_row: int = 0
     stopped_early: bool = False
     skipped_in_a_row: int = 0
+    logged_step: int = 0
+    """The last update of which a line was logged."""
+    unlogged_loss: float = 0.0
+    """Sum of the losses since then, for the next line."""
 
 
 @dataclass(kw_only=True)
@@ -66,11 +83,16 @@ class Job:
     rows: Rows
     loader: EpochLoader
     eval_batches: Callable[[], Any]
+    retention_batches: Mapping[str, Callable[[], Any]]
     score: Score
+    items: Callable[[Mapping[str, torch.Tensor]], int]
+    """How many a micro-batch counts in the loss of its update."""
     measures: Mapping[str, Measure]
     groups: Sequence[Group]
     make_optimizer: Callable[[], torch.optim.Optimizer]
     factor: Factor
+    stable: range
+    """Steps of the stable phase, see `rates.stable_phase`."""
     regularizations: Sequence[Regularization]
     stateful: Mapping[str, Any]
     """Objects with `state_dict`, by their place in the recipe."""
@@ -79,12 +101,18 @@ class Job:
     screen: Screen
     answers: Callable[[], list[str]]
     """The model's present answers to the sampled evaluation prompts."""
+    backbone: Backbone | None = None
+    """The base model, where it never trains."""
+    held: Held | None = None
+    """What was held, once the model has been made ready to be saved."""
     progress: Progress = field(default_factory=Progress)
     signal: int | None = None
     """SIGINT or SIGTERM once it has come: the run saves and stops after the current update."""
 
 
 if TYPE_CHECKING:
+    from fttool.closing import Held
+
     _Base = Trainer
 else:
     _Base = object
@@ -105,6 +133,8 @@ class Loop(_Base):
         """Of the latest update."""
         self._began = 0.0
         self._operations_per_slot: int | None = None
+        self._dataset_ends = list(accumulate(job.rows.learned_sizes))
+        job.progress.met_rows, job.progress.met_tokens = ([0] * len(self._dataset_ends) for _ in range(2))
         self.logged = Progress()
         """What had been counted when a line was last logged."""
         super().__init__(**arguments)
@@ -128,6 +158,19 @@ class Loop(_Base):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The next update's rate comes from the schedule as it is now, not from that of the run that saved it."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        factor = self.job.factor(self.lr_scheduler.last_epoch)
+        for group, peak in zip(self.optimizer.param_groups, self.lr_scheduler.base_lrs, strict=True):
+            group["lr"] = peak * factor
+
+    def _get_learning_rate(self) -> float:
+        """The rate that is logged: the highest of all groups."""
+        return max(float(rate) for rate in self.lr_scheduler.get_last_lr())
+
     # -- one update --
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
@@ -137,13 +180,15 @@ class Loop(_Base):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Labels of the whole update, whatever the accumulation."""
-        labels = sum(int(batch["labels"].ne(-100).sum()) for batch in batch_samples)
-        lengths = self.job.rows.train.ends
+        labels = sum(self.job.items(batch) for batch in batch_samples)
+        lengths = self.job.rows.learned.lengths
         progress = self.job.progress
         progress.label_tokens += labels
-        progress.train_tokens += sum(
-            lengths[row] - (lengths[row - 1] if row else 0) for batch in batch_samples for row in batch["rows"]
-        )
+        for row in (row for batch in batch_samples for row in batch["rows"]):
+            dataset = bisect_right(self._dataset_ends, row)
+            progress.met_rows[dataset] += 1
+            progress.met_tokens[dataset] += lengths[row]
+        progress.train_tokens = sum(progress.met_tokens)
         return torch.tensor(labels, device=device)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -192,7 +237,7 @@ class Loop(_Base):
 
     def diverged(self, what: str, rows: Sequence[int]) -> None:
         """Record and raise that the run cannot go on, naming the rows of the update."""
-        origins = [self.job.rows.train.origins[row] for row in rows]
+        origins = [self.job.rows.learned.origin(row) for row in rows]
         self.job.record.event("diverged", step=self.state.global_step + 1, what=what, rows=origins)
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
         raise DivergedError(
@@ -211,7 +256,7 @@ class Loop(_Base):
             seconds = done.seconds - last.seconds
             values["tokens_per_second"] = (done.train_tokens - last.train_tokens) / seconds if seconds else 0.0
             values["train_tokens"] = done.train_tokens
-            if any(one.pull is not None for one in self.job.regularizations):
+            if any(one.pulls for one in self.job.regularizations):
                 values["penalty"] = pull_value(_bare(self.optimizer))
             self.logged = replace(done)
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
@@ -225,11 +270,23 @@ class Loop(_Base):
         super().log(values, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """All metrics on the evaluation rows."""
+        """All metrics on the evaluation rows and on each retention dataset."""
         job = self.job
-        values = evaluate(self.model, job.eval_batches(), job.score, job.measures, self.args.device)
-        job.progress.latest, job.progress.latest_step = values, self.state.global_step
+
+        def measured(batches: Callable[[], Any]) -> dict[str, float]:
+            return evaluate(self.model, batches(), job.score, job.measures, self.args.device)
+
+        values: dict[str, float] = {}
+        if len(job.rows.eval):
+            sums = summed(self.model, job.eval_batches(), job.score, job.measures, self.args.device)
+            values = {name: job.measures[name].value(total) for name, total in sums.items()}
+            job.progress.tables = tables(job.measures, sums)
+        retained = {dataset: measured(batches) for dataset, batches in job.retention_batches.items()}
+        job.progress.latest, job.progress.retention_latest = values, retained
+        job.progress.latest_step = self.state.global_step
         named = {f"eval_{name}": value for name, value in values.items()}
+        for dataset, numbers in retained.items():
+            named |= {f"retention_{dataset}_{name}": value for name, value in numbers.items()}
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
@@ -237,8 +294,8 @@ class Loop(_Base):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
         """Note the best evaluation so far, ask for its checkpoint, and stop when it has not improved for long."""
         settings, progress = self.job.recipe.evaluation, self.job.progress
-        name = settings.best or next(iter(self.job.measures), None)
-        if name is None:
+        name = settings.best or next(iter(progress.latest), None)
+        if name is None:  # there are no evaluation rows: retention rows choose nothing
             return False
         metric = next(metric for metric in settings.metrics if metric.id() == name)
         value = metrics[f"eval_{name}"]
@@ -261,6 +318,7 @@ class Loop(_Base):
         job, step = self.job, self.state.global_step
         output_dir = self.args.output_dir
         plugin_state = savable_state(job.stateful)
+        job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
 
         def write(folder: Path) -> None:
             self.args.output_dir = str(folder)
@@ -279,10 +337,49 @@ class Loop(_Base):
         checkpoints.prune(
             job.record.checkpoints,
             job.recipe.checkpoints.keep,
-            job.progress.best_step if job.recipe.evaluation.best else None,
+            stable=job.stable,
+            keep_stable=job.recipe.checkpoints.keep_stable,
+            best=job.recipe.evaluation.best is not None,
         )
         job.record.event("checkpoint_saved", step=step)
         job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The whole model; for a checkpoint, where some weights never train, only the others."""
+        if not (_internal_call and self._leaves_weights_out()):
+            super().save_model(output_dir, _internal_call=_internal_call)
+        elif self.args.should_save:
+            folder = Path(output_dir or "")
+            folder.mkdir()
+            weights.save(self._module, self._trained, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The weights that `save_model` wrote."""
+        folder = Path(resume_from_checkpoint)
+        if (folder / weights.FILE).exists():
+            weights.load(self._module, self._trained, folder)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _leaves_weights_out(self) -> bool:
+        """True where some weights never train; a sharding engine has a format of its own."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False
+        return self._trained != {name for name, _ in self._module.named_parameters()}
+
+    @property
+    def _module(self) -> torch.nn.Module:
+        return cast("torch.nn.Module", self.model)
+
+    @property
+    def _trained(self) -> set[str]:
+        """Names of the parameters that train in some update."""
+        return {name for group in self.job.groups for name in group.names}
+
+    def go_on_logging(self) -> None:
+        """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
+        self._globalstep_last_logged = self.job.progress.logged_step
+        self._tr_loss.fill_(self.job.progress.unlogged_loss)
 
     def save_final(self, folder: Path) -> None:
         """The model, tokenizer and chat template, ready for `from_pretrained`."""
@@ -304,21 +401,28 @@ class _Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         job = self.trainer.job
         self.trainer.logged = replace(job.progress)  # a resumed run's first line is about its own updates
-        if state.global_step == 0:
+        if state.global_step:
+            self.trainer.go_on_logging()
+        else:
             self._weigh()
-        if state.global_step == 0 and len(job.rows.eval):
+        if state.global_step == 0 and job.rows.measurable:
             job.screen.stage("evaluating before the first update")
-            job.progress.before = {k.removeprefix("eval_"): v for k, v in self.trainer.evaluate().items()}
+            self.trainer.evaluate()
+            job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
             job.progress.answers_before = job.answers()
+        if job.backbone is not None:
+            found = job.backbone.compute(self.trainer.model, job.screen, lambda: job.signal is not None)
+            job.record.event("features", **found)
 
     def _weigh(self) -> None:
         """Give the optimizer the importance of weights, where a pull has one; a resumed one has it in its state."""
         job = self.trainer.job
         model: Any = self.trainer.model
         by_name = dict(model.named_parameters())
-        pulls = [one.pull for one in job.regularizations if one.pull is not None]
+        pulls = [pull for one in job.regularizations for pull in one.pulls]
         shapes = {name: by_name[name].shape for group in job.groups for name in group.names}
-        importance = folded_importance(pulls, shapes)
+        with _without_autocast(model):
+            importance = folded_importance(pulls, shapes)
         set_importance(_bare(self.trainer.optimizer), {by_name[name]: values for name, values in importance.items()})
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -341,9 +445,11 @@ class _Watch(TrainerCallback):
         job.screen.step(step)
         last = step >= state.max_steps or job.signal is not None
         every = job.recipe.evaluation.every
-        if len(job.rows.eval) and ((every and step % every == 0) or step >= state.max_steps):
+        if job.rows.measurable and ((every and step % every == 0) or step >= state.max_steps):
             control.should_evaluate = True
-        if last or (job.recipe.checkpoints.every and step % job.recipe.checkpoints.every == 0):
+        kept = job.recipe.checkpoints
+        stable_ends = bool(kept.keep_stable and job.stable) and step == job.stable[-1]
+        if last or stable_ends or (kept.every and step % kept.every == 0):
             control.should_save = True
         if job.signal is not None:
             control.should_training_stop = True
@@ -352,6 +458,19 @@ class _Watch(TrainerCallback):
 def _bare(optimizer: Any) -> Any:
     """The torch optimizer inside accelerate's."""
     return getattr(optimizer, "optimizer", optimizer)
+
+
+@contextmanager
+def _without_autocast(model: Any) -> Generator[None]:
+    """`model` computes in the format of its weights: accelerate has put autocast around its `forward`."""
+    wrapped = model.__dict__.get("forward")
+    if "_original_forward" in model.__dict__:
+        model.forward = model._original_forward
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
 
 
 def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,7 +483,7 @@ def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
         try:
             state[place] = thing.state_dict()
             file = io.BytesIO()
-            torch.save(state[place], file)
+            torch.save(_without_numbers(state[place]), file)
             file.seek(0)
             torch.load(file, weights_only=True)
         except Exception as fault:
@@ -372,6 +491,17 @@ def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
             hint = "its state_dict() must hold only tensors, numbers, text, and lists and dictionaries of them"
             key = tuple(int(part) if part.isdigit() else part for part in place.split("."))
             raise PluginError(Problem(message, hint=hint, key=key)) from fault
+    return state
+
+
+def _without_numbers(state: Any) -> Any:
+    """A state with empty tensors: to try an average of all weights whole would take its memory twice over again."""
+    if type(state) is torch.Tensor:
+        return state.new_empty(0)
+    if type(state) is dict:
+        return {key: _without_numbers(value) for key, value in cast("dict[Any, Any]", state).items()}
+    if type(state) in (list, tuple):
+        return type(state)(map(_without_numbers, state))
     return state
 
 

@@ -99,7 +99,7 @@ def test_a_path_that_is_no_file_is_refused(shell: Shell, recipe: dict[str, Any],
     path, said = {
         "missing": ("row.jsonl", ("no such file", "did you mean", "rows.jsonl")),
         "another folder": ("date/rows.jsonl", ("the folder", "does not exist")),
-        "folder": ("site", ("this is a folder, not a file",)),
+        "folder": ("site", ("the folder is empty",)),
         "link": ("link.jsonl", ("which does not exist",)),
         "/dev/null": ("/dev/null", ("a pipe or a device",)),
     }[kind]
@@ -258,7 +258,8 @@ def test_prompts_that_are_all_too_long_leave_nothing(shell: Shell, recipe: dict[
 def test_rows_cut_before_their_answer_are_dropped_and_counted(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
     rows.write_text(GOOD * 3 + row("long " * 100, "b") * 2)
     found = dry_run(shell, recipe, "--set", "batching.max_length=64")["rows"]
-    assert found == {"train": 3, "eval": 0, "dropped": {"nothing to learn in the first 64 tokens": 2}, "truncated": 0}
+    expected = {"train": 3, "eval": 0, "dropped": {"nothing to learn in the first 64 tokens": 2}, "truncated": 0}
+    assert {key: found[key] for key in expected} == expected
 
 
 def test_filters_that_leave_no_row_are_named(shell: Shell, recipe: dict[str, Any]) -> None:
@@ -292,3 +293,11 @@ def test_an_evaluation_of_the_training_rows_leaves_nothing_to_train(shell: Shell
     recipe["data"]["eval"] = [{"path": "rows.jsonl"}]
     answer = shell.run(recipe)
     answer.refuses(4, "no training row is left (dropped: 8 also in the evaluation rows)")
+
+
+def test_a_folder_of_files_of_rows_is_no_folder_of_texts(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    (shell.folder / "site").mkdir()
+    rows.rename(shell.folder / "site" / "rows.jsonl")
+    recipe["data"]["train"][0]["path"] = "site"
+    where = str(shell.folder / "site" / "rows.jsonl")
+    shell.run(recipe).refuses(4, "by its name this is no text file", "name it as the path", where=where)

@@ -159,7 +159,7 @@ def test_an_attention_that_is_not_there_is_refused(shell: Shell, recipe: dict[st
         ("rows.jsonl", ("is a file, but no GGUF", "name the model's folder")),
         ("config:tiny/konfig.json", ("there is no '", "config: wants a model's config.json")),
         ("package:no_such_package", ("no installed package is named 'no_such_package'", "pip install no-such-package")),
-        ("package:json", ("which file of the package 'json'?", "it holds no .gguf file")),
+        ("package:json", ("which model of the package 'json'?", "it holds no .gguf file")),
     ],
 )
 def test_a_source_that_does_not_exist_is_refused(

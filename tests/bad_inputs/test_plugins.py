@@ -182,6 +182,25 @@ def test_a_fault_in_any_family_names_the_strategy(shell: Shell, site: Site, reci
     answer.refuses(6, said, where=shell.place(key))
 
 
+def test_a_masking_that_asks_for_more_than_a_turn_names_the_rows(
+    shell: Shell, site: Site, recipe: dict[str, Any]
+) -> None:
+    """It refuses the plainest conversation too, but as plain text just as well: the chat template is not at fault."""
+    site.install(
+        plugin(
+            'class One(Masking):\n    """One."""\n    name: Literal["acme.one"] = "acme.one"\n\n'
+            "    def build(self, ctx):\n"
+            "        def encode(example):\n            raise ValueError('the row has no final answer')\n"
+            "        return encode\n"
+        )
+    )
+    del recipe["regularizers"]
+    recipe["masking"] = "acme.one"
+    answer = shell.run(recipe)
+    answer.refuses(4, "rows.jsonl:1: the row has no final answer")
+    assert "chat template" not in answer.err
+
+
 def test_debug_shows_the_traceback(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
     site.install(regularizer("raise KeyError('nothing')"))
     shell.write(recipe)

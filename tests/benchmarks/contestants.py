@@ -99,7 +99,7 @@ def prepared_run(folder: Path, case: Case, name: str, **run: Any) -> tuple[Calla
     prepared = prepare_run(loaded, clock, record, observers)
 
     def go() -> Timed:
-        train(prepared, record, observers, clock, open_record(prepared, record, clock, False))
+        train(prepared, record, observers, clock, open_record(prepared, record, clock, False, None))
         timed = clock.timed
         timed.count(planned(prepared, case))
         timed.losses = [line["loss"] for line in prepared.trainer.state.log_history if "loss" in line]

@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
-SCRIPTS = ("training", "memory", "start_up")
+SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features")
 
 
 def promised(script: str) -> list[str]:

@@ -25,8 +25,11 @@ LR, WARMUP = 1e-3, 2
 """Peak rate, and updates until it is reached."""
 
 
-def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inner: int = INNER) -> int:
-    """Write the model and its tokenizer; returns the number of parameters (7.2 million by default)."""
+def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inner: int = INNER, **changes: Any) -> int:
+    """Write the model and its tokenizer; returns the number of parameters (7.2 million by default).
+
+    `changes` are those of the model's configuration.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -58,7 +61,7 @@ def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inn
             pad_token_id=PAD_ID,
             bos_token_id=None,
             eos_token_id=END_ID,
-            tie_word_embeddings=True,
+            **{"tie_word_embeddings": True, **changes},
         )
     )
     model.save_pretrained(folder)
@@ -96,6 +99,7 @@ class Case:
     micro_batch: int
     accumulation: int = 1
     regularizers: tuple[dict[str, Any], ...] = ()
+    freezing: Any = "full"
     model: str = "model"
 
 
@@ -115,6 +119,7 @@ def write_recipe(folder: Path, case: Case, name: str) -> Path:
         "model": {"source": str(folder / case.model)},
         "data": {"train": [{"path": str(folder / f"{case.rows}.jsonl"), "format": "text" if full else "messages"}]},
         "masking": "all" if full else "assistant",
+        "freezing": case.freezing,
         "optimizer": {"name": "adamw", "lr": LR},
         "schedule": {"name": "cosine", "warmup": WARMUP},
         "regularizers": list(case.regularizers),

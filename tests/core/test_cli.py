@@ -175,16 +175,28 @@ def test_init_writes_a_recipe_that_validates(tmp_path: Path, capsys: pytest.Capt
     assert path.read_text() == before and "never overwritten" in capsys.readouterr().err
 
 
+def test_init_writes_a_recipe_for_a_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    assert main(["init", str(path), "--task", "classification", "--data", "reviews.csv"]) == 0
+    recipe = load(path).recipe
+    assert (recipe.task.id(), recipe.masking.id(), recipe.data.train[0].path) == (
+        "classification",
+        "label",
+        "reviews.csv",
+    )
+
+
 def test_every_commented_option_of_init_is_an_option(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     main(["init", str(path)])
     uncommented = [
-        line.removeprefix("# ") if line.startswith(("# chat", "# grad", "# [[", "# name", "# str")) else line
+        line.removeprefix("# ") if line.startswith(("# chat", "# grad", "# [[", "# path", "# name", "# str")) else line
         for line in path.read_text().splitlines()
     ]
     path.write_text("\n".join(uncommented))
     recipe = load(path).recipe
     assert recipe.model.gradient_checkpointing and recipe.regularizers and recipe.model.chat_template == "chatml"
+    assert recipe.data.retention
 
 
 @pytest.fixture
@@ -192,6 +204,19 @@ def recipe_file(tmp_path: Path, fttool_recipe: dict[str, Any]) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(dumps(fttool_recipe))
     return path
+
+
+def test_preview_tells_the_class(
+    tmp_path: Path, fttool_recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\nWin a prize!,spam\nSee you.,ham\n")
+    data = {"train": [{"path": "rows.csv"}]}
+    (tmp_path / "recipe.toml").write_text(dumps({**fttool_recipe, "task": "classification", "data": data}))
+    assert main(["preview", str(tmp_path / "recipe.toml")]) == 0
+    shown = capsys.readouterr().out
+    assert "rows.csv:2: 12 tokens, spam\nWin a prize!\n" in shown and "rows.csv:3: 8 tokens, ham" in shown
+    assert main(["preview", str(tmp_path / "recipe.toml"), "--rows", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["spam"]
 
 
 def test_preview_marks_what_is_learned(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,6 +240,22 @@ def test_preview_as_json(recipe_file: Path, capsys: pytest.CaptureFixture[str]) 
 def test_preview_of_no_rows_is_refused(recipe_file: Path, rows: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["preview", str(recipe_file), "--rows", rows]) == 2
     assert "--rows must be at least 1" in capsys.readouterr().err
+
+
+def test_preview_of_general_and_retention_rows(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preview", str(recipe_file), "--table", "retention"]) == 2
+    assert "no [[data.retention]]" in capsys.readouterr().err
+    for name in ("books", "songs", "plays"):
+        turns = [{"role": "user", "content": name}, {"role": "assistant", "content": "Yes."}]
+        (tmp_path / f"{name}.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 3)
+    with recipe_file.open("a") as file:
+        for table, name in (("general", "plays"), ("retention", "books"), ("retention", "songs")):
+            file.write(f"\n[[data.{table}]]\npath = {json.dumps(str(tmp_path / name) + '.jsonl')}\n")
+    assert main(["preview", str(recipe_file), "--rows", "2", "--table", "retention", "--json"]) == 0
+    shown = [json.loads(line)["row"] for line in capsys.readouterr().out.splitlines()]
+    assert [Path(row).name for row in shown] == [f"{n}.jsonl:{line}" for n in ("books", "songs") for line in (1, 2)]
 
 
 def test_preview_in_colour_decodes_to_the_same_text(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +341,6 @@ def test_dry_run_shows_everything_and_writes_nothing(recipe_file: Path, capsys: 
     output = recipe_file.parent / "elsewhere"
     assert main(["run", str(recipe_file), "--dry-run", "--set", f"run.output={output}"]) == 0
     shown = capsys.readouterr().out
-    for part in ("# the recipe, with every option", "# rows", "# parameters", "# schedule", "never trained"):
+    for part in ("# the recipe, with every option", "# rows", "# parameters", "# schedule", "frozen"):
         assert part in shown
     assert not output.exists()

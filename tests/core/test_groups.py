@@ -62,6 +62,26 @@ def test_groups_are_split_only_where_something_differs():
     }
 
 
+def test_what_the_optimizer_wants_to_know_splits_groups_and_may_set_their_rate():
+    """`lr` among the keys takes the place of the recipe's, and the layer's factor still holds."""
+    model = network()
+
+    def keys(name, parameter):
+        return {"rule": "matrix", "order": 1} if parameter.ndim == 2 else {"rule": "vector", "lr": 0.3}
+
+    parameters, half = dict(model.named_parameters()), lambda name: 0.5 if name[0] == "0" else 1.0
+    found = make_groups(parameters, [all_of(model)], half, lr=0.1, weight_decay=0.0, pulls=(), keys=keys)
+    assert [(group.names, group.lr, dict(group.keys)) for group in found] == [
+        (("0.weight",), 0.05, {"rule": "matrix", "order": 1}),
+        (("0.bias",), 0.15, {"rule": "vector"}),
+        (("2.weight",), 0.1, {"rule": "matrix", "order": 1}),
+        (("2.bias",), 0.3, {"rule": "vector"}),
+    ]
+    entries = optimizer_groups(model, found)
+    assert [entry["rule"] for entry in entries] == ["matrix", "vector"] * 2
+    assert entries[1]["lr"] == 0.15
+
+
 def test_one_parameter_has_one_importance():
     pulls = [Pull(coefficient=lambda _: 1.0, importance=dict, decoupled=one) for one in (False, True)]
     with pytest.raises(RecipeError, match=r"two pulls weigh '0\.weight' by importance, one of them decoupled"):

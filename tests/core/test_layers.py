@@ -3,34 +3,10 @@
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from fttool.layers import layers
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-CAUSAL = {
-    "llama": SMALL,
-    "qwen3": SMALL,
-    "gemma2": SMALL,
-    "mixtral": {**SMALL, "num_local_experts": 2},
-    "gpt2": {"vocab_size": 48, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64},
-    "gpt_neox": {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")},
-}
-ENCODERS = {
-    "bert": {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")},
-    "distilbert": {"vocab_size": 48, "dim": 16, "hidden_dim": 32, "n_layers": 3, "n_heads": 2},
-    "modernbert": {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")},
-}
+from ..architectures import CAUSAL, ENCODERS, tiny
 
 
 def parts(model: Any) -> Any:
@@ -43,8 +19,7 @@ def parts(model: Any) -> Any:
 @pytest.mark.parametrize("kind", CAUSAL)
 @pytest.mark.parametrize("tied", [True, False])
 def test_causal_models(kind: str, tied: bool) -> None:
-    config = AutoConfig.for_model(kind, tie_word_embeddings=tied, **CAUSAL[kind])
-    found = parts(AutoModelForCausalLM.from_config(config))
+    found = parts(tiny(kind, tied=tied))
     assert len(found.blocks) == 3
     assert found.tied is tied
     assert len(found.head) == (0 if tied else 1)
@@ -54,14 +29,14 @@ def test_causal_models(kind: str, tied: bool) -> None:
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_classifiers(kind: str) -> None:
-    config = AutoConfig.for_model(kind, num_labels=2, **ENCODERS[kind])
-    found = parts(AutoModelForSequenceClassification.from_config(config))
+    found = parts(tiny(kind))
     assert len(found.blocks) == 3 and not found.tied
     assert "classifier.weight" in found.head
     assert found.embeddings
 
 
 def test_t5_has_two_stacks() -> None:
-    sizes = {"vocab_size": 48, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_heads": 2}
-    found = parts(AutoModel.from_config(AutoConfig.for_model("t5", **sizes)))
+    found = parts(tiny("t5"))
     assert len(found.blocks) == 6
+    assert found.blocks[2][-1] == "encoder.final_layer_norm.weight"
+    assert found.final == ("decoder.final_layer_norm.weight",)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -253,7 +253,6 @@ class Steady(Schedule):
     """The peak rate throughout."""
 
     name: Literal["mine.same"] = "mine.same"
-    extendable: ClassVar[bool] = True
 
     def build(self, ctx: ScheduleContext) -> Factor:
         return lambda step: 1.0

@@ -12,6 +12,7 @@ from torch.optim import SGD, Adafactor, Adagrad, AdamW, Muon, Optimizer
 
 from fttool.errors import RecipeError
 from fttool.pulls import anchored, pull_value, set_importance
+from fttool_plugins.optimizer.muon_adamw import MuonAdamW
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 """For float64: what is left is the order of additions."""
@@ -49,6 +50,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adafactor": partial(Adafactor, lr=0.05, weight_decay=0.1),
     "adagrad": partial(Adagrad, lr=0.05),
     "muon": partial(Muon, lr=0.02),
+    "muon-adamw, muon": partial(MuonAdamW, lr=0.02, weight_decay=0.1, rule="muon"),
+    "muon-adamw, adamw": partial(MuonAdamW, lr=0.02, weight_decay=0.1, rule="adamw", adamw={"fused": True}),
     "lion": partial(Lion, lr=0.01, weight_decay=0.1),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -120,6 +120,21 @@ def test_the_resolved_recipe_reads_back_to_itself(tmp_path: Path) -> None:
             "[evaluation]\nbest = 'lss'\n[model]",
             ["evaluation.best is set", "'lss' is no metric of this run"],
         ),
+        (
+            "[model]",
+            "[evaluation]\nevery = 5\nbest = 'loss'\n[[data.retention]]\npath = 'kept.jsonl'\n[model]",
+            ["recipe.toml:5:1: evaluation.best is set, but there are no evaluation rows"],
+        ),
+        (
+            "[model]",
+            "[[data.general]]\npath = 'a/books.jsonl'\n[[data.general]]\npath = 'books.jsonl.gz'\n[model]",
+            ["recipe.toml:5:8: two datasets of data.general are called 'books'"],
+        ),
+        (
+            "[model]",
+            "[[data.retention]]\npath = 'books.jsonl'\nname = 'my books'\n[model]",
+            ["recipe.toml:5:1: data.retention.0.name: "],
+        ),
         ("builtin:tiny-chat", "builtin:tiny-chatt", ["recipe.toml:4:1: model.source"]),
         (
             "builtin:tiny-chat",
@@ -131,6 +146,21 @@ def test_the_resolved_recipe_reads_back_to_itself(tmp_path: Path) -> None:
             'path = "rows.jsonl"',
             'path = "rows.jsonl"\nformat = "chat"',
             ["recipe.toml:8:1: unknown strategy 'chat'"],
+        ),
+        (
+            "[model]",
+            '[freezing]\nname = "gradual"\nevery = "epochs"\n[model]',
+            ["recipe.toml:5:1: freezing.every: input should be 'epoch', or a valid number, "],
+        ),
+        (
+            "[model]",
+            '[freezing]\nname = "gradual"\nevery = 0\n[model]',
+            ["recipe.toml:5:1: freezing.every: input should be 'epoch', or greater than 0, got 0"],
+        ),
+        (
+            "recipe = 1",
+            'recipe = 1\nfreezing = "top-layers"',
+            ["recipe.toml:2:1: 'freezing.n' is missing"],
         ),
         ("tiny-chat", "tiny-chat'", ["recipe.toml:4:1: model.source"]),
         (
@@ -250,3 +280,77 @@ def test_a_secret_is_refused(tmp_path: Path) -> None:
 def test_problems_are_recipe_errors(tmp_path: Path) -> None:
     with pytest.raises(RecipeError):
         read(tmp_path, GOOD.replace("rows.jsonl", "rows.jsonl\nx"))
+
+
+# -- what a task brings --------------------------------------------------------------------------------------------
+
+LABELLED = GOOD.replace("[model]", 'task = "classification"\n\n[model]')
+
+
+def test_a_task_fills_what_the_recipe_leaves_out(tmp_path: Path) -> None:
+    more = LABELLED + '[[data.general]]\npath = "g.jsonl"\n[[data.eval]]\npath = "e.jsonl"\n'
+    recipe = read(tmp_path, more).recipe
+    assert {rows.format.id() for _, rows in recipe.data.datasets()} == {"labelled"}
+    assert (recipe.masking.id(), recipe.batching.id(), recipe.batching.max_length) == ("label", "bucketed", 512)
+    assert [metric.id() for metric in recipe.evaluation.metrics] == ["accuracy", "macro-f1", "loss"]
+    assert (recipe.run.epochs, recipe.run.micro_batch) == (3, 16)
+    assert tomli.loads(resolved(read(tmp_path, more)))["masking"] == {"name": "label"}
+
+
+def test_what_the_recipe_says_stands(tmp_path: Path) -> None:
+    said = LABELLED.replace("[model]", '[run]\nmax_steps = 5\nmicro_batch = 2\n[batching]\nname = "padded"\n[model]')
+    recipe = read(tmp_path, said, "evaluation.metrics=['loss']", "batching.too_long=drop").recipe
+    assert (recipe.run.epochs, recipe.run.max_steps, recipe.run.micro_batch) == (None, 5, 2)
+    assert (recipe.batching.id(), recipe.batching.max_length, recipe.batching.too_long) == ("padded", 512, "drop")
+    assert [metric.id() for metric in recipe.evaluation.metrics] == ["loss"]
+
+
+def test_overrides_change_what_the_task_brings_too(tmp_path: Path) -> None:
+    """Whatever their order: a task that comes last on the command line brings the defaults of the others."""
+    overrides = ("run.max_steps=7", "batching.max_length=64", "data.train.0.format.text=body", "task=classification")
+    loaded = read(tmp_path, GOOD, *overrides)
+    recipe = loaded.recipe
+    assert recipe.data.train[0].format.model_dump()["name"] == "labelled"
+    assert recipe.data.train[0].format.model_dump()["text"] == "body"
+    assert (recipe.batching.max_length, recipe.run.max_steps, recipe.run.epochs) == (64, 7, None)
+    assert loaded.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ('masking = "assistant"', "masking 'assistant' is for a task that learns tokens, not for 'classification'"),
+        ('batching = "packed"', 'with this task: batching = "bucketed"'),
+        ('[evaluation]\nmetrics = ["perplexity"]', 'with this task: metrics = ["accuracy", "macro-f1", "loss"]'),
+        ('[evaluation]\nmetrics = ["loss", "token-accuracy"]', "recipe.toml:5:20: metric 'token-accuracy' is for"),
+    ],
+)
+def test_strategies_for_tokens_do_not_go_with_classes(tmp_path: Path, change: str, expected: str) -> None:
+    (problem,) = problems(tmp_path, LABELLED.replace("\n[model]", f"{change}\n[model]"))
+    assert expected in problem and "with this task: " in problem
+
+
+def test_formats_belong_to_their_task(tmp_path: Path) -> None:
+    (wrong,) = problems(tmp_path, LABELLED.replace('path = "rows.jsonl"', 'path = "r.jsonl"\nformat = "messages"'))
+    assert wrong.startswith("recipe.toml:10:1: format 'messages'") and 'with this task: format = "labelled"' in wrong
+    labels = GOOD.replace('path = "rows.jsonl"', 'path = "r.jsonl"\nformat = "labelled"')
+    found = problems(tmp_path, labels, "masking=label", 'evaluation.metrics=["accuracy"]')
+    assert [problem.partition(" is for")[0].rpartition(": ")[2] for problem in found] == [
+        "format 'labelled'",
+        "metric 'accuracy'",
+        "masking 'label'",
+    ]
+    assert "a task that learns the classes of whole rows, not for 'sft'" in found[0]
+
+
+def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, GOOD + 'encodings = ["utf-8", "klingon"]\n')
+    assert problem.startswith("recipe.toml:8:23: data.train.0.encodings.1: input should be 'utf-8'")
+
+
+def test_labels_that_name_nothing_to_tell_apart(tmp_path: Path) -> None:
+    for labels, said in (('["a"]', "names one class"), ('["a", "b", "a"]', "names 'a' twice")):
+        (problem,) = problems(
+            tmp_path, LABELLED.replace('"classification"', f'{{name = "classification", labels = {labels}}}')
+        )
+        assert said in problem and problem.startswith("recipe.toml:3:")

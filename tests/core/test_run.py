@@ -348,7 +348,7 @@ def test_a_damaged_run_directory_is_named(
     else:
         (run_dir / name).unlink()
     with pytest.raises(UsageError, match=re.escape(f"'{run_dir / name}' is missing or damaged")) as refused:
-        refuse_differences(record, loaded, lock(loaded, [], {}))
+        refuse_differences(record, loaded, lock(loaded, [], {}), steps_per_epoch=5)
     assert "start a new run" in refused.value.problems[0].hint
 
 
@@ -366,10 +366,11 @@ def test_a_run_with_a_share_as_warmup_is_not_made_longer_and_the_reason_is_said(
 ) -> None:
     recipe["schedule"] = {"name": "constant", "warmup": 0.25}
     record, _ = begun(tmp_path, recipe)
+    (record.checkpoints / "checkpoint-8").mkdir()
     words = [f"run.output={tmp_path / 'runs'}", "run.max_steps=9", "checkpoints.every=2"]
     longer = load(tmp_path / "recipe.toml", words)
     with pytest.raises(UsageError, match=r"run\.max_steps was 8, is 9") as refused:
-        refuse_differences(record, longer, lock(longer, [], {}))
+        refuse_differences(record, longer, lock(longer, [], {}), steps_per_epoch=5)
     assert "the warmup of schedule 'constant' is a share of the run" in str(refused.value)
     assert "schedule.warmup in steps" in str(refused.value) and "checkpoints.every" not in str(refused.value)
 

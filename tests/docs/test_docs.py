@@ -4,16 +4,21 @@ import importlib.util
 import inspect
 import re
 import shlex
+import sys
 from pathlib import Path
 from string import Template
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from fttool import hookspecs
+from fttool import api, families, hookspecs, testing
 from fttool.cli import VERBS, main
 from fttool.errors import ExitCode
+from fttool.families import FAMILIES, Family
 
 ROOT = Path(__file__).parents[2]
+ACME = ROOT / "tests" / "packages" / "fttool-acme"
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")])
 
 
@@ -56,6 +61,43 @@ def test_the_plugin_page_shows_what_plugins_new_writes() -> None:
     assert f"```python\n{code}```" in page
     contract = (templates / "test_plugin.py.template").read_text().partition("class Test")[2].partition("\n\n\n")[0]
     assert f"class Test{contract}\n" in page
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_each_family_has_an_example_in_acme(family: Family) -> None:
+    """The page says what `build` yields and links to a file of the package that shows it."""
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (row,) = re.findall(rf"^\| `{family.name}` \| .*$", page, re.MULTILINE)
+    assert f"`{inspect.signature(family.base.build).return_annotation}`" in row
+    ((name, link),) = re.findall(r"\[(acme\.[a-z0-9-]+)\]\(([^)]+)\)", row)
+    source = (ROOT / "docs" / link).resolve()
+    assert source == ACME / "src" / "fttool_acme" / f"{family.name}.py"
+    assert f'name: Literal["{name}"] = "{name}"' in source.read_text()
+    assert re.search(rf"^class \w+\({family.base.__name__}\):", source.read_text(), re.MULTILINE)
+
+
+def test_the_api_has_all_that_families_are_made_of() -> None:
+    names = {name for name, value in vars(families).items() if getattr(value, "__module__", "") == families.__name__}
+    assert {name for name in names if not name.startswith("_")} - {"Family"} <= set(api.__all__)
+
+
+def test_the_plugin_page_names_all_that_authors_test_with() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    assert {name for name in testing.__all__ if not re.search(rf"\b{name}\b", page)} == set()
+
+
+def test_the_plugin_pages_run_is_a_test_that_passes(
+    fttool_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (package,) = re.findall(r'```python\n("""Strategies for fttool.*?)```', page, re.DOTALL)
+    (code,) = re.findall(r"```python\n(import fttool_acme\n.*?)```", page, re.DOTALL)
+    acme = ModuleType("fttool_acme")
+    monkeypatch.setitem(sys.modules, "fttool_acme", acme)
+    exec(compile(package, "docs/plugins.md", "exec"), vars(acme))
+    defined: dict[str, Any] = {}
+    exec(compile(code, "docs/plugins.md", "exec"), defined)
+    defined["test_a_run_uses_it"](fttool_recipe, tmp_path)
 
 
 def test_the_first_run_page_works_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli
-import tomli_w
+
+from fttool.families import FAMILIES
 
 PACKAGE = Path(__file__).parent / "fttool-acme"
+STRATEGIES = {
+    "model": "acme.soup",
+    "format": "acme.multiple-choice",
+    "filter": "acme.no-urls",
+    "mixing": "acme.capped",
+    "masking": "acme.after",
+    "batching": "acme.longest-first",
+    "freezing": "acme.every-other",
+    "layer_rates": "acme.slow-embeddings",
+    "optimizer": "acme.signum",
+    "schedule": "acme.drops",
+    "regularizer": "acme.tail-average",
+    "precision": "acme.bf16-on-gpu",
+    "sharding": "acme.one-of-many",
+    "task": "acme.dft",
+    "metric": "acme.top5",
+}
+"""Its one strategy of each family."""
 
 
 def call(*words: str, site: Path | None = None, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,23 +65,9 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> Path:
-    """A recipe with everything that the package brings."""
-    path = tmp_path / "recipe.toml"
-    everything = {
-        **fttool_recipe,
-        "run": {"output": str(tmp_path / "runs"), "max_steps": 4, "micro_batch": 2, "log_every": 1},
-        "data": {**fttool_recipe["data"], "eval_share": 0.2},
-        "filters": [{"name": "acme.no-urls"}],
-        "freezing": "acme.every-other",
-        "optimizer": {"name": "adamw", "lr": 0.01},
-        "schedule": {"name": "acme.trapezoid", "climb": 0.5, "fall": 0.5},
-        "regularizers": [{"name": "acme.ema", "decay": 0.5}],
-        "evaluation": {"metrics": ["loss", "acme.top5"], "best": "acme.top5", "samples": 1, "sample_tokens": 4},
-        "plugins": {"observe": ["acme"]},
-    }
-    path.write_text(tomli_w.dumps(everything), encoding="utf-8")
-    return path
+def quiz(tmp_path: Path) -> Path:
+    """A copy of the package's recipes; their runs go into the folder above it."""
+    return Path(shutil.copytree(PACKAGE / "recipes", tmp_path / "recipes")) / "quiz.toml"
 
 
 def test_the_wheel_holds_the_package_and_its_entry_points(wheel: Path) -> None:
@@ -72,7 +77,7 @@ def test_the_wheel_holds_the_package_and_its_entry_points(wheel: Path) -> None:
         text = archive.read(points).decode()
     assert {name.split("/")[0] for name in names} == {"fttool_acme", "fttool_acme-1.2.3.dist-info"}
     assert "[fttool.v1]\nacme = fttool_acme" in text
-    assert "[fttool.commands.v1]\nacme-hello = fttool_acme.hello:main" in text
+    assert "[fttool.commands.v1]\nacme-curve = fttool_acme.curve:main" in text
 
 
 def test_it_knows_fttool_by_its_api_alone() -> None:
@@ -90,51 +95,52 @@ def test_its_own_tests_pass(site: Path) -> None:
 def test_its_strategies_are_listed_and_explained(site: Path) -> None:
     listed = json.loads(call("-m", "fttool", "plugins", "--json", site=site).stdout)
     acme = [row for row in listed if row["distribution"] == "fttool-acme"]
-    assert {(row["id"], row["family"]) for row in acme} == {
-        ("acme.trapezoid", "schedule"),
-        ("acme.no-urls", "filter"),
-        ("acme.every-other", "freezing"),
-        ("acme.ema", "regularizer"),
-        ("acme.top5", "metric"),
-    }
+    assert {row["family"]: row["id"] for row in acme} == STRATEGIES
+    assert set(STRATEGIES) == {family.name for family in FAMILIES} and len(acme) == len(FAMILIES)
     same = {"plugin": "acme", "version": "1.2.3", "status": "installed", "error": None}
     assert all(row.items() >= same.items() for row in acme)
-    page = call("-m", "fttool", "plugins", "show", "acme.ema", site=site).stdout
+    page = call("-m", "fttool", "plugins", "show", "acme.tail-average", site=site).stdout
     assert "fttool-acme 1.2.3" in page
     assert "[[regularizers]]" in page
 
 
-def test_its_verb_is_a_verb(site: Path) -> None:
-    hello = call("-m", "fttool", "acme-hello", "plugins", site=site)
-    assert (hello.returncode, hello.stdout) == (0, "hello, plugins\n")
-    assert "acme-hello from fttool-acme" in call("-m", "fttool", "--help", site=site).stdout
-    gone = call("-m", "fttool", "acme-hello")
+def test_its_verb_is_a_verb(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n', encoding="utf-8")
+    drawn = call("-m", "fttool", "acme-curve", str(tmp_path), site=site)
+    assert (drawn.returncode, drawn.stdout.splitlines()[-1]) == (0, "█▁")
+    assert "acme-curve  draw how a number of a run went" in call("-m", "fttool", "--help", site=site).stdout
+    gone = call("-m", "fttool", "acme-curve")
     assert gone.returncode == 2
-    assert "there is no verb 'acme-hello'" in gone.stderr
+    assert "there is no verb 'acme-curve'" in gone.stderr
 
 
 @pytest.mark.slow
-def test_a_run_uses_all_of_it(site: Path, recipe: Path, fttool_tiny_model: Path) -> None:
+def test_a_run_uses_all_of_it(site: Path, quiz: Path, fttool_tiny_model: Path) -> None:
+    """The package's recipe as it stands, but for the model; its own tests run the one with its model source."""
     from safetensors.torch import load_file
 
-    run = call("-m", "fttool", "run", str(recipe), site=site)
+    words = ["run", str(quiz), "--set", f"model.source={fttool_tiny_model}"]
+    run = call("-m", "fttool", *words, site=site, folder=quiz.parent.parent)
     assert run.returncode == 0, run.stderr
-    folder = recipe.parent / "runs" / "recipe"
+    folder = quiz.parent.parent / "runs" / "quiz"
 
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["lr"] for line in lines if "lr" in line] == pytest.approx([0.005, 0.01, 0.01, 0.005])
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates, steps = [line["lr"] for line in lines if "lr" in line], summary["steps"]
+    assert rates == pytest.approx([1e-4] * (steps // 2) + [1e-5] * (steps // 2))
     assert 0 <= summary["eval"]["after"]["acme.top5"] <= 1
+    assert summary["dropped_rows"] == {"has a web address": 1}
 
     before = load_file(fttool_tiny_model / "model.safetensors")
     after = load_file(folder / "model" / "model.safetensors")
-    changed = {name for name in before if not before[name].equal(after[name])}
-    assert changed == {name for name in before if name.startswith("model.layers.0.")}
+    moved = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    assert {name for name, far in moved.items() if far} == {n for n in before if n.startswith("model.layers.0.")}
+    assert max(moved.values()) <= sum(rates) * 1.001  # signum moves a weight by the rate, and no further
 
     diary = (folder / "acme-diary.txt").read_text(encoding="utf-8").splitlines()
-    assert diary[:2] == ["loaded a recipe with schedule acme.trapezoid", "started 4 updates"]
-    assert diary[-1] == "finished after 4 updates"
-    assert "saved checkpoint-4" in diary
+    assert diary[:2] == ["loaded a recipe with schedule acme.drops", f"started {steps} updates"]
+    assert diary[-1] == f"finished after {steps} updates"
+    assert f"saved checkpoint-{steps}" in diary
 
     resolved = tomli.loads((folder / "recipe.resolved.toml").read_text(encoding="utf-8"))
     assert resolved["freezing"] == {"name": "acme.every-other", "first": 0}
@@ -142,11 +148,20 @@ def test_a_run_uses_all_of_it(site: Path, recipe: Path, fttool_tiny_model: Path)
     assert locked["plugins"] == [{"name": "acme", "distribution": "fttool-acme", "version": "1.2.3"}]
 
 
-def test_without_the_package_its_recipe_says_what_is_missing(recipe: Path) -> None:
+def test_every_strategy_stands_in_a_recipe() -> None:
+    recipes = "".join(file.read_text(encoding="utf-8") for file in (PACKAGE / "recipes").glob("*.toml"))
+    readme = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    for family, name in STRATEGIES.items():
+        assert f'"{name}' in recipes, name
+        assert f"| `{name}` | {family} |" in readme, name
+        assert f"`{family}.py`" in readme and (PACKAGE / "src" / "fttool_acme" / f"{family}.py").is_file()
+
+
+def test_without_the_package_its_recipe_says_what_is_missing(quiz: Path) -> None:
     for verb in ("validate", "run"):
-        gone = call("-m", "fttool", verb, str(recipe))
+        gone = call("-m", "fttool", verb, str(quiz), folder=quiz.parent.parent)
         assert gone.returncode == 6
         assert "no installed plugin is named 'acme'" in gone.stderr
         assert "install the package whose ids start with 'acme.'" in gone.stderr
         assert "Traceback" not in gone.stderr
-    assert not (recipe.parent / "runs").exists()
+    assert not (quiz.parent.parent / "runs").exists()

@@ -26,13 +26,58 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "reads": [{"prompt": "a", "completion": "b"}, {"prompt": CHAT[:1], "completion": CHAT[1:]}]
     },
     "format.text": {"reads": [{"text": "a text"}]},
+    "format.labelled": {
+        "options": [{}, {"second": "second"}, {"text": "text", "label": "labels", "separator": ";"}],
+        "reads": [
+            {"text": "a", "second": "b", "labels": ["c", "d"]},
+            {"text": "a", "second": "b", "labels": "c;d"},
+            {"text": "a", "second": "b", "labels": 1},
+        ],
+        "refuses": [{}, {"text": "a"}, {"text": " ", "second": "b", "labels": "c"}, {"labels": "c"}],
+    },
     "filter.words": {"options": [{}, {"min": 2, "max": 5}]},
+    "freezing.top-layers": {
+        "options": [{"n": 1}, {"n": 2, "final_norm": False, "head": False}, {"n": 1, "embeddings": True}]
+    },
+    "freezing.gradual": {
+        "options": [{}, {"every": 3, "start": 1}, {"every": 0.2, "order": "bottom-up", "embeddings": "never"}]
+    },
+    "freezing.patterns": {"options": [{}, {"train": ["*.mlp.*", "model.layers.1.*"], "freeze": ["*.up_proj.*"]}]},
+    "freezing.bitfit": {
+        "options": [{}, {"head": True}],
+        "model": {"attention_bias": True, "mlp_bias": True},
+    },
+    "freezing.head-only": {"options": [{}, {"untie": True}, {"features": "off"}]},
+    "freezing.lora": {
+        "options": [{}, {"rank": 4, "rslora": True}, {"dora": True}, {"targets": ["q_proj"]}, {"merge": False}],
+    },
+    "freezing.lisa": {"options": [{}, {"n": 1, "every": 2}]},
+    "layer_rates.discriminative": {"options": [{}, {"decay": 0.3846}]},
+    "mixing.weighted": {
+        "options": [
+            {"shares": {"first": 0.5, "second": 0.5}},
+            {"shares": {"first": 0.25, "second": 0.75}, "by": "tokens"},
+        ]
+    },
+    "mixing.replay": {"options": [{"share": 0.2}, {"share": 0.2, "by": "tokens"}], "general_sizes": (8, 5)},
     "batching.packed": {"options": [{}, {"max_length": 32}]},
     "batching.bucketed": {"options": [{}, {"pool": 1}]},
     "schedule.constant": {"options": [{}, {"warmup": 0.1}]},
+    "schedule.cosine-restarts": {"options": [{}, {"first": 3, "multiplier": 2.0}, {"cycles": 3, "multiplier": 1.5}]},
+    "schedule.inverse-sqrt": {"options": [{}, {"timescale": 5, "min_lr": 1e-4}]},
+    "schedule.slanted-triangular": {"options": [{}, {"min_lr": 0.0}]},
+    "optimizer.muon": {"options": [{}, {"adjust_lr": "original", "adamw_lr": 1e-3}]},
     "optimizer.sgd": {"options": [{}, {"momentum": 0.0}, {"nesterov": True}]},
     "regularizer.l2-init": {"options": [{"strength": 0.01}, {"strength": 0.01, "decoupled": True}]},
+    "regularizer.l2-sp": {"options": [{}, {"alpha": 1.0, "beta": 0.0, "decoupled": True}]},
+    "regularizer.ewc": {"options": [{"strength": 1.0}, {"strength": 1.0, "fisher": "empirical", "examples": 2}]},
+    "regularizer.mixout": {"options": [{}, {"p": 0.2, "mask": "weight"}]},
+    "regularizer.ema": {"options": [{}, {"decay": 0.5, "warmup": False, "start": 2}]},
+    "regularizer.wise-ft": {"options": [{}, {"alpha": 0.9}]},
     "precision.fp16": {"context": on_a_gpu},
+    "task.classification": {
+        "options": [{}, {"multi_label": True, "class_weights": "balanced"}, {"class_weights": {"b": 3.0}}]
+    },
 }
 """What a strategy's contract needs to know beside its defaults."""
 

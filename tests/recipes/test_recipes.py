@@ -1,6 +1,7 @@
 """The recipes that come with fttool do what they say, in a few updates."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,81 @@ def test_the_quickstart_runs_and_answers(tmp_path: Path, capsys: pytest.CaptureF
         assert part in shown
     assert main(["generate", str(tmp_path / "quickstart"), "What does math.sqrt do?", "--max-tokens", "20"]) == 0
     assert capsys.readouterr().out.strip()
+    assert _untrained(shown) == _untrained((RECIPES.parent / "README.md").read_text())
+
+
+def _untrained(screen: str) -> list[str]:
+    """What a closing screen says that no update has changed: metrics before, rows, questions, what to do next."""
+    before = re.findall(r"^ {2}(\S+ +[\d.]+) →", screen, re.MULTILINE)
+    rows = re.findall(
+        r"^ {2}([\d,]+ rows), [\d,]+ tokens seen, [\d,]+ labels learned, [\d,]+ tokens/s$", screen, re.MULTILINE
+    )
+    questions = re.findall(r"^ {2}> (.+)$", screen, re.MULTILINE)
+    columns = re.findall(r"^ {2}before +│ after$", screen, re.MULTILINE)
+    ways = re.findall(r"^ {2}(model|try) ", screen, re.MULTILINE)
+    assert before and rows and questions and columns and ways
+    return [*before, *rows, *questions, str(len(columns)), *ways]
+
+
+def test_remember_measures_what_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(RECIPES / "remember.toml"), "--set", f"run.output={tmp_path}", "--set", "run.max_steps=12"]
+    assert main(["run", *words, "--set", "evaluation.samples=0", "--set", "evaluation.every=12"]) == 0
+    summary = json.loads((tmp_path / "remember" / "summary.json").read_text())
+    assert summary["eval"]["after"]["loss"] < summary["eval"]["before"]["loss"]
+    before = summary["retention"]["before"]
+    assert before["heldback-chat"]["loss"] == pytest.approx(1.7678, abs=1e-3)
+    assert before["heldback-docs"]["loss"] == pytest.approx(2.6688, abs=1e-3)
+    assert "lost on the retention rows 'heldback-chat'" in capsys.readouterr().out
+    met = summary["datasets"]
+    replayed = sum(one["met_tokens"] for one in met["general"].values())
+    longest = 256
+    assert abs(replayed - 0.25 * summary["train_tokens"]) <= longest
+    assert main(["compare", str(tmp_path / "remember")]) == 0
+    assert "heldback-docs loss" in capsys.readouterr().out
+
+
+def test_gradual_thaws_every_layer_in_its_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(RECIPES / "gradual.toml"), "--set", f"run.output={tmp_path}", "--set", "run.max_steps=20"]
+    assert main(["run", *words, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["parameters"]
+    assert found["frozen"] == 0
+    assert [group["trains_in"] for group in found["groups"]] == [[[first, 20]] for first in (15, 12, 9, 6, 3, 0)]
+    assert [group["lr"] for group in found["groups"]] == pytest.approx(
+        [0.8**power / 1000 for power in (4, 3, 2, 1, 0, 0)]
+    )
+    assert main(["run", *words, "--set", "evaluation.samples=0"]) == 0
+    summary = json.loads((tmp_path / "gradual" / "summary.json").read_text())
+    assert summary["eval"]["after"]["loss"] < summary["eval"]["before"]["loss"]
+    assert summary["trained_parameters"] == summary["parameters"]
+
+
+def test_lora_trains_a_twentieth_and_is_asked_like_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run.max_steps=20", "evaluation.samples=0", "checkpoints.every=20", f"run.output={tmp_path}"]
+    assert main(["run", str(RECIPES / "lora.toml"), *[part for word in words for part in ("--set", word)]]) == 0
+    run_dir = tmp_path / "lora"
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["eval"]["after"]["loss"] < summary["eval"]["before"]["loss"]
+    assert 0.04 < summary["trained_parameters"] / summary["parameters"] < 0.06
+    assert (run_dir / "checkpoints" / "checkpoint-20" / "trained.safetensors").stat().st_size < 400_000
+    saved = {path.name for path in (run_dir / "adapter").iterdir()}
+    assert saved >= {"adapter_config.json", "adapter_model.safetensors"}
+    capsys.readouterr()
+    assert main(["generate", str(run_dir), "What does math.sqrt do?", "--max-tokens", "20"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_gentle_forgets_less_than_rough(tmp_path: Path) -> None:
+    """In a few updates, on some of the rows."""
+    lost: dict[str, float] = {}
+    few = ["run.max_steps=60", "schedule.warmup=2", "evaluation.samples=0", "data.train.0.limit=300"]
+    words = [str(RECIPES / "gentle.toml"), *(part for word in few for part in ("--set", word))]
+    for name, changes in {"gentle": ["regularizers.0.examples=40"], "rough": ["regularizers=[]"]}.items():
+        changes = [*changes, f"run.output={tmp_path}", f"run.name={name}"]
+        assert main(["run", "-q", *words, *(part for word in changes for part in ("--set", word))]) == 0
+        delta = json.loads((tmp_path / name / "summary.json").read_text())["retention"]["delta"]
+        lost[name] = sum(values["loss"] for values in delta.values())
+    assert lost["gentle"] < 0.6 * lost["rough"]
+    assert (tmp_path / "gentle" / "importance.safetensors").stat().st_size > 4 * 1_700_000
 
 
 def test_the_built_in_model_is_small_and_knows_something() -> None:

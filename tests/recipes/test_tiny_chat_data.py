@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -21,7 +22,7 @@ SCRIPTS = RECIPES / "tiny_chat"
 MODULES = "heapq,json,linecache,shlex"
 """Two held-out modules, two others."""
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
-SCRIPT_MODULES = ("pack", "prepare", "questions", "quickstart_rows", "rows", "stdlib_docs", "summaries")
+SCRIPT_MODULES = ("known_rows", "pack", "prepare", "questions", "quickstart_rows", "rows", "stdlib_docs", "summaries")
 
 
 @pytest.fixture
@@ -216,6 +217,63 @@ def test_a_long_call_is_cut_and_private_parameters_are_hidden(scripts: None) -> 
     assert shown.startswith("json.dump(x, parameter_0=None, ") and shown.endswith(", …)")
     assert "_nil" not in shown and len(shown) < 90
     assert call(Documented("pathlib.Path.name", "pathlib", "property", "…")) == "pathlib.Path.name"
+
+
+# -- rows that stand for what the model knew -------------------------------------------------------------------------
+
+
+def test_known_rows_are_those_of_the_pretraining_and_held_back_ones_are_none_of_them(
+    built: Path, tmp_path: Path, scripts: None
+) -> None:
+    import known_rows
+
+    known_rows.main(["--build", str(built), "--out", str(tmp_path)])
+    for source, name in (("chat", "chat"), ("text", "docs")):
+        lines = (built / f"{source}.jsonl").read_text().splitlines()
+        known = (tmp_path / f"known-{name}.jsonl").read_text().splitlines()
+        heldback = (tmp_path / f"heldback-{name}.jsonl").read_text().splitlines()
+        assert len(known) == min(known_rows.SAMPLE, len(set(lines)) - len(heldback))
+        assert set(known) <= set(lines) and set(heldback) <= set(lines) and not set(known) & set(heldback)
+    rows = known_rows.pretraining_rows(built.absolute())
+    assert len((tmp_path / "heldback-docs.jsonl").read_text().splitlines()) == sum(
+        "text.jsonl" in example.origin for example in rows.eval_examples
+    )
+    assert 0 < len(rows.eval) < len(rows.train) / 10
+
+
+def test_the_committed_rows_are_what_the_pretraining_held_back(tmp_path: Path) -> None:
+    """Their perplexity is the one that the pre-training ended with, 8.77; its own rows have a far lower one."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import fttool_plugins.model
+    from fttool.data import prepare
+    from fttool.reading import load
+
+    folder = str(Path(fttool_plugins.model.__file__).parent / "tiny_chat")
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    data = RECIPES / "data"
+
+    def perplexity(kind: str) -> float:
+        file = tmp_path / f"{kind}.toml"
+        file.write_text(
+            'recipe = 1\nmasking = "all"\nbatching = {name = "padded", max_length = 256}\n'
+            '[model]\nsource = "builtin:tiny-chat"\n'
+            f"[[data.train]]\npath = {json.dumps(str(data / f'{kind}-chat.jsonl'))}\n"
+            f"[[data.train]]\npath = {json.dumps(str(data / f'{kind}-docs.jsonl'))}\nformat = 'text'\n"
+        )
+        loss, count = 0.0, 0
+        for row in prepare(load(file), tokenizer).train:
+            labels_T = torch.tensor(row.labels[1:])
+            with torch.no_grad():
+                logits_TV = model(torch.tensor([row.input_ids])).logits[0, :-1]
+            loss += float(torch.nn.functional.cross_entropy(logits_TV, labels_T, reduction="sum"))
+            count += int((labels_T != -100).sum())
+        return math.exp(loss / count)
+
+    assert perplexity("heldback") == pytest.approx(8.77, abs=0.005)
+    assert perplexity("known") < 6
 
 
 # -- the model in the wheel ------------------------------------------------------------------------------------------

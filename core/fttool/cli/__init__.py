@@ -13,6 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from textwrap import shorten
 
 from fttool.errors import ExitCode, FttoolError, PluginError, UsageError, did_you_mean, gist
 
@@ -23,6 +25,7 @@ VERBS = {
     "validate": "check a recipe, without loading a model",
     "preview": "show rows token by token, with what is learned",
     "generate": "talk to a fine-tuned model",
+    "compare": "show runs side by side: gained, forgotten, cost",
     "init": "write a commented recipe to start from",
     "plugins": "list strategies, explain one, or start a plugin package",
     "schema": "print the recipe's JSON Schema, for completion in an editor",
@@ -115,12 +118,39 @@ def _call_plugin(point: EntryPoint, words: list[str]) -> int:
 
 
 def _help() -> str:
+    more = {point.name: _summary(point) for point in entry_points(group=COMMANDS_GROUP) if point.name not in VERBS}
+    verbs = {**VERBS, **more}
+    width = max(map(len, verbs))
     lines = ["usage: fttool VERB …    (fttool VERB --help explains one)", "", "verbs:"]
-    lines += [f"  {verb:<10} {what}" for verb, what in VERBS.items()]
-    for point in entry_points(group=COMMANDS_GROUP):
-        if point.name not in VERBS:
-            lines.append(f"  {point.name:<10} from {point.dist.name if point.dist else 'a plugin'}")
+    lines += [f"  {verb:<{width}}  {what}" for verb, what in verbs.items()]
     return "\n".join([*lines, "", EXAMPLES.rstrip()])
+
+
+def _summary(point: EntryPoint) -> str:
+    """A verb in one line: the first of its module's docstring, which is read without importing it; else its owner."""
+    import ast
+
+    try:
+        file = _source(point.module)
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) if file else None
+    except (OSError, ValueError, SyntaxError):  # `fttool VERB` will say what is wrong with it
+        docstring = None
+    if not docstring:
+        return f"from {point.dist.name if point.dist else 'a plugin'}"
+    line = docstring.splitlines()[0].rstrip(".")
+    return shorten(line[0].lower() + line[1:], 66, placeholder=" …")
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found as `import` would find it, without running the packages around it."""
+    name, around, file = "", None, None
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = next(filter(None, (finder.find_spec(name, around) for finder in sys.meta_path)), None)
+        if spec is None:
+            return None
+        around, file = spec.submodule_search_locations, spec.origin
+    return Path(file) if file else None
 
 
 def _report(error: FttoolError) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
-from fttool.errors import ExitCode, ModelError, UsageError, gist
+from fttool.errors import ExitCode, UsageError
+from fttool.saved import model_folder, saved_model
 
 EXAMPLES = """\
 examples:
@@ -36,27 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the answers."""
-    folder: Path = options.run / "model" if (options.run / "model").is_dir() else options.run
-    if not (folder / "config.json").is_file():
-        raise UsageError(f"there is no model in '{options.run}'", hint="name a finished run's directory")
+    model_folder(options.run)
     if not 0 <= options.temperature < math.inf or options.max_tokens < 1:
         raise UsageError("--temperature must be a number of at least 0, --max-tokens at least 1")
     questions = _questions(options.question)
+    with saved_model(options.run, "text", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
+        import torch
 
-    from fttool.environment import stay_local
-
-    stay_local()
-
-    import torch
-    from transformers.utils import logging
-
-    from fttool.environment import device
-
-    logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are for programmers, and would stand among the answers
-        tokenizer, model = _load(folder, options.trust_remote_code)
-        model.to(device()).eval()
         torch.manual_seed(options.seed)
         for question in questions:
             print(_answer(model, tokenizer, question, options), flush=True)
@@ -71,21 +57,6 @@ def _questions(given: str | None) -> list[str]:
     if not questions:
         raise UsageError("the question is empty", hint='fttool generate RUN "question"')
     return questions
-
-
-def _load(folder: Path, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Tokenizer and model of a folder."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), **local)
-        return tokenizer, AutoModelForCausalLM.from_pretrained(str(folder), use_safetensors=True, **local)
-    except Exception as fault:  # transformers raises a dozen kinds for a bad folder
-        hint = "it needs config.json, *.safetensors and the tokenizer's files"
-        if "trust_remote_code" in str(fault):
-            hint = "the folder has Python code of its own: read it, then add --trust-remote-code"
-        raise ModelError(f"cannot load the model of '{folder}': {gist(fault)}", hint=hint) from fault
 
 
 def _answer(model: Any, tokenizer: Any, question: str, options: argparse.Namespace) -> str:

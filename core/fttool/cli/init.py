@@ -1,4 +1,4 @@
-"""Write a commented recipe for supervised fine-tuning of a chat model."""
+"""Write a commented recipe: for supervised fine-tuning of a chat model, or for a classifier."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ EXAMPLES = """\
 examples:
   fttool init my.toml
   fttool init my.toml --model meta-llama/Llama-3.1-8B-Instruct --data chats.jsonl
+  fttool init my.toml --task classification --model answerdotai/ModernBERT-base --data reviews.csv
 """
 
 RECIPE = """\
@@ -35,6 +36,9 @@ eval_share = 0.05                 # of the rows, set aside to measure on
 [[data.train]]
 path = {data}
 format = "messages"               # {{"messages": [{{"role": "user", "content": "…"}}, {{"role": "assistant", …}}]}}
+
+# [[data.retention]]              # rows that stand for what the model knew: measured, to see how much is forgotten
+# path = "old-chats.jsonl"
 
 [[filters]]
 name = "exact-duplicates"         # drops a conversation that was there before
@@ -73,11 +77,73 @@ metrics = ["loss", "perplexity", "token-accuracy"]
 """
 
 
+CLASSIFICATION = """\
+recipe = 1                        # version of the recipe format
+
+[task]
+name = "classification"           # a class for each row, by a new head on the model
+multi_label = false               # true: a row may have several classes, or none
+class_weights = "none"            # "balanced": a rare class counts as much as a common one
+
+[run]
+seed = 17
+epochs = 3                        # passes over the rows; or max_steps = …
+micro_batch = 16                  # rows per forward pass; halve it when memory runs out
+global_batch = 16                 # rows per update, by accumulation
+
+[model]
+source = {model}
+
+[data]
+eval_share = 0.1                  # of the rows, set aside to measure on
+
+[[data.train]]
+path = {data}
+format = "labelled"               # {{"text": "…", "label": "…"}}; CSV with these columns; or a folder per label
+
+[[filters]]
+name = "exact-duplicates"         # drops a text that was there before
+compare = "prompt"
+
+[masking]
+name = "label"                    # the class is learned, and none of the tokens
+
+[batching]
+name = "bucketed"                 # rows of like length together
+max_length = 512                  # tokens; longer rows are cut, and counted
+
+[freezing]
+name = "full"                     # or "head-only": the model stays as it is, and runs once per row
+
+[optimizer]
+name = "adamw"
+lr = 2e-5                         # up to 5e-5 for encoders such as BERT; 1e-3 and more for a head alone
+weight_decay = 0.01
+max_grad_norm = 1.0
+
+[schedule]
+name = "linear"
+warmup = 0.1                      # a share of the run below 1, updates from 1 on
+
+[precision]
+name = "auto"                     # bf16 where the hardware has it, else fp32
+
+[evaluation]
+every = 100                       # updates; and always before the first and after the last
+metrics = ["macro-f1", "accuracy", "loss"]
+best = "macro-f1"                 # the best checkpoint becomes the final model
+"""
+
+RECIPES = {"sft": RECIPE, "classification": CLASSIFICATION}
+"""The recipe for each task."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
     parser.add_argument("recipe", type=Path, nargs="?", default=Path("recipe.toml"), help="default: recipe.toml")
     parser.add_argument("--model", default="builtin:tiny-chat", help="hub id, folder or GGUF file")
-    parser.add_argument("--data", default="rows.jsonl", help="JSONL file of conversations")
+    parser.add_argument("--data", default="rows.jsonl", help="file of conversations, or of rows with labels")
+    parser.add_argument("--task", choices=RECIPES, default="sft", help="default: sft")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -87,14 +153,14 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError(f"'{path}' exists; it is never overwritten", hint="name another file")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder '{path.parent}'")
-    path.write_text(recipe(options.model, options.data), encoding="utf-8")
+    path.write_text(recipe(options.model, options.data, options.task), encoding="utf-8")
     print(f"wrote {path}\nnext: fttool validate {path}, then fttool preview {path}, then fttool run {path}")
     return ExitCode.OK
 
 
-def recipe(model: str, data: str) -> str:
+def recipe(model: str, data: str, task: str = "sft") -> str:
     """The recipe's text; names are written as TOML strings, whatever they hold."""
-    return RECIPE.format(model=_toml_string(model), data=_toml_string(data))
+    return RECIPES[task].format(model=_toml_string(model), data=_toml_string(data))
 
 
 def _toml_string(text: str) -> str:

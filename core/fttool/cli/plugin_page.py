@@ -35,6 +35,10 @@ def page(strategy: type[Strategy], plugins: Plugins) -> str:
         given = "required" if key in required else _default(option)
         lines += [f"  {key:<16} {kind(option, definitions)}; {given}"]
         lines += [textwrap.indent(inspect.cleandoc(option.get("description", "")), "      ")]
+    brought = getattr(strategy, "defaults", {})
+    if brought:
+        lines += ["", "brings, where the recipe is silent"]
+        lines += [f"  {key} = {format_value(value)}" for key, value in brought.items()]
     lines += ["", "in a recipe", textwrap.indent(example(strategy), "  ")]
     return "\n".join(lines)
 

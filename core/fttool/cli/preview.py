@@ -16,11 +16,13 @@ EXAMPLES = """\
 examples:
   fttool preview my.toml                 the first three rows
   fttool preview my.toml --rows 10
+  fttool preview my.toml --table retention       of each dataset of [[data.retention]]
   fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
 
 Learned tokens are green and underlined; without colour they stand in [brackets].
 """
 
+TABLES = ("train", "general", "retention")
 LEARNED, PLAIN = "\x1b[32;4m", "\x1b[0m"
 
 
@@ -28,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
     add_recipe(parser)
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows (default 3)")
+    parser.add_argument("--table", choices=TABLES, default=TABLES[0], help="which rows of [data] (default train)")
     parser.add_argument("--json", action="store_true", help="input_ids, labels, text per row")
 
 
@@ -46,14 +49,20 @@ def main(options: argparse.Namespace) -> int:
         quiet_libraries(loaded)
         _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False), first=options.rows)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for index in range(len(rows.train)):
-        row, origin = rows.train[index], rows.train.origins[index]
+    datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
+    chosen = [some for some in datasets[options.table] if len(some)]
+    if not chosen:
+        raise UsageError(f"the recipe has no [[data.{options.table}]]", hint="add it, or leave --table out")
+    for row, origin in (pair for some in chosen for pair in zip(some, some.origins, strict=True)):
         if options.json:
             text = tokenizer.decode(row.input_ids)
-            print(json.dumps({"row": origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}))
+            shown = {"row": origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}
+            print(json.dumps(shown if row.classes is None else {**shown, "classes": row.classes}))
             continue
-        learned = sum(label != -100 for label in row.labels)
-        print(f"{origin}: {len(row.input_ids)} tokens, {learned} learned")
+        learned = f"{sum(label != -100 for label in row.labels)} learned"
+        if row.classes is not None:
+            learned = ", ".join(row.classes) or "no class"
+        print(f"{origin}: {len(row.input_ids)} tokens, {learned}")
         print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
     return ExitCode.OK
 

@@ -6,7 +6,6 @@ import argparse
 
 from fttool import screen
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.errors import ExitCode, FttoolError, gist
 
 EXAMPLES = """\
 examples:
@@ -33,19 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Load the recipe, then run it; the screen hears how it ended, whatever that is."""
+    """Load the recipe, then run it."""
     shown = screen.choose(quiet=options.quiet, as_json=options.json)
-    try:
+    with screen.reporting(shown):
         return _run(options, shown)
-    except FttoolError as error:
-        shown.failed(error)
-        raise
-    except (Exception, KeyboardInterrupt) as fault:
-        error = FttoolError(gist(fault))
-        if isinstance(fault, KeyboardInterrupt):
-            error.exit_code = ExitCode.INTERRUPTED
-        shown.failed(error)
-        raise
 
 
 def _run(options: argparse.Namespace, shown: screen.Screen) -> int:

@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     )
     from fttool.testing.runs import RunResult, plugins, run_recipe
     from fttool.testing.score import MetricContract, TaskContract
-    from fttool.testing.tiny import tiny_batch, tiny_examples, tiny_model, tiny_tokenizer
+    from fttool.testing.tiny import tiny_batch, tiny_examples, tiny_labelled, tiny_model, tiny_score, tiny_tokenizer
     from fttool.testing.update import (
         OptimizerContract,
         PrecisionContract,
         RegularizerContract,
         ScheduleContract,
         ShardingContract,
+        regularizer_context,
     )
 
 _PLACES = {
@@ -54,13 +55,14 @@ _PLACES = {
     "rows": ("BatchingContract", "FilterContract", "FormatContract", "MaskingContract", "MixingContract"),
     "runs": ("RunResult", "plugins", "run_recipe"),
     "score": ("MetricContract", "TaskContract"),
-    "tiny": ("tiny_batch", "tiny_examples", "tiny_model", "tiny_tokenizer"),
+    "tiny": ("tiny_batch", "tiny_examples", "tiny_labelled", "tiny_model", "tiny_score", "tiny_tokenizer"),
     "update": (
         "OptimizerContract",
         "PrecisionContract",
         "RegularizerContract",
         "ScheduleContract",
         "ShardingContract",
+        "regularizer_context",
     ),
 }
 _MODULES = {name: f"fttool.testing.{module}" for module, names in _PLACES.items() for name in names}
@@ -98,9 +100,12 @@ __all__ = [
     "fttool_rows",
     "fttool_tiny_model",
     "plugins",
+    "regularizer_context",
     "run_recipe",
     "tiny_batch",
     "tiny_examples",
+    "tiny_labelled",
     "tiny_model",
+    "tiny_score",
     "tiny_tokenizer",
 ]

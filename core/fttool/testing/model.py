@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from fttool.errors import FttoolError
-from fttool.families import FreezingContext, LayerRatesContext, LoadOptions, Source, SourceContext, Thawing
+from fttool.families import FreezingContext, LayerRatesContext, LoadOptions, Source, SourceContext, Thawing, ThawUnit
 from fttool.layers import layers
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_model
@@ -43,17 +43,21 @@ class ModelSourceContract(Contract):
             digest.update(p.detach().numpy().tobytes())
         return dict(built.origin), digest.hexdigest()
 
-    def _model(self, source: Source) -> PreTrainedModel:
+    def _model(self, source: Source, dtype: str = "float32", **config: Any) -> PreTrainedModel:
         import torch
         from transformers import AutoModelForCausalLM
 
-        return source.model(LoadOptions(model_class=AutoModelForCausalLM, dtype=torch.float32, attention=None))
+        kind = getattr(torch, dtype)
+        return source.model(LoadOptions(model_class=AutoModelForCausalLM, dtype=kind, attention=None, config=config))
 
     def test_model_and_tokenizer_fit(self, made: Any) -> None:
-        """Every token has a row in the embedding."""
+        """Every token has a row in the embedding; dtype and configuration are those that were asked for."""
         source = made.build(self.context())
-        embedding: Any = self._model(source).get_input_embeddings()
+        model = self._model(source, "bfloat16", pad_token_id=3)
+        embedding: Any = model.get_input_embeddings()
         assert 0 < len(source.tokenizer()) <= embedding.weight.shape[0]
+        assert {str(p.dtype) for p in model.parameters()} == {"torch.bfloat16"}, "load.dtype is the weights' format"
+        assert model.config.pad_token_id == 3, "load.config holds values of the model's configuration"
 
     def test_the_origin_is_recorded(self, made: Any) -> None:
         """`lock.json` and the model card are told where the model came from."""
@@ -71,15 +75,16 @@ class FreezingContract(Contract):
 
     total_steps: ClassVar[int] = 12
     """Updates of the run, in epochs of 4."""
+    model: ClassVar[Mapping[str, Any]] = {}
+    """How the tiny Llama differs, where the strategy needs something that it lacks: `{"attention_bias": True}`."""
 
     def context(self) -> FreezingContext:
         """The tiny model."""
-        return self._context(tiny_model())
+        return self._context(self.total_steps)
 
-    def _context(self, model: PreTrainedModel) -> FreezingContext:
-        return FreezingContext(
-            model=model, layers=layers(model), total_steps=self.total_steps, steps_per_epoch=4, seed=17
-        )
+    def _context(self, total_steps: int, **changes: Any) -> FreezingContext:
+        model = tiny_model(**self.model, **changes)
+        return FreezingContext(model=model, layers=layers(model), total_steps=total_steps, steps_per_epoch=4, seed=17)
 
     def outcome(self, built: Thawing) -> Any:
         """The units."""
@@ -88,21 +93,57 @@ class FreezingContract(Contract):
     @pytest.mark.parametrize("tied", [False, True], ids=["separate head", "tied head"])
     def test_units_hold_parameters_once(self, made: Any, tied: bool) -> None:
         """Names exist, in one unit each; something trains in every update; the weights that were there stay."""
-        context = self._context(tiny_model(tie_word_embeddings=tied))
-        before = {name: p.tolist() for name, p in context.model.named_parameters()}
+        context = self._context(self.total_steps, tie_word_embeddings=tied)
+        before = {name: (p, p.tolist()) for name, p in context.model.named_parameters()}
         try:
             units = made.build(context).units
         except FttoolError as refused:
             assert tied and refused.problems[0].hint, "only a tied head may be refused, with words that help"
             return
         names = [name for unit in units for name in unit.parameters]
-        now = {name: p.tolist() for name, p in context.model.named_parameters()}
+        now = dict(context.model.named_parameters())
         assert set(names) <= set(now), f"no such parameters: {sorted(set(names) - set(now))}"
         assert len(names) == len(set(names)), "a parameter is in two units"
         for update in range(self.total_steps):
-            trained = [unit for unit in units if any(update in stretch for stretch in unit.trains_in)]
+            trained = [unit for unit in units if _trains(unit, update)]
             assert any(unit.parameters for unit in trained), f"nothing trains in update {update}"
-        assert {name: now.get(name) for name in before} == before, "weights were changed"
+        there = {id(p) for p in now.values()}
+        lost = [name for name, (p, values) in before.items() if id(p) not in there or p.tolist() != values]
+        assert lost == [], "weights were changed, or are no longer the model's; under another name they may be"
+
+    def test_the_saved_model_is_one_that_transformers_loads(self, made: Any, tmp_path: Path) -> None:
+        """After `export` it has the weights that its class asks for, and computes what the trained one did."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        context = self.context()
+        built, ids_1T = made.build(context), torch.tensor([[4, 5, 6, 7]])
+        with torch.no_grad():
+            for name, p in context.model.named_parameters():
+                if any(name in unit.parameters for unit in built.units):
+                    p.add_(torch.linspace(-0.1, 0.1, p.numel()).view(p.shape))
+            trained = context.model(input_ids=ids_1T).logits
+            if built.export is not None:
+                built.export(context.model, tmp_path)
+            context.model.save_pretrained(tmp_path / "model")
+            auto: Any = AutoModelForCausalLM
+            loaded, report = auto.from_pretrained(tmp_path / "model", output_loading_info=True)
+            assert not report["missing_keys"] and not report["unexpected_keys"]
+            torch.testing.assert_close(loaded(input_ids=ids_1T).logits, trained, rtol=0, atol=1e-5)
+
+    def test_extendable_means_the_same_in_a_longer_run(self, made: Any) -> None:
+        """Unless it says that it is not extendable, a longer run has the same units, and trains them when this does."""
+        if made.extendable:
+            short, long = (made.build(self._context(self.total_steps * times)).units for times in (1, 2))
+            assert [unit.parameters for unit in short] == [unit.parameters for unit in long]
+            updates = range(self.total_steps)
+            for one, other in zip(short, long, strict=True):
+                turns = [[update for update in updates if _trains(unit, update)] for unit in (one, other)]
+                assert turns[0] == turns[1], f"{min(one.parameters)} …: set extendable to False"
+
+
+def _trains(unit: ThawUnit, update: int) -> bool:
+    return any(update in stretch for stretch in unit.trains_in)
 
 
 class LayerRatesContract(Contract):

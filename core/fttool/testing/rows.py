@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -24,7 +25,7 @@ from fttool.families import (
     RowReader,
 )
 from fttool.testing.contract import Contract
-from fttool.testing.tiny import tiny_examples, tiny_tokenizer
+from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_tokenizer
 
 
 class FormatContract(Contract):
@@ -51,7 +52,7 @@ class FormatContract(Contract):
             example = read(row, f"rows.jsonl:{line}")
             assert example.origin == f"rows.jsonl:{line}"
             assert row == before, "the raw row was changed"
-            _check_example(example)
+            self._check_example(example)
 
     def test_bad_rows_are_refused_in_a_sentence(self, made: Any) -> None:
         """A `ValueError` says what is wrong."""
@@ -70,19 +71,23 @@ class FormatContract(Contract):
                         example = read({**row, key: odd}, "rows.jsonl:1")
                     except ValueError:
                         continue
-                    _check_example(example)
+                    self._check_example(example)
 
-
-def _check_example(example: Example) -> None:
-    assert isinstance(example, Example)
-    if example.messages:
-        assert not example.prompt and not example.completion, "either messages or plain text"
-        assert 0 <= example.completion_from < len(example.messages)
-        for message in example.messages:
-            assert isinstance(message["role"], str), "a role is text"
-            assert isinstance(message.get("content"), str | list | None), "content is text, or a list of parts"
-    else:
-        assert isinstance(example.prompt, str) and isinstance(example.completion, str)
+    def _check_example(self, example: Example) -> None:
+        assert isinstance(example, Example)
+        if example.messages:
+            assert not example.prompt and not example.completion, "either messages or plain text"
+            assert 0 <= example.completion_from < len(example.messages)
+            for message in example.messages:
+                assert isinstance(message["role"], str), "a role is text"
+                assert isinstance(message.get("content"), str | list | None), "content is text, or a list of parts"
+        else:
+            assert isinstance(example.prompt, str) and isinstance(example.completion, str)
+        assert (example.labels is not None) == (self.strategy.level == "row"), "level is row where rows have classes"
+        if example.labels is not None:
+            assert isinstance(example.second, str), "a second text is text"
+            assert all(isinstance(label, str) and label for label in example.labels), "a class has a name"
+            assert len(set(example.labels)) == len(example.labels), "a class stands twice"
 
 
 class FilterContract(Contract):
@@ -124,10 +129,22 @@ class MixingContract(Contract):
     """Rows of each dataset."""
     tokens: ClassVar[Sequence[int]] = (900, 600)
     """Tokens of each dataset."""
+    names: ClassVar[Sequence[str]] = ("first", "second")
+    """The datasets' names."""
+    general_sizes: ClassVar[Sequence[int]] = ()
+    """Rows of each general dataset, for a strategy that replays them."""
 
-    def context(self) -> MixingContext:
-        """Datasets of `sizes` and `tokens`."""
-        return MixingContext(sizes=self.sizes, tokens=self.tokens, seed=17)
+    def context(self, seed: int = 17) -> MixingContext:
+        """Datasets of `sizes` and `tokens`, with rows of one length in each, and general rows of 25 tokens."""
+        lengths = [tokens // size for size, tokens in zip(self.sizes, self.tokens, strict=True) for _ in range(size)]
+        return MixingContext(
+            sizes=self.sizes,
+            tokens=self.tokens,
+            seed=seed,
+            names=self.names,
+            general_sizes=self.general_sizes,
+            lengths=[*lengths, *[25] * sum(self.general_sizes)],
+        )
 
     def outcome(self, built: RowOrder) -> Any:
         """Two epochs."""
@@ -139,7 +156,16 @@ class MixingContract(Contract):
         epochs = [list(order(epoch)) for epoch in range(4)]
         assert len({len(rows) for rows in epochs}) == 1
         assert epochs[0], "an epoch without rows"
-        assert all(type(row) is int and 0 <= row < sum(self.sizes) for rows in epochs for row in rows)
+        end = sum(self.sizes) + sum(self.general_sizes)
+        assert all(type(row) is int and 0 <= row < end for rows in epochs for row in rows)
+
+    def test_it_says_which_rows_an_epoch_has(self, made: Any) -> None:
+        """`uses_general` where general rows are met, `same_rows` where every epoch has the same."""
+        order = made.build(self.context())
+        epochs = [sorted(order(epoch)) for epoch in range(4)]
+        met_general = any(row >= sum(self.sizes) for rows in epochs for row in rows)
+        assert met_general == made.uses_general, "uses_general says otherwise"
+        assert not made.same_rows or all(rows == epochs[0] for rows in epochs), "same_rows says otherwise"
 
     def test_an_epoch_does_not_depend_on_those_before(self, made: Any) -> None:
         """A resumed run asks for a later epoch first."""
@@ -151,13 +177,15 @@ class MixingContract(Contract):
     def test_seed_and_epoch_shuffle(self, made: Any) -> None:
         """Another epoch or seed gives another order."""
         order = made.build(self.context())
-        other = made.build(MixingContext(sizes=self.sizes, tokens=self.tokens, seed=18))
+        other = made.build(self.context(seed=18))
         assert list(order(0)) != list(order(1))
         assert list(order(0)) != list(other(0))
 
 
 class MaskingContract(Contract):
-    """Masking: a label is the token's own id or −100; the first token, which nothing predicts, has none."""
+    """Masking: a label is the token's own id or −100; the first token, which nothing predicts, has none. Where classes
+    are learned, no token is.
+    """
 
     def context(self) -> MaskingContext:
         """The tiny tokenizer."""
@@ -165,17 +193,20 @@ class MaskingContract(Contract):
 
     def examples(self) -> Sequence[Example]:
         """The rows that it encodes; a strategy may refuse some of them with a `ValueError`, but not all."""
-        return tiny_examples()
+        return tiny_labelled() if self.strategy.level == "row" else tiny_examples()
 
     def outcome(self, built: RowEncoder) -> Any:
         """Tokens and labels of every row that is not refused."""
         return [(row.input_ids, row.labels) for row in self._encoded(built)]
 
     def _encoded(self, encode: RowEncoder) -> list[Encoded]:
-        found: list[Encoded] = []
+        return [row for _, row in self._pairs(encode)]
+
+    def _pairs(self, encode: RowEncoder) -> list[tuple[Example, Encoded]]:
+        found: list[tuple[Example, Encoded]] = []
         for example in self.examples():
             try:
-                found.append(encode(example))
+                found.append((example, encode(example)))
             except ValueError as refused:
                 assert len(str(refused).split()) > 2, "a refusal is a sentence"
         return found
@@ -188,7 +219,20 @@ class MaskingContract(Contract):
             assert len(row.input_ids) == len(row.labels) > 0
             assert all(label in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True))
             assert row.labels[0] == -100
-            assert set(row.labels) != {-100}, "nothing is learned"
+            learns_classes = self.strategy.level == "row"
+            assert (row.classes is not None) == learns_classes, "level is row where classes are learned"
+            assert (set(row.labels) == {-100}) == learns_classes, "either tokens are learned or classes"
+            assert row.token_types is None or len(row.token_types) == len(row.input_ids)
+
+    def test_it_says_what_it_cuts(self, made: Any) -> None:
+        """A row that masking itself cuts has `max_length` tokens at most; one that it leaves whole is as ever."""
+        whole = {example.origin: row for example, row in self._pairs(made.build(self.context()))}
+        for example, row in self._pairs(made.build(replace(self.context(), max_length=12))):
+            if row.cut:
+                assert len(row.input_ids) <= 12 < len(whole[example.origin].input_ids)
+                assert row.classes == whole[example.origin].classes
+            else:
+                assert row == whole[example.origin]
 
     def test_the_text_is_the_whole_row(self, made: Any) -> None:
         """No content is lost between the row and its tokens."""
@@ -201,7 +245,7 @@ class MaskingContract(Contract):
                 continue
             for message in example.messages:
                 assert message["content"].strip() in text
-            assert example.prompt.strip() in text and example.completion.strip() in text
+            assert all(part.strip() in text for part in (example.prompt, example.second, example.completion))
 
 
 class BatchingContract(Contract):

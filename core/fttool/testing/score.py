@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fttool.families import Measure, MetricContext, Predictions, TaskContext, TaskParts
+from fttool.families import Encoded, Measure, MetricContext, Predictions, TaskContext, TaskParts
+from fttool.recipe import Recipe
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded
 
@@ -21,8 +25,8 @@ class TaskContract(Contract):
     """A task: a model class, a Trainer class, and a score that does not depend on what else is in the micro-batch."""
 
     def context(self) -> TaskContext:
-        """Nothing."""
-        return TaskContext()
+        """Nothing; for a task that learns classes, three rows of two of them."""
+        return TaskContext(label_counts={"a": 2, "b": 1}, rows=3) if self.strategy.level == "row" else TaskContext()
 
     def model(self, parts: TaskParts) -> PreTrainedModel:
         """A tiny model of the task's class, the same each time."""
@@ -30,19 +34,32 @@ class TaskContract(Contract):
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return parts.model_class.from_config(tiny_config())
+            return parts.model_class.from_config(tiny_config(**parts.config))
 
-    def batches(self) -> list[dict[str, Tensor]]:
+    def rows(self) -> list[Encoded]:
+        """Three rows of tokens, with the classes of the context where classes are learned."""
+        if self.strategy.level != "row":
+            return tiny_encoded()
+        return [replace(row, classes=(name,)) for row, name in zip(tiny_encoded(), "aba", strict=True)]
+
+    def batch(self, parts: TaskParts, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """Rows in one micro-batch."""
+        batch = tiny_batch(rows)
+        return (
+            batch if parts.targets is None else {**batch, "targets": parts.targets([row.classes or () for row in rows])}
+        )
+
+    def batches(self, parts: TaskParts) -> list[dict[str, Tensor]]:
         """Micro-batches of one row each."""
-        return [tiny_batch([row]) for row in tiny_encoded()]
+        return [self.batch(parts, [row]) for row in self.rows()]
 
-    def together(self) -> dict[str, Tensor]:
+    def together(self, parts: TaskParts) -> dict[str, Tensor]:
         """The rows of `batches` in one micro-batch."""
-        return tiny_batch(tiny_encoded())
+        return self.batch(parts, self.rows())
 
     def outcome(self, built: TaskParts) -> Any:
         """The classes, and the losses of a batch."""
-        losses_N = built.score(self.model(built).eval(), self.together()).losses_N
+        losses_N = built.score(self.model(built).eval(), self.together(built)).losses_N
         return built.model_class, built.trainer_class, built.arguments_class, dict(built.arguments), losses_N.tolist()
 
     def test_the_trainer_takes_its_arguments(self, made: Any, tmp_path: Path) -> None:
@@ -59,11 +76,11 @@ class TaskContract(Contract):
     def test_a_score_is_one_loss_per_place(self, made: Any) -> None:
         """Logits (N, V), targets (N,) and finite losses (N,) for N > 0 places."""
         parts = made.build(self.context())
-        predictions = parts.score(self.model(parts), self.together())
+        predictions = parts.score(self.model(parts), self.together(parts))
         (count,) = predictions.losses_N.shape
         assert count > 0
         assert predictions.logits_NV.shape[0] == count
-        assert predictions.targets_N.shape == (count,)
+        assert predictions.targets_N.shape in ((count,), predictions.logits_NV.shape)
         assert predictions.losses_N.isfinite().all()
 
     def test_a_score_does_not_depend_on_its_neighbours(self, made: Any) -> None:
@@ -71,27 +88,53 @@ class TaskContract(Contract):
         import torch
 
         parts = made.build(self.context())
-        model = self.model(parts).eval()
-        with torch.no_grad():
-            alone = torch.cat([parts.score(model, batch).losses_N for batch in self.batches()])
-            together = parts.score(model, self.together()).losses_N
-        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+        for training in (True, False):
+            model = self.model(parts).train(training)
+            with torch.no_grad():
+                alone = torch.cat([parts.score(model, batch).losses_N for batch in self.batches(parts)])
+                together = parts.score(model, self.together(parts)).losses_N
+            torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
     def test_a_score_trains(self, made: Any) -> None:
         """Gradients reach the weights."""
         parts = made.build(self.context())
         model = self.model(parts)
-        parts.score(model, self.together()).losses_N.sum().backward()
+        parts.score(model, self.together(parts)).losses_N.sum().backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         assert gradients and any(gradient.abs().sum() > 0 for gradient in gradients)
+
+    def test_what_it_counts_adds_up(self, made: Any) -> None:
+        """The items of micro-batches sum to those of one of the same rows: what the loss of an update is divided by."""
+        parts = made.build(self.context())
+        counts = [parts.items(batch) for batch in self.batches(parts)]
+        assert 0 < sum(counts) == parts.items(self.together(parts))
+
+    def test_classes_are_named_and_known(self, made: Any) -> None:
+        """A task that learns classes names them, makes targets of them, and says so of one that it does not know."""
+        parts = made.build(self.context())
+        assert (self.strategy.level == "row") == bool(parts.labels) == (parts.targets is not None)
+        if parts.targets is not None:
+            assert sorted(parts.labels) == sorted(self.context().label_counts)
+            assert len(parts.targets([(name,) for name in parts.labels])) == len(parts.labels)
+            with pytest.raises(ValueError, match=r"\w+ \w+"):
+                parts.targets([("no such class",)])
+
+    def test_the_model_class_alone_is_asked_for_without_rows(self, made: Any) -> None:
+        """Verbs that read a finished run have no rows at hand."""
+        assert made.build(TaskContext()).model_class is made.build(self.context()).model_class
+
+    def test_its_defaults_are_keys_of_a_recipe(self) -> None:
+        """They fill a recipe that is silent, so a wrong one would be reported as the user's mistake."""
+        roots = {dotted.partition(".")[0] for dotted in self.strategy.defaults}
+        assert roots <= set(Recipe.model_fields)
 
 
 class MetricContract(Contract):
     """A metric: statistics that add up over micro-batches and ranks, and a finite number made of their sum."""
 
     def context(self) -> MetricContext:
-        """Nothing."""
-        return MetricContext()
+        """Nothing; for a metric of classes, the names of seven."""
+        return MetricContext(labels=tuple("abcdefg")) if self.strategy.level == "row" else MetricContext()
 
     def predictions(self) -> Predictions:
         """What a model said at 12 places of a vocabulary of 7; it is right at some of them."""
@@ -131,6 +174,14 @@ class MetricContract(Contract):
         ]
         summed = measure.statistics(parts[0]) + measure.statistics(parts[1])
         torch.testing.assert_close(summed, measure.statistics(whole), rtol=1e-6, atol=1e-9)
+
+    def test_its_tables_are_tables(self, made: Any) -> None:
+        """Rows of one width, of text and numbers that JSON can hold."""
+        measure = made.build(self.context())
+        if measure.details is not None:
+            for title, rows in measure.details(measure.statistics(self.predictions())).items():
+                assert title and len({len(row) for row in rows}) == 1
+                assert json.loads(json.dumps(rows, allow_nan=False)) == [list(row) for row in rows]
 
     def test_the_number_is_finite(self, made: Any) -> None:
         """A float that can be compared."""

@@ -6,14 +6,14 @@ The tokenizer has one token per printable ASCII character, so what it decodes is
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fttool.families import Encoded, Example
+from fttool.families import Encoded, Example, Predictions
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 SPECIAL = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>")
 CHARACTERS = "\n\t " + string.ascii_letters + string.digits + string.punctuation
@@ -99,6 +99,21 @@ def tiny_examples() -> list[Example]:
     return [*rows, *plain]
 
 
+def tiny_labelled() -> list[Example]:
+    """Rows with classes: one, several or none, short and long, of one text and of two."""
+    rows: list[tuple[str, str, tuple[str, ...]]] = [
+        ("Win a prize!", "", ("spam",)),
+        ("See you at noon.", "", ("ham",)),
+        ("word " * 40, "", ("ham", "long")),
+        ("Nothing applies.", "", ()),
+        ("It rains.", "The street is wet.", ("entailment",)),
+    ]
+    return [
+        Example(origin=f"tiny.jsonl:{line}", prompt=first, second=second, labels=labels)
+        for line, (first, second, labels) in enumerate(rows, start=1)
+    ]
+
+
 def tiny_batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
     """Rows padded on the right: `input_ids`, `labels`, `attention_mask`, each (B, T)."""
     import torch
@@ -115,6 +130,19 @@ def tiny_batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
         batch["labels"][index, 1:length] = torch.tensor(row.labels[1:])
         batch["attention_mask"][index, :length] = 1
     return batch
+
+
+def tiny_score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
+    """Next-token predictions at the learned places of a micro-batch, as a task's `score` yields them."""
+    import torch.nn.functional as F
+
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    targets_BT = F.pad(batch["labels"][:, 1:], (0, 1), value=-100)
+    learned_BT = targets_BT != -100
+    logits_NV = model(**inputs).logits[learned_BT].float()
+    targets_N = targets_BT[learned_BT]
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N)
 
 
 def tiny_encoded() -> list[Encoded]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
 
 from fttool.errors import FttoolError
 from fttool.families import (
@@ -23,7 +27,7 @@ from fttool.families import (
 )
 from fttool.layers import layers
 from fttool.testing.contract import Contract, through_a_file
-from fttool.testing.tiny import tiny_model
+from fttool.testing.tiny import tiny_batch, tiny_encoded, tiny_model, tiny_score
 
 if TYPE_CHECKING:
     import torch
@@ -71,12 +75,6 @@ class ScheduleContract(Contract):
         forwards = [factor(step) for step in range(100)]
         assert [factor(step) for step in reversed(range(100))] == forwards[::-1]
 
-    def test_extendable_means_the_same_earlier_rates(self, made: Any) -> None:
-        """Where it says that a run may be made longer, the longer run begins alike."""
-        if made.extendable:
-            short, long = self._factor(made, 50), self._factor(made, 100)
-            assert [short(step) for step in range(50)] == [long(step) for step in range(50)]
-
 
 class OptimizerContract(Contract):
     """An optimizer: a torch class over core's parameter groups whose state comes back, and that bears pulls."""
@@ -106,6 +104,7 @@ class OptimizerContract(Contract):
             lr=0.01,
             weight_decay=0.1,
             pulls=[Pull(coefficient=lambda _: pull)],
+            keys=lambda name, p: parts.group_keys(name, p, layers(model)) if parts.group_keys else {},
         )
         kind: Any = anchored(parts.optimizer_class) if pull else parts.optimizer_class
         return kind(optimizer_groups(model, groups), **parts.options)
@@ -154,16 +153,43 @@ def _weights(model: PreTrainedModel) -> dict[str, Any]:
     return {name: p.tolist() for name, p in model.named_parameters()}
 
 
+def regularizer_context(model: PreTrainedModel, run_dir: Path, **changes: Any) -> RegularizerContext:
+    """The context of a causal language model that trains whole: three general rows, and its present weights as start.
+
+    `run_dir` is any folder; `changes` replace fields.
+    """
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    context = RegularizerContext(
+        model=model,
+        layers=layers(model),
+        total_steps=10,
+        trained=frozenset(weights),
+        new=frozenset(),
+        seed=17,
+        folder=run_dir,
+        run_dir=run_dir,
+        score=tiny_score,
+        general=lambda _: [tiny_batch([row]) for row in tiny_encoded()],
+        start=lambda: weights,
+        track=lambda items, what: items,
+    )
+    return replace(context, **changes)
+
+
 class RegularizerContract(Contract):
     """A regularizer: at least one of the parts of a `Regularization`, each of which leaves a model that works."""
 
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.run_dir = tmp_path
+
     def context(self) -> RegularizerContext:
-        """The tiny model."""
+        """The tiny model, with three general rows and a run directory."""
         self.model = tiny_model()
-        return RegularizerContext(model=self.model, layers=layers(self.model), total_steps=10)
+        return regularizer_context(self.model, self.run_dir)
 
     def outcome(self, built: Regularization) -> Any:
-        """Coefficients, loss and final weights after three updates."""
+        """Coefficients, importance, loss and final weights after three updates."""
         import torch
 
         torch.manual_seed(17)
@@ -171,12 +197,17 @@ class RegularizerContract(Contract):
         if built.modify is not None:
             built.modify(model)
         names = [name for name, _ in model.named_parameters()]
-        coefficients = [built.pull.coefficient(name) for name in names] if built.pull else None
+        coefficients = [[pull.coefficient(name) for name in names] for pull in built.pulls]
+        importance = [
+            {name: values.tolist() for name, values in pull.importance().items()}
+            for pull in built.pulls
+            if pull.importance is not None
+        ]
         loss = float(built.loss(model)) if built.loss else None
         self.use(built)
         if built.final_weights is not None:
             built.final_weights(model)
-        return coefficients, loss, [p.tolist() for p in model.parameters()]
+        return coefficients, importance, loss, [p.tolist() for p in model.parameters()]
 
     def use(self, built: Regularization) -> None:
         """Three updates that change all weights."""
@@ -193,15 +224,29 @@ class RegularizerContract(Contract):
         """A `Regularization` of at least one part."""
         built = made.build(self.context())
         assert isinstance(built, Regularization)
-        assert any(getattr(built, name) is not None for name in built.__dataclass_fields__)
+        assert any(bool(getattr(built, name)) for name in built.__dataclass_fields__)
 
-    def test_a_pull_has_finite_coefficients(self, made: Any) -> None:
+    def test_pulls_have_finite_coefficients(self, made: Any) -> None:
         """At least 0 for every parameter, above 0 for some."""
-        pull = made.build(self.context()).pull
-        if pull is not None:
-            coefficients = [pull.coefficient(name) for name, _ in self.model.named_parameters()]
-            assert all(math.isfinite(one) and one >= 0 for one in coefficients)
-            assert any(one > 0 for one in coefficients), "it pulls nothing"
+        pulls = made.build(self.context()).pulls
+        coefficients = [pull.coefficient(name) for pull in pulls for name, _ in self.model.named_parameters()]
+        assert all(math.isfinite(one) and one >= 0 for one in coefficients)
+        assert not pulls or any(one > 0 for one in coefficients), "it pulls nothing"
+
+    def test_importance_is_finite_and_not_negative(self, made: Any) -> None:
+        """For parameters that there are, in their shapes, and above 0 somewhere; the model is left as it was."""
+        pulls = made.build(self.context()).pulls
+        parameters, before = dict(self.model.named_parameters()), _weights(self.model)
+        for pull in pulls:
+            if pull.importance is not None:
+                assert pull.towards == "start", "an importance weighs a pull towards the start"
+                importance = pull.importance()
+                for name, values in importance.items():
+                    assert values.shape == parameters[name].shape, name
+                    assert values.isfinite().all() and (values >= 0).all(), name
+                assert any((values > 0).any() for values in importance.values()), "nothing is important"
+        assert _weights(self.model) == before
+        assert self.model.training and all(p.grad is None for p in parameters.values())
 
     def test_a_loss_is_a_finite_scalar(self, made: Any) -> None:
         """It is added to the loss of an update."""

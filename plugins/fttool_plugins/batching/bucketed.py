@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 class Bucketed(Batching):
     """Rows of like length share an update; padding is a few percent and every update still holds `global_batch` rows.
 
-    The shuffled rows are cut into pools; each pool is sorted by length and cut into updates, and the updates are
-    shuffled. What an update holds does not depend on `micro_batch`, so accumulation 1×8 and 8×1 see the same rows.
+    The rows are cut into pools in the order of the mixing strategy; each pool is sorted by length and cut into updates,
+    and the updates of a pool are shuffled. So the shares of datasets that mixing keeps hold at the end of each pool;
+    within it rows of like length, and so often of one dataset, stand together. What an update holds does not depend on
+    `micro_batch`, so accumulation 1×8 and 8×1 see the same rows.
     """
 
     name: Literal["bucketed"] = "bucketed"
     pool: Annotated[int, Field(ge=1)] = 50
-    """Updates per pool. Larger pads less; smaller keeps lengths more mixed over neighbouring updates."""
+    """Updates per pool. Larger pads less; smaller keeps lengths and datasets more mixed over neighbouring updates, and
+    with 1 an update holds the very rows that mixing has put next to each other."""
 
     def build(self, ctx: BatchingContext) -> Batches:
         """Yield the plan and the collator."""
@@ -45,10 +48,12 @@ class BucketedBatches:
         lengths, size = self.ctx.lengths, self.ctx.global_batch
         full = len(order) - len(order) % size
         updates: list[Sequence[RowGroup]] = []
+        chance = random.Random(f"bucketed:{self.ctx.seed}:{epoch}")
         for pool in chunks(order[:full], size * self.pool):
             by_length = sorted(pool, key=lambda row: -lengths[row])
-            updates += chunks([(row,) for row in by_length], size)
-        random.Random(f"bucketed:{self.ctx.seed}:{epoch}").shuffle(updates)
+            of_pool = chunks([(row,) for row in by_length], size)
+            chance.shuffle(of_pool)
+            updates += of_pool
         rest = sorted(order[full:], key=lambda row: -lengths[row])
         return micro_batches([*updates, [(row,) for row in rest]], self.ctx.micro_batch)
 

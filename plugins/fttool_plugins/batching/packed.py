@@ -6,9 +6,9 @@ import bisect
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fttool.api import Batches, Batching, BatchingContext, Encoded, RowGroup
+from fttool.api import Batches, Batching, BatchingContext, Encoded, Level, RowGroup
 from fttool_plugins.batching import collate
 from fttool_plugins.batching.updates import chunks, micro_batches
 
@@ -26,6 +26,12 @@ class Packed(Batching):
     """
 
     name: Literal["packed"] = "packed"
+    level: ClassVar[Level | None] = "token"
+
+    @property
+    def needs_same_rows(self) -> bool:
+        """Other rows would make more or fewer packs."""
+        return True
 
     def build(self, ctx: BatchingContext) -> Batches:
         """Yield the plan and the collator."""

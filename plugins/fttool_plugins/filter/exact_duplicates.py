@@ -22,7 +22,8 @@ class ExactDuplicates(Filter):
     name: Literal["exact-duplicates"] = "exact-duplicates"
     compare: Part = "row"
     """What must be the same: all that the model would see (`row`), what comes before the completion (`prompt`; rows
-    without a prompt are kept), or what is learned (`answer`)."""
+    without a prompt are kept), or what is learned (`answer`). Of rows with classes `row` is the text and the classes,
+    and `prompt` and `answer` are the text."""
 
     def build(self, ctx: FilterContext) -> RowFilter:
         """Yield the filter."""
@@ -52,6 +53,7 @@ def compared_part(example: Example, compare: Part) -> str | None:
         seen = {"answer": example.answer()}
     elif compare == "prompt":
         seen = {"messages": example.messages[: example.completion_from], "prompt": example.prompt}
+        seen |= {"second": example.second} if example.second else {}
         if not any(seen.values()):
             return None
     else:
@@ -60,5 +62,7 @@ def compared_part(example: Example, compare: Part) -> str | None:
             "prompt": example.prompt,
             "completion": example.completion,
             "template": example.template,
+            "second": example.second,
+            "labels": example.labels,
         }
     return json.dumps(seen, sort_keys=True, default=str)

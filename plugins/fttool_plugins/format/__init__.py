@@ -1,6 +1,7 @@
 """The format room: how a raw row is read."""
 
 from fttool.api import Strategy, hookimpl
+from fttool_plugins.format.labelled import Labelled
 from fttool_plugins.format.messages import Messages
 from fttool_plugins.format.prompt_completion import PromptCompletion
 from fttool_plugins.format.text import Text
@@ -9,4 +10,4 @@ from fttool_plugins.format.text import Text
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Messages, PromptCompletion, Text]
+    return [Messages, PromptCompletion, Text, Labelled]

@@ -6,7 +6,13 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_FORMATS = (("messages", {"messages"}), ("prompt-completion", {"prompt", "completion"}), ("text", {"text"}))
+_FORMATS = (
+    ("messages", {"messages"}),
+    ("prompt-completion", {"prompt", "completion"}),
+    ("labelled", {"text", "label"}),
+    ("labelled", {"text", "labels"}),
+    ("text", {"text"}),
+)
 """The columns by which a row of another format is known."""
 _PAIRS = (
     ("instruction", "output"),

@@ -4,9 +4,10 @@ from fttool.api import Strategy, hookimpl
 from fttool_plugins.masking.all import All
 from fttool_plugins.masking.assistant import Assistant
 from fttool_plugins.masking.completion import Completion
+from fttool_plugins.masking.label import Label
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Assistant, Completion, All]
+    return [Assistant, Completion, All, Label]

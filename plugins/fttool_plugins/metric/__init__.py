@@ -1,7 +1,9 @@
 """The metric room: numbers that say how good the model is on the evaluation rows."""
 
 from fttool.api import Strategy, hookimpl
+from fttool_plugins.metric.accuracy import Accuracy
 from fttool_plugins.metric.loss import Loss
+from fttool_plugins.metric.macro_f1 import MacroF1
 from fttool_plugins.metric.perplexity import Perplexity
 from fttool_plugins.metric.token_accuracy import TokenAccuracy
 
@@ -9,4 +11,4 @@ from fttool_plugins.metric.token_accuracy import TokenAccuracy
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Loss, Perplexity, TokenAccuracy]
+    return [Loss, Perplexity, TokenAccuracy, Accuracy, MacroF1]

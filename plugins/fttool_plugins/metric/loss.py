@@ -1,19 +1,22 @@
-"""`loss`: mean cross-entropy per learned token."""
+"""`loss`: mean cross-entropy per learned token, or per row."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fttool.api import Measure, Metric, MetricContext, Predictions
+from fttool.api import Level, Measure, Metric, MetricContext, Predictions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Loss(Metric):
-    """Mean cross-entropy per learned token, in nats: over all tokens, not a mean of the batches' means."""
+    """Mean cross-entropy per learned token, in nats: over all tokens, not a mean of the batches' means. Where classes
+    are learned, per row.
+    """
 
     name: Literal["loss"] = "loss"
+    level: ClassVar[Level | None] = None
 
     def build(self, ctx: MetricContext) -> Measure:
         """Yield sum and count, and their ratio."""
@@ -21,7 +24,7 @@ class Loss(Metric):
 
 
 def sum_and_count(predictions: Predictions) -> Tensor:
-    """Σ loss and the number of tokens, float64, shape (2,)."""
+    """Σ loss and the number of tokens or rows, float64, shape (2,)."""
     import torch
 
     losses_N = predictions.losses_N.double()
@@ -29,6 +32,6 @@ def sum_and_count(predictions: Predictions) -> Tensor:
 
 
 def mean(total: Tensor) -> float:
-    """Nats per token."""
-    nats, tokens = total.tolist()
-    return nats / tokens
+    """Nats per token or row."""
+    nats, count = total.tolist()
+    return nats / count

@@ -43,7 +43,7 @@ def random_weights(file: Path, load: LoadOptions, seed: int) -> PreTrainedModel:
         raise ModelError(f"'{file}' has no model_type", hint='e.g. "model_type": "llama"')
     kind = values.pop("model_type")
     try:
-        config = AutoConfig.for_model(kind, **values)
+        config = AutoConfig.for_model(kind, **{**values, **load.config})
     except ValueError as fault:
         raise ModelError(f"'{file}': {fault}", hint="name an architecture of transformers as model_type") from fault
     set_seed(seed)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from logging import WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import LoadOptions, ModelError, layers
+from fttool.api import LoadOptions, ModelError, Problem, layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,19 +39,65 @@ def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedMod
         options["attn_implementation"] = load.attention
     if "gguf_file" not in options:
         options["use_safetensors"] = True
+    if "id2label" in load.config:
+        _refuse_another_order(where, load.config["id2label"], options)
+        options["ignore_mismatched_sizes"] = True  # a head of other classes: looked at below
     try:
-        loaded, report = load.model_class.from_pretrained(
-            str(where), dtype=load.dtype, output_loading_info=True, **options
-        )
+        with _without_report() if load.config else nullcontext():
+            loaded, report = load.model_class.from_pretrained(
+                str(where), dtype=load.dtype, output_loading_info=True, **options, **load.config
+            )
     except Exception as fault:  # safetensors, huggingface_hub and transformers raise a dozen kinds for a bad folder
         hint = _hint(fault)
         if load.attention is not None and "attention" in str(fault).lower():
             hint = f'leave model.attention = "{load.attention}" out, or set it to "sdpa" or "eager"'
         raise ModelError(f"cannot load the model of '{where}': {_first_line(fault)}", hint=hint) from fault
-    _refuse_random_weights(where, loaded, set(report["missing_keys"]))
+    _refuse_adapter(where, getattr(loaded, "_hf_peft_config_loaded", False))
+    drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    _refuse_random_weights(where, loaded, set(drawn))
+    load.drawn.update(drawn)
     if "gguf_file" in options:
         _forget_quantizer(loaded)
     return loaded
+
+
+@contextmanager
+def _without_report() -> Generator[None]:
+    """transformers warns of a new head, which is as it should be; what should not be new is looked at below."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    if before == WARNING:
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _refuse_another_order(where: str | Path, names: Mapping[int, str], options: Mapping[str, Any]) -> None:
+    """Refuse a classifier of the same classes in another order: each would begin as another one."""
+    from transformers import AutoConfig
+
+    wanted = ("gguf_file", "revision", "trust_remote_code", "local_files_only")
+    try:
+        config: Any = AutoConfig.from_pretrained(str(where), **{key: options[key] for key in wanted if key in options})
+    except Exception:  # said where the model is loaded, with the same cause
+        return
+    there = [config.id2label[number] for number in sorted(config.id2label)]
+    if sorted(there) == sorted(names.values()) and there != list(names.values()):
+        message = f"the model of '{where}' has these classes in another order"
+        hint = f"go on with its order: task.labels = {json.dumps(there, ensure_ascii=False)}"
+        raise ModelError(Problem(message, hint=hint, key=("task", "labels")))
+
+
+def _refuse_adapter(where: str | Path, has_one: bool) -> None:
+    """Refuse an adapter, alone or beside a model: without peft transformers passes over it in silence."""
+    if has_one:
+        raise ModelError(
+            f"'{where}' holds an adapter (adapter_config.json)",
+            hint="add it to the weights first: peft's merge_and_unload(); a run does so with freezing.merge = true",
+        )
 
 
 def _refuse_random_weights(where: str | Path, loaded: PreTrainedModel, missing: set[str]) -> None:
@@ -100,6 +148,7 @@ def commit(hub_id: str, revision: str | None) -> Mapping[str, str]:
 def check_folder(folder: Path, trust_remote_code: bool) -> None:
     """Refuse a folder that cannot be a model: no config, no safetensors, pickles only, or code of its own."""
     config_file = folder / "config.json"
+    _refuse_adapter(folder, (folder / "adapter_config.json").is_file())
     if not config_file.is_file():
         raise ModelError(f"'{folder}' has no config.json", hint="name a folder that save_pretrained wrote")
     if not any(folder.glob("*.safetensors")):

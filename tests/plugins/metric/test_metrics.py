@@ -36,8 +36,9 @@ def value(metric: Metric, batches: list[Predictions]) -> float:
 
 
 def test_the_room_lists_them():
-    assert [strategy.id() for strategy in fttool_strategies()] == ["loss", "perplexity", "token-accuracy"]
-    assert [strategy.greater_is_better for strategy in fttool_strategies()] == [False, False, True]
+    ids = ["loss", "perplexity", "token-accuracy", "accuracy", "macro-f1"]
+    assert [strategy.id() for strategy in fttool_strategies()] == ids
+    assert [strategy.greater_is_better for strategy in fttool_strategies()] == [False, False, True, True, True]
 
 
 def test_loss_is_the_mean_over_tokens():

@@ -3,16 +3,18 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from fttool.api import LoadOptions, ModelError, ModelSource, SourceContext
 from fttool_plugins.model.builtin import Builtin
 from fttool_plugins.model.config import Config
 from fttool_plugins.model.package import Package
 from fttool_plugins.model.pretrained import Pretrained
+from fttool_plugins.task.classification import configuration
 
 
 def context(folder: Path, seed: int = 0) -> SourceContext:
@@ -90,3 +92,48 @@ def test_a_package_is_located_and_not_imported(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ModelError, match="pip install no-such-package"):
         Package(path="no_such_package").build(context(tmp_path))
     assert "carrier_of_gguf" not in sys.modules
+
+
+def test_a_package_may_hold_a_model_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fttool_tiny_model: Path
+) -> None:
+    package = tmp_path / "carrier_of_folder"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copytree(fttool_tiny_model, package / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    source = Package(path="carrier_of_folder").build(context(tmp_path))
+    assert source.origin["file"] == "model" and source.origin["model.safetensors"].startswith("sha256:")
+    loaded = source.model(LoadOptions(model_class=AutoModelForCausalLM, dtype=torch.float32, attention=None))
+    expected = AutoModelForCausalLM.from_pretrained(fttool_tiny_model)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
+    assert len(source.tokenizer()) > 100
+
+
+def classifier(where: Path, *names: str, drawn: set[str] | None = None) -> Any:
+    options = LoadOptions(
+        model_class=AutoModelForSequenceClassification,
+        dtype=torch.float32,
+        attention=None,
+        config=configuration(names, multi_label=False),
+        drawn=set() if drawn is None else drawn,
+    )
+    return Pretrained(path=str(where)).build(context(where)).model(options)
+
+
+def test_a_new_head_is_known_as_new(tmp_path: Path, fttool_tiny_model: Path) -> None:
+    drawn: set[str] = set()
+    made = classifier(fttool_tiny_model, "a", "b", drawn=drawn)
+    assert drawn == {"score.weight"} and made.config.id2label == {0: "a", 1: "b"}
+    folder = tmp_path / "classifier"
+    made.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(fttool_tiny_model).save_pretrained(folder)
+
+    drawn.clear()
+    same = classifier(folder, "a", "b", drawn=drawn)
+    assert not drawn and torch.equal(same.score.weight, made.score.weight)
+    other = classifier(folder, "a", "b", "c", drawn=drawn)  # of other classes: a head of their number
+    assert drawn == {"score.weight"} and other.score.weight.shape[0] == 3
+    with pytest.raises(ModelError) as refused:
+        classifier(folder, "b", "a")
+    assert 'task.labels = ["a", "b"]' in str(refused.value)

@@ -1,46 +1,43 @@
 """`l2-init`: the factor 2 of its gradient, which parameters it pulls, and what it cannot go with."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from fttool.api import RecipeError, RegularizerContext, layers
+from fttool.api import Pull, RecipeError
 from fttool.pulls import anchored, pull_value
+from fttool.testing import regularizer_context, tiny_model
 from fttool_plugins.precision.auto import Auto
 from fttool_plugins.precision.bf16 import Bf16
 from fttool_plugins.regularizer import fttool_strategies
 from fttool_plugins.regularizer.l2_init import L2Init
 
 
-def model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-    )
-    return LlamaForCausalLM(config)
+def pull_of(strategy: L2Init, model: Any) -> Pull:
+    [pull] = strategy.build(regularizer_context(model, Path())).pulls
+    return pull
 
 
 def coefficients(strategy: L2Init) -> dict[str, float]:
-    made = model()
-    regularization = strategy.build(RegularizerContext(model=made, layers=layers(made), total_steps=10))
-    assert regularization.pull is not None
-    return {name: regularization.pull.coefficient(name) for name, _ in made.named_parameters()}
+    made = tiny_model()
+    pull = pull_of(strategy, made)
+    return {name: pull.coefficient(name) for name, _ in made.named_parameters()}
 
 
 def test_the_room_lists_it():
-    assert [strategy.id() for strategy in fttool_strategies()] == ["l2-init"]
+    assert L2Init in fttool_strategies()
 
 
 def test_the_gradient_of_the_penalty_is_twice_the_strength():
     """One step of plain SGD, far from θ₀, with no other gradient: what moves is −lr·∇ of λ‖θ − θ₀‖²."""
     strength, rate = 0.3, 0.1
-    made = model()
-    pull = L2Init(strength=strength).build(RegularizerContext(model=made, layers=layers(made), total_steps=10)).pull
-    assert pull is not None and not pull.decoupled
+    made = tiny_model()
+    pull = pull_of(L2Init(strength=strength), made)
+    assert not pull.decoupled and pull.towards == "start" and pull.importance is None
     parameters = dict(made.named_parameters())
     groups = [{"params": [p], "pull": pull.coefficient(name)} for name, p in parameters.items()]
     optimizer = anchored(torch.optim.SGD)(groups, lr=rate)
@@ -71,10 +68,8 @@ def test_all_parameters_are_pulled_unless_patterns_say_which():
 
 
 def test_decoupled_is_handed_on():
-    made = model()
-    context = RegularizerContext(model=made, layers=layers(made), total_steps=10)
-    pull = L2Init(strength=1.0, decoupled=True).build(context).pull
-    assert pull is not None and pull.decoupled
+    pull = pull_of(L2Init(strength=1.0, decoupled=True), tiny_model())
+    assert pull.decoupled
     assert pull.coefficient("lm_head.weight") == 2.0
 
 

@@ -1,6 +1,7 @@
-"""What this package brings to fttool: strategies of five families, and hooks that watch a run."""
+"""What this package brings to fttool: a strategy of each family, and hooks that watch a run."""
 
 from fttool.api import Strategy, hookimpl
+from fttool_acme.batching import LongestFirst
 from fttool_acme.diary import (
     fttool_checkpoint_saved,
     fttool_logged,
@@ -9,24 +10,59 @@ from fttool_acme.diary import (
     fttool_run_started,
 )
 from fttool_acme.filter import NoUrls
+from fttool_acme.format import MultipleChoice
 from fttool_acme.freezing import EveryOther
+from fttool_acme.layer_rates import SlowEmbeddings
+from fttool_acme.masking import After
 from fttool_acme.metric import Top5
-from fttool_acme.regularizer import MovingAverage
-from fttool_acme.schedule import Trapezoid
+from fttool_acme.mixing import Capped
+from fttool_acme.model import Soup
+from fttool_acme.optimizer import Signum
+from fttool_acme.precision import Bf16OnGpu
+from fttool_acme.regularizer import TailAverage
+from fttool_acme.schedule import Drops
+from fttool_acme.sharding import OneOfMany
+from fttool_acme.task import DynamicFineTuning
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
-    """The strategies of this package."""
-    return [Trapezoid, NoUrls, EveryOther, MovingAverage, Top5]
+    """The strategies of this package, in the order in which a run uses them."""
+    return [
+        Soup,
+        MultipleChoice,
+        NoUrls,
+        Capped,
+        After,
+        LongestFirst,
+        EveryOther,
+        SlowEmbeddings,
+        Signum,
+        Drops,
+        TailAverage,
+        Bf16OnGpu,
+        OneOfMany,
+        DynamicFineTuning,
+        Top5,
+    ]
 
 
 __all__ = [
+    "After",
+    "Bf16OnGpu",
+    "Capped",
+    "Drops",
+    "DynamicFineTuning",
     "EveryOther",
-    "MovingAverage",
+    "LongestFirst",
+    "MultipleChoice",
     "NoUrls",
+    "OneOfMany",
+    "Signum",
+    "SlowEmbeddings",
+    "Soup",
+    "TailAverage",
     "Top5",
-    "Trapezoid",
     "fttool_checkpoint_saved",
     "fttool_logged",
     "fttool_recipe_loaded",

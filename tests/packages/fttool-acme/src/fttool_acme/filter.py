@@ -32,4 +32,4 @@ def _text(example: Example, anywhere: bool) -> str:
     if not anywhere:
         return example.answer()
     turns = [str(message.get("content") or "") for message in example.messages]
-    return "\n".join([*turns, example.prompt, example.completion])
+    return "\n".join([*turns, example.prompt, example.second, example.completion])

@@ -1,38 +1,34 @@
-"""`acme.trapezoid`: climb, hold, fall."""
+"""`acme.drops`: full speed, then a tenth of it, then a hundredth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-from fttool.api import Factor, Fraction, Problem, Schedule, ScheduleContext, to_steps
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from fttool.api import Recipe
-
-
-def trapezoid(step: int, *, climb: int, fall: int, total: int) -> float:
-    """The factor of update `step` (from 0): (t+1)/climb, then 1, then (total−t)/fall, which is 0 past the end."""
-    left = max(total - step, 0)
-    return min((step + 1) / climb if step < climb else 1.0, left / fall if left < fall else 1.0)
+from fttool.api import Factor, Schedule, ScheduleContext, ShareOrSteps, to_steps
 
 
-class Trapezoid(Schedule):
-    """Climb, hold, then fall in a straight line to zero."""
+class Drops(Schedule):
+    """The rate is constant, and drops by `factor` at each of some points of the run (He et al. 2015, arXiv 1512.03385).
 
-    name: Literal["acme.trapezoid"] = "acme.trapezoid"
-    climb: Fraction = 0.1
-    """Share of the run spent climbing."""
-    fall: Fraction = 0.3
-    """Share of the run spent falling."""
+    With points in updates, a run can be made longer from any of its checkpoints.
+    """
 
-    def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a climb and a fall that overlap."""
-        if self.climb + self.fall > 1:
-            yield Problem("climb and fall are longer than the run", key=("schedule", "fall"), hint="shorten one")
+    name: Literal["acme.drops"] = "acme.drops"
+    at: Annotated[tuple[ShareOrSteps, ...], Field(min_length=1)] = (0.5, 0.75)
+    """Where it drops: shares of the run, or updates."""
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Rate after a drop over that before it."""
 
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield the factor of each update."""
-        total = ctx.total_steps
-        return partial(trapezoid, climb=to_steps(self.climb, total), fall=to_steps(self.fall, total), total=total)
+        points = [to_steps(point, ctx.total_steps) for point in self.at]
+        return partial(drops, points=points, factor=self.factor, total=ctx.total_steps)
+
+
+def drops(step: int, *, points: Sequence[int], factor: float, total: int) -> float:
+    """factor^k, where k of the points are at or before update `step` (from 0)."""
+    return factor ** sum(point <= min(step, total - 1) for point in points)

@@ -1,0 +1,25 @@
+"""What a schedule's factors alone tell: how far two runs have the same rates, and where a run holds its peak.
+
+A run may be made longer, or another may branch off it, where the updates up to a checkpoint have the rates that they
+would have had from the start. No schedule is asked whether that is so: its factors are compared, bit for bit.
+"""
+
+from __future__ import annotations
+
+from fttool.families import Factor
+
+
+def shared_updates(one: Factor, other: Factor, most: int) -> int:
+    """How many of the first updates have the same factor in both; `most` at most."""
+    return next((update for update in range(most) if one(update) != other(update)), most)
+
+
+def stable_phase(factor: Factor, total: int) -> range:
+    """The steps of a run of `total` updates at which the next update has the full rate; empty where none is held.
+
+    The first stretch of at least two: a schedule that only touches its peak has no stable phase. A checkpoint in it is
+    one from which a decay may begin. `constant` is stable to its end, `wsd` up to where its decay begins.
+    """
+    first = next((step for step in range(total + 1) if factor(step) == 1), total + 1)
+    end = next((step for step in range(first, total + 1) if factor(step) != 1), total + 1)
+    return range(first, end) if end - first > 1 else range(0)

@@ -1,0 +1,139 @@
+"""What verbs of plugins build on: their arguments, a run prepared and not begun, and a finished run read again.
+
+Nothing here imports torch before a model is asked for, so a verb's help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.cli.recipe_arguments import add_recipe, load_recipe
+from fttool.environment import quiet_libraries
+from fttool.errors import ModelError, UsageError
+from fttool.families import LoadOptions, TaskContext
+from fttool.faults import explained
+from fttool.reading import Loaded, load
+from fttool.record import Record
+from fttool.screen import choose
+from fttool.toml import format_value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from fttool.preparing import Prepared
+
+__all__ = [
+    "add_recipe",
+    "load_recipe",
+    "load_run",
+    "measure",
+    "model_after",
+    "prepare",
+    "verb_parser",
+    "weights_before",
+]
+
+
+def verb_parser(verb: str, description: str | None, examples: str) -> argparse.ArgumentParser:
+    """A parser like those of core's verbs: what it does, its arguments, then examples; with `--debug`."""
+    parser = argparse.ArgumentParser(
+        prog=f"fttool {verb}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def prepare(loaded: Loaded, folder: Path, *, quiet: bool = False) -> Prepared:
+    """A run up to its first update: rows, model, what trains, and the trainer; nothing is written.
+
+    What its strategies write into the run directory, once they are called, goes to `folder`.
+    """
+    from fttool.observers import Observers
+    from fttool.preparing import prepare_run
+
+    screen = choose(quiet=quiet, as_json=False)
+    with explained(loaded):
+        return prepare_run(loaded, screen, Record(folder), Observers(loaded, lambda *_, **__: None))
+
+
+# -- a finished run ------------------------------------------------------------------------------------------------
+
+
+def load_run(folder: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """The recipe that a run directory was made with, every option written out."""
+    file = folder / "recipe.resolved.toml"
+    if not file.is_file():
+        raise UsageError(f"'{folder}' is no run directory: it has no {file.name}", hint="name one: runs/NAME")
+    return load(file, overrides)
+
+
+def weights_before(run: Loaded) -> Mapping[str, Tensor]:
+    """The weights that a run started from, by parameter name, in float32, read again from the model's source.
+
+    Without those that the source does not give, such as a new head. Raises `ModelError` where its files have changed.
+    """
+    from fttool.preparing import build_source
+    from fttool.regularizing import start
+    from fttool.resume import weight_files
+
+    quiet_libraries(run)
+    with explained(run):
+        source = build_source(run)
+        weights = start(source, _options(run, "float32"))
+        locked = Record(run.path.parent).lock()
+    if weight_files(locked["model"]) != weight_files(source.origin):
+        message = f"the model that the run '{run.path.parent}' started from has changed since"
+        raise ModelError(message, hint="lock.json there has the hashes of its files, or its commit on the hub")
+    return weights
+
+
+def model_after(run: Loaded) -> PreTrainedModel:
+    """The final model of a run, in the format in which it was saved."""
+    from fttool.preparing import build_source
+
+    folder = Record(run.path.parent).model.absolute()
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"the run '{run.path.parent}' has no final model", hint="fttool run … --resume ends it")
+    quiet_libraries(run)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    saved = load(run.path, [*run.overrides, f"model.source={format_value(str(folder))}"])
+    with explained(saved):
+        return build_source(saved).model(_options(run, config.get("dtype") or "float32"))
+
+
+def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict[str, float]:
+    """The metrics of a model on the evaluation and retention rows of a run, named as in `metrics.jsonl`."""
+    from fttool.environment import device
+    from fttool.evaluation import evaluate, measures
+    from fttool.preparing import load_rows, make_batches, task_parts
+
+    quiet_libraries(run)
+    with explained(run):
+        _, tokenizer, rows = load_rows(run, choose(quiet=quiet, as_json=False))
+        parts = task_parts(run, rows)
+        batches = make_batches(run, rows, tokenizer, parts)
+        chosen = measures(run.recipe, parts.labels)
+        moved: Any = model
+        moved.to(device())
+        named = {"eval": batches.eval_batches} if len(rows.eval) else {}
+        named |= {f"retention_{dataset}": some for dataset, some in batches.retention_batches.items()}
+        return {
+            f"{place}_{name}": value
+            for place, some in named.items()
+            for name, value in evaluate(model, some(), parts.score, chosen, model.device).items()
+        }
+
+
+def _options(run: Loaded, dtype: str) -> LoadOptions:
+    import torch
+
+    parts = run.recipe.task.build(TaskContext())
+    return LoadOptions(model_class=parts.model_class, dtype=getattr(torch, dtype), attention=None)

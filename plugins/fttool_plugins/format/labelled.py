@@ -1,0 +1,88 @@
+"""`labelled`: a text and the names of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from fttool.api import Example, Format, FormatContext, Level, RowReader
+from fttool_plugins.format.columns import fetch
+
+
+class Labelled(Format):
+    """A text and its class: `{"text": "Win a prize!", "label": "spam"}`; or several: `{"text": "…", "labels": ["a"]}`.
+
+    Names are text, whole numbers, or true and false, all taken as text without white space around it. An empty list
+    says that no class applies. A folder of text files in a folder per label holds such rows, and so does a CSV file
+    with these columns.
+    """
+
+    name: Literal["labelled"] = "labelled"
+    level: ClassVar[Level | None] = "row"
+    text: str = "text"
+    """The column that holds the text."""
+    second: str | None = None
+    """The column of a second text, where a row is about two: an answer to a question, a hypothesis to a premise."""
+    label: str | None = None
+    """The column that holds the class or a list of them; default: `labels` or `label`, whichever a row has."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between several names in one text, as CSV must write them, e.g. `;`; default: a text is one name."""
+
+    def build(self, ctx: FormatContext) -> RowReader:
+        """Yield the reader of one row."""
+        return lambda row, origin: read_labelled(row, origin, self)
+
+
+def read_labelled(row: Mapping[str, Any], origin: str, columns: Labelled) -> Example:
+    """The text and classes of a row; raises `ValueError` where one of them is missing, empty or of a wrong type."""
+    column = columns.label or _label_column(row)
+    return Example(
+        origin=origin,
+        prompt=_text(row, columns.text, "text"),
+        second=_text(row, columns.second, "second") if columns.second else "",
+        labels=read_names(fetch(row, column, "label", "labelled"), column, columns.separator),
+    )
+
+
+def read_names(value: Any, column: str, separator: str | None) -> tuple[str, ...]:
+    """The names of classes in a column; raises `ValueError` for what cannot be one, and for one that stands twice."""
+    if isinstance(value, str) and separator:
+        value = [part for part in value.split(separator) if part.strip()]
+    if not isinstance(value, list | tuple):
+        return (_name(value, f"'{column}'"),)
+    names = tuple(_name(one, f"entry {number} of '{column}'") for number, one in enumerate(value, 1))
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"'{column}' names {twice[0]!r} twice")
+    return names
+
+
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        found = "null" if value is None else type(value).__name__
+        raise ValueError(f"{where} must name a class as text or a whole number, this is {found}")
+    if not value.strip():
+        raise ValueError(f"{where} is empty; to say that no class applies, write an empty list")
+    return value.strip()
+
+
+def _label_column(row: Mapping[str, Any]) -> str:
+    if "label" in row and "labels" in row:
+        which = 'format = {name = "labelled", label = "…"}'
+        raise ValueError(f"the row has both 'label' and 'labels'; say which: {which}")
+    return "labels" if "labels" in row else "label"
+
+
+def _text(row: Mapping[str, Any], column: str, option: str) -> str:
+    text = fetch(row, column, option, "labelled")
+    if not isinstance(text, str):
+        raise ValueError(f"'{column}' must be text, this is {type(text).__name__}")
+    if not text.strip():
+        raise ValueError(f"'{column}' is empty, so there is nothing to classify")
+    return text

@@ -1,0 +1,105 @@
+"""`gradual`: layers join one after the other (ULMFiT: Howard & Ruder 2018, arXiv 1801.06146).
+
+Stage 0 is the final norm, the head and the first `start` layers; stage k = 1, 2 … adds the next `layers_per_step`
+layers, and begins at update k·E, where E is the number of updates between two stages (`every`). With `order =
+"top-down"` the layer nearest to the output is first. ULMFiT: E is an epoch, one layer a stage, the head alone at first,
+the embeddings as the last stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from fttool.api import (
+    Freezing,
+    FreezingContext,
+    ModelError,
+    Problem,
+    Thawing,
+    ThawUnit,
+    from_update,
+    to_steps,
+)
+from fttool_plugins.freezing.stack import refuse_more_than, stack
+
+if TYPE_CHECKING:
+    from fttool.api import Recipe
+
+
+def stages(layers: Sequence[int], *, start: int, each: int) -> list[Sequence[int]]:
+    """Layers in their order of thawing, cut in stages: `start` of them, then `each` at a time."""
+    return [layers[:start], *(layers[first : first + each] for first in range(start, len(layers), each))]
+
+
+class Gradual(Freezing):
+    """Layers thaw one after the other, from the top down: first the head alone trains, then one layer more each epoch.
+
+    What is frozen costs no backward pass, so from the top down the first updates are the cheapest. A layer that joins
+    does so at the schedule's present rate, with fresh optimizer state. `fttool run --dry-run` shows when each thaws; a
+    run that ends before the last ones do says so, and leaves them as they were.
+
+    A head that shares the input embeddings thaws with them; the top layer then trains from the start in its place.
+    """
+
+    name: Literal["gradual"] = "gradual"
+    every: Literal["epoch"] | Annotated[float, Field(gt=0)] = "epoch"
+    """How long a stage lasts: `"epoch"`, a share of the run below 1, or updates from 1 on."""
+    start: Annotated[int, Field(ge=0)] | None = None
+    """Layers that train from the first update on; default: none, or one where the head shares the embeddings."""
+    layers_per_step: Annotated[int, Field(ge=1)] = 1
+    """Layers that join at each stage."""
+    order: Literal["top-down", "bottom-up"] = "top-down"
+    """Which layers are first: the ones near the output, or the ones near the input."""
+    embeddings: Literal["first", "last", "never"] | None = None
+    """When the input embeddings thaw: at the start, one stage after the last layers, or not at all.
+    Default: where they stand in the order, so last from the top down and first from the bottom up."""
+
+    @property
+    def extendable(self) -> bool:
+        """False where stages are a share of the run."""
+        return self.every == "epoch" or self.every >= 1
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse a stage an epoch in a run of one epoch: nothing would ever thaw."""
+        if self.every == "epoch" and recipe.run.max_steps is None and (recipe.run.epochs or 1) == 1:
+            message = "gradual thaws a layer after each epoch, and this run has one epoch"
+            yield Problem(message, key=("freezing",), hint="set every = 0.1: a stage each tenth of the run")
+
+    def build(self, ctx: FreezingContext) -> Thawing:
+        """Yield one unit a stage; raises `ModelError` where the model's layers cannot be thawed like this."""
+        blocks = stack(ctx, self.name)
+        embeddings = self.embeddings or ("last" if self.order == "top-down" else "first")
+        start = self._start(ctx, embeddings)
+        layers = range(len(blocks)) if self.order == "bottom-up" else range(len(blocks))[::-1]
+        found = [
+            {name for layer in stage for name in blocks[layer]}
+            for stage in stages(layers, start=start, each=self.layers_per_step)
+        ]
+        found[0].update(ctx.layers.final, ctx.layers.head)
+        if embeddings == "first":
+            found[0].update(ctx.layers.embeddings)
+        elif embeddings == "last":
+            found.append(set(ctx.layers.embeddings))
+        lasts = ctx.steps_per_epoch if self.every == "epoch" else to_steps(self.every, ctx.total_steps)
+        return Thawing(
+            units=[
+                ThawUnit(parameters=frozenset(names), trains_in=from_update(stage * lasts))
+                for stage, names in enumerate(found)
+            ]
+        )
+
+    def _start(self, ctx: FreezingContext, embeddings: str) -> int:
+        """Layers of the first stage: something beside a norm must train in it."""
+        has_head = bool(ctx.layers.head) or (ctx.layers.tied and embeddings == "first")
+        start = self.start if self.start is not None else 0 if has_head else 1
+        refuse_more_than(ctx, "start", start)
+        if start == 0 and not has_head:
+            kind = type(ctx.model).__name__
+            tied = f"the head of {kind} shares its weights with the input embeddings"
+            why = tied if ctx.layers.tied else f"{kind} has no head"
+            message = f"freezing.start is 0, but {why}: at first only a norm would train"
+            raise ModelError(Problem(message, key=("freezing", "start"), hint="set start = 1 or more"))
+        return start

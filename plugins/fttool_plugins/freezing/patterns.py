@@ -1,0 +1,63 @@
+"""`patterns`: what trains is said by the parameters' names.
+
+Patterns are those of a shell: `*` stands for any characters, dots included, `?` for one, `[0-3]` for one of several.
+`fttool run --dry-run` shows what they hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from fttool.api import Freezing, FreezingContext, Problem, RecipeError, Thawing, ThawUnit
+
+Pattern: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """True where one of the patterns fits the whole name."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Patterns(Freezing):
+    """Parameters train whose names fit a pattern of `train` and none of `freeze`."""
+
+    name: Literal["patterns"] = "patterns"
+    train: Annotated[tuple[Pattern, ...], Field(min_length=1)] = ("*",)
+    """Shell patterns of the names that train, e.g. `["*.self_attn.*", "lm_head.*"]`; default: all."""
+    freeze: tuple[Pattern, ...] = ()
+    """Shell patterns of names that stay as they are; they win over `train`."""
+
+    def build(self, ctx: FreezingContext) -> Thawing:
+        """Yield one unit; raises `RecipeError` for patterns that fit nothing, or leave nothing to train."""
+        names = [name for name, _ in ctx.model.named_parameters()]
+        problems = [
+            Problem(
+                f"no parameter is called '{pattern}'",
+                key=("freezing", option, place),
+                hint=self._hint(pattern, names, ctx),
+            )
+            for option, patterns in (("train", self.train), ("freeze", self.freeze))
+            for place, pattern in enumerate(patterns)
+            if not any(fnmatchcase(name, pattern) for name in names)
+        ]
+        if problems:
+            raise RecipeError(problems)
+        trained = frozenset(name for name in names if matches(name, self.train) and not matches(name, self.freeze))
+        if not trained:
+            message, hint = "freezing.freeze covers all that freezing.train names", "narrow freeze, or widen train"
+            raise RecipeError(Problem(message, key=("freezing", "freeze"), hint=hint))
+        return Thawing(units=[ThawUnit(parameters=trained)])
+
+    def _hint(self, pattern: str, names: Sequence[str], ctx: FreezingContext) -> str:
+        """The nearest names; for a tied weight the one under which the model lists it."""
+        everything = [name for name, _ in ctx.model.named_parameters(remove_duplicate=False)]
+        if ctx.layers.tied and any(fnmatchcase(name, pattern) for name in everything):
+            return f"the head shares the input embeddings, which are called '{ctx.layers.embeddings[0]}'"
+        near = get_close_matches(pattern, names, n=3, cutoff=0.5)
+        shown = near or [names[0], names[len(names) // 2], names[-1]]
+        return f"{'near it' if near else 'names here'}: {', '.join(shown)}"

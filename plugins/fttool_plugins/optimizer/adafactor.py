@@ -1,0 +1,47 @@
+"""`adafactor`: Adam's second moment from row and column sums, and steps in proportion to the weights.
+
+The paper is Shazeer and Stern 2018, arXiv 1804.04235; the rule is `torch.optim.Adafactor`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fttool.api import Optimizer, OptimizerContext, OptimizerParts
+
+
+class Adafactor(Optimizer):
+    """A step in proportion to the weights, with a second moment of n + m numbers for n·m of them (arXiv 1804.04235).
+
+    R and C are running means of g² over rows and columns, with the weight t^beta2_decay for the latest; V = R·C / mean
+    R, and of a vector the running mean of g² itself. The step g/√V is shrunk to a root mean square (RMS) of
+    `clip_threshold` at most. Then θ ← θ − lr·weight_decay·θ − min(lr, 1/√t)·max(smallest_rms, RMS θ)·step.
+
+    There is no momentum, so next to nothing is kept. As `lr` is relative, it must be about fifty times AdamW's for
+    weights of RMS 0.02.
+    """
+
+    name: Literal["adafactor"] = "adafactor"
+    lr: Annotated[float, Field(gt=0, lt=10)] = 1e-3
+    """Peak learning rate, relative: a step changes a tensor by about this share of its own RMS."""
+    beta2_decay: Annotated[float, Field(le=0)] = -0.8
+    """Power of the update's number by which g² is averaged: 1 − t^beta2_decay is kept of the mean; unit-free."""
+    eps: Annotated[float, Field(ge=0)] | None = None
+    """Lowest √V, in units of the gradient; default: the weights' machine epsilon, 1.2e-7 in float32."""
+    smallest_rms: Annotated[float, Field(ge=0)] = 1e-3
+    """What stands for a tensor's RMS where that is smaller, so that zeros can be left; in units of the weights."""
+    clip_threshold: Annotated[float, Field(ge=1)] = 1.0
+    """Highest RMS of a tensor's step before it is scaled; unit-free."""
+
+    def build(self, ctx: OptimizerContext) -> OptimizerParts:
+        """Yield `torch.optim.Adafactor`; rate and decay come with the groups."""
+        import torch
+
+        options = {
+            "beta2_decay": self.beta2_decay,
+            "eps": (self.eps, self.smallest_rms),
+            "d": self.clip_threshold,
+        }
+        return OptimizerParts(optimizer_class=torch.optim.Adafactor, options=options)

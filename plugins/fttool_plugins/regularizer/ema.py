@@ -1,0 +1,117 @@
+"""`ema`: the final model is the exponential moving average of the weights on the way (Polyak and Juditsky 1992).
+
+m ← d_n·m + (1 − d_n)·θ after each update, from m = θ after the first that counts; d_n = min(decay, (1 + n)/(10 + n))
+with n the updates taken in before, so that a short run does not end near its beginning (the warmup is TensorFlow's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from fttool.api import Problem, RecipeError, Regularization, Regularizer, RegularizerContext, ShareOrSteps, to_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from fttool.api import Recipe
+
+
+def decay_of(n: int, *, decay: float, warmup: bool) -> float:
+    """What is kept of the average when weights are taken in after n others."""
+    return min(decay, (1 + n) / (10 + n)) if warmup else decay
+
+
+class EMA(Regularizer):
+    """Makes the moving average of the weights the final model; training itself is left as it is.
+
+    The average is held in float32 (4 bytes per parameter that trains) and saved with each checkpoint. An update that
+    loss scaling skips is not taken in. Evaluations during the run are of the weights that train; the one at the end is
+    of the average. With `start` as a share, a run takes another length only from a checkpoint before the average of
+    that length begins.
+    """
+
+    name: Literal["ema"] = "ema"
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """What is kept of the average per update: it looks back on about 1/(1 − decay) updates."""
+    warmup: bool = True
+    """True: early on less is kept, (1 + n)/(10 + n) after n updates."""
+    start: ShareOrSteps = 0
+    """Share of the run, or updates, after which averaging begins."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse what the average would silently overwrite."""
+        if recipe.evaluation.best is not None:
+            yield Problem(
+                "evaluation.best makes a checkpoint the final model, and ema would put its average there",
+                hint="take one of the two out",
+                key=("evaluation", "best"),
+            )
+        above = takewhile(lambda one: one is not self, recipe.regularizers)
+        if any(one.id() in ("ema", "wise-ft") for one in above):
+            yield Problem("ema overwrites the final weights of what stands above it", hint="put it first, and once")
+
+    def build(self, ctx: RegularizerContext) -> Regularization:
+        """Yield the average: fed after each update, written into the model at the end."""
+        first = max(1, to_steps(self.start, ctx.total_steps))
+        if first > ctx.total_steps:
+            raise RecipeError(
+                f"ema starts after {first} updates, the run has {ctx.total_steps}", hint="lower start, e.g. to 0.5"
+            )
+        average = Average(ctx.trained, decay=self.decay, warmup=self.warmup, first=first)
+        return Regularization(after_update=average, final_weights=average.write)
+
+
+class Average:
+    """The moving average of a model's weights, saved and restored with each checkpoint."""
+
+    def __init__(self, names: frozenset[str], *, decay: float, warmup: bool, first: int) -> None:
+        self.names, self.decay, self.warmup, self.first = names, decay, warmup, first
+        self.taken_in = self.updates = 0
+        self.mean: dict[str, Tensor] = {}
+
+    def __call__(self, model: PreTrainedModel, updates: int) -> None:
+        """Take in the weights after an update."""
+        import torch
+
+        self.updates = updates
+        if updates < self.first:
+            return
+        weights = {name: p.detach() for name, p in model.named_parameters() if name in self.names}
+        if not self.mean:
+            self.mean = {name: p.to(torch.float32, copy=True) for name, p in weights.items()}
+        else:
+            kept = decay_of(self.taken_in, decay=self.decay, warmup=self.warmup)
+            for name, p in weights.items():
+                self.mean[name].lerp_(p.float(), 1 - kept)
+        self.taken_in += 1
+
+    def write(self, model: PreTrainedModel) -> None:
+        """Make the average the model's weights; where there is none yet, they stay."""
+        import torch
+
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if name in self.mean:
+                    p.copy_(self.mean[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average by parameter name, of how many updates it is, from which on, and how many there were."""
+        state = {"first": self.first, "updates": self.updates, "taken_in": self.taken_in}
+        return {**state, "mean": dict(self.mean)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved average; in a run of another length, only where this one's has not begun yet."""
+        if state["first"] == self.first:
+            self.taken_in, self.mean = state["taken_in"], dict(state["mean"])
+        elif self.first <= state["updates"]:
+            raise RecipeError(
+                f"ema would have begun after update {self.first} in a run of this length, and there were "
+                f"{state['updates']} before the checkpoint, averaged from update {state['first']} on",
+                hint="ema's start is a share of the run: start from an earlier checkpoint, or keep the length",
+            )
+        self.updates = state["updates"]

@@ -1,0 +1,53 @@
+"""`wise-ft`: the final weights lie between those before and after training: (1 − α)θ₀ + αθ₁.
+
+Wortsman et al. 2022 (arXiv 2109.01903). Some of what was learned is given back for what was forgotten, often more than
+a straight exchange of one for the other. `fttool merge` does the same to a finished run, for any α.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from fttool.api import Fraction, Problem, Regularization, Regularizer, RegularizerContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from fttool.api import Recipe
+
+
+def interpolate(model: PreTrainedModel, start: Mapping[str, Tensor], alpha: float) -> None:
+    """(1 − α)θ₀ + αθ₁ in place, in float32 whatever the weights' format; what `start` lacks stays θ₁."""
+    import torch
+
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name in start:
+                before = start[name].to(p.device, torch.float32)
+                p.copy_(before.lerp(p.float(), alpha))
+
+
+class WiseFT(Regularizer):
+    """Mixes the final weights with those that training started from: (1 − α)θ₀ + αθ₁.
+
+    Training itself is left as it is; the evaluation at the end is of the mixture. θ₀ is read again from the model's
+    source when it is needed. Weights that the source does not give, such as a new head, stay as they were trained.
+    """
+
+    name: Literal["wise-ft"] = "wise-ft"
+    alpha: Fraction = 0.5
+    """α: 1 is the fine-tuned model, 0 the one before."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse adapters: their weights are none of the model's, so there is nothing to mix them with."""
+        if recipe.freezing.id() == "lora":
+            yield Problem(
+                "wise-ft mixes the model's own weights, and lora trains others",
+                hint="leave it out, and mix afterwards: fttool merge runs/… --alpha 0.5",
+            )
+
+    def build(self, ctx: RegularizerContext) -> Regularization:
+        """Yield the mixing as the last change of the weights."""
+        return Regularization(final_weights=lambda model: interpolate(model, ctx.start(), self.alpha))

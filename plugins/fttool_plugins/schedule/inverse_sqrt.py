@@ -1,0 +1,60 @@
+"""`inverse-sqrt`: climb, then fall as one over the root of the update's number (arXiv 1706.03762).
+
+The run's length does not appear in it, so a run can go on for as long as one likes. In the form of Zhai et al. 2022
+(arXiv 2106.04560) the fall has a time scale of its own, which is the warmup's length where nobody says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from fttool.api import Factor, Problem, Schedule, ScheduleContext, ShareOrSteps
+from fttool_plugins.schedule.floor import check_floor
+from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
+
+if TYPE_CHECKING:
+    from fttool.api import Recipe
+
+TIMESCALE = 10_000
+"""Updates of the fall's time scale where there is no climb to take it from, as in transformers."""
+
+
+def inverse_sqrt(step: int, *, warmup: int, total: int, floor: float, timescale: int) -> float:
+    """t/W below W; then √(T/(T+t−W)) with T = `timescale`, at least `floor`; what it is at `total` past the end."""
+    if step < warmup:
+        return step / warmup
+    since = min(step, total) - warmup
+    return max(math.sqrt(timescale / (timescale + since)), floor)
+
+
+class InverseSqrt(Schedule):
+    """Climb over `warmup`, then fall as √(T/(T+t−W)) but not below `min_lr` (arXiv 1706.03762).
+
+    With T = W this is √(W/t). A run with its warmup in steps can be made longer when resumed.
+    """
+
+    name: Literal["inverse-sqrt"] = "inverse-sqrt"
+    warmup: ShareOrSteps = 0.06
+    """W, the climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
+    timescale: Annotated[int, Field(ge=1)] | None = None
+    """T, in steps: after 3·T more the rate is half of the peak; default: the warmup's, or 10,000 without one."""
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
+    """Lowest rate, in the unit of `optimizer.lr`; a group with another rate has that share of it."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse a climb that is longer than the run and a floor above the peak."""
+        yield from check_warmup(self.warmup, recipe)
+        yield from check_floor(self.min_lr, recipe)
+
+    def build(self, ctx: ScheduleContext) -> Factor:
+        """Yield `inverse_sqrt`."""
+        warmup = warmup_steps(self.warmup, ctx.total_steps)
+        timescale = self.timescale or warmup or TIMESCALE
+        return partial(
+            inverse_sqrt, warmup=warmup, total=ctx.total_steps, floor=self.min_lr / ctx.lr, timescale=timescale
+        )

@@ -1,0 +1,92 @@
+"""Mix a run's final weights with those it started from (WiSE-FT).
+
+(1 − α)θ₀ + αθ₁ over all weights that the model's source gives (arXiv 2109.01903): α = 1 is the fine-tuned model, α = 0
+the one before. Some of what was learned is given back for what was forgotten. The result is a model folder like the
+run's own, measured on the run's evaluation and retention rows where it has some.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fttool.api import ExitCode, UsageError, load_run, measure, model_after, verb_parser, weights_before
+from fttool_plugins.regularizer.wise_ft import interpolate
+
+EXAMPLES = """\
+examples:
+  fttool merge runs/my --alpha 0.7                   writes runs/my/model-0.7
+  fttool merge runs/my --alpha 0.5 -o merged         a folder of your choice; it must not exist
+  fttool generate merged "How do I sort a list?"     ask the result
+
+The recipe's own [[regularizers]] name = "wise-ft" does the same at the end of a run.
+"""
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+
+
+def main(words: Sequence[str]) -> int:
+    """Write the mixture and say how good it is."""
+    parser = verb_parser("merge", __doc__, EXAMPLES)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's directory")
+    parser.add_argument(
+        "--alpha", type=_share, required=True, metavar="A", help="share of the fine-tuned weights, 0 to 1"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: RUN/model-A")
+    parser.add_argument("--no-eval", action="store_true", help="do not measure it")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show nothing but the result")
+    options = parser.parse_args(words)
+    output: Path = options.output or options.run / f"model-{options.alpha:g}"
+    if output.exists():
+        raise UsageError(f"'{output}' exists; it is never overwritten", hint="choose another folder: -o DIR")
+    run = load_run(options.run)
+    before = weights_before(run)
+    model = model_after(run)
+    interpolate(model, before, options.alpha)
+    _write(model, options.run / "model", output)
+    print(f"{options.run}: alpha {options.alpha:g} → {output}", flush=True)
+    if not options.no_eval:
+        measured = measure(run, model, quiet=options.quiet)
+        print("\n".join(_table(options.run, measured, options.alpha)))
+    return ExitCode.OK
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _write(model: Any, tuned: Path, output: Path) -> None:
+    """The model, with tokenizer and template from the run's own; whole or not at all."""
+    aside = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(tuned, aside, ignore=shutil.ignore_patterns(*WEIGHTS))
+    model.save_pretrained(aside)
+    aside.rename(output)
+
+
+def _table(run: Path, measured: Mapping[str, float], alpha: float) -> list[str]:
+    """The metrics of the mixture between those that the run has recorded before and after training."""
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+
+    def recorded(when: str) -> dict[str, float]:
+        found = {f"eval_{name}": value for name, value in summary["eval"][when].items()}
+        for dataset, values in summary["retention"][when].items():
+            found |= {f"retention_{dataset}_{name}": value for name, value in values.items()}
+        return found
+
+    before, after = recorded("before"), recorded("after")
+    if not measured:
+        return ["the run has no evaluation or retention rows to measure it on"]
+    width = max(map(len, measured))
+    lines = [f"  {'':<{width}}  {'before':>10}  {f'alpha {alpha:g}':>10}  {'after':>10}"]
+    for name, value in measured.items():
+        numbers = "  ".join(f"{one:>10.4f}" for one in (before[name], value, after[name]))
+        lines.append(f"  {name:<{width}}  {numbers}")
+    return lines

@@ -1,0 +1,132 @@
+"""Memory and time of an update under each freezing strategy, over those of `full`: one JSON object.
+
+    python tests/benchmarks/freezing.py            ten minutes on two cores
+    python tests/benchmarks/freezing.py --quick    a minute, on a model so small that its figures mean nothing
+
+Every run is a fresh process over the same batches. Its peak is the resident set's high-water mark above what the
+imports took; its time is that of the updates after the first two. A round runs each strategy once, and ratios are taken
+within a round. The model is a Llama with biases and a head of its own, so that each strategy has something to train;
+`gradual` is measured in its first stage, when the head alone trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import report
+from workload import Case, write_model, write_rows
+
+MODES: dict[str, Any] = {
+    "full": "full",
+    "top-layers": {"name": "top-layers", "n": 2},
+    "gradual": {"name": "gradual", "every": 1000},
+    "lisa": {"name": "lisa", "n": 2, "every": 4},
+    "bitfit": "bitfit",
+    "head-only": "head-only",
+    "lora": "lora",
+}
+TIME_OVER_FULL = {"top-layers": 0.7, "gradual": 0.6, "head-only": 0.3}
+"""An update's processor time, over that of `full`."""
+MEMORY_OVER_FULL = {"top-layers": 0.65, "gradual": 0.5, "lisa": 0.95, "bitfit": 0.75, "head-only": 0.5}
+"""Peak above the imports, over that of `full`."""
+
+
+def main() -> None:
+    """Run every strategy in turn, and print what it takes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tiny model, one round")
+    parser.add_argument("--rounds", type=int, default=None, help="default: 3, or 1 with --quick")
+    parser.add_argument("--child", nargs=2, metavar=("MODE", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        mode, folder = options.child
+        print(json.dumps(CHILDREN.get(mode, measure)(Path(folder), mode, options.quick)))
+        return
+    rounds = options.rounds or (1 if options.quick else 3)
+    found: dict[str, Any] = {"benchmark": "freezing", "machine": report.machine(), "rounds": rounds}
+    with tempfile.TemporaryDirectory() as folder:
+        found |= ask("prepare", folder, options.quick)
+        runs: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+        for number in range(rounds):
+            first = number % len(MODES)
+            for mode in [*MODES, *MODES][first : first + len(MODES)]:
+                print(f"round {number + 1} of {rounds}: {mode}", file=sys.stderr, flush=True)
+                runs[mode].append(ask(mode, folder, options.quick))
+    found["trained_share"] = {mode: round(of_mode[0]["trained_share"], 4) for mode, of_mode in runs.items()}
+    for name, key, targets in (
+        ("time_over_full", "processor_seconds", TIME_OVER_FULL),
+        ("clock_over_full", "seconds", {}),
+        ("memory_over_full", "peak_mb", MEMORY_OVER_FULL),
+    ):
+        found[name] = {
+            mode: report.figure(
+                [one[key] / full[key] for one, full in zip(of_mode, runs["full"], strict=True)],
+                at_most=targets.get(mode),
+            )
+            for mode, of_mode in runs.items()
+            if mode != "full"
+        }
+    found["full"] = {
+        key: report.figure([one[key] for one in runs["full"]]) for key in ("peak_mb", "seconds", "processor_seconds")
+    }
+    report.show(found)
+
+
+def ask(mode: str, folder: str, quick: bool) -> Any:
+    """What a child prints last. This process stays small: a child's high-water mark starts at ours."""
+    words = [sys.executable, __file__, "--child", mode, folder, *(["--quick"] if quick else [])]
+    answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(answer.splitlines()[-1])
+
+
+# -- in a process of their own -------------------------------------------------------------------------------------
+
+
+def prepare(folder: Path, _: str, quick: bool) -> dict[str, Any]:
+    """Write model and rows."""
+    size = {"layers": 4, "hidden": 64, "inner": 64} if quick else {"layers": 8, "hidden": 512, "inner": 1536}
+    biased = {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}
+    parameters = write_model(folder / "model", **size, **biased)
+    write_rows(folder, full_rows=16 if quick else 32, full_length=128, chat_rows=1)
+    return {"parameters": parameters, "layers": size["layers"]}
+
+
+def measure(folder: Path, mode: str, quick: bool) -> dict[str, float]:
+    """A whole run: its peak in MB, seconds per update, and the share of the model that it trains."""
+    import datasets  # noqa: F401 - all that fttool and its trainer import, so that it is not counted
+    import trl.trainer.sft_trainer  # noqa: F401
+    from contestants import LEFT_OUT, prepared_run
+    from memory import high_water
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
+
+    import fttool.training  # noqa: F401
+
+    imports = high_water()
+    case = Case("full", 4 if quick else 8, 4 if quick else 8, freezing=MODES[mode])
+    go, prepared = prepared_run(folder, case, f"{mode}-{os.getpid()}")
+    timed = go()
+    peak = high_water() - imports
+    groups = [group for group in prepared.update.groups if group.trains_before(case.updates)]
+    counted = case.updates - LEFT_OUT
+    return {
+        "peak_mb": round(peak / 2**20, 1),
+        "seconds": timed.seconds / counted,
+        "processor_seconds": timed.processor_seconds / counted,
+        "trained_share": sum(group.count for group in groups) / prepared.model.num_parameters(),
+    }
+
+
+CHILDREN = {"prepare": prepare}
+
+
+if __name__ == "__main__":
+    main()

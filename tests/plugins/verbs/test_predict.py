@@ -1,0 +1,150 @@
+"""`fttool predict`: the class that the model says, for texts, files and folders, as people and programs read it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fttool.cli import main
+from fttool.testing import RunResult, run_recipe
+
+from ...encoder import save_encoder
+
+TEXTS = ["x a b", "y c", "x x x a b c d e f g"]
+
+
+def finish(folder: Path, **task: Any) -> RunResult:
+    """A finished run over a tiny BERT; rows have their texts in `body`, and are cut at 6 tokens."""
+    lines = [{"body": f"{'xy'[n % 2]} {n}", "label": ["no", "yes"][n % 2]} for n in range(24)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = {
+        "recipe": 1,
+        "task": {"name": "classification", **task},
+        "run": {"max_steps": 8, "micro_batch": 8},
+        "model": {"source": str(save_encoder(folder / "encoder"))},
+        "data": {"train": [{"path": "rows.jsonl", "format": {"name": "labelled", "text": "body"}}]},
+        "batching": {"name": "padded", "max_length": 6},
+        "optimizer": {"name": "adamw", "lr": 1e-2},
+        "precision": "fp32",
+    }
+    run = run_recipe(recipe, folder)
+    assert run.error is None, run.error
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return finish(tmp_path_factory.mktemp("predict"))
+
+
+def expected(run: RunResult, text: str) -> dict[str, float]:
+    """By transformers alone, one text at a time, cut where training cut."""
+    folder = str(run.run_dir / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=6, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits[0]
+    values = logits.sigmoid() if model.config.problem_type.startswith("multi") else logits.softmax(-1)
+    return {model.config.id2label[number]: float(value) for number, value in enumerate(values)}
+
+
+def said(capfd: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:
+    capfd.readouterr()
+    assert main(["predict", *map(str, words), "--json"]) == 0
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def check(run: RunResult, answers: list[dict[str, Any]], texts: list[str]) -> None:
+    assert [answer["text"] for answer in answers] == texts
+    for answer in answers:
+        assert answer["probabilities"] == pytest.approx(expected(run, answer["text"]), abs=1e-5)
+        assert answer["classes"] == [max(answer["probabilities"], key=answer["probabilities"].__getitem__)]
+
+
+def test_texts(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [word for text in TEXTS for word in ("--text", text)]
+    check(finished, said(capfd, finished.run_dir, *words), TEXTS)
+    capfd.readouterr()
+    assert main(["predict", str(finished.run_dir), "--text", "x a"]) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    label, share, *text = line.split()
+    assert label in ("no", "yes") and share.endswith("%") and text == ["x", "a"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])
+def test_files(finished: RunResult, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    """With the column that the run's rows had."""
+    file = tmp_path / f"texts.{kind}"
+    lines = {
+        "jsonl": [json.dumps({"body": text}) for text in TEXTS],
+        "csv": ["id,body", *(f"{n},{text}" for n, text in enumerate(TEXTS))],
+        "txt": ["", *TEXTS],
+    }[kind]
+    file.write_text("\n".join(lines) + "\n")
+    answers = said(capfd, finished.run_dir, "--file", file)
+    check(finished, answers, TEXTS)
+    first = {"jsonl": 1, "csv": 2, "txt": 2}[kind]
+    assert [answer["origin"] for answer in answers] == [f"{file}:{first + n}" for n in range(3)]
+
+
+def test_standard_input(
+    finished: RunResult, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(["", *TEXTS])))
+    check(finished, said(capfd, finished.run_dir), TEXTS)
+
+
+def test_a_model_folder_without_its_run(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
+    (answer,) = said(capfd, finished.run_dir / "model", "--text", "x a b")
+    assert answer["probabilities"] == pytest.approx(expected(finished, "x a b"), abs=1e-5)
+
+
+def test_several_classes_or_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = finish(tmp_path, multi_label=True)
+    (answer,) = said(capfd, run.run_dir, "--text", "x a b")
+    assert answer["probabilities"] == pytest.approx(expected(run, "x a b"), abs=1e-5)
+    likely = [name for name, value in answer["probabilities"].items() if value > 0.5]
+    assert sorted(answer["classes"]) == sorted(likely)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (["--text", " "], 2, "the text is empty"),
+        (["--text", "a", "--second", "b", "--second", "c"], 2, "1 --text and 2 --second do not make pairs"),
+        (["--text", "a", "--file", "b.jsonl"], 2, "exclude each other"),
+        (["--file", "none.jsonl"], 4, "no such file"),
+        (["--file", "other.jsonl"], 4, "the row has no text in 'body'"),
+        (["--text", "~"], 4, "the tokenizer makes no token"),
+    ],
+)
+def test_what_cannot_be_classified(
+    finished: RunResult,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    part: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.jsonl").write_text('{"text": "a"}\n')
+    assert main(["predict", str(finished.run_dir), *words]) == code
+    shown = capfd.readouterr().err
+    assert part in shown and "Traceback" not in shown
+
+
+def test_each_verb_knows_the_others_models(
+    finished: RunResult, fttool_tiny_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", str(finished.run_dir), "Who?"]) == 2
+    assert "fttool predict" in capfd.readouterr().err
+    assert main(["predict", str(fttool_tiny_model), "--text", "Who?"]) == 2
+    assert "fttool generate" in capfd.readouterr().err
+    assert main(["predict", str(finished.run_dir.parent), "--text", "Who?"]) == 2
