@@ -2,10 +2,13 @@
 
     from fttool.api import Schedule, ScheduleContext, hookimpl
 
-Names here change only with the major version in the entry-point group (`fttool.v1`).
+Names here change only with the major version in the entry-point group (`fttool.v1`). What only verbs need is imported
+when it is first asked for, so that listing and validating stay quick.
 """
 
-from fttool.branching import branch, checkpoint_steps, named, stable_steps
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from fttool.errors import (
     DataError,
     ExitCode,
@@ -84,20 +87,48 @@ from fttool.families import (
 )
 from fttool.hookspecs import hookimpl
 from fttool.layers import Layers, layers
-from fttool.reading import Loaded
 from fttool.recipe import Recipe
-from fttool.rowsource import read_rows
-from fttool.saved import saved_model
-from fttool.verbs import (
-    add_recipe,
-    load_recipe,
-    load_run,
-    measure,
-    model_after,
-    prepare,
-    verb_parser,
-    weights_before,
-)
+
+if TYPE_CHECKING:
+    from fttool.branching import branch, checkpoint_steps, named, stable_steps
+    from fttool.reading import Loaded
+    from fttool.rowsource import read_rows
+    from fttool.saved import saved_model
+    from fttool.verbs import (
+        add_recipe,
+        load_recipe,
+        load_run,
+        measure,
+        model_after,
+        prepare,
+        verb_parser,
+        weights_before,
+    )
+
+_FOR_VERBS = {
+    "fttool.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
+    "fttool.reading": ("Loaded",),
+    "fttool.rowsource": ("read_rows",),
+    "fttool.saved": ("saved_model",),
+    "fttool.verbs": (
+        "add_recipe",
+        "load_recipe",
+        "load_run",
+        "measure",
+        "model_after",
+        "prepare",
+        "verb_parser",
+        "weights_before",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _FOR_VERBS.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ALWAYS",

@@ -86,6 +86,7 @@ def test_lora_trains_a_twentieth_and_is_asked_like_any_run(tmp_path: Path, capsy
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow
 def test_gentle_forgets_less_than_rough(tmp_path: Path) -> None:
     """In a few updates, on some of the rows."""
     lost: dict[str, float] = {}

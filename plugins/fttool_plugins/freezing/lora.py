@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Lora(Freezing):
     """Low-rank adapters beside the linear layers train, the model's own weights do not.
 
-    Gradients and optimizer state are those of the adapters, so the model takes little more than its weights, and
-    checkpoints hold the adapters alone. Adapters want a higher rate than full fine-tuning: 1e-4 to 5e-4 rather than
+    Gradients, optimizer state and checkpoints are those of the adapters, a few hundredths of the model's; activations are
+    hardly fewer than in full fine-tuning. Adapters want a higher rate than full fine-tuning: 1e-4 to 5e-4 rather than
     1e-5 to 5e-5. The head of a classifier, and whatever else the model's source does not give, trains as a whole.
 
     At the end `adapter/` in the run directory is what `PeftModel.from_pretrained(base, "adapter")` loads. In `model/`
