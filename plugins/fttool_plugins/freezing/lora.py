@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Lora(Freezing):
     """Low-rank adapters beside the linear layers train, the model's own weights do not.
 
-    Gradients, optimizer state and checkpoints are those of the adapters, a few hundredths of the model's; activations are
-    hardly fewer than in full fine-tuning. Adapters want a higher rate than full fine-tuning: 1e-4 to 5e-4 rather than
-    1e-5 to 5e-5. The head of a classifier, and whatever else the model's source does not give, trains as a whole.
+    Gradients, optimizer state and checkpoints are those of the adapters, a few hundredths of the model's; activations
+    are hardly fewer than in full fine-tuning. Adapters want a higher rate: 1e-4 to 5e-4 rather than 1e-5 to 5e-5. The
+    head of a classifier, and whatever else the model's source does not give, trains as a whole.
 
     At the end `adapter/` in the run directory is what `PeftModel.from_pretrained(base, "adapter")` loads. In `model/`
     is the model as one: by default with the adapters added to its weights, which plain transformers loads.
