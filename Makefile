@@ -20,4 +20,5 @@ docs:
 bench:
 	python tests/benchmarks/training.py
 	python tests/benchmarks/memory.py
+	python tests/benchmarks/regularizers.py
 	python tests/benchmarks/start_up.py

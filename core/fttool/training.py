@@ -163,9 +163,11 @@ class Loop(_Base):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        factor = self.job.factor(self.lr_scheduler.last_epoch)
-        for group, peak in zip(self.optimizer.param_groups, self.lr_scheduler.base_lrs, strict=True):
+        scheduler, factor = self.lr_scheduler, self.job.factor(self.lr_scheduler.last_epoch)
+        for group, peak in zip(self.optimizer.param_groups, scheduler.base_lrs, strict=True):
             group["lr"] = peak * factor
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        scheduler._last_lr = rates  # pyright: ignore[reportPrivateUsage] - the log reads them there
 
     def _get_learning_rate(self) -> float:
         """The rate that is logged: the highest of all groups."""

@@ -382,3 +382,29 @@ def test_a_run_without_general_rows_is_refused_by_validation(tmp_path: Path, rec
     del recipe["data"]["general"]
     run = run_recipe(recipe, tmp_path)
     assert run.exit_code == 3 and "[[data.general]]" in str(run.error) and "recipe.toml:" in str(run.error)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one class", "several"])
+def test_a_classifier_weighs_its_backbone_on_general_rows_with_classes(
+    tmp_path: Path, fttool_recipe: dict[str, Any], several: bool
+) -> None:
+    """Its new head has nothing to forget."""
+    file = tmp_path / "classes.jsonl"
+    labels = [["a"], ["b"], ["a", "b"]] if several else ["a", "b", "b"]
+    file.write_text("".join(json.dumps({"text": f"row {n}", "label": labels[n % 3]}) + "\n" for n in range(12)))
+    fttool_recipe["task"] = {"name": "classification", "multi_label": several}
+    fttool_recipe["data"] = {"train": [{"path": str(file)}], "general": [{"path": str(file), "name": "old"}]}
+    fttool_recipe["regularizers"] = [{"name": "ewc", "strength": 10, "examples": 5}]
+    run = run_recipe(fttool_recipe, tmp_path)
+    assert run.error is None
+    weighed = load_file(run.run_dir / FILE)
+    assert weighed.keys() == final(run).keys() - {"score.weight"} and notes(run.run_dir / FILE)["labels"] == "5"
+    assert all(values.any() for name, values in weighed.items() if "layers" in name)
+
+
+def test_a_head_over_kept_features_is_weighed_too(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """`head-only` computes the base model once per row; importance is found on other rows, with all of it."""
+    recipe["freezing"] = "head-only"
+    run = run_recipe(recipe, tmp_path)
+    weighed = load_file(run.run_dir / FILE)
+    assert run.error is None and weighed.keys() == {"lm_head.weight"} and weighed["lm_head.weight"].any()

@@ -312,6 +312,20 @@ def test_a_run_goes_on_after_it_has_decayed_in_a_branch(tmp_path: Path, recipe: 
     assert_same(decay(resumed, "--from", "checkpoint-6", "--steps", "2", name="again"), decayed, 8)
 
 
+def test_the_first_update_of_a_longer_run_has_the_longer_runs_rate(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """The shorter run ended where a cycle ends; in the longer one that update begins the next cycle at the peak."""
+    recipe["schedule"] = {"name": "cosine-restarts", "warmup": 0, "first": 7}
+    longer = ["run.max_steps=18"]
+    assert run_recipe(recipe, tmp_path).error is None
+    resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
+    assert resumed.error is None and not list(resumed.run_dir.glob("until-*"))
+    (tmp_path / "whole").mkdir()
+    for name in ("model", "rows.jsonl"):
+        (tmp_path / "whole" / name).symlink_to(tmp_path / name)
+    assert_same(resumed, run_recipe(recipe, tmp_path / "whole", overrides=longer), 18)
+    assert next(line["lr"] for line in resumed.metrics if line["step"] == 15) == 5e-3
+
+
 def test_a_crash_while_it_is_set_aside_is_made_good(
     tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
