@@ -37,6 +37,7 @@ from fttool.families import (
     SourceContext,
     TaskContext,
     TaskParts,
+    Thawing,
 )
 from fttool.observers import Observers
 from fttool.rates import stable_phase
@@ -313,34 +314,13 @@ def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase,
 def make_update(
     loaded: Loaded, context: RegularizerContext, length: Length, numerics: Numerics, on: torch.device
 ) -> Update:
-    """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here.
-
-    `context` is completed with what freezing decides.
-    """
+    """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here."""
     from fttool.groups import freeze_the_rest, make_groups, optimizer_groups
-    from fttool.layers import layers
     from fttool.pulls import anchored
 
     recipe, model, total = loaded.recipe, context.model, length.total_steps
-    given = {id(p) for name, p in model.named_parameters() if name not in context.new}
-    thawing = recipe.freezing.build(
-        FreezingContext(
-            model=model,
-            layers=layers(model),
-            total_steps=total,
-            steps_per_epoch=length.steps_per_epoch,
-            seed=recipe.run.seed,
-            new=context.new,
-        )
-    )
-    found = layers(model)  # freezing may have added parameters
-    rate = recipe.layer_rates.build(LayerRatesContext(model=model, layers=found))
-    context = replace(
-        context,
-        layers=found,
-        trained=frozenset(name for unit in thawing.units for name in unit.parameters),
-        new=frozenset(name for name, p in model.named_parameters() if id(p) not in given),
-    )
+    thawing, context = thaw(loaded, context, length)
+    rate = recipe.layer_rates.build(LayerRatesContext(model=model, layers=context.layers))
     regularizations = [one.build(context) for one in recipe.regularizers]
     for one in regularizations:
         if one.modify is not None:
@@ -355,7 +335,7 @@ def make_update(
         lr=recipe.optimizer.lr,
         weight_decay=recipe.optimizer.weight_decay,
         pulls=pulls,
-        keys=lambda name, parameter: group_keys(name, parameter, found) if group_keys else {},
+        keys=lambda name, parameter: group_keys(name, parameter, context.layers) if group_keys else {},
     )
     if not groups:
         message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'say freezing = "full"'
@@ -375,6 +355,30 @@ def make_update(
         regularizations=regularizations,
         features=thawing.features,
         export=thawing.export,
+    )
+
+
+def thaw(loaded: Loaded, context: RegularizerContext, length: Length) -> tuple[Thawing, RegularizerContext]:
+    """What freezing decides, and the context completed with it: freezing may have added parameters."""
+    from fttool.layers import layers
+
+    model, seed = context.model, loaded.recipe.run.seed
+    given = {id(p) for name, p in model.named_parameters() if name not in context.new}
+    thawing = loaded.recipe.freezing.build(
+        FreezingContext(
+            model=model,
+            layers=context.layers,
+            total_steps=length.total_steps,
+            steps_per_epoch=length.steps_per_epoch,
+            seed=seed,
+            new=context.new,
+        )
+    )
+    return thawing, replace(
+        context,
+        layers=layers(model),
+        trained=frozenset(name for unit in thawing.units for name in unit.parameters),
+        new=frozenset(name for name, p in model.named_parameters() if id(p) not in given),
     )
 
 

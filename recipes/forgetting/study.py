@@ -1,8 +1,10 @@
 """What a model gains and what it forgets under each method of fine-tuning: makes all runs, and draws the result.
 
-    python recipes/forgetting/study.py chat             half an hour on two CPU cores; needs pip install '.[lora,plot]'
-    python recipes/forgetting/study.py spam             about as long; needs '.[minilm,lora,plot]' and the corpus
+    python recipes/forgetting/study.py chat             needs pip install '.[lora,plot]'
+    python recipes/forgetting/study.py spam             needs pip install '.[minilm,lora,plot]' and the corpus
     python recipes/forgetting/study.py chat --quick     two updates a method, to see that it works
+
+The strengths of the methods are first guesses, not tuned.
 
 Each run is `fttool run` on the base recipe with the overrides below. A run that is finished is not made again. The
 table, the picture and the figures of all runs are written beside the runs.
@@ -44,7 +46,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Of one run; both are better the further they are from the other's sign: gain up, forgotten down."""
+    """Of one run: a good method gains much and forgets little."""
 
     method: str
     seed: int
@@ -147,15 +149,19 @@ def make_run(experiment: str, method: str, seed: int, folder: Path, quick: bool)
     name = f"{method.replace(', ', '-').replace(' ', '-')}-{seed}"
     if (folder / name / "summary.json").exists():
         return folder / name
-    overrides = [one.format(**EXPERIMENTS[experiment].settings) for one in METHODS[method]]
-    overrides += [f"run.name={name}", f"run.output={folder}", f"run.seed={seed}"]
-    overrides += ["run.max_steps=2", "schedule.warmup=0"] if quick else []
+    words = [*overrides(experiment, method), f"run.name={name}", f"run.output={folder}", f"run.seed={seed}"]
+    words += ["run.max_steps=2", "schedule.warmup=0"] if quick else []
     command = [sys.executable, "-m", "fttool", "run", "-q", str(HERE / f"{experiment}.toml")]
-    for override in overrides:
+    for override in words:
         command += ["--set", override]
     print(f"{method}, seed {seed}", file=sys.stderr, flush=True)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / name
+
+
+def overrides(experiment: str, method: str) -> list[str]:
+    """What a method changes in the experiment's base recipe, as `--set` takes it."""
+    return [one.format(**EXPERIMENTS[experiment].settings) for one in METHODS[method]]
 
 
 def judged(experiment: Experiment, method: str, seed: int, run: Path) -> Outcome:

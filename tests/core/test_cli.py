@@ -1,6 +1,7 @@
 """The command line: help that teaches, start-up without torch, and each verb's output."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -344,3 +345,15 @@ def test_dry_run_shows_everything_and_writes_nothing(recipe_file: Path, capsys: 
     for part in ("# the recipe, with every option", "# rows", "# parameters", "# schedule", "frozen"):
         assert part in shown
     assert not output.exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["schema"]])
+def test_a_reader_who_has_gone_is_no_error(words: list[str]) -> None:
+    """As in `fttool --help | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "fttool", *words], stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -54,16 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without "…" must not end a run
     debug = "--debug" in words
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return ExitCode.OK
-    if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"fttool {version('fttool')}")
-        return ExitCode.OK
     try:
-        return _call(words[0], words[1:])
+        code = _answer(words)
+        sys.stdout.flush()  # so that a reader who has gone is noticed here
+        return code
     except FttoolError as error:
         if debug:
             raise
@@ -72,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # `fttool schema | head`
+    except BrokenPipeError:  # `fttool --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as fault:
@@ -80,6 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"fttool failed: {gist(fault)[:WIDEST]}\n    add --debug for the traceback", file=sys.stderr)
         return ExitCode.FAILURE
+
+
+def _answer(words: list[str]) -> int:
+    """Help, the version, or a verb."""
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return ExitCode.OK
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"fttool {version('fttool')}")
+        return ExitCode.OK
+    return _call(words[0], words[1:])
 
 
 def _call(verb: str, words: list[str]) -> int:
