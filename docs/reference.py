@@ -16,20 +16,18 @@ from fttool.cli.plugin_page import example, kind
 from fttool.cli.schema import recipe_schema
 from fttool.families import FAMILIES, Strategy
 from fttool.plugins import Plugins
-from fttool.recipe import Recipe
-from fttool.toml import format_value
+from fttool.recipe.tables import Recipe
+from fttool.recipe.toml import format_value
 
 DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
-CORE = {
-    "What plugins build on": "api families hookspecs layers errors",
-    "The recipe": "toml tomlscan plain textfile overrides recipe explaining rules reading",
-    "Plugins": "plugins observers faults verbs",
-    "Rows": "rowsource rows rowfile rowarray rowtable rowfolder strictjson data chat loader",
-    "A run": "run preparing environment groups rates pulls regularizing "
-    "features training evaluation checkpoints weights resume branching dry_run",
-    "What it leaves and shows": "record closing screen aligned comparing plotting saved",
+CORE = {  # folder → its files in reading order
+    "": "api families hookspecs plugins verbs observers errors faults plain textfile",
+    "recipe": "toml tomlscan overrides tables explaining rules reading",
+    "rows": "source reader file array table folder strictjson data chat loader",
+    "training": "layers groups rates pulls regularizing features trainer evaluation checkpoints weights",
+    "runs": "run preparing environment resume branching dry_run record closing screen aligned comparing plotting saved",
 }
 
 TABLES = {
@@ -61,17 +59,24 @@ def core_page() -> str:
         "",
         "# The core, file by file",
         "",
-        "In reading order; [design.md](design.md) says why it is so.",
+        "In reading order; [design.md](design.md) says why it is so. What plugins build on lies at the top, the",
+        "rest in four rooms.",
         "",
     ]
-    for heading, names in CORE.items():
-        lines += [f"## {heading}", "", "| file | |", "|---|---|"]
-        for name in names.split():
-            docstring = ast.get_docstring(ast.parse((core / f"{name}.py").read_text(encoding="utf-8"))) or ""
-            lines.append(f"| `{name}.py` | {' '.join(docstring.partition(chr(10) * 2)[0].split())} |")
+    for folder, names in CORE.items():
+        if folder:
+            lines += [f"## `{folder}/`", "", summary(core / folder / "__init__.py"), ""]
+        lines += ["| file | |", "|---|---|"]
+        lines += [f"| `{name}.py` | {summary(core / folder / f'{name}.py')} |" for name in names.split()]
         lines.append("")
     lines.append("`cli/` has one file per verb; `testing/` is what plugin authors test with.")
     return "\n".join(lines) + "\n"
+
+
+def summary(file: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.partition("\n\n")[0].split())
 
 
 def recipe_page() -> str:

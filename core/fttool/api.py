@@ -86,14 +86,14 @@ from fttool.families import (
     to_steps,
 )
 from fttool.hookspecs import hookimpl
-from fttool.layers import Layers, layers
-from fttool.recipe import Recipe
+from fttool.recipe.tables import Recipe
+from fttool.training.layers import Layers, layers
 
 if TYPE_CHECKING:
-    from fttool.branching import branch, checkpoint_steps, named, stable_steps
-    from fttool.reading import Loaded
-    from fttool.rowsource import read_rows
-    from fttool.saved import saved_model
+    from fttool.recipe.reading import Loaded
+    from fttool.rows.source import read_rows
+    from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
+    from fttool.runs.saved import saved_model
     from fttool.verbs import (
         add_recipe,
         load_recipe,
@@ -106,10 +106,10 @@ if TYPE_CHECKING:
     )
 
 _FOR_VERBS = {
-    "fttool.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
-    "fttool.reading": ("Loaded",),
-    "fttool.rowsource": ("read_rows",),
-    "fttool.saved": ("saved_model",),
+    "fttool.runs.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
+    "fttool.recipe.reading": ("Loaded",),
+    "fttool.rows.source": ("read_rows",),
+    "fttool.runs.saved": ("saved_model",),
     "fttool.verbs": (
         "add_recipe",
         "load_recipe",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-    from fttool.layers import Layers
-    from fttool.recipe import Recipe
+    from fttool.recipe.tables import Recipe
+    from fttool.training.layers import Layers
 
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 """A share between 0 and 1."""

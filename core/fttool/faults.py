@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from fttool.environment import out_of_memory_hint
 from fttool.errors import FttoolError, OutOfMemoryError, PluginError, gist
+from fttool.runs.environment import out_of_memory_hint
 
 if TYPE_CHECKING:
     from fttool.families import Strategy
-    from fttool.overrides import Key
-    from fttool.reading import Loaded
+    from fttool.recipe.overrides import Key
+    from fttool.recipe.reading import Loaded
 
 Used = tuple["Key", "Strategy"]
 """A strategy and its place in the recipe."""

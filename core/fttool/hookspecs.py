@@ -15,7 +15,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from fttool.families import Strategy
-    from fttool.recipe import Recipe
+    from fttool.recipe.tables import Recipe
 
 PROJECT = "fttool"
 

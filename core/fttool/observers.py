@@ -9,7 +9,7 @@ import pluggy
 
 from fttool.errors import PluginError, Problem, gist
 from fttool.plugins import Plugins, manager
-from fttool.reading import Loaded
+from fttool.recipe.reading import Loaded
 
 
 class Observers:

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.environment import quiet_libraries
 from fttool.errors import ModelError, UsageError
 from fttool.families import LoadOptions, TaskContext
 from fttool.faults import explained
-from fttool.reading import Loaded, load
-from fttool.record import Record
-from fttool.screen import choose
-from fttool.toml import format_value
+from fttool.recipe.reading import Loaded, load
+from fttool.recipe.toml import format_value
+from fttool.runs.environment import quiet_libraries
+from fttool.runs.record import Record
+from fttool.runs.screen import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from fttool.preparing import Prepared
+    from fttool.runs.preparing import Prepared
 
 __all__ = [
     "add_recipe",
@@ -57,7 +57,7 @@ def prepare(loaded: Loaded, folder: Path, *, quiet: bool = False) -> Prepared:
     What its strategies write into the run directory, once they are called, goes to `folder`.
     """
     from fttool.observers import Observers
-    from fttool.preparing import prepare_run
+    from fttool.runs.preparing import prepare_run
 
     screen = choose(quiet=quiet, as_json=False)
     with explained(loaded):
@@ -80,9 +80,9 @@ def weights_before(run: Loaded) -> Mapping[str, Tensor]:
 
     Without those that the source does not give, such as a new head. Raises `ModelError` where its files have changed.
     """
-    from fttool.preparing import build_source
-    from fttool.regularizing import start
-    from fttool.resume import weight_files
+    from fttool.runs.preparing import build_source
+    from fttool.runs.resume import weight_files
+    from fttool.training.regularizing import start
 
     quiet_libraries(run)
     with explained(run):
@@ -97,7 +97,7 @@ def weights_before(run: Loaded) -> Mapping[str, Tensor]:
 
 def model_after(run: Loaded) -> PreTrainedModel:
     """The final model of a run, in the format in which it was saved."""
-    from fttool.preparing import build_source
+    from fttool.runs.preparing import build_source
 
     folder = Record(run.path.parent).model.absolute()
     if not (folder / "config.json").is_file():
@@ -111,9 +111,9 @@ def model_after(run: Loaded) -> PreTrainedModel:
 
 def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict[str, float]:
     """The metrics of a model on the evaluation and retention rows of a run, named as in `metrics.jsonl`."""
-    from fttool.environment import device
-    from fttool.evaluation import evaluate, measures
-    from fttool.preparing import load_rows, make_batches, task_parts
+    from fttool.runs.environment import device
+    from fttool.runs.preparing import load_rows, make_batches, task_parts
+    from fttool.training.evaluation import evaluate, measures
 
     quiet_libraries(run)
     with explained(run):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from fttool.data import Rows, prepare
-from fttool.reading import load
+from fttool.recipe.reading import load
+from fttool.rows.data import Rows, prepare
 
 RECIPE = Path(__file__).parents[1] / "tiny-chat.toml"
 SAMPLE = 300

@@ -18,11 +18,11 @@ from workload import LR, PAD_ID, SEED, WARMUP, Case, write_recipe
 
 from fttool.families import Encoded
 from fttool.observers import Observers
-from fttool.preparing import Prepared, prepare_run
-from fttool.reading import load
-from fttool.record import Record
-from fttool.run import open_record, train
-from fttool.screen import Screen
+from fttool.recipe.reading import load
+from fttool.runs.preparing import Prepared, prepare_run
+from fttool.runs.record import Record
+from fttool.runs.run import open_record, train
+from fttool.runs.screen import Screen
 
 LEFT_OUT = 2
 """Updates at the start of a run that are not timed."""

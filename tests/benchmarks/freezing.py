@@ -108,7 +108,7 @@ def measure(folder: Path, mode: str, quick: bool) -> dict[str, float]:
     from memory import high_water
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
 
-    import fttool.training  # noqa: F401
+    import fttool.training.trainer  # noqa: F401
 
     imports = high_water()
     case = Case("full", 4 if quick else 8, 4 if quick else 8, freezing=MODES[mode])

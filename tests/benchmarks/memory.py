@@ -97,7 +97,7 @@ def fttool(folder: Path, rows: str, quick: bool) -> None:
     from contestants import prepared_run
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
 
-    import fttool.training  # noqa: F401
+    import fttool.training.trainer  # noqa: F401
 
     imports = high_water()
     go, _ = prepared_run(folder, case_of(rows, quick), f"run-{os.getpid()}")

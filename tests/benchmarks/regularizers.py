@@ -148,7 +148,7 @@ def pulls(rounds: int, side: int) -> dict[str, Any]:
     import torch
     from torch import Tensor
 
-    from fttool.pulls import anchored, set_importance
+    from fttool.training.pulls import anchored, set_importance
 
     class Still(torch.optim.Optimizer):
         def __init__(self, params: Any) -> None:

@@ -34,7 +34,7 @@ def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inn
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from fttool.chat import CHATML
+    from fttool.rows.chat import CHATML
 
     words = [*SPECIAL, *(f"w{number}" for number in range(VOCABULARY - len(SPECIAL)))]
     inner_tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "<unk>"))

@@ -11,7 +11,7 @@ from fttool.api import hookimpl
 from fttool.errors import PluginError
 from fttool.observers import Observers
 from fttool.plugins import Plugins
-from fttool.reading import load
+from fttool.recipe.reading import load
 
 RECIPE = """\
 recipe = 1

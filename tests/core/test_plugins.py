@@ -14,7 +14,7 @@ from fttool.api import Factor, Filter, FilterContext, RowFilter, Schedule, Sched
 from fttool.errors import FttoolError, PluginError
 from fttool.families import FAMILIES
 from fttool.plugins import Entry, Listed, Plugins
-from fttool.reading import load
+from fttool.recipe.reading import load
 
 from .distributions import SCHEDULE, install
 

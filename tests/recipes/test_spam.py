@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from transformers import pipeline
 
-from fttool.reading import load
+from fttool.recipe.reading import load
 from fttool.testing import RunResult, run_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"

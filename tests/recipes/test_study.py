@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from fttool.reading import load
+from fttool.recipe.reading import load
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "forgetting"
 

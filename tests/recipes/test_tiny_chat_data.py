@@ -247,8 +247,8 @@ def test_the_committed_rows_are_what_the_pretraining_held_back(tmp_path: Path) -
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     import fttool_plugins.model
-    from fttool.data import prepare
-    from fttool.reading import load
+    from fttool.recipe.reading import load
+    from fttool.rows.data import prepare
 
     folder = str(Path(fttool_plugins.model.__file__).parent / "tiny_chat")
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fttool.comparing import Measured, PastRun, differences, plain, read_runs
 from fttool.errors import ExitCode, UsageError, did_you_mean
-from fttool.toml import format_value
+from fttool.recipe.toml import format_value
+from fttool.runs.comparing import Measured, PastRun, differences, plain, read_runs
 
 EXAMPLES = """\
 examples:
@@ -214,7 +214,7 @@ def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
         if run.label not in [label for label, _, _ in points]:
             print(f"{run.path}: not in the plot: it lacks {chosen} before and after on both kinds", file=sys.stderr)
 
-    from fttool.plotting import draw
+    from fttool.runs.plotting import draw
 
     draw(points, chosen, file)
     print(f"wrote {file}", file=sys.stderr)

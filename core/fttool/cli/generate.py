@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.errors import ExitCode, UsageError
-from fttool.saved import model_folder, saved_model
+from fttool.runs.saved import model_folder, saved_model
 
 EXAMPLES = """\
 examples:
@@ -60,7 +60,7 @@ def _questions(given: str | None) -> list[str]:
 
 
 def _answer(model: Any, tokenizer: Any, question: str, options: argparse.Namespace) -> str:
-    from fttool.evaluation import generate
+    from fttool.training.evaluation import generate
 
     if tokenizer.chat_template:
         turns = [{"role": "system", "content": options.system}] if options.system else []

@@ -10,7 +10,7 @@ from typing import Any
 from fttool.families import FAMILIES, Family, Strategy
 from fttool.plain import is_table
 from fttool.plugins import Plugins
-from fttool.toml import format_value
+from fttool.recipe.toml import format_value
 
 Schema = Mapping[str, Any]
 

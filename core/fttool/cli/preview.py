@@ -40,10 +40,10 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError("--rows must be at least 1")
     loaded = load_recipe(options)
 
-    from fttool import screen
-    from fttool.environment import quiet_libraries
     from fttool.faults import explained
-    from fttool.preparing import load_rows
+    from fttool.runs import screen
+    from fttool.runs.environment import quiet_libraries
+    from fttool.runs.preparing import load_rows
 
     with explained(loaded):
         quiet_libraries(loaded)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fttool.reading import Loaded, load
+from fttool.recipe.reading import Loaded, load
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fttool import screen
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
+from fttool.runs import screen
 
 EXAMPLES = """\
 examples:
@@ -42,13 +42,13 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     """torch is imported only after the recipe is known to be valid."""
     loaded = load_recipe(options)
     if options.verbose:
-        from fttool.environment import show_libraries
+        from fttool.runs.environment import show_libraries
 
         show_libraries()
     if options.dry_run:
-        from fttool.dry_run import dry_run
+        from fttool.runs.dry_run import dry_run
 
         return dry_run(loaded, shown)
-    from fttool.run import run
+    from fttool.runs.run import run
 
     return run(loaded, shown, resume=options.resume)

@@ -12,9 +12,9 @@ import pytest
 
 from fttool.errors import FttoolError
 from fttool.families import FreezingContext, LayerRatesContext, LoadOptions, Source, SourceContext, Thawing, ThawUnit
-from fttool.layers import layers
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_model
+from fttool.training.layers import layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -65,10 +65,10 @@ def run_recipe(
     `folder/runs` whatever it says. `overrides` are what `--set` takes. What fttool reports to a user comes back as
     `exit_code` and `error`; anything else that is raised is a fault and comes through.
     """
-    from fttool.reading import load
-    from fttool.run import run
-    from fttool.screen import choose
-    from fttool.toml import format_value
+    from fttool.recipe.reading import load
+    from fttool.recipe.toml import format_value
+    from fttool.runs.run import run
+    from fttool.runs.screen import choose
 
     file, output = folder / "recipe.toml", folder / "runs"
     file.write_text(recipe if isinstance(recipe, str) else tomli_w.dumps(recipe), encoding="utf-8")

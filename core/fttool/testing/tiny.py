@@ -26,7 +26,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
-    from fttool.chat import CHATML
+    from fttool.rows.chat import CHATML
 
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *CHARACTERS])}
     inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))

@@ -25,9 +25,9 @@ from fttool.families import (
     ShardingPlan,
     ThawUnit,
 )
-from fttool.layers import layers
 from fttool.testing.contract import Contract, through_a_file
 from fttool.testing.tiny import tiny_batch, tiny_encoded, tiny_model, tiny_score
+from fttool.training.layers import layers
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +93,8 @@ class OptimizerContract(Contract):
 
     def _optimizer(self, parts: OptimizerParts, model: PreTrainedModel, pull: float = 0.0) -> torch.optim.Optimizer:
         """The optimizer as core makes it, over two kinds of groups: with weight decay and without."""
-        from fttool.groups import make_groups, optimizer_groups
-        from fttool.pulls import anchored
+        from fttool.training.groups import make_groups, optimizer_groups
+        from fttool.training.pulls import anchored
 
         parameters = dict(model.named_parameters())
         groups = make_groups(

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fttool.api import ALWAYS, Freezing, FreezingContext, LayerRatesContext, Layers, ModelError, ThawUnit, layers
-from fttool.groups import Group, freeze_the_rest, let_train, make_groups, optimizer_groups
+from fttool.training.groups import Group, freeze_the_rest, let_train, make_groups, optimizer_groups
 from fttool_plugins.freezing.bitfit import BitFit
 from fttool_plugins.freezing.full import Full
 from fttool_plugins.freezing.gradual import Gradual

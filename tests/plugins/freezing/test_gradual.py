@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from fttool.api import ModelError, RecipeError
-from fttool.reading import load
+from fttool.recipe.reading import load
 from fttool_plugins.freezing.gradual import Gradual, stages
 
 from ...architectures import tiny

@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 
 from fttool.cli import main
 from fttool.observers import Observers
-from fttool.preparing import Prepared, prepare_run
-from fttool.reading import load
-from fttool.record import Record
-from fttool.screen import Screen
+from fttool.recipe.reading import load
+from fttool.runs.preparing import Prepared, prepare_run
+from fttool.runs.record import Record
+from fttool.runs.screen import Screen
 from fttool.testing import RunResult, run_recipe
 
 from .contexts import EMBEDDINGS, HEAD, NORM

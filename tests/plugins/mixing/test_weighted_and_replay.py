@@ -16,7 +16,7 @@ from tomli_w import dumps
 
 from fttool.api import BatchingContext, DataError, Mixing, MixingContext, RecipeError
 from fttool.cli import main
-from fttool.reading import load
+from fttool.recipe.reading import load
 from fttool.testing import RunResult, run_recipe
 from fttool_plugins.batching.bucketed import Bucketed
 from fttool_plugins.batching.padded import Padded

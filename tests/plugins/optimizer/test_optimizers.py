@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from fttool.api import Layers, Optimizer, OptimizerContext, Pull, RecipeError, ThawUnit, from_update, layers
-from fttool.groups import Group, make_groups, optimizer_groups
-from fttool.pulls import anchored
 from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_model
+from fttool.training.groups import Group, make_groups, optimizer_groups
+from fttool.training.pulls import anchored
 from fttool_plugins.optimizer import fttool_strategies
 from fttool_plugins.optimizer.adafactor import Adafactor
 from fttool_plugins.optimizer.adamw import AdamW

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fttool.api import ALWAYS, RegularizerContext, ThawUnit, Updates
-from fttool.groups import folded_importance, let_train, make_groups, optimizer_groups
-from fttool.pulls import anchored, pull_value, set_importance
 from fttool.testing import regularizer_context, tiny_batch, tiny_model, tiny_score
 from fttool.testing.tiny import tiny_encoded
+from fttool.training.groups import folded_importance, let_train, make_groups, optimizer_groups
+from fttool.training.pulls import anchored, pull_value, set_importance
 
 Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """(weights, weights at the start) → the penalty, as the paper has it."""

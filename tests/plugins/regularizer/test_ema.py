@@ -123,7 +123,7 @@ def test_a_saved_average_goes_on_unless_a_longer_run_begins_it_later() -> None:
 
 
 def test_trying_whether_a_state_can_be_saved_copies_no_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fttool.training import savable_state
+    from fttool.training.trainer import savable_state
 
     sizes: list[int] = []
     load = torch.load
@@ -209,7 +209,7 @@ def test_an_update_that_loss_scaling_skips_is_not_taken_in(
     """There is no loss scaling on a CPU: two updates claim to have been skipped."""
     from accelerate import Accelerator
 
-    from fttool.screen import Screen
+    from fttool.runs.screen import Screen
 
     update = {"now": 1}
     monkeypatch.setattr(Screen, "step", lambda self, done: update.update(now=done + 1))

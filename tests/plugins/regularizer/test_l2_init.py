@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from fttool.api import Pull, RecipeError
-from fttool.pulls import anchored, pull_value
 from fttool.testing import regularizer_context, tiny_model
+from fttool.training.pulls import anchored, pull_value
 from fttool_plugins.precision.auto import Auto
 from fttool_plugins.precision.bf16 import Bf16
 from fttool_plugins.regularizer import fttool_strategies

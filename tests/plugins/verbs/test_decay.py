@@ -29,7 +29,7 @@ from fttool.api import (
     hookimpl,
 )
 from fttool.cli import main
-from fttool.reading import load
+from fttool.recipe.reading import load
 from fttool.testing import RunResult, plugins, run_recipe
 
 WSD = {"name": "wsd", "warmup": 2, "decay": 4}
@@ -231,7 +231,7 @@ def test_a_stopped_decay_says_how_it_goes_on(
     decayed = run.run_dir.parent / "decayed"
     words = shlex.split(way.removeprefix("  go on"))
     assert words == ["fttool", "run", str(decayed / "recipe.resolved.toml"), "--resume"]
-    monkeypatch.setattr("fttool.reading.Plugins.discover", lambda: quiet)
+    monkeypatch.setattr("fttool.recipe.reading.Plugins.discover", lambda: quiet)
     assert main([*words[1:], "-q"]) == 0
     assert json.loads((decayed / "summary.json").read_text())["steps"] == 10
 

@@ -1,0 +1,128 @@
+"""What core itself forbids in a recipe of the right type: secrets, bent values, tables that contradict each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from fttool.errors import Problem, did_you_mean
+from fttool.families import FAMILIES
+from fttool.plain import children, is_array, is_table
+from fttool.recipe import toml
+from fttool.recipe.overrides import Key, RawRecipe
+from fttool.recipe.tables import Recipe
+
+_SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})\b")
+_SECRET_KEY = re.compile(r"(^|_)(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
+
+
+def hide_secrets(text: str) -> str:
+    """`text` without what looks like a secret in it."""
+    return _SECRET.sub("…", text)
+
+
+def secrets(raw: RawRecipe) -> Iterable[Problem]:
+    """Recipes hold no secrets: they are copied into every run directory."""
+    hint = "take it out and set it in the environment (HF_TOKEN, WANDB_API_KEY …)"
+    found = _walk(raw.data)
+    for key, value in found:
+        if _SECRET.search(value) or _SECRET_KEY.search(str(key[-1])):
+            yield Problem(f"'{'.'.join(map(str, key))}' looks like a secret", raw.where(key), hint, key)
+
+
+def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
+    """Values of another type that pydantic has bent to fit: `"5"` or `true` for a number, `1` for `true`."""
+    if is_table(given) and is_table(read):
+        for name in given.keys() & read.keys():
+            yield from bent_values(given[name], read[name], (*key, name))
+    elif is_array(given) and is_array(read):
+        for index, pair in enumerate(zip(given, read, strict=True)):
+            yield from bent_values(*pair, (*key, index))
+    elif isinstance(read, bool) != isinstance(given, bool) or (
+        isinstance(read, int | float) and isinstance(given, str)
+    ):
+        kind = "true or false" if isinstance(read, bool) else "a number"
+        message = f"{'.'.join(map(str, key))} must be {kind}, got {toml.format_value(given)}"
+        yield Problem(message, hint=f"write {toml.format_value(read)}", key=key)
+
+
+def _walk(data: Any, key: Key = ()) -> Iterable[tuple[Key, str]]:
+    if isinstance(data, str):
+        yield key, data
+    for name, value in children(data):
+        yield from _walk(value, (*key, name))
+
+
+def contradictions(recipe: Recipe) -> Iterable[Problem]:
+    """What core itself knows cannot go together."""
+    run, evaluation = recipe.run, recipe.evaluation
+    if run.epochs is not None and run.max_steps is not None:
+        yield Problem("both run.epochs and run.max_steps are set", hint="keep one", key=("run", "max_steps"))
+    per_pass = run.micro_batch * recipe.sharding.world_size
+    if recipe.global_batch % per_pass:
+        yield Problem(
+            f"global_batch {recipe.global_batch} is no multiple of micro_batch × processes = {per_pass}",
+            hint=f"e.g. {max(per_pass, recipe.global_batch // per_pass * per_pass)}",
+            key=("run", "global_batch"),
+        )
+    wanted = [key for key in ("every", "early_stopping", "best") if getattr(evaluation, key) is not None]
+    measured = bool(recipe.data.retention)  # `every` is of use with these alone; to choose by is for evaluation rows
+    unmet = [key for key in wanted if not (recipe.has_eval or (measured and key == "every"))]
+    if unmet:
+        yield Problem(
+            f"evaluation.{unmet[0]} is set, but there are no evaluation rows",
+            hint="set data.eval_share = 0.05, or add [[data.eval]]",
+            key=("evaluation", unmet[0]),
+        )
+    names = [metric.id() for metric in evaluation.metrics]
+    if evaluation.best is not None and evaluation.best not in names:
+        hint = did_you_mean(evaluation.best, names)
+        yield Problem(
+            f"evaluation.best '{evaluation.best}' is no metric of this run",
+            hint=hint,
+            key=("evaluation", "best"),
+        )
+    if evaluation.early_stopping is not None and evaluation.every is None:
+        yield Problem(
+            "early_stopping needs evaluations during the run",
+            hint="set evaluation.every",
+            key=("evaluation", "early_stopping"),
+        )
+    yield from _of_another_level(recipe)
+    if recipe.batching.needs_same_rows and not recipe.mixing.same_rows:
+        yield Problem(
+            f"batching '{recipe.batching.id()}' needs the same rows in every epoch, and mixing '{recipe.mixing.id()}' "
+            "meets others in each",
+            hint='set batching.name = "bucketed"',
+            key=("batching",),
+        )
+    names_met: set[tuple[str, str]] = set()
+    for place, rows in recipe.data.datasets():
+        part = place[1]
+        if (rows.path is None) == (rows.hub is None):
+            yield Problem(f"data.{part} needs one of path and hub", hint='path = "rows.jsonl"', key=place)
+        elif (part, rows.dataset) in names_met:
+            message = f"two datasets of data.{part} are called '{rows.dataset}'"
+            yield Problem(message, hint='give one of them another name: name = "…"', key=place)
+        names_met.add((part, rows.dataset))
+    for index, name in enumerate(recipe.plugins.observe):
+        if name in recipe.plugins.disable:
+            yield Problem(
+                f"plugin '{name}' is both observed and disabled",
+                key=("plugins", "observe", index),
+                hint="take it out of one of the two lists",
+            )
+
+
+def _of_another_level(recipe: Recipe) -> Iterable[Problem]:
+    """Strategies for learning tokens in a recipe whose task learns the classes of rows, and the other way round."""
+    learns = {"token": "learns tokens", "row": "learns the classes of whole rows"}
+    task = recipe.task
+    for place, one in recipe.strategies():
+        if one.level is not None and task.level is not None and one.level != task.level:
+            family = next(family for family in FAMILIES if family.name == one.family)
+            fitting = task.defaults.get(family.table, family.default)
+            message = f"{one.family} '{one.id()}' is for a task that {learns[one.level]}, not for '{task.id()}'"
+            option = family.table.rpartition(".")[-1]
+            yield Problem(message, hint=f"with this task: {option} = {toml.format_value(fitting)}", key=place)

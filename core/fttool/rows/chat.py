@@ -1,0 +1,113 @@
+"""The chat template of a run: the tokenizer's own, `chatml`, or a file; and the proof that inference sees it too."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.errors import ModelError, Problem
+from fttool.rows.data import Rows
+from fttool.textfile import convert_hint, foreign_encoding, obstacle
+from fttool.training.evaluation import prompt_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""The ChatML format: every turn is `<|im_start|>role`, a line break, the content, `<|im_end|>`, a line break."""
+
+
+def apply_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, folder: Path) -> None:
+    """Give the tokenizer the recipe's chat template; raises `ModelError` for a missing or broken file.
+
+    With `chatml`, a vocabulary without `<|im_start|>` and `<|im_end|>` is refused: as plain text they would be split
+    into pieces, and the end of a turn would be no token of its own.
+    """
+    if chosen is None:
+        return
+    if chosen == "chatml":
+        vocabulary = tokenizer.get_vocab()
+        missing = [token for token in ("<|im_start|>", "<|im_end|>") if token not in vocabulary]
+        if missing:
+            message = f'chat_template = "chatml" needs the tokens {" and ".join(missing)}, which the vocabulary lacks'
+            hint = "write a Jinja file with the turn markers this vocabulary has, and name it"
+            raise ModelError(Problem(message, hint=hint, key=("model", "chat_template")))
+        tokenizer.chat_template = CHATML
+        return
+    file = folder / Path(chosen).expanduser()
+    problem = obstacle(file)
+    if problem:
+        message = f"the chat template '{file}': {problem.message}"
+        raise ModelError(Problem(message, hint=f"{problem.hint}; or say 'chatml'", key=("model", "chat_template")))
+    text = _text(file)
+    _check_syntax(text, file)
+    tokenizer.chat_template = text
+
+
+def _text(file: Path) -> str:
+    raw = file.read_bytes()
+    encoding = foreign_encoding(raw)
+    try:
+        if encoding is None:
+            return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        encoding = "WINDOWS-1252"
+    message = f"the chat template is not in UTF-8 (now: {encoding})"
+    raise ModelError(message, where=str(file), hint=convert_hint(file, encoding))
+
+
+def _check_syntax(text: str, file: Path) -> None:
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
+        ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
+            re.sub(r"{%[-+]?\s*(end)?generation\s*[-+]?%}", "", text)
+        )
+    except TemplateSyntaxError as wrong:
+        raise ModelError(
+            f"the chat template is no valid Jinja: {wrong.message}", where=f"{file}:{wrong.lineno}", hint="mend it"
+        ) from None
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> set[int]:
+    """The tokens that end what is learned: generation must stop at them."""
+    found: set[int] = set()
+    for row in (rows.train[index] for index in range(min(len(rows.train), 50))):
+        for place in range(1, len(row.labels)):
+            ends = place + 1 == len(row.labels) or row.labels[place + 1] == -100
+            if row.labels[place] != -100 and ends and row.labels[place] in tokenizer.all_special_ids:
+                found.add(row.labels[place])
+    return found
+
+
+def stop_at(model: PreTrainedModel, stops: set[int]) -> None:
+    """Let generation end at these tokens too."""
+    config: Any = getattr(model, "generation_config", None)
+    if stops and config is not None:
+        known = config.eos_token_id
+        listed = known if isinstance(known, list) else [] if known is None else [known]
+        config.eos_token_id = sorted({*listed, *stops})
+
+
+def template_difference(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> str | None:
+    """Where training and inference part: None when each sampled row begins with its own inference prompt."""
+    for index, example in enumerate(rows.eval_examples[:20]):
+        if example.labels is not None:  # its text is read by the same tokenizer, and has no template
+            continue
+        prompt, trained = prompt_ids(example, tokenizer), rows.eval[index].input_ids
+        same = min(len(prompt), len(trained))
+        if prompt[:same] != trained[:same]:
+            place = next(i for i in range(same) if prompt[i] != trained[i])
+            there, here = (
+                tokenizer.decode(prompt[place : place + 5]),
+                tokenizer.decode(trained[place : place + 5]),
+            )
+            return f"{example.origin}: at token {place} inference has {there!r}, training {here!r}"
+    return None

@@ -1,0 +1,454 @@
+"""From the recipe's datasets to rows of tokens, with a reason for every row that is dropped.
+
+sources → formats → filters → the evaluation share → masking → truncation. Nothing here is random but by the seed, and
+the evaluation share is chosen by a hash of each row, so a row never changes sides.
+
+Filters choose what is learned from, so they see the training rows only: general and retention rows stand for what the
+model knew, and a filter would bend that picture. Whatever is measured is kept out of whatever may be learned from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.errors import DataError, ModelError, PluginError, Problem, gist
+from fttool.families import Encoded, Example, FilterContext, FormatContext, MaskingContext, RowEncoder
+from fttool.plain import is_array
+from fttool.recipe.reading import Loaded
+from fttool.recipe.tables import Recipe, RowsTable
+from fttool.rows.source import fingerprint, read_rows, unchanged
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN_PROBLEMS = 5
+"""Bad rows named in one error; the rest is likely the same mistake."""
+
+IN_EVALUATION, IN_RETENTION = "also in the evaluation rows", "also in the retention rows"
+"""Reasons to drop a row: what is measured must not be learned from."""
+
+PLAINEST = Example(
+    origin="",
+    messages=({"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue is one."}),
+    completion_from=1,
+)
+"""A conversation that every chat template can write."""
+PLAINEST_TEXT = Example(origin="", prompt="Name a colour. ", completion="Blue is one.")
+"""The same without a chat template."""
+
+
+class TokenRows(Sequence[Encoded]):
+    """Rows of tokens in flat arrays: 5 bytes per token, and nothing for loader processes to copy.
+
+    A row comes back as `Encoded` with labels of −100 where it is not learned.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = array("i")
+        self.learned = array("b")
+        self.ends = array("q")
+        self.origins: list[str] = []
+        self.classes: list[tuple[str, ...] | None] = []
+        """Of each row; equal ones are one object."""
+        self.token_types = array("b")
+        """As long as the tokens of the rows up to the last one that has any."""
+        self._same: dict[tuple[str, ...] | None, tuple[str, ...] | None] = {}
+
+    def append(self, row: Encoded, origin: str) -> None:
+        """Add one row; `labels` must be the token's own id or −100."""
+        if row.token_types is not None:
+            self.token_types.frombytes(bytes(len(self.tokens) - len(self.token_types)))
+            self.token_types.extend(row.token_types)
+        self.classes.append(self._same.setdefault(row.classes, row.classes))
+        self.tokens.extend(row.input_ids)
+        self.learned.extend(int(label != -100) for label in row.labels)
+        self.ends.append(len(self.tokens))
+        self.origins.append(origin)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = self.ends[index - 1] if index > 0 else 0
+        tokens, learned = self.tokens[start : self.ends[index]], self.learned[start : self.ends[index]]
+        types = self.token_types[start : self.ends[index]].tolist()
+        return Encoded(
+            list(tokens),
+            [token if yes else -100 for token, yes in zip(tokens, learned, strict=True)],
+            classes=self.classes[index],
+            token_types=types if any(types) else None,
+        )
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [end - start for start, end in zip([0, *self.ends], self.ends, strict=False)]
+
+    @property
+    def label_tokens(self) -> int:
+        """Tokens that are learned, over all rows."""
+        return sum(self.learned)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Rows of each class; empty where rows have no classes."""
+        return dict(Counter(name for classes in self.classes for name in classes or ()))
+
+    def as_dataset(self) -> Dataset:
+        """The tokens as a `datasets.Dataset` over the same memory, which trl's trainer asks for."""
+        import numpy as np
+        import pyarrow as pa
+        from datasets import Dataset
+
+        offsets = np.concatenate([[0], np.asarray(self.ends)]).astype(np.int64)
+        column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.asarray(self.tokens, dtype=np.int32)))
+        return Dataset(pa.table({"input_ids": column}))
+
+
+class JoinedRows(Sequence[Encoded]):
+    """Several `TokenRows` one after another, without a copy of them: row i of the second has index len(first) + i."""
+
+    def __init__(self, parts: Iterable[TokenRows] = ()) -> None:
+        self.parts = list(parts)
+        self.ends = list(accumulate(map(len, self.parts)))
+        self.lengths = [length for part in self.parts for length in part.lengths]
+        """Tokens of each row."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        part, row = self._place(index)
+        return part[row]
+
+    def origin(self, index: int) -> str:
+        """`file:line` of a row."""
+        part, row = self._place(index)
+        return part.origins[row]
+
+    def _place(self, index: int) -> tuple[TokenRows, int]:
+        which = bisect_right(self.ends, index)
+        return self.parts[which], index - (self.ends[which - 1] if which else 0)
+
+
+@dataclass
+class Rows:
+    """All rows of a run."""
+
+    train: TokenRows = field(default_factory=TokenRows)
+    eval: TokenRows = field(default_factory=TokenRows)
+    general: dict[str, TokenRows] = field(default_factory=dict[str, TokenRows])
+    """What stands for what the model knew, by dataset."""
+    retention: dict[str, TokenRows] = field(default_factory=dict[str, TokenRows])
+    """The same, only measured, by dataset."""
+    learned: JoinedRows = field(default_factory=JoinedRows)
+    """What may be learned from: the training rows, and behind them the general rows where mixing replays them."""
+    learned_sizes: list[int] = field(default_factory=list[int])
+    """Rows of each dataset in `learned`, in its order."""
+    train_sizes: list[int] = field(default_factory=list[int])
+    """Rows of each training dataset, in the recipe's order."""
+    train_tokens: list[int] = field(default_factory=list[int])
+    """Tokens of each training dataset."""
+    dropped: Counter[str] = field(default_factory=Counter[str])
+    truncated: int = 0
+    sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Path, hash and row count of each file, for `lock.json`."""
+    eval_examples: list[Example] = field(default_factory=list[Example])
+    """The evaluation rows before masking, for samples."""
+
+    @property
+    def measurable(self) -> bool:
+        """True where there are rows to measure on."""
+        return bool(len(self.eval) or self.retention)
+
+    @property
+    def other_encodings(self) -> dict[str, int]:
+        """Text files that were read in another encoding than UTF-8."""
+        counts = Counter[str]()
+        for source in self.sources:
+            counts.update(source.get("encodings", {}))
+        return {encoding: count for encoding, count in counts.items() if encoding != "utf-8"}
+
+    def refuse_classes(self, targets: Callable[[Sequence[tuple[str, ...]]], Any]) -> None:
+        """Raise `DataError` for rows whose classes the task cannot learn or measure, a few at once."""
+        problems: list[Problem] = []
+        for some in (self.train, self.eval, *self.general.values(), *self.retention.values()):
+            good: set[tuple[str, ...]] = set()
+            for classes, origin in zip(some.classes, some.origins, strict=True):
+                if classes is None or classes in good or len(problems) == SHOWN_PROBLEMS:
+                    continue
+                try:
+                    targets([classes])
+                    good.add(classes)
+                except ValueError as wrong:
+                    problems.append(Problem(str(wrong), origin))
+        if problems:
+            raise _bad_rows(problems)
+
+
+def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | None = None) -> Rows:
+    """Read, filter, split and encode all rows of a recipe; raises `DataError` with the file and line.
+
+    With `first`, only so many rows are encoded of the training rows and of each general and retention dataset, and no
+    evaluation rows: the look that `preview` takes.
+    """
+    recipe = loaded.recipe
+    rows = Rows()
+    read = {place: _read(loaded, table, place, rows) for place, table in recipe.data.datasets()}
+
+    def of(part: str) -> dict[str, list[Example]]:
+        """The examples of each dataset of a list, by its name."""
+        return {table.dataset: read[place] for place, table in recipe.data.datasets() if place[1] == part}
+
+    held_out = [example for examples in of("eval").values() for example in examples]
+    numbered = [(index, example) for index, examples in enumerate(of("train").values()) for example in examples]
+    datasets: list[list[Example]] = [[] for _ in recipe.data.train]
+    retained = {_content_hash(example) for examples in of("retention").values() for example in examples}
+    filtered = _filter(loaded, numbered, rows)
+    kept = [one for one in filtered if not retained or _content_hash(one[1]) not in retained]
+    rows.dropped[IN_RETENTION] += len(filtered) - len(kept)
+    set_aside = _set_aside([_content_hash(example) for _, example in kept], recipe.data.eval_share)
+    for index, example in kept:
+        (held_out if _content_hash(example) in set_aside else datasets[index]).append(example)
+    encode = recipe.masking.build(MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length))
+    forbidden = {_content_hash(example) for example in held_out}
+    for examples in datasets:
+        before, tokens = len(rows.train), len(rows.train.tokens)
+        unseen = _without(examples, forbidden, IN_EVALUATION, rows)
+        _encode(unseen, encode, recipe, rows.train, rows, first)
+        rows.train_sizes.append(len(rows.train) - before)
+        rows.train_tokens.append(len(rows.train.tokens) - tokens)
+    for name, examples in of("general").items():
+        unseen = _without(_without(examples, retained, IN_RETENTION, rows), forbidden, IN_EVALUATION, rows)
+        _encode(unseen, encode, recipe, rows.general.setdefault(name, TokenRows()), rows, first)
+    for name, examples in of("retention").items():
+        _encode(examples, encode, recipe, rows.retention.setdefault(name, TokenRows()), rows, first)
+    replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
+    rows.learned = JoinedRows([rows.train, *replayed])
+    rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
+    if first is None:
+        rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
+    rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
+    _refuse_nothing(rows, recipe.has_eval and first is None)
+    return rows
+
+
+def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.most_common())
+    dropped = f" (dropped: {reasons})" if reasons else ""
+    if not len(rows.train):
+        hint = "raise batching.max_length, lower data.eval_share, or loosen the filters: whichever drops them"
+        raise DataError(Problem(f"no training row is left{dropped}", hint=hint, key=("data", "train")))
+    if has_eval and not len(rows.eval):
+        hint = "raise data.eval_share, or add [[data.eval]]"
+        raise DataError(Problem(f"no evaluation row is left{dropped}", hint=hint, key=("data", "eval_share")))
+    for part, datasets in (("general", rows.general), ("retention", rows.retention)):
+        for index, (name, encoded) in enumerate(datasets.items()):
+            if not len(encoded):
+                message = f"no row of the {part} dataset '{name}' is left{dropped}"
+                raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def _read(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...], rows: Rows) -> list[Example]:
+    """The examples of one dataset, noted among the sources."""
+    found: dict[str, Any] = {"table": ".".join(map(str, key))}
+    if table.path is None:
+        source = f"hub:{table.hub}"
+        dataset = _hub_dataset(table, key)
+        lines = ((f"{source}:{table.split}:{index}", row) for index, row in enumerate(_with_class_names(dataset)))
+        examples = _examples(table, source, lines)
+        published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
+        rows.sources.append({**found, "rows": len(examples), "source": source, **published})
+        return examples
+    path = loaded.folder / Path(table.path).expanduser()
+    with unchanged(path):  # so that the hash is that of the rows which were read
+        took = Counter[str]()
+        examples = _examples(table, str(path), read_rows(path, table.encodings, took))
+        found |= {"rows": len(examples), "source": str(path), **fingerprint(path)}
+        rows.sources.append({**found, "encodings": dict(took)} if took else found)
+    return examples
+
+
+def _examples(table: RowsTable, source: str, raw: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Example]:
+    """Raw rows through the format; every bad row is named by file and line, a few at once."""
+    read_row = table.format.build(FormatContext(origin=source))
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    try:
+        for origin, row in raw:
+            if len(examples) == table.limit or len(problems) == SHOWN_PROBLEMS:
+                break
+            try:
+                examples.append(read_row(row, origin))
+            except ValueError as wrong:
+                problems.append(Problem(str(wrong), origin))
+    except DataError as broken:
+        problems += broken.problems
+    if problems:
+        raise _bad_rows(problems)
+    return examples
+
+
+def _bad_rows(problems: list[Problem]) -> DataError:
+    """The problems of rows, with what to do about them said once."""
+    more = "; there may be more" if len(problems) == SHOWN_PROBLEMS else ""
+    hint = problems[-1].hint or f"mend or delete {'this row' if len(problems) == 1 else 'these rows'}{more}"
+    return DataError([*problems[:-1], replace(problems[-1], hint=hint)])
+
+
+def _hub_dataset(table: RowsTable, key: tuple[str | int, ...]) -> Any:
+    """A dataset on the hub; the only place where rows come over the network.
+
+    Its `_fingerprint` is datasets' hash of the commit, files, configuration and split it was made from.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(str(table.hub), split=table.split, revision=table.revision)
+    except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
+        message = f"cannot load the dataset '{table.hub}' ({table.split}) from the hub: {gist(fault)}"
+        hint = "check the name and split; gated datasets need HF_TOKEN in the environment"
+        raise DataError(Problem(message, hint=hint, key=(*key, "hub"))) from fault
+
+
+def _with_class_names(dataset: Any) -> Iterable[Mapping[str, Any]]:
+    """The rows, with the names of classes in place of the numbers by which datasets stores them; below 0 is none."""
+    names: dict[str, list[str] | None] = {
+        column: getattr(getattr(feature, "feature", feature), "names", None)
+        for column, feature in (dataset.features or {}).items()
+    }
+
+    def named(value: Any, of: list[str]) -> Any:
+        if is_array(value):
+            return [named(one, of) for one in value]
+        return of[value] if isinstance(value, int) and value >= 0 else None
+
+    for row in dataset:
+        yield {column: named(value, of) if (of := names.get(column)) else value for column, value in row.items()}
+
+
+def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
+    """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
+    for index, strategy in enumerate(loaded.recipe.filters):
+        decide = strategy.build(FilterContext(seed=loaded.recipe.run.seed))
+        reasons = decide([example for _, example in examples])
+        if len(reasons) != len(examples):
+            message = f"filter '{strategy.id()}' gave {len(reasons)} answers for {len(examples)} rows"
+            raise PluginError(Problem(message, hint="tell the plugin's authors", key=("filters", index)))
+        rows.dropped.update(reason for reason in reasons if reason is not None)
+        examples = [numbered for numbered, reason in zip(examples, reasons, strict=True) if reason is None]
+    return examples
+
+
+def _without(examples: list[Example], taken: set[bytes], reason: str, rows: Rows) -> list[Example]:
+    """The examples whose content is not among `taken`; the others are counted as dropped."""
+    left = [example for example in examples if _content_hash(example) not in taken] if taken else examples
+    rows.dropped[reason] += len(examples) - len(left)
+    return left
+
+
+def _content_hash(example: Example) -> bytes:
+    content = [example.messages, example.prompt, example.completion, *filter(None, [example.second])]
+    text = json.dumps(content, sort_keys=True, default=dict, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def _set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
+    """About `share` of the rows by their hashes, always the same ones; at least one where there are two and a share."""
+    chosen = {one for one in hashes if int.from_bytes(one[:8], "big") < share * 2**64}
+    return chosen or ({min(hashes)} if share > 0 and len(set(hashes)) > 1 else set())
+
+
+# -- encoding ------------------------------------------------------------------------------------------------------
+
+
+def _encode(
+    examples: Iterable[Example],
+    encode: RowEncoder,
+    recipe: Recipe,
+    into: TokenRows,
+    rows: Rows,
+    first: int | None = None,
+) -> list[Example]:
+    """Mask and truncate, until `into` has the `first` rows; returns the examples that were kept."""
+    max_length = recipe.batching.max_length
+    kept: list[Example] = []
+    problems: list[Problem] = []
+    for example in examples:
+        if len(into) == first:
+            break
+        try:
+            row = encode(example)
+        except ValueError as wrong:
+            if example.messages:
+                _refuse_template(encode, example, wrong)
+            problems.append(Problem(str(wrong), example.origin))
+            if len(problems) == SHOWN_PROBLEMS:
+                break
+            continue
+        _refuse_labels(row, example, recipe)
+        cut = row.cut or len(row.input_ids) > max_length
+        if cut and recipe.batching.too_long == "drop":
+            rows.dropped[f"longer than {max_length} tokens"] += 1
+            continue
+        row = _first(row, max_length)
+        if row.classes is None and all(label == -100 for label in row.labels[1:]):
+            rows.dropped["nothing to learn" + (f" in the first {max_length} tokens" if cut else "")] += 1
+            continue
+        rows.truncated += cut
+        into.append(row, example.origin)
+        kept.append(example)
+    if problems:
+        raise _bad_rows(problems)
+    return kept
+
+
+def _first(row: Encoded, length: int) -> Encoded:
+    """A row without what is beyond its first `length` tokens."""
+    types = row.token_types[:length] if row.token_types is not None else None
+    return replace(row, input_ids=row.input_ids[:length], labels=row.labels[:length], token_types=types)
+
+
+def _refuse_template(encode: RowEncoder, example: Example, wrong: ValueError) -> None:
+    """Raise `ModelError` where it is not the row that is wrong: the plainest conversation cannot be written either.
+
+    Unless the same words are refused as plain text too: then masking asks for something that they lack.
+    """
+    if not _encodes(encode, PLAINEST) and _encodes(encode, PLAINEST_TEXT):
+        hint = 'choose one that can: model.chat_template = "chatml", or a Jinja file'
+        message = f"the chat template fails already at a question and its answer: {wrong} ({example.origin})"
+        raise ModelError(Problem(message, hint=hint, key=("model", "chat_template"))) from wrong
+
+
+def _encodes(encode: RowEncoder, example: Example) -> bool:
+    try:
+        encode(example)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_labels(row: Encoded, example: Example, recipe: Recipe) -> None:
+    """Raise `PluginError` for labels that are not the tokens' own: `TokenRows` would store others than were meant."""
+    if len(row.labels) != len(row.input_ids) or any(
+        label not in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True)
+    ):
+        message = f"masking '{recipe.masking.id()}' gave labels that are not the tokens' own or −100 ({example.origin})"
+        raise PluginError(Problem(message, hint="labels are not shifted, one per token", key=("masking",)))

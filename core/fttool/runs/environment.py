@@ -1,0 +1,111 @@
+"""The machine and the libraries around a run: which device, what it can do, and who must keep quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from fttool.errors import Problem, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from fttool.recipe.reading import Loaded
+    from fttool.recipe.tables import Recipe
+
+NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
+NO_BARS = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
+
+
+def quiet_libraries(loaded: Loaded) -> None:
+    """No telemetry; and no network, nor the download's progress bar, unless the recipe names something on the hub.
+
+    Must run before transformers or datasets are imported: they read their environment once.
+    """
+    recipe = loaded.recipe
+    names_hub = any(rows.hub is not None for _, rows in recipe.data.datasets())
+    needs_network = names_hub or recipe.model.source.needs_network(loaded.folder)
+    if needs_network:
+        _set(*NO_TELEMETRY)
+    else:
+        stay_local()
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # for a process that had imported transformers before its environment was set
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
+
+
+def show_libraries() -> None:
+    """What the libraries log comes to stderr, from `info` on; must run before transformers or datasets are imported."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    for name in VERBOSITY:
+        os.environ.setdefault(name, "info")
+
+
+def stay_local() -> None:
+    """No network, no telemetry and no progress bars of others in this process."""
+    _set(*OFFLINE, *NO_TELEMETRY, *NO_BARS)
+
+
+def _set(*names: str) -> None:
+    for name in names:
+        os.environ.setdefault(name, "1")
+
+
+def refuse_trackers(recipe: Recipe) -> None:
+    """Raise `RecipeError` for a tracker that transformers does not know or that is not installed."""
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_available_reporting_integrations,
+    )
+
+    for index, name in enumerate(recipe.tracking.to):
+        key = ("tracking", "to", index)
+        if name not in INTEGRATION_TO_CALLBACK:
+            hint = did_you_mean(name, list(INTEGRATION_TO_CALLBACK))
+            raise RecipeError(Problem(f"there is no tracker '{name}'", hint=hint, key=key))
+        if name not in get_available_reporting_integrations():
+            hint = f"pip install {name.replace('_', '-')}"
+            raise RecipeError(Problem(f"the tracker '{name}' is not installed", hint=hint, key=key))
+
+
+def device() -> torch.device:
+    """Where to train: a GPU where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def native_bf16(on: torch.device) -> bool:
+    """True where the hardware computes in bfloat16 itself; emulation is slower than float32."""
+    import torch
+
+    if on.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if on.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())  # pyright: ignore[reportPrivateUsage]
+    return False
+
+
+def out_of_memory_hint(fault: BaseException, recipe: Recipe) -> str | None:
+    """What to change when memory ran out; None when `fault` is something else."""
+    import torch
+
+    known = isinstance(fault, MemoryError | torch.OutOfMemoryError)
+    if not known and "allocate memory" not in str(fault) and "out of memory" not in str(fault).lower():
+        return None
+    advice: list[str] = []
+    if recipe.run.micro_batch > 1:
+        half = recipe.run.micro_batch // 2
+        advice.append(f"run.micro_batch = {half} with run.global_batch = {recipe.global_batch} (the same updates)")
+    if not recipe.model.gradient_checkpointing:
+        advice.append("model.gradient_checkpointing = true")
+    advice.append(f"a batching.max_length below {recipe.batching.max_length}")
+    return "try " + ", or ".join(advice)

@@ -1,0 +1,498 @@
+"""A run before its first update: rows, model, what trains and how, and the trainer; all loaded and checked.
+
+Read `prepare_run` first; the functions below it stand in the order in which it calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.rows import chat
+from fttool.rows.data import Rows, TokenRows, prepare
+from fttool.runs.environment import device, native_bf16, quiet_libraries, refuse_trackers
+from fttool.errors import ModelError, Problem, RecipeError
+from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
+from fttool.families import (
+    Batches,
+    BatchingContext,
+    Encoded,
+    Factor,
+    Features,
+    FreezingContext,
+    LayerRatesContext,
+    LoadOptions,
+    MixingContext,
+    Numerics,
+    OptimizerContext,
+    PrecisionContext,
+    Regularization,
+    RegularizerContext,
+    ScheduleContext,
+    ShardingContext,
+    ShardingPlan,
+    Source,
+    SourceContext,
+    TaskContext,
+    TaskParts,
+    Thawing,
+)
+from fttool.observers import Observers
+from fttool.training.rates import stable_phase
+from fttool.recipe.reading import Loaded
+from fttool.runs.record import Record
+from fttool.training.regularizing import regularizer_context
+from fttool.runs.screen import Screen
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fttool.training.features import Backbone
+    from fttool.training.groups import Group
+    from fttool.rows.loader import EpochLoader
+    from fttool.training.trainer import Loop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that a run, its summary and `--dry-run` need."""
+
+    loaded: Loaded
+    rows: Rows
+    source: Source
+    tokenizer: PreTrainedTokenizerBase
+    parts: TaskParts
+    model: PreTrainedModel
+    numerics: Numerics
+    plan: ShardingPlan
+    length: Length
+    update: Update
+    trainer: Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a run is, in updates."""
+
+    total_steps: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """The rows in micro-batches."""
+
+    loader: EpochLoader
+    eval_batches: Callable[[], Any]
+    """All evaluation rows once."""
+    retention_batches: Mapping[str, Callable[[], Any]]
+    """All rows of each retention dataset once."""
+    collate: Callable[[Encoded], dict[str, Any]]
+    """A row as a micro-batch of its own."""
+    built: dict[str, Any]
+    """What the strategies built, by their place in the recipe; some of it may have state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What trains, at which rate, pulled towards what."""
+
+    groups: Sequence[Group]
+    make_optimizer: Callable[[], torch.optim.Optimizer]
+    factor: Factor
+    regularizations: Sequence[Regularization]
+    features: Features | None
+    export: Callable[[PreTrainedModel, Path], None] | None
+
+
+def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers) -> Prepared:
+    """Load and check everything, and build the trainer; nothing is written."""
+    recipe = loaded.recipe
+    quiet_libraries(loaded)
+    refuse_trackers(recipe)
+    on = device()
+    plan = recipe.sharding.build(ShardingContext(device=on, recipe_processes=recipe.sharding.world_size))
+    numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
+    screen.note(f"precision: {numerics.reason}")
+    source, tokenizer, rows = load_rows(loaded, screen)
+    parts = task_parts(loaded, rows)
+    screen.stage("loading the model")
+    options = load_options(loaded, parts, numerics)
+    model = load_model(source, options, tokenizer, rows, recipe.run.seed)
+    if parts.fit is not None:
+        parts.fit(model, tokenizer)
+    batching = make_batches(loaded, rows, tokenizer, parts)
+    steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
+    length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
+    context = regularizer_context(
+        loaded,
+        model=model,
+        source=source,
+        options=options,
+        rows=rows,
+        collate=batching.collate,
+        parts=parts,
+        total_steps=length.total_steps,
+        record=record,
+        screen=screen,
+    )
+    update = make_update(loaded, context, length, numerics, on)
+    note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
+
+    from fttool.training.trainer import Job, savable_state, states, trainer_class
+
+    regularizers = {f"regularizers.{index}": one for index, one in enumerate(update.regularizations)}
+    stateful = states(**batching.built, schedule=update.factor, **regularizers)
+    savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
+    backbone = make_backbone(update, parts, batching.loader, rows, length, plan, record)
+    job = Job(
+        recipe=recipe,
+        rows=rows,
+        loader=batching.loader,
+        eval_batches=batching.eval_batches,
+        retention_batches=batching.retention_batches,
+        score=parts.score if backbone is None else backbone.score,
+        items=parts.items,
+        measures=measures(recipe, parts.labels),
+        groups=update.groups,
+        make_optimizer=update.make_optimizer,
+        factor=update.factor,
+        stable=stable_phase(update.factor, length.total_steps),
+        regularizations=update.regularizations,
+        stateful=stateful,
+        record=record,
+        observers=observers,
+        screen=screen,
+        answers=lambda: answers(loaded, model, tokenizer, rows, parts),
+        backbone=backbone,
+    )
+    trainer = trainer_class(parts.trainer_class)(
+        job,
+        model=model,
+        args=trainer_arguments(loaded, record, parts, numerics, plan, length, on),
+        train_dataset=rows.train.as_dataset(),
+        processing_class=tokenizer,
+    )
+    _remove_printers(trainer)
+    return Prepared(
+        loaded=loaded,
+        rows=rows,
+        source=source,
+        tokenizer=tokenizer,
+        parts=parts,
+        model=model,
+        numerics=numerics,
+        plan=plan,
+        length=length,
+        update=update,
+        trainer=trainer,
+    )
+
+
+def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
+    """Tokenizer and rows, or the `first` few; the model's weights are not needed for them."""
+    source = build_source(loaded)
+    screen.stage("reading the tokenizer and the rows")
+    tokenizer = source.tokenizer()
+    chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
+    return source, tokenizer, prepare(loaded, tokenizer, first=first)
+
+
+def build_source(loaded: Loaded) -> Source:
+    """The loaders of the recipe's tokenizer and model."""
+    recipe = loaded.recipe
+    return recipe.model.source.build(
+        SourceContext(folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed)
+    )
+
+
+def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
+    """What the recipe's task yields for these rows; `DataError` for those whose classes it cannot learn."""
+    parts = loaded.recipe.task.build(TaskContext(label_counts=rows.train.class_counts, rows=len(rows.train)))
+    if parts.targets is not None:
+        rows.refuse_classes(parts.targets)
+    return parts
+
+
+def load_options(loaded: Loaded, parts: TaskParts, numerics: Numerics) -> LoadOptions:
+    """How the model is to be loaded."""
+    import torch
+
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[numerics.weights]
+    return LoadOptions(
+        model_class=parts.model_class, dtype=dtype, attention=loaded.recipe.model.attention, config=parts.config
+    )
+
+
+def load_model(
+    source: Source, options: LoadOptions, tokenizer: PreTrainedTokenizerBase, rows: Rows, seed: int
+) -> PreTrainedModel:
+    """The model with its weights, checked against tokenizer and rows; a head that its files lack is drawn by `seed`."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    model = source.model(options)
+    table: Any = model.get_input_embeddings()
+    embedded = table.weight.shape[0]
+    if len(tokenizer) > embedded:
+        message = f"the tokenizer has {len(tokenizer)} tokens, the model embeds {embedded}"
+        hint = "use the tokenizer that belongs to this model"
+        raise ModelError(Problem(message, hint=hint, key=("model", "source")))
+    positions = _positions(model)
+    every = (rows.train, rows.eval, *rows.general.values(), *rows.retention.values())
+    longest = max(length for some in every for length in some.lengths)
+    if positions is not None and longest > positions:
+        message = f"a row has {longest} tokens, the model's positions end at {positions}"
+        hint = f"set batching.max_length = {positions} or less"
+        raise ModelError(Problem(message, hint=hint, key=("batching", "max_length")))
+    chat.stop_at(model, chat.stop_ids(tokenizer, rows))
+    return model
+
+
+def _positions(model: PreTrainedModel) -> int | None:
+    """Tokens that the model has positions for; None where their number has no end."""
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables: list[Any] = [one for name, one in model.named_modules() if name.endswith("position_embeddings")]
+    padding = getattr(tables[0], "padding_idx", None) if tables else None
+    # RoBERTa and its kin number from behind the padding's own position on
+    return positions if positions is None or padding is None else positions - padding - 1
+
+
+def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase, parts: TaskParts) -> Batching:
+    """The training rows as mixing orders and batching groups them; evaluation has batches of its own."""
+    from fttool.rows.loader import WithTargets, eval_batches, train_loader
+
+    recipe = loaded.recipe
+    pad_id: Any = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def context(lengths: Sequence[int], micro_batch: int) -> BatchingContext:
+        return BatchingContext(
+            lengths=lengths,
+            micro_batch=micro_batch,
+            global_batch=max(micro_batch, recipe.global_batch),
+            pad_id=pad_id if pad_id is not None else 0,  # never seen: its labels are −100 and nothing attends to it
+            seed=recipe.run.seed,
+        )
+
+    general = rows.general if recipe.mixing.uses_general else {}
+    order = recipe.mixing.build(
+        MixingContext(
+            sizes=rows.train_sizes,
+            tokens=rows.train_tokens,
+            seed=recipe.run.seed,
+            names=[dataset.dataset for dataset in recipe.data.train],
+            general_sizes=[len(some) for some in general.values()],
+            lengths=rows.learned.lengths,
+        )
+    )
+    built = recipe.batching.build(context(rows.learned.lengths, recipe.run.micro_batch))
+
+    def learning(batches: Batches) -> Batches:
+        return batches if parts.targets is None else WithTargets(batches, parts.targets)
+
+    def measuring(some: TokenRows) -> Batches:
+        micro_batch = recipe.evaluation.micro_batch or recipe.run.micro_batch
+        return learning(recipe.batching.build(context(some.lengths, micro_batch)))
+
+    def each_once(some: TokenRows) -> Callable[[], Any]:
+        groups = measuring(some)
+        return lambda: eval_batches(some, groups)
+
+    batches = learning(built)
+    return Batching(
+        loader=train_loader(rows.learned, order, batches, recipe.run.workers),
+        eval_batches=each_once(rows.eval),
+        retention_batches={name: each_once(some) for name, some in rows.retention.items()},
+        collate=lambda row: batches.collate([[row]]),
+        built={"mixing": order, "batching": built},
+    )
+
+
+def make_update(
+    loaded: Loaded, context: RegularizerContext, length: Length, numerics: Numerics, on: torch.device
+) -> Update:
+    """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here."""
+    from fttool.training.groups import freeze_the_rest, make_groups, optimizer_groups
+    from fttool.training.pulls import anchored
+
+    recipe, model, total = loaded.recipe, context.model, length.total_steps
+    thawing, context = thaw(loaded, context, length)
+    rate = recipe.layer_rates.build(LayerRatesContext(model=model, layers=context.layers))
+    regularizations = [one.build(context) for one in recipe.regularizers]
+    for one in regularizations:
+        if one.modify is not None:
+            one.modify(model)
+    pulls = [pull for one in regularizations for pull in one.pulls]
+    own = recipe.optimizer.build(OptimizerContext(device=on, unfused=bool(pulls) and numerics.autocast == "fp16"))
+    group_keys = own.group_keys
+    groups = make_groups(
+        dict(model.named_parameters()),
+        thawing.units,
+        rate,
+        lr=recipe.optimizer.lr,
+        weight_decay=recipe.optimizer.weight_decay,
+        pulls=pulls,
+        keys=lambda name, parameter: group_keys(name, parameter, context.layers) if group_keys else {},
+    )
+    if not groups:
+        message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'say freezing = "full"'
+        raise ModelError(Problem(message, hint=hint, key=("freezing",)))
+    refuse_idle(groups, loaded, total)
+    freeze_the_rest(model, groups)
+    in_optimizer = any(any(group.pulls) for group in groups)
+    optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
+    factor = recipe.schedule.build(ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))
+    if not any(factor(step) for step in range(total)):
+        message = f"the schedule gives each of the {total} updates a rate of 0"
+        raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
+    return Update(
+        groups=groups,
+        make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups), **own.options),
+        factor=factor,
+        regularizations=regularizations,
+        features=thawing.features,
+        export=thawing.export,
+    )
+
+
+def thaw(loaded: Loaded, context: RegularizerContext, length: Length) -> tuple[Thawing, RegularizerContext]:
+    """What freezing decides, and the context completed with it: freezing may have added parameters."""
+    from fttool.training.layers import layers
+
+    model, seed = context.model, loaded.recipe.run.seed
+    given = {id(p) for name, p in model.named_parameters() if name not in context.new}
+    thawing = loaded.recipe.freezing.build(
+        FreezingContext(
+            model=model,
+            layers=context.layers,
+            total_steps=length.total_steps,
+            steps_per_epoch=length.steps_per_epoch,
+            seed=seed,
+            new=context.new,
+        )
+    )
+    return thawing, replace(
+        context,
+        layers=layers(model),
+        trained=frozenset(name for unit in thawing.units for name in unit.parameters),
+        new=frozenset(name for name, p in model.named_parameters() if id(p) not in given),
+    )
+
+
+def make_backbone(
+    update: Update,
+    parts: TaskParts,
+    loader: EpochLoader,
+    rows: Rows,
+    length: Length,
+    plan: ShardingPlan,
+    record: Record,
+) -> Backbone | None:
+    """The base model where it never trains; None for other strategies."""
+    from fttool.training.features import Backbone
+
+    if update.features is None:
+        return None
+    obstacle = None
+    if plan.processes > 1:
+        obstacle = f"each of the {plan.processes} processes would need its own features"
+    elif any(one.modify is not None for one in update.regularizations):
+        obstacle = "a regularizer changes the model's modules"
+    return Backbone(
+        bounds=update.features,
+        task_score=parts.score,
+        loader=loader,
+        lengths=rows.learned.lengths,
+        visits=sum(1 for _ in loader.planned()) * length.total_steps / length.steps_per_epoch,
+        folder=record.path,
+        obstacle=obstacle,
+    )
+
+
+def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> None:
+    """Raise where an update would have nothing to train; what trains changes only where a stretch begins or ends."""
+    turns = {turn for group in groups for stretch in group.trains_in for turn in (stretch.start, stretch.stop)}
+    for update in sorted({0, *turns} & set(range(total_steps))):
+        if not any(group.trains(update) for group in groups):
+            message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
+            raise ModelError(Problem(message, hint='say freezing = "full"', key=("freezing",)))
+
+
+def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, drawn: set[str], screen: Screen) -> None:
+    """Say how much of what freezing would train sometime never gets its turn, because the run is too short; and which
+    parameters were `drawn` at random, and never learn.
+    """
+    idle = sum(group.count for group in groups if not group.trains_before(total_steps))
+    if idle:
+        of_all = f"{idle:,} of {sum(group.count for group in groups):,} parameters"
+        screen.note(
+            f"freezing '{loaded.recipe.freezing.id()}': {of_all} get no turn in {total_steps:,} updates, "
+            "and stay as they are"
+        )
+    untrained = sorted(drawn.difference(*(group.names for group in groups if group.trains_before(total_steps))))
+    if untrained:
+        more = f" and {len(untrained) - 1} more" if len(untrained) > 1 else ""
+        screen.note(f"{untrained[0]}{more}: drawn at random, for the model's files lack it, and never trained")
+
+
+def trainer_arguments(
+    loaded: Loaded,
+    record: Record,
+    parts: TaskParts,
+    numerics: Numerics,
+    plan: ShardingPlan,
+    length: Length,
+    on: torch.device,
+) -> Any:
+    """The trainer's arguments: what the recipe decides is said explicitly, so that no default of theirs applies."""
+    run_table, recipe = loaded.recipe.run, loaded.recipe
+    arguments: dict[str, Any] = {
+        "output_dir": str(record.path.parent),  # the Trainer makes it at once; `open_record` names the run's own
+        "max_steps": length.total_steps,
+        "per_device_train_batch_size": run_table.micro_batch,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "learning_rate": recipe.optimizer.lr,
+        "max_grad_norm": recipe.optimizer.max_grad_norm,
+        "seed": run_table.seed,
+        "data_seed": run_table.seed,
+        "bf16": numerics.autocast == "bf16",
+        "fp16": numerics.autocast == "fp16",
+        "use_cpu": on.type == "cpu",
+        "activation_checkpointing": recipe.model.gradient_checkpointing,
+        "dataloader_num_workers": run_table.workers,
+        "logging_steps": run_table.log_every,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": list(recipe.tracking.to) or "none",
+        "run_name": loaded.name,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "push_to_hub": False,
+        **parts.arguments,
+        **plan.arguments,
+    }
+    return parts.arguments_class(**arguments)
+
+
+def _remove_printers(trainer: Any) -> None:
+    """The screen shows the run; the Trainer's own printing would only repeat it."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+
+
+def answers(loaded: Loaded, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, parts: TaskParts) -> list[str]:
+    """The model's present answers to the first evaluation prompts."""
+    settings = loaded.recipe.evaluation
+    sampled = [example for example in rows.eval_examples if example.messages or example.prompt][: settings.samples]
+    if parts.answer is not None:
+        with evaluating(model):
+            max_length = loaded.recipe.batching.max_length
+            return [parts.answer(model, tokenizer, example, max_length) for example in sampled]
+    return [generate(model, tokenizer, prompt_ids(example, tokenizer), settings.sample_tokens) for example in sampled]

@@ -1,0 +1,271 @@
+"""The run directory: everything needed to understand a run and to make it again.
+
+recipe.toml            as given
+recipe.resolved.toml   every option, defaults and overrides included
+lock.json              versions, plugins, file hashes, hardware, git
+metrics.jsonl          one line per log and evaluation
+events.jsonl           what happened, when
+summary.json           how it ended
+checkpoints/           checkpoint-<step>/
+model/                 the final model, tokenizer and chat template
+README.md              the model card
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fttool.training import checkpoints
+from fttool.errors import Problem, UsageError
+from fttool.plain import is_array, is_table
+from fttool.recipe.reading import Loaded
+
+PACKAGES = (
+    "fttool",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+)
+"""Whose versions decide what a run computes."""
+
+ANOTHER = "choose another name: --set run.name=…"
+ELSEWHERE = "choose another folder: --set run.output=…"
+
+
+class Record:
+    """Writes the run directory; whole files are replaced at once, lines are appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+
+    @classmethod
+    def at(cls, loaded: Loaded, resume: bool) -> Record:
+        """The run's place, checked but not yet made; an existing one is refused unless it is to be resumed."""
+        output = Path(loaded.recipe.run.output).expanduser().absolute()
+        path = output / loaded.name
+        try:
+            _refuse_path(path, output, resume)
+        except OSError as error:
+            message = f"cannot write in '{output}': {error.strerror or error}"
+            raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
+        return cls(path)
+
+    def create(self, loaded: Loaded, lock: Mapping[str, Any], fill: Callable[[], None] = lambda: None) -> None:
+        """Make the directory and write what is known before training; another run may have been quicker.
+
+        `fill` adds what the run begins with, before `lock.json` makes it one that can be resumed.
+        """
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            raise UsageError(f"'{self.path}' was made meanwhile, by another run", hint=ANOTHER) from None
+        self.checkpoints.mkdir()
+        self._write("recipe.toml", loaded.text)
+        self._write("recipe.resolved.toml", resolved(loaded))
+        fill()
+        self._write("lock.json", _json(lock))
+
+    def resolved_recipe(self) -> str:
+        """The resolved recipe that this directory was made with."""
+        return (self.path / "recipe.resolved.toml").read_text(encoding="utf-8")
+
+    def lock(self) -> dict[str, Any]:
+        """The lock that this directory was made with."""
+        return json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+
+    def extend(self, loaded: Loaded) -> None:
+        """Record the recipe of a resumed run that may be longer; the one before is kept."""
+        text = resolved(loaded)
+        if text != self.resolved_recipe():
+            taken = len(list(self.path.glob("recipe.resolved.*.toml")))
+            (self.path / "recipe.resolved.toml").rename(self.path / f"recipe.resolved.{taken + 1}.toml")
+            self._write("recipe.resolved.toml", text)
+
+    def rewind(self, step: int) -> None:
+        """Take the lines of updates after `step` out of `metrics.jsonl`: a run that resumes there writes them again."""
+        self._write_lines(line for line, of in self._measured() if of["step"] <= step)
+
+    def begin_like(self, other: Record, step: int) -> None:
+        """Write what another run's `metrics.jsonl` says of updates up to `step`, but not of its final weights."""
+        measured = other._measured()
+        self._write_lines(line for line, of in measured if of["step"] <= step and not of.get("final"))
+
+    def went_beyond(self, step: int) -> bool:
+        """True where there is a checkpoint or a line of a later update."""
+        return bool(checkpoints.after(self.checkpoints, step)) or any(of["step"] > step for _, of in self._measured())
+
+    def set_aside(self, step: int, total: int) -> Path:
+        """Move what the run wrote after `step`, while it was to have `total` updates, into a run directory in this one.
+
+        For a run that goes on from there in another way. What is moved is still a finished run, or one to resume:
+        nothing of it is lost. Done again after a crash, this ends as if there had been none.
+        """
+        aside = Record(self.path / f"until-{total}")
+        aside.checkpoints.mkdir(parents=True, exist_ok=True)
+        for folder in checkpoints.after(self.checkpoints, step):
+            folder.rename(aside.checkpoints / folder.name)
+        for pattern in ("model*", "summary.json", "README.md"):
+            for found in self.path.glob(pattern):
+                found.rename(aside.path / found.name)
+        for name in ("metrics.jsonl", "events.jsonl", "recipe.toml", "recipe.resolved.toml", "lock.json"):
+            if (self.path / name).exists() and not (aside.path / name).exists():
+                aside._write(name, (self.path / name).read_text(encoding="utf-8"))
+        return aside.path
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Append a line to `events.jsonl`."""
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self._append("events.jsonl", {"time": now, "event": kind, **values})
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`."""
+        self._append("metrics.jsonl", values)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Write `summary.json`."""
+        self._write("summary.json", _json(values))
+
+    def card(self, text: str) -> None:
+        """Write the model card."""
+        self._write("README.md", text)
+
+    def _measured(self) -> list[tuple[str, dict[str, Any]]]:
+        """The lines of `metrics.jsonl`, and what they say; what a crash cut off, without a line break, is none."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        return [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        text = "".join(lines)
+        if text or (self.path / "metrics.jsonl").exists():
+            self._write("metrics.jsonl", text)
+
+    def _append(self, name: str, values: Mapping[str, Any]) -> None:
+        if self.path.exists():
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        aside = self.path / f".{name}.partial"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(self.path / name)
+
+
+def _refuse_path(path: Path, output: Path, resume: bool) -> None:
+    """Refuse a run directory that exists, cannot be resumed, or lies elsewhere; raises `OSError` where none can be."""
+    name, place = ("run", "name"), ("run", "output")
+    if output.resolve() not in path.resolve().parents:
+        what = "is a link that leads" if path.is_symlink() else "leads"
+        raise UsageError(Problem(f"'{path}' {what} out of '{output}'", hint=ANOTHER, key=name))
+    if resume and not path.exists():
+        raise UsageError(Problem(f"there is no run to resume at '{path}'", hint="leave --resume out", key=name))
+    if resume and not (path / "lock.json").is_file():  # the last that `create` writes
+        raise UsageError(Problem(f"'{path}' is no run directory: nothing to resume", hint=ANOTHER, key=name))
+    if path.exists() and not resume:
+        message = f"the run directory '{path}' exists; it is never overwritten"
+        raise UsageError(Problem(message, hint=f"go on with it: --resume; or {ANOTHER}", key=name))
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not parent.is_dir():
+        raise UsageError(Problem(f"'{parent}' is a file, not a folder", hint=ELSEWHERE, key=place))
+    # To try is the only sure way: the rights of a folder say little to root, on Windows, or over a network.
+    with tempfile.TemporaryFile(dir=parent):
+        pass
+
+
+def resolved(loaded: Loaded) -> str:
+    """The recipe with every option written out, as TOML that runs from wherever it lies."""
+    run = loaded.recipe.run.model_copy(update={"name": loaded.name, "folder": str(loaded.folder.resolve())})
+    return tomli_w.dumps(loaded.recipe.model_copy(update={"run": run}).model_dump(mode="json", exclude_none=True))
+
+
+def lock(loaded: Loaded, sources: Sequence[Mapping[str, Any]], model: Mapping[str, str]) -> dict[str, Any]:
+    """What this run depends on beside its recipe."""
+    used = {strategy.id().partition(".")[0] for _, strategy in loaded.recipe.strategies() if "." in strategy.id()}
+    used |= set(loaded.recipe.plugins.observe)
+    plugins = [loaded.plugins.entry(name) for name in sorted(used)]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "plugins": [{"name": p.name, "distribution": p.distribution, "version": p.version} for p in plugins],
+        "files": list(sources),
+        "model": dict(model),
+        "hardware": _hardware(),
+        "git": _git(loaded.folder),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count(), "gpus": gpus}
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Commit of the recipe's folder, and whether it has uncommitted changes; None outside a repository."""
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process held: on the GPU where there is one, else resident on the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become the strings `nan`, `inf`, `-inf`, never 0."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if is_table(value):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if is_array(value):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(values), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,254 @@
+"""Resuming is exact, so it is refused where the recipe or the rows are not the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tomli
+from pydantic import BaseModel
+
+from fttool.training import checkpoints
+from fttool.errors import PluginError, Problem, UsageError, gist
+from fttool.families import Factor, Schedule, ScheduleContext, to_steps
+from fttool.plain import is_table
+from fttool.training.rates import shared_updates
+from fttool.recipe.reading import Loaded
+from fttool.runs.record import Record, resolved
+
+FREE = (
+    "tracking",
+    "checkpoints.every",
+    "checkpoints.keep",
+    "checkpoints.keep_stable",
+    "evaluation.every",
+    "run.log_every",
+    "run.workers",
+    "run.output",
+    "run.folder",
+)
+"""What may differ: none of it changes what is learned."""
+LENGTH = ("run.max_steps", "run.epochs")
+"""What may grow where the updates up to a checkpoint do not depend on the run's length."""
+BRANCH = ("run.name", "run.max_steps", "run.epochs", "schedule")
+"""What may differ in a run that branches off another one; its rates up to there are compared one by one."""
+
+
+class _LockedPlugin(BaseModel):
+    name: str
+    distribution: str
+    version: str
+
+
+class _LockedFile(BaseModel):
+    table: str
+
+
+class _Lock(BaseModel):
+    """What is read of `lock.json` here, to tell a damaged one."""
+
+    python: str
+    packages: dict[str, str | None]
+    plugins: list[_LockedPlugin]
+    files: list[_LockedFile]
+    model: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Longer:
+    """A run that was begun with another length."""
+
+    was: int
+    """Updates."""
+    now: int
+    shared: int
+    """How many of the first updates have the same rates in both."""
+
+
+def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any], steps_per_epoch: int) -> Longer | None:
+    """Raise `UsageError` listing every difference that would make the resumed run another one.
+
+    Another version of a plugin whose strategies the recipe uses is a `PluginError`. Returns what a longer run has in
+    common with the one so far, None for a run of the same length.
+    """
+    before, locked = _begun_with(record)
+    now = tomli.loads(resolved(loaded))
+    longer = _longer(before, now, loaded, steps_per_epoch)
+
+    def reason(key: str) -> str:
+        if key in LENGTH:
+            return _why_not_longer(longer, loaded, checkpoints.steps(record.checkpoints))
+        return "" if _stands_in(key, FREE) else "set it back, or start a new run: --set run.name=…"
+
+    head = f"'{record.path}' cannot be resumed with this recipe:"
+    _refuse(head, reason, before, now, locked, lock)
+    _refuse_other_plugins(locked, lock, loaded)
+    return longer
+
+
+def refuse_another_start(record: Record, loaded: Loaded, lock: Mapping[str, Any], steps: int) -> None:
+    """Raise where a run cannot branch off that of `record` after `steps` updates, which it would have to share."""
+    before, locked = _begun_with(record)
+
+    def reason(key: str) -> str:
+        if key in LENGTH:
+            return _bound_to_length(loaded)
+        return "" if _stands_in(key, (*FREE, *BRANCH)) else "a run that branches off begins with the same recipe"
+
+    head = f"no run can branch off '{record.path}' after {steps} updates:"
+    _refuse(head, reason, before, tomli.loads(resolved(loaded)), locked, lock)
+    _refuse_other_plugins(locked, lock, loaded)
+
+
+def _refuse(
+    head: str,
+    reason: Callable[[str], str],
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    locked: Mapping[str, Any],
+    lock: Mapping[str, Any],
+) -> None:
+    """Raise where keys of the recipe differ for which `reason` has one, or the rows or the model are others."""
+    problems = [
+        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=reason(key), key=tuple(key.split(".")))
+        for key, old, new in _differences(before, now)
+        if reason(key) and not (key == "model.source.revision" and "commit" in locked["model"])
+    ]
+    rows_before, rows_now = _hashes(locked), _hashes(lock)
+    for source in sorted(rows_before.keys() | rows_now.keys()):
+        if rows_before.get(source) != rows_now.get(source):
+            problems.append(Problem(f"the rows of {source} have changed", hint="resuming needs the same rows"))
+    if weight_files(locked["model"]) != weight_files(lock["model"]):
+        commit = locked["model"].get("commit")
+        hint = (
+            f"resuming needs commit {commit}: set it as model.source.revision"
+            if commit
+            else "resuming needs the same files"
+        )
+        problems.append(Problem("the model or its tokenizer has changed", hint=hint))
+    if problems:
+        raise UsageError([Problem(head), *problems])
+
+
+def _begun_with(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe and the lock that the run was begun with; `UsageError` where a file is missing or damaged."""
+    name = "recipe.resolved.toml"
+    try:
+        recipe = tomli.loads(record.resolved_recipe())
+        if "recipe" not in recipe:
+            raise ValueError("it holds no recipe")
+        name = "lock.json"
+        lock = record.lock()
+        _Lock.model_validate(lock)
+    except (OSError, ValueError) as fault:  # among them the errors of tomli, json and pydantic
+        hint = "resuming needs it as the run wrote it; or start a new run: --set run.name=…"
+        raise UsageError(f"'{record.path / name}' is missing or damaged: {gist(fault)}", hint=hint) from fault
+    return recipe, lock
+
+
+def library_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A sentence for each library of another version: the resumed run may then differ in the last bits."""
+    versions = {"python": before["python"], **before["packages"]}
+    present = {"python": now["python"], **now["packages"]}
+    return [
+        f"{name} was {version}, is {present.get(name)}: results may differ in the last bits"
+        for name, version in versions.items()
+        if present.get(name) != version
+    ]
+
+
+def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:
+    """A strategy may compute something else in another version. What only watches may change."""
+    installed = {plugin["name"]: f"{plugin['distribution']} {plugin['version']}" for plugin in now["plugins"]}
+    problems: list[Problem] = []
+    for plugin in before["plugins"]:
+        name, distribution, version = plugin["name"], plugin["distribution"], plugin["version"]
+        places = [place for place, one in loaded.recipe.strategies() if one.id().startswith(f"{name}.")]
+        if places and installed[name] != f"{distribution} {version}":
+            message = f"this run was begun with {distribution} {version}, and {installed[name]} is installed"
+            hint = f"pip install {distribution}=={version}, or start a new run: --set run.name=…"
+            problems.append(Problem(message, hint=hint, key=places[0]))
+    if problems:
+        raise PluginError(problems)
+
+
+def _stands_in(key: str, free: Iterable[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in free)
+
+
+def _longer(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded, steps_per_epoch: int) -> Longer | None:
+    """The two lengths and what they share; None for the same length."""
+    runs = [one.get("run", {}) for one in (before, now)]
+    was, is_now = (run.get("max_steps") or run.get("epochs", 1) * steps_per_epoch for run in runs)
+    if was == is_now:
+        return None
+    if before.get("schedule") != now.get("schedule"):  # refused for that
+        return Longer(was, is_now, shared=min(was, is_now))
+    return Longer(was, is_now, _shared(loaded.recipe.schedule, loaded, was, is_now))
+
+
+def _shared(schedule: Schedule, loaded: Loaded, one: int, other: int) -> int:
+    """First updates with the same rates in runs of two lengths."""
+
+    def factor(total: int) -> Factor:
+        return schedule.build(ScheduleContext(total_steps=total, lr=loaded.recipe.optimizer.lr))
+
+    return shared_updates(factor(one), factor(other), min(one, other))
+
+
+def _bound_to_length(loaded: Loaded) -> str:
+    """Words for a freezing that would have trained something else in a run of another length; empty for others."""
+    freezing = loaded.recipe.freezing
+    return "" if freezing.extendable else f"what freezing '{freezing.id()}' trains depends on the run's length"
+
+
+def _why_not_longer(longer: Longer | None, loaded: Loaded, steps: list[int]) -> str:
+    """Why a run with checkpoints of these steps cannot be made as long as the recipe says; empty where it can."""
+    schedule, bound = loaded.recipe.schedule, _bound_to_length(loaded)
+    if longer is None:
+        return ""
+    if longer.now < longer.was:
+        return "a resumed run can only be made longer"
+    if bound:
+        return bound
+    oldest = min(steps, default=0)
+    if oldest <= longer.shared:
+        return ""
+    warmup = getattr(schedule, "warmup", 0)
+    if 0 < warmup < 1:
+        fixed = schedule.model_copy(update={"warmup": float(to_steps(warmup, longer.was))})
+        if oldest <= _shared(fixed, loaded, longer.was, longer.now):
+            return (
+                f"the warmup of schedule '{schedule.id()}' is a share of the run, and would be longer too; "
+                "a run begun with schedule.warmup in steps can be made longer"
+            )
+    reason = f"the rates of schedule '{schedule.id()}' depend on the run's length"
+    if longer.shared < 2:
+        return reason
+    return (
+        f"{reason}: those of the first {longer.shared} updates do not, but the oldest checkpoint has step {oldest}; "
+        "checkpoints.keep_stable = 1 keeps an earlier one"
+    )
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, Any, Any]]:
+    if is_table(before) and is_table(now):
+        for name in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif before != now:
+        yield key, before, now
+
+
+def _hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
+    return {entry["table"]: entry.get("sha256", entry.get("fingerprint")) for entry in lock["files"]}
+
+
+def weight_files(origin: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of the files that model and tokenizer were loaded from, wherever they lie now, or the hub's commit."""
+    hashed = ("sha256:", "bytes:")
+    return {name: value for name, value in origin.items() if name == "commit" or value.startswith(hashed)}
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)

@@ -1,0 +1,227 @@
+"""One run, from a valid recipe to the run directory; read it top to bottom.
+
+rows → model → what trains, and how → the loop → the final model and the summary.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fttool.rows import chat
+from fttool.training import checkpoints
+from fttool.runs import closing
+from fttool.training.checkpoints import Checkpoint
+from fttool.errors import DivergedError, ExitCode, UsageError
+from fttool.faults import explained
+from fttool.observers import Observers
+from fttool.runs.preparing import Prepared, prepare_run
+from fttool.training.rates import shared_updates
+from fttool.recipe.reading import Loaded
+from fttool.runs.record import Record, lock
+from fttool.runs.resume import library_changes, refuse_another_start, refuse_differences
+from fttool.runs.screen import Screen
+
+if TYPE_CHECKING:
+    from fttool.runs.branching import Start
+    from fttool.training.trainer import Job
+
+
+def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | None = None) -> ExitCode:
+    """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal.
+
+    With `start` the run begins where another one was.
+    """
+    with explained(loaded):
+        record = Record.at(loaded, resume)
+
+        def note_fault(event: str, **fault: str) -> None:
+            screen.note(f"plugin '{fault['plugin']}' is switched off: {fault['hook']} raised {fault['error']}")
+            record.event(event, **fault)
+
+        observers = Observers(loaded, note_fault)
+        observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
+        prepared = prepare_run(loaded, screen, record, observers)
+        checkpoint = open_record(prepared, record, screen, resume, start)
+        return train(prepared, record, observers, screen, checkpoint)
+
+
+# -- the record and the loop ---------------------------------------------------------------------------------------
+
+
+def open_record(
+    prepared: Prepared, record: Record, screen: Screen, resume: bool, start: Start | None
+) -> Checkpoint | None:
+    """Make the run directory, or find the checkpoint to resume from; nothing was written before this."""
+    locked = lock(prepared.loaded, prepared.rows.sources, prepared.source.origin)
+    if resume:
+        checkpoint = resumed_checkpoint(prepared, record, screen, locked)
+    elif start:
+        checkpoint = branched_checkpoint(prepared, record, screen, locked, start)
+    else:
+        record.create(prepared.loaded, locked)
+        record.event("started", total_steps=prepared.length.total_steps)
+        checkpoint = None
+    prepared.trainer.args.output_dir = str(record.path)
+    difference = chat.template_difference(prepared.tokenizer, prepared.rows)
+    if difference:
+        screen.note(f"the template renders prompts differently at inference: {difference}")
+        record.event("template_difference", what=difference)
+    return checkpoint
+
+
+def resumed_checkpoint(
+    prepared: Prepared, record: Record, screen: Screen, locked: Mapping[str, Any]
+) -> Checkpoint | None:
+    """The newest checkpoint that is whole, its state restored; None where the run stopped before the first.
+
+    A run that is made longer goes on from the newest one up to which its rates are what they were; what it wrote after
+    that is set aside.
+    """
+    longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
+    among = range(longer.shared + 1) if longer else None
+    checkpoint, rejected = checkpoints.newest(record.checkpoints, among)
+    for sentence in rejected:
+        screen.note(sentence)
+        record.event("checkpoint_rejected", what=sentence)
+    for sentence in library_changes(record.lock(), locked):
+        screen.note(sentence)
+        record.event("library_changed", what=sentence)
+    step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
+    if longer and rejected and checkpoint is None:
+        message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
+        raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
+    if step >= total or (checkpoint and checkpoint.progress["stopped_early"]):
+        raise UsageError(
+            f"the run is complete: its newest checkpoint has step {step} of {total}",
+            hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
+        )
+    if checkpoint is not None:
+        from fttool.training.trainer import restore
+
+        restore(prepared.trainer.job, checkpoint)
+    if longer and record.went_beyond(longer.shared):
+        aside = record.set_aside(step, longer.was)
+        screen.note(f"what came after step {step} in the run of {longer.was} updates is kept in {aside}")
+        record.event("set_aside", step=step, folder=aside.name)
+    record.extend(prepared.loaded)
+    record.rewind(step if checkpoint else -1)
+    record.event("resumed", step=step, total_steps=total)
+    screen.note(f"resuming from step {step}")
+    return checkpoint
+
+
+def branched_checkpoint(
+    prepared: Prepared, record: Record, screen: Screen, locked: Mapping[str, Any], start: Start
+) -> Checkpoint:
+    """Another run's checkpoint in a new run directory, its state restored."""
+    step, where = start.checkpoint.step, start.record.path
+    refuse_another_start(start.record, prepared.loaded, locked, step)
+    shared = shared_updates(start.factor, prepared.update.factor, step)
+    if shared < step:
+        message = f"update {shared + 1} of '{where}' had another rate than the new run's schedule gives it"
+        raise UsageError(message, hint=f"a run can branch off only after updates that both have: here {shared}")
+    for sentence in library_changes(start.record.lock(), locked):
+        screen.note(sentence)
+    needed = start.needed(prepared.loaded)
+
+    from fttool.training.trainer import restore
+
+    restore(prepared.trainer.job, start.checkpoint)
+
+    def fill() -> None:
+        record.begin_like(start.record, step)
+        for one in needed:
+            checkpoints.link(one, record.checkpoints)
+
+    record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
+    record.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
+    screen.note(f"going on from step {step} of {where}, in {record.path}")
+    return replace(start.checkpoint, path=record.checkpoints / start.checkpoint.path.name)
+
+
+def train(
+    prepared: Prepared, record: Record, observers: Observers, screen: Screen, checkpoint: Checkpoint | None
+) -> ExitCode:
+    """The loop, then the final model; whatever happens, `summary.json` says how it ended."""
+    trainer, job = prepared.trainer, prepared.trainer.job
+    observers.call(
+        "fttool_run_started",
+        recipe=prepared.loaded.recipe,
+        run_dir=record.path,
+        total_steps=prepared.length.total_steps,
+    )
+    status, code = "failed", ExitCode.FAILURE
+    try:
+        with stopping(job):
+            screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
+            trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        if job.signal is not None:
+            status = "interrupted"
+            code = ExitCode.PREEMPTED if job.signal == signal.SIGTERM else ExitCode.INTERRUPTED
+        else:
+            screen.stopped()
+            screen.stage("saving the model")
+            finish(prepared, record)
+            status, code = "finished", ExitCode.OK
+    except DivergedError:
+        status = "diverged"
+        raise
+    except KeyboardInterrupt:
+        status, code = "interrupted", ExitCode.PREEMPTED
+        if job.signal != signal.SIGTERM:
+            raise
+    finally:
+        screen.stopped()
+        summary = closing.summarize(prepared, status)
+        record.summary(summary)
+        record.event("ended", status=status, step=trainer.state.global_step)
+        observers.call("fttool_run_finished", status=status, summary=summary)
+    screen.finished(summary, closing.text(prepared, record, summary))
+    return code
+
+
+def finish(prepared: Prepared, record: Record) -> None:
+    """The final weights: those of the best checkpoint where the recipe asks for it; then save them."""
+    trainer, job = prepared.trainer, prepared.trainer.job
+    settings, progress = prepared.loaded.recipe.evaluation, job.progress
+    changed = False
+    if settings.best and progress.best_step not in (None, trainer.state.global_step):
+        trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
+        changed = True
+    for one in job.regularizations:
+        if one.final_weights is not None:
+            one.final_weights(prepared.model)
+            changed = True
+    if changed and prepared.rows.measurable:
+        trainer.evaluate()
+    if prepared.update.export is not None:
+        job.held = closing.held(prepared)
+        prepared.update.export(prepared.model, record.path)
+    trainer.save_final(record.model)
+    record.card(closing.card(prepared))
+
+
+@contextmanager
+def stopping(job: Job) -> Generator[None]:
+    """The first SIGINT or SIGTERM lets the update finish and saves; a second SIGINT stops at once."""
+
+    def note(number: int, frame: Any) -> None:
+        if job.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        job.signal = number
+        job.screen.note("stopping after this update, with a checkpoint; Ctrl-C again to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can receive signals
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

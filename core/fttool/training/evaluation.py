@@ -1,0 +1,132 @@
+"""Measure a model on rows that it does not learn from, exactly: statistics are summed over tokens, not over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fttool.families import Example, Measure, MetricContext, Predictions
+from fttool.recipe.tables import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Score = Callable[[Any, Mapping[str, torch.Tensor]], Predictions]
+
+
+def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
+    """The recipe's metrics by id, over the classes of these names where classes are learned."""
+    context = MetricContext(labels=labels)
+    return {metric.id(): metric.build(context) for metric in recipe.evaluation.metrics}
+
+
+@contextmanager
+def evaluating(model: Any) -> Generator[None]:
+    """Evaluation mode without gradients; the mode before comes back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def evaluate(
+    model: Any,
+    batches: Iterable[Mapping[str, Any]],
+    score: Score,
+    chosen: Mapping[str, Measure],
+    device: torch.device,
+) -> dict[str, float]:
+    """The metrics of `model` over all micro-batches; each is the value of its summed statistics."""
+    return {name: chosen[name].value(total) for name, total in summed(model, batches, score, chosen, device).items()}
+
+
+def summed(
+    model: Any,
+    batches: Iterable[Mapping[str, Any]],
+    score: Score,
+    chosen: Mapping[str, Measure],
+    device: torch.device,
+) -> dict[str, torch.Tensor]:
+    """The statistics of each metric, summed over all micro-batches."""
+    sums: dict[str, torch.Tensor] = {}
+    with evaluating(model):
+        for batch in batches:
+            tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
+            predictions = score(model, tensors)
+            for name, measure in chosen.items():
+                counted = measure.statistics(predictions)
+                sums[name] = sums[name] + counted if name in sums else counted
+    return sums
+
+
+def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What the metrics have to say beside their numbers, by title."""
+    found: dict[str, Any] = {}
+    for name, total in sums.items():
+        details = chosen[name].details
+        found |= details(total) if details is not None else {}
+    return found
+
+
+def prompt_ids(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that inference sees before the answer: the prompt, and for a chat the template's generation prompt."""
+    if example.messages:
+        ids: Any = tokenizer.apply_chat_template(
+            [dict(message) for message in example.messages[: example.completion_from]],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **example.template,
+        )
+        return list(ids)
+    return list(tokenizer(example.prompt)["input_ids"])
+
+
+def expected_answer(example: Example) -> str:
+    """The answer that the row teaches."""
+    if example.labels is not None:
+        return ", ".join(example.labels) or "no class"
+    if example.messages:
+        return str(example.messages[example.completion_from].get("content") or "")
+    return example.completion
+
+
+def question(example: Example) -> str:
+    """The prompt in a person's words: the last turn before the answer."""
+    if example.messages:
+        turns = example.messages[: example.completion_from]
+        return str(turns[-1].get("content") or "") if turns else ""
+    return example.prompt
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+) -> str:
+    """The model's answer to a prompt in tokens; temperature 0 is greedy."""
+    from transformers import GenerationConfig
+
+    own: Any = model.generation_config
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        temperature=temperature if temperature > 0 else None,
+        eos_token_id=own.eos_token_id if own is not None else tokenizer.eos_token_id,
+        pad_token_id=pad_id,
+    )
+    with evaluating(model):
+        prompt_1T = torch.tensor([list(ids)], device=model.device)
+        output_1T: Any = model.generate(  # pyright: ignore[reportCallIssue]
+            prompt_1T, attention_mask=torch.ones_like(prompt_1T), generation_config=settings
+        )
+    return str(tokenizer.decode(output_1T[0, len(ids) :], skip_special_tokens=True)).strip()

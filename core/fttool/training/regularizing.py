@@ -1,0 +1,105 @@
+"""What regularizers are given: general rows one by one, the weights as they were loaded, a place for their files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fttool.errors import Problem, RecipeError, did_you_mean
+from fttool.families import Encoded, LoadOptions, RegularizerContext, Source, TaskParts
+from fttool.recipe.reading import Loaded
+from fttool.rows.data import JoinedRows, Rows
+from fttool.runs.record import Record
+from fttool.runs.screen import Screen
+from fttool.training.layers import layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def regularizer_context(
+    loaded: Loaded,
+    *,
+    model: PreTrainedModel,
+    source: Source,
+    options: LoadOptions,
+    rows: Rows,
+    collate: Callable[[Encoded], dict[str, Tensor]],
+    parts: TaskParts,
+    total_steps: int,
+    record: Record,
+    screen: Screen,
+) -> RegularizerContext:
+    """The context before freezing: every parameter trains, and what `options` says was drawn at random is new."""
+    return RegularizerContext(
+        model=model,
+        layers=layers(model),
+        total_steps=total_steps,
+        trained=frozenset(name for name, _ in model.named_parameters()),
+        new=frozenset(options.drawn),
+        seed=loaded.recipe.run.seed,
+        folder=loaded.folder,
+        run_dir=record.path,
+        score=parts.score,
+        general=lambda name: OneByOne(general_rows(rows, name), collate, model),
+        start=lambda: start(source, options),
+        track=screen.track,
+    )
+
+
+class OneByOne(Sequence[Mapping[str, Tensor]]):
+    """Rows as micro-batches of one row each, made when they are asked for, on the model's device."""
+
+    def __init__(
+        self, rows: Sequence[Encoded], collate: Callable[[Encoded], dict[str, Tensor]], model: PreTrainedModel
+    ) -> None:
+        self.rows, self.collate, self.model = rows, collate, model
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return OneByOne([self.rows[i] for i in range(*index.indices(len(self)))], self.collate, self.model)
+        return {key: value.to(self.model.device) for key, value in self.collate(self.rows[index]).items()}
+
+
+def general_rows(rows: Rows, name: str | None) -> Sequence[Encoded]:
+    """The rows of the general dataset of this name, or of all; `RecipeError` where there are none."""
+    if not rows.general:
+        hint = 'add [[data.general]] with path = "rows.jsonl": rows that stand for what the model knew'
+        raise RecipeError(Problem("there are no general rows", hint=hint))
+    if name is None:
+        return JoinedRows(rows.general.values())
+    if name not in rows.general:
+        hint = did_you_mean(name, list(rows.general))
+        raise RecipeError(Problem(f"no general dataset is called '{name}'", hint=hint))
+    return rows.general[name]
+
+
+def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:
+    """The weights as the source gives them, in the format of the run; what it draws at random is left out."""
+    again = replace(options, drawn=set[str]())
+    with _untouched_randomness():
+        model = source.model(again)
+    return {name: p.detach() for name, p in model.named_parameters() if name not in again.drawn}
+
+
+@contextmanager
+def _untouched_randomness() -> Generator[None]:
+    """A source may draw weights or set seeds; a run goes on as if nothing had been loaded."""
+    import numpy as np
+
+    before = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])

@@ -1,0 +1,531 @@
+"""What core adds to a task's Trainer: its own loader, optimizer, loss, evaluation, checkpoints and log.
+
+The loop itself is transformers'. `Loop` overrides the methods that it offers for this, and is mixed in before the
+class that the task strategy names, whatever that is.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer, TrainerCallback
+
+from fttool.errors import DivergedError, PluginError, Problem, gist
+from fttool.families import ALWAYS, Factor, Measure, Regularization
+from fttool.observers import Observers
+from fttool.recipe.tables import Recipe
+from fttool.rows.data import Rows
+from fttool.rows.loader import EpochLoader
+from fttool.runs.record import Record
+from fttool.runs.screen import Screen
+from fttool.training import checkpoints, weights
+from fttool.training.evaluation import Score, evaluate, summed, tables
+from fttool.training.features import Backbone
+from fttool.training.groups import Group, folded_importance, let_train
+from fttool.training.pulls import pull_value, set_importance
+
+SKIPPED_IN_A_ROW = 20
+"""Updates that loss scaling may skip before the run counts as diverged; it halves its scale at each."""
+
+
+@dataclass
+class Progress:
+    """What core counts over a run; saved with each checkpoint."""
+
+    train_tokens: int = 0
+    """Tokens seen, padding not counted."""
+    label_tokens: int = 0
+    """Labels learned."""
+    seconds: float = 0.0
+    """Time spent in updates, without evaluation and saving."""
+    met_rows: list[int] = field(default_factory=list[int])
+    """Rows seen of each dataset that is learned from."""
+    met_tokens: list[int] = field(default_factory=list[int])
+    """Tokens seen of each of them."""
+    before: dict[str, float] = field(default_factory=dict[str, float])
+    """Metrics before the first update."""
+    retention_before: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    """Metrics on each retention dataset before the first update."""
+    answers_before: list[str] = field(default_factory=list[str])
+    latest: dict[str, float] = field(default_factory=dict[str, float])
+    tables: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the latest evaluation has to say beside its numbers."""
+    retention_latest: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    latest_step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    worse_in_a_row: int = 0
+    stopped_early: bool = False
+    skipped_in_a_row: int = 0
+    logged_step: int = 0
+    """The last update of which a line was logged."""
+    unlogged_loss: float = 0.0
+    """Sum of the losses since then, for the next line."""
+
+
+@dataclass(kw_only=True)
+class Job:
+    """Everything the loop needs, as plain values and functions."""
+
+    recipe: Recipe
+    rows: Rows
+    loader: EpochLoader
+    eval_batches: Callable[[], Any]
+    retention_batches: Mapping[str, Callable[[], Any]]
+    score: Score
+    items: Callable[[Mapping[str, torch.Tensor]], int]
+    """How many a micro-batch counts in the loss of its update."""
+    measures: Mapping[str, Measure]
+    groups: Sequence[Group]
+    make_optimizer: Callable[[], torch.optim.Optimizer]
+    factor: Factor
+    stable: range
+    """Steps of the stable phase, see `rates.stable_phase`."""
+    regularizations: Sequence[Regularization]
+    stateful: Mapping[str, Any]
+    """Objects with `state_dict`, by their place in the recipe."""
+    record: Record
+    observers: Observers
+    screen: Screen
+    answers: Callable[[], list[str]]
+    """The model's present answers to the sampled evaluation prompts."""
+    backbone: Backbone | None = None
+    """The base model, where it never trains."""
+    held: Held | None = None
+    """What was held, once the model has been made ready to be saved."""
+    progress: Progress = field(default_factory=Progress)
+    signal: int | None = None
+    """SIGINT or SIGTERM once it has come: the run saves and stops after the current update."""
+
+
+if TYPE_CHECKING:
+    from fttool.runs.closing import Held
+
+    _Base = Trainer
+else:
+    _Base = object
+
+
+def trainer_class(base: type[Trainer]) -> type[Any]:
+    """`base` with core's loop mixed in."""
+    return type(f"Fttool{base.__name__}", (Loop, base), {})
+
+
+class Loop(_Base):
+    """Overrides of `transformers.Trainer`; `job` is set before its constructor runs."""
+
+    def __init__(self, job: Job, **arguments: Any) -> None:
+        self.job = job
+        self._losses: list[tuple[torch.Tensor, list[int]]] = []
+        self.latest_rows: list[int] = []
+        """Of the latest update."""
+        self._began = 0.0
+        self._operations_per_slot: int | None = None
+        self._dataset_ends = list(accumulate(job.rows.learned_sizes))
+        job.progress.met_rows, job.progress.met_tokens = ([0] * len(self._dataset_ends) for _ in range(2))
+        self.logged = Progress()
+        """What had been counted when a line was last logged."""
+        super().__init__(**arguments)
+        self.loss_is_scaled_for_ga = True  # compute_loss divides by the labels of the whole update
+        self.add_callback(_Watch(self))
+
+    # -- what the loop is made of --
+
+    def get_train_dataloader(self) -> EpochLoader:
+        """The loader whose order is a pure function of seed and epoch."""
+        return self.job.loader
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The recipe's optimizer over the recipe's groups."""
+        self.optimizer = self.job.make_optimizer()
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The recipe's schedule as a factor of each group's rate."""
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.job.factor)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The next update's rate comes from the schedule as it is now, not from that of the run that saved it."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        scheduler, factor = self.lr_scheduler, self.job.factor(self.lr_scheduler.last_epoch)
+        for group, peak in zip(self.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = peak * factor
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        scheduler._last_lr = rates  # pyright: ignore[reportPrivateUsage] - the log reads them there
+
+    def _get_learning_rate(self) -> float:
+        """The rate that is logged: the highest of all groups."""
+        return max(float(rate) for rate in self.lr_scheduler.get_last_lr())
+
+    # -- one update --
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Fetch an update's micro-batches; the update's time counts from here."""
+        self._began = time.perf_counter()
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Labels of the whole update, whatever the accumulation."""
+        labels = sum(self.job.items(batch) for batch in batch_samples)
+        lengths = self.job.rows.learned.lengths
+        progress = self.job.progress
+        progress.label_tokens += labels
+        for row in (row for batch in batch_samples for row in batch["rows"]):
+            dataset = bisect_right(self._dataset_ends, row)
+            progress.met_rows[dataset] += 1
+            progress.met_tokens[dataset] += lengths[row]
+        progress.train_tokens = sum(progress.met_tokens)
+        return torch.tensor(labels, device=device)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """transformers' estimate; it would walk through all modules and parameters anew for each micro-batch."""
+        slots = inputs["input_ids"].numel()
+        if self._operations_per_slot is None:
+            self._operations_per_slot = super().floating_point_ops(inputs) // slots
+        return self._operations_per_slot * slots
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The micro-batch's share of the update's loss: the sum of its token losses over all labels of the update."""
+        rows = inputs.pop("rows")
+        losses_N = self.job.score(model, inputs).losses_N
+        loss = losses_N.sum() / num_items_in_batch
+        self._losses.append((loss.detach(), rows))
+        share = losses_N.numel() / num_items_in_batch
+        for one in self.job.regularizations:
+            if one.loss is not None:
+                loss = loss + share * one.loss(model)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm before clipping; called once per update, right before the optimizer's step."""
+        norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._refuse_non_finite(float(norm))
+        return norm
+
+    def _refuse_non_finite(self, norm: float) -> None:
+        losses, rows = zip(*self._losses, strict=True)
+        self._losses.clear()
+        self.latest_rows = [row for ids in rows for row in ids]
+        finite = torch.isfinite(torch.stack(losses)).tolist()
+        step = self.state.global_step + 1
+        if not all(finite):
+            bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
+            self.diverged(f"the loss of update {step} is not finite", bad)
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        if not math.isfinite(norm) and not scaled:
+            self.diverged(f"the gradient of update {step} is not finite", self.latest_rows)
+
+    def diverged(self, what: str, rows: Sequence[int]) -> None:
+        """Record and raise that the run cannot go on, naming the rows of the update."""
+        origins = [self.job.rows.learned.origin(row) for row in rows]
+        self.job.record.event("diverged", step=self.state.global_step + 1, what=what, rows=origins)
+        shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
+        raise DivergedError(
+            f"{what}; its rows: {shown}",
+            hint='lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"',
+        )
+
+    # -- log, evaluation, checkpoints --
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what core measures, write the line, and tell screen, observers and trackers."""
+        values: dict[str, Any] = dict(logs)
+        if "loss" in values:
+            values["lr"] = values.pop("learning_rate")
+            done, last = self.job.progress, self.logged
+            seconds = done.seconds - last.seconds
+            values["tokens_per_second"] = (done.train_tokens - last.train_tokens) / seconds if seconds else 0.0
+            values["train_tokens"] = done.train_tokens
+            if any(one.pulls for one in self.job.regularizations):
+                values["penalty"] = pull_value(_bare(self.optimizer))
+            self.logged = replace(done)
+        if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
+            step = self.state.global_step
+            line = {"step": step, "epoch": round(self.state.epoch or 0.0, 4), **values}
+            if not self.is_in_train:  # the weights that are saved, where they are not the last update's
+                line["final"] = True
+            self.job.record.metrics(line)
+            self.job.screen.logged(step, line)
+            self.job.observers.call("fttool_logged", step=step, values=line)
+        super().log(values, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """All metrics on the evaluation rows and on each retention dataset."""
+        job = self.job
+
+        def measured(batches: Callable[[], Any]) -> dict[str, float]:
+            return evaluate(self.model, batches(), job.score, job.measures, self.args.device)
+
+        values: dict[str, float] = {}
+        if len(job.rows.eval):
+            sums = summed(self.model, job.eval_batches(), job.score, job.measures, self.args.device)
+            values = {name: job.measures[name].value(total) for name, total in sums.items()}
+            job.progress.tables = tables(job.measures, sums)
+        retained = {dataset: measured(batches) for dataset, batches in job.retention_batches.items()}
+        job.progress.latest, job.progress.retention_latest = values, retained
+        job.progress.latest_step = self.state.global_step
+        named = {f"eval_{name}": value for name, value in values.items()}
+        for dataset, numbers in retained.items():
+            named |= {f"retention_{dataset}_{name}": value for name, value in numbers.items()}
+        self.log(named)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
+        """Note the best evaluation so far, ask for its checkpoint, and stop when it has not improved for long."""
+        settings, progress = self.job.recipe.evaluation, self.job.progress
+        name = settings.best or next(iter(progress.latest), None)
+        if name is None:  # there are no evaluation rows: retention rows choose nothing
+            return False
+        metric = next(metric for metric in settings.metrics if metric.id() == name)
+        value = metrics[f"eval_{name}"]
+        before = progress.best if progress.best is not None and math.isfinite(progress.best) else None
+        better = math.isfinite(value) and (
+            before is None or (value > before if metric.greater_is_better else value < before)
+        )
+        if better:
+            progress.best, progress.best_step, progress.worse_in_a_row = value, self.state.global_step, 0
+            self.control.should_save = self.control.should_save or settings.best is not None
+        else:
+            progress.worse_in_a_row += 1
+        if settings.early_stopping is not None and progress.worse_in_a_row >= settings.early_stopping:
+            progress.stopped_early = self.control.should_training_stop = self.control.should_save = True
+            self.job.record.event("stopped_early", step=self.state.global_step, best_step=progress.best_step)
+        return better
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        """A complete checkpoint under its final name, or none."""
+        job, step = self.job, self.state.global_step
+        output_dir = self.args.output_dir
+        plugin_state = savable_state(job.stateful)
+        job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
+
+        def write(folder: Path) -> None:
+            self.args.output_dir = str(folder)
+            try:
+                Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
+            finally:
+                self.args.output_dir = output_dir
+            inner = folder / f"checkpoint-{step}"
+            for file in inner.iterdir():
+                file.rename(folder / file.name)
+            inner.rmdir()
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
+            torch.save(plugin_state, folder / "fttool_state.pt")
+
+        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress))
+        checkpoints.prune(
+            job.record.checkpoints,
+            job.recipe.checkpoints.keep,
+            stable=job.stable,
+            keep_stable=job.recipe.checkpoints.keep_stable,
+            best=job.recipe.evaluation.best is not None,
+        )
+        job.record.event("checkpoint_saved", step=step)
+        job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The whole model; for a checkpoint, where some weights never train, only the others."""
+        if not (_internal_call and self._leaves_weights_out()):
+            super().save_model(output_dir, _internal_call=_internal_call)
+        elif self.args.should_save:
+            folder = Path(output_dir or "")
+            folder.mkdir()
+            weights.save(self._module, self._trained, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The weights that `save_model` wrote."""
+        folder = Path(resume_from_checkpoint)
+        if (folder / weights.FILE).exists():
+            weights.load(self._module, self._trained, folder)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _leaves_weights_out(self) -> bool:
+        """True where some weights never train; a sharding engine has a format of its own."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False
+        return self._trained != {name for name, _ in self._module.named_parameters()}
+
+    @property
+    def _module(self) -> torch.nn.Module:
+        return cast("torch.nn.Module", self.model)
+
+    @property
+    def _trained(self) -> set[str]:
+        """Names of the parameters that train in some update."""
+        return {name for group in self.job.groups for name in group.names}
+
+    def go_on_logging(self) -> None:
+        """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
+        self._globalstep_last_logged = self.job.progress.logged_step
+        self._tr_loss.fill_(self.job.progress.unlogged_loss)
+
+    def save_final(self, folder: Path) -> None:
+        """The model, tokenizer and chat template, ready for `from_pretrained`."""
+        aside = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        self.save_model(str(aside))
+        (aside / "training_args.bin").unlink(missing_ok=True)
+        if folder.exists():  # the model of the shorter run that this one has resumed
+            shutil.rmtree(folder)
+        aside.rename(folder)
+
+
+class _Watch(TrainerCallback):
+    """When to evaluate, save and stop."""
+
+    def __init__(self, trainer: Loop) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        job = self.trainer.job
+        self.trainer.logged = replace(job.progress)  # a resumed run's first line is about its own updates
+        if state.global_step:
+            self.trainer.go_on_logging()
+        else:
+            self._weigh()
+        if state.global_step == 0 and job.rows.measurable:
+            job.screen.stage("evaluating before the first update")
+            self.trainer.evaluate()
+            job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
+            job.progress.answers_before = job.answers()
+        if job.backbone is not None:
+            found = job.backbone.compute(self.trainer.model, job.screen, lambda: job.signal is not None)
+            job.record.event("features", **found)
+
+    def _weigh(self) -> None:
+        """Give the optimizer the importance of weights, where a pull has one; a resumed one has it in its state."""
+        job = self.trainer.job
+        model: Any = self.trainer.model
+        by_name = dict(model.named_parameters())
+        pulls = [pull for one in job.regularizations for pull in one.pulls]
+        shapes = {name: by_name[name].shape for group in job.groups for name in group.names}
+        with _without_autocast(model):
+            importance = folded_importance(pulls, shapes)
+        set_importance(_bare(self.trainer.optimizer), {by_name[name]: values for name, values in importance.items()})
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before an update's first forward pass: what trains in it."""
+        groups = self.trainer.job.groups
+        if any(group.trains_in != ALWAYS for group in groups):
+            let_train(_bare(self.trainer.optimizer), groups, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer, job, step = self.trainer, self.trainer.job, state.global_step
+        model: Any = trainer.model
+        job.progress.seconds += time.perf_counter() - trainer._began  # pyright: ignore[reportPrivateUsage]
+        skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
+        job.progress.skipped_in_a_row = job.progress.skipped_in_a_row + 1 if skipped else 0
+        if job.progress.skipped_in_a_row >= SKIPPED_IN_A_ROW:
+            trainer.diverged(f"loss scaling skipped {SKIPPED_IN_A_ROW} updates in a row", trainer.latest_rows)
+        for one in job.regularizations:
+            if one.after_update is not None and not skipped:
+                one.after_update(model, step)
+        job.screen.step(step)
+        last = step >= state.max_steps or job.signal is not None
+        every = job.recipe.evaluation.every
+        if job.rows.measurable and ((every and step % every == 0) or step >= state.max_steps):
+            control.should_evaluate = True
+        kept = job.recipe.checkpoints
+        stable_ends = bool(kept.keep_stable and job.stable) and step == job.stable[-1]
+        if last or stable_ends or (kept.every and step % kept.every == 0):
+            control.should_save = True
+        if job.signal is not None:
+            control.should_training_stop = True
+
+
+def _bare(optimizer: Any) -> Any:
+    """The torch optimizer inside accelerate's."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+@contextmanager
+def _without_autocast(model: Any) -> Generator[None]:
+    """`model` computes in the format of its weights: accelerate has put autocast around its `forward`."""
+    wrapped = model.__dict__.get("forward")
+    if "_original_forward" in model.__dict__:
+        model.forward = model._original_forward
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
+
+
+def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of every object, by its place; `PluginError` where it could not be read back from a checkpoint.
+
+    A checkpoint is read without running code from it: tensors, numbers, text, and lists and dictionaries of them.
+    """
+    state: dict[str, Any] = {}
+    for place, thing in stateful.items():
+        try:
+            state[place] = thing.state_dict()
+            file = io.BytesIO()
+            torch.save(_without_numbers(state[place]), file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as fault:
+            message = f"the state of {place} cannot be saved: {gist(fault)}"
+            hint = "its state_dict() must hold only tensors, numbers, text, and lists and dictionaries of them"
+            key = tuple(int(part) if part.isdigit() else part for part in place.split("."))
+            raise PluginError(Problem(message, hint=hint, key=key)) from fault
+    return state
+
+
+def _without_numbers(state: Any) -> Any:
+    """A state with empty tensors: to try an average of all weights whole would take its memory twice over again."""
+    if type(state) is torch.Tensor:
+        return state.new_empty(0)
+    if type(state) is dict:
+        return {key: _without_numbers(value) for key, value in cast("dict[Any, Any]", state).items()}
+    if type(state) in (list, tuple):
+        return type(state)(map(_without_numbers, state))
+    return state
+
+
+def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
+    """Give plugins and counters the state of a checkpoint; the Trainer restores its own."""
+    job.progress = Progress(**checkpoint.progress)
+    state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", weights_only=True)
+    if set(state) != set(job.stateful):
+        raise PluginError(
+            f"the checkpoint holds state of {sorted(state)}, this recipe's strategies of {sorted(job.stateful)}",
+            hint="install the plugin versions that lock.json names",
+        )
+    for place, thing in job.stateful.items():
+        thing.load_state_dict(state[place])
+
+
+def states(**built: Any) -> dict[str, Any]:
+    """Of what strategies built, the objects that have state; a dataclass is asked for its fields too."""
+    found: dict[str, Any] = {}
+    for place, thing in built.items():
+        parts = {place: thing}
+        if isinstance(thing, Regularization):
+            parts = {f"{place}.{name}": getattr(thing, name) for name in thing.__dataclass_fields__}
+        found |= {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+    return found

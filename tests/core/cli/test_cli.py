@@ -1,0 +1,359 @@
+"""The command line: help that teaches, start-up without torch, and each verb's output."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import tomli
+from tomli_w import dumps
+
+from fttool.cli import VERBS, main
+from fttool.cli.schema import recipe_schema
+from fttool.errors import FttoolError
+from fttool.recipe.reading import load
+from fttool.testing import run_recipe, tiny_tokenizer
+
+ROOT = Path(__file__).parents[3]
+HEAVY = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
+
+
+# -- help --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_help_shows_every_verb_and_examples(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+    assert "examples:" in shown and len(shown.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verbs_help_teaches_by_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown and f"fttool {verb}" in shown
+
+
+def test_a_misspelt_verb_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["valdate"]) == 2
+    assert "did you mean 'validate'?" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fttool ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["validate", str(ROOT / "recipes" / "quickstart.toml")],
+        ["plugins"],
+        ["plugins", "show", "wsd"],
+        ["schema"],
+    ],
+)
+def test_start_up_imports_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom fttool.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        f"print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+
+
+# -- validate and schema -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
+def test_every_recipe_is_valid_and_points_to_the_schema(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: valid\n"
+    assert path.read_text().startswith("#:schema ./recipe.schema.json\n")
+
+
+def test_the_committed_schema_is_that_of_the_built_in_strategies() -> None:
+    committed = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
+    assert committed == recipe_schema(builtin_only=True), "fttool schema --builtin > recipes/recipe.schema.json"
+
+
+def test_validate_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("recipe = 1\n[run]\nsed = 1\n")
+    assert main(["validate", str(path), "--json"]) == 3
+    problems = json.loads(capsys.readouterr().out)
+    assert {problem["where"] for problem in problems} >= {f"{path}:3:1"}
+    assert set(problems[0]) == {"message", "where", "hint"}
+
+
+GOOD = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": {"train": [{"path": "x.jsonl"}]}}
+
+
+def changed(**tables: Any) -> dict[str, Any]:
+    return {**GOOD, **tables}
+
+
+VERDICTS: list[tuple[dict[str, Any], bool]] = [
+    (GOOD, True),
+    (changed(schedule="wsd"), True),
+    (changed(schedule={"name": "wsd", "shape": "cosine"}), True),
+    (changed(model={"source": {"name": "config", "path": "c.json", "tokenizer": "t"}}), True),
+    (changed(model={"source": "owner/name"}), True),
+    (changed(filters=["words", {"name": "exact-duplicates"}]), True),
+    (changed(evaluation={"metrics": ["loss", "perplexity"]}), True),
+    (changed(regularizers=[{"name": "l2-init", "strength": 0.1}]), True),
+    (changed(recipe=2), False),
+    ({key: value for key, value in GOOD.items() if key != "recipe"}, False),
+    (changed(schedule={"shape": "cosine"}), False),
+    (changed(schedule={"name": "cosine", "shape": "cosine"}), False),
+    (changed(schedule="cosin"), False),
+    (changed(schedule={"name": "wsd", "shape": "cubic"}), False),
+    (changed(optimizer={"name": "adamw", "lr": -1}), False),
+    (changed(optimizer={"name": "adamw", "lr": "high"}), False),
+    (changed(optimizer={}), False),
+    (changed(model={"source": {"path": "x"}}), False),
+    (changed(model={"source": "nowhere:x"}), False),
+    (changed(model={}), False),
+    (changed(data={"train": []}), False),
+    (changed(run={"micro_batch": 0}), False),
+    (changed(run={"name": "../x"}), False),
+    (changed(unknown=1), False),
+    (changed(filters="words"), False),
+]
+
+
+@pytest.fixture(scope="module")
+def schema() -> jsonschema.Draft202012Validator:
+    made = recipe_schema()
+    jsonschema.Draft202012Validator.check_schema(made)
+    return jsonschema.Draft202012Validator(made)
+
+
+@pytest.mark.parametrize(("data", "good"), VERDICTS)
+def test_schema_and_pydantic_agree(
+    schema: jsonschema.Draft202012Validator, tmp_path: Path, data: dict[str, Any], good: bool
+) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(dumps(data))
+    try:
+        load(path)
+        accepted = True
+    except FttoolError:
+        accepted = False
+    assert (accepted, schema.is_valid(data)) == (good, good)
+
+
+def test_every_key_of_the_schema_is_described() -> None:
+    made = recipe_schema()
+    for name, table in made["$defs"].items():
+        assert table.get("description"), name
+        for key, value in table.get("properties", {}).items():
+            assert value.get("description") or key == "name", f"{name}.{key}"
+
+
+# -- init, preview, generate -------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_recipe_that_validates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "my.toml"
+    assert main(["init", str(path), "--data", 'odd "name".jsonl', "--model", "some/model"]) == 0
+    assert main(["validate", str(path)]) == 0
+    assert tomli.loads(path.read_text())["data"]["train"][0]["path"] == 'odd "name".jsonl'
+    before = path.read_text()
+    assert main(["init", str(path)]) == 2
+    assert path.read_text() == before and "never overwritten" in capsys.readouterr().err
+
+
+def test_init_writes_a_recipe_for_a_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    assert main(["init", str(path), "--task", "classification", "--data", "reviews.csv"]) == 0
+    recipe = load(path).recipe
+    assert (recipe.task.id(), recipe.masking.id(), recipe.data.train[0].path) == (
+        "classification",
+        "label",
+        "reviews.csv",
+    )
+
+
+def test_every_commented_option_of_init_is_an_option(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    main(["init", str(path)])
+    uncommented = [
+        line.removeprefix("# ") if line.startswith(("# chat", "# grad", "# [[", "# path", "# name", "# str")) else line
+        for line in path.read_text().splitlines()
+    ]
+    path.write_text("\n".join(uncommented))
+    recipe = load(path).recipe
+    assert recipe.model.gradient_checkpointing and recipe.regularizers and recipe.model.chat_template == "chatml"
+    assert recipe.data.retention
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, fttool_recipe: dict[str, Any]) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(dumps(fttool_recipe))
+    return path
+
+
+def test_preview_tells_the_class(
+    tmp_path: Path, fttool_recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\nWin a prize!,spam\nSee you.,ham\n")
+    data = {"train": [{"path": "rows.csv"}]}
+    (tmp_path / "recipe.toml").write_text(dumps({**fttool_recipe, "task": "classification", "data": data}))
+    assert main(["preview", str(tmp_path / "recipe.toml")]) == 0
+    shown = capsys.readouterr().out
+    assert "rows.csv:2: 12 tokens, spam\nWin a prize!\n" in shown and "rows.csv:3: 8 tokens, ham" in shown
+    assert main(["preview", str(tmp_path / "recipe.toml"), "--rows", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["spam"]
+
+
+def test_preview_marks_what_is_learned(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", str(recipe_file), "--rows", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "assistant\n[After 0 comes 1.<|im_end|>]" in shown
+    assert "[What" not in shown
+
+
+def test_preview_as_json(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", str(recipe_file), "--rows", "2", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        assert set(row) == {"row", "input_ids", "labels", "text"}
+        assert len(row["input_ids"]) == len(row["labels"])
+        assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+
+
+@pytest.mark.parametrize("rows", ["0", "-1"])
+def test_preview_of_no_rows_is_refused(recipe_file: Path, rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", str(recipe_file), "--rows", rows]) == 2
+    assert "--rows must be at least 1" in capsys.readouterr().err
+
+
+def test_preview_of_general_and_retention_rows(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preview", str(recipe_file), "--table", "retention"]) == 2
+    assert "no [[data.retention]]" in capsys.readouterr().err
+    for name in ("books", "songs", "plays"):
+        turns = [{"role": "user", "content": name}, {"role": "assistant", "content": "Yes."}]
+        (tmp_path / f"{name}.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 3)
+    with recipe_file.open("a") as file:
+        for table, name in (("general", "plays"), ("retention", "books"), ("retention", "songs")):
+            file.write(f"\n[[data.{table}]]\npath = {json.dumps(str(tmp_path / name) + '.jsonl')}\n")
+    assert main(["preview", str(recipe_file), "--rows", "2", "--table", "retention", "--json"]) == 0
+    shown = [json.loads(line)["row"] for line in capsys.readouterr().out.splitlines()]
+    assert [Path(row).name for row in shown] == [f"{n}.jsonl:{line}" for n in ("books", "songs") for line in (1, 2)]
+
+
+def test_preview_in_colour_decodes_to_the_same_text(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from fttool.cli import preview
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["preview", str(recipe_file), "--rows", "1"]) == 0
+    assert f"{preview.LEARNED}After 0 comes 1." in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    monkeypatch.setattr(sys, "stdout", plain)
+    assert main(["preview", str(recipe_file), "--rows", "1"]) == 0
+    assert "\x1b" not in plain.getvalue()
+
+
+def test_generate_answers_from_a_run(
+    tmp_path: Path, fttool_recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_recipe(fttool_recipe, tmp_path)
+    assert main(["generate", str(run.run_dir), "What comes after 3?", "--max-tokens", "5"]) == 0
+    first = capsys.readouterr().out
+    assert main(["generate", str(run.run_dir), "What comes after 3?", "--max-tokens", "5"]) == 0
+    assert capsys.readouterr().out == first
+    assert main(["generate", str(tmp_path), "?"]) == 2
+    assert main(["generate", str(run.run_dir), "?", "--max-tokens", "0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["?", "--temperature", "nan"], "--temperature must be a number"),
+        (["?", "--temperature", "inf"], "--temperature must be a number"),
+        ([""], "the question is empty"),
+        ([" \n"], "the question is empty"),
+        (["why " * 2000], "the model's positions end at 1024"),
+    ],
+)
+def test_generate_refuses_what_has_no_answer(
+    fttool_tiny_model: Path, words: list[str], what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", str(fttool_tiny_model), *words]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and what in err and len(err.splitlines()) <= 2
+
+
+def test_generate_stays_within_the_models_positions(fttool_tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = tiny_tokenizer()
+    turn = [{"role": "user", "content": "why " * 190}]
+    asked = len(tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
+    assert 500 < asked < 1024
+    assert main(["generate", str(fttool_tiny_model), "why " * 190, "--max-tokens", "2000"]) == 0
+    assert capfd.readouterr().err == f"the model's positions leave {1024 - asked} tokens for the answer\n"
+
+
+def test_generate_runs_a_models_own_code_only_when_told(
+    fttool_tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = Path(shutil.copytree(fttool_tiny_model, tmp_path / "own"))
+    config = json.loads((folder / "config.json").read_text())
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": own}))
+    (folder / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    words = ["generate", str(folder), "?", "--max-tokens", "3"]
+    assert main(words) == 5
+    assert "--trust-remote-code" in capsys.readouterr().err
+    assert main([*words, "--trust-remote-code"]) == 0
+
+
+def test_dry_run_shows_everything_and_writes_nothing(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = recipe_file.parent / "elsewhere"
+    assert main(["run", str(recipe_file), "--dry-run", "--set", f"run.output={output}"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("# the recipe, with every option", "# rows", "# parameters", "# schedule", "frozen"):
+        assert part in shown
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["schema"]])
+def test_a_reader_who_has_gone_is_no_error(words: list[str]) -> None:
+    """As in `fttool --help | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "fttool", *words], stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

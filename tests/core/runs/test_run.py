@@ -1,0 +1,679 @@
+"""A run from recipe to run directory: what it computes, what it writes, and how it ends."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tomli_w import dumps
+
+from fttool.api import (
+    ExitCode,
+    Measure,
+    Metric,
+    MetricContext,
+    Regularization,
+    Regularizer,
+    RegularizerContext,
+    UsageError,
+    hookimpl,
+)
+from fttool.cli import main
+from fttool.recipe.reading import Loaded, load
+from fttool.runs.record import Record, lock
+from fttool.runs.resume import refuse_differences
+from fttool.testing import RunResult, plugins, run_recipe
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Rows whose answers differ in length, so that a mean of means is not the mean."""
+    path = tmp_path / "mixed.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(40):
+            answer = "ha " * (1 + number * 7 % 23)
+            turns = [{"role": "user", "content": f"Row {number}?"}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+    return path
+
+
+@pytest.fixture
+def recipe(fttool_recipe: dict[str, Any], rows: Path) -> dict[str, Any]:
+    """Eight updates of eight rows, a little over one and a half epochs."""
+    fttool_recipe["run"] = {"max_steps": 8, "micro_batch": 2, "global_batch": 8, "log_every": 1, "seed": 3}
+    fttool_recipe["data"] = {"train": [{"path": str(rows), "format": "messages"}], "eval_share": 0.1}
+    fttool_recipe["optimizer"] = {"name": "adamw", "lr": 5e-3}
+    fttool_recipe["evaluation"] = {"samples": 1, "sample_tokens": 4}
+    return fttool_recipe
+
+
+def weights(run: RunResult) -> dict[str, torch.Tensor]:
+    return load_file(run.run_dir / "model" / "model.safetensors")
+
+
+def losses(run: RunResult) -> list[float]:
+    return [line["loss"] for line in run.metrics if "loss" in line]
+
+
+# -- what is computed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
+def test_accumulation_1x8_equals_8x1(tmp_path: Path, recipe: dict[str, Any], batching: str) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(dumps(recipe))
+    found: dict[int, tuple[dict[str, torch.Tensor], list[float]]] = {}
+    for micro_batch in (1, 8):
+        run_dir = tmp_path / f"micro-{micro_batch}"
+        words = [f"run.micro_batch={micro_batch}", f"run.name={run_dir.name}", f"run.output={tmp_path}"]
+        words += ["evaluation.micro_batch=4", f"batching={{name='{batching}',max_length=128}}"]
+        assert main(["run", str(file), "-q", *[part for word in words for part in ("--set", word)]]) == 0
+        run = RunResult(exit_code=ExitCode.OK, run_dir=run_dir, error=None)
+        found[micro_batch] = weights(run), losses(run)
+    (one, one_losses), (eight, eight_losses) = found[1], found[8]
+    assert one_losses == pytest.approx(eight_losses, rel=1e-5)
+    for name in one:
+        torch.testing.assert_close(one[name], eight[name], rtol=0, atol=1e-5)
+
+
+def test_every_row_is_met_once_per_epoch(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["run"] = {"epochs": 2, "micro_batch": 2, "global_batch": 8}
+    summary = run_recipe(recipe, tmp_path).summary
+    assert summary["train_rows"] + summary["eval_rows"] == 40
+    assert summary["steps"] == 2 * -(-summary["train_rows"] // 8)
+    assert summary["epochs"] == 2
+    described = dry_run(tmp_path, recipe)
+    assert summary["train_tokens"] == 2 * described["tokens"]["train"]
+    assert summary["label_tokens"] == 2 * described["tokens"]["learned"]
+
+
+def dry_run(tmp_path: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    file, output = tmp_path / "dry.toml", io.StringIO()
+    file.write_text(dumps(recipe))
+    with contextlib.redirect_stdout(output):
+        assert main(["run", str(file), "--dry-run", "--json", "--set", f"run.output={tmp_path / 'dry'}"]) == 0
+    assert not list(tmp_path.glob("dry/*"))
+    return json.loads(output.getvalue().splitlines()[-1])["summary"]
+
+
+def test_the_loss_falls_and_the_summary_says_so(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["evaluation"]["metrics"] = ["loss", "perplexity", "token-accuracy"]
+    summary = run_recipe(recipe, tmp_path).summary
+    before, after = summary["eval"]["before"], summary["eval"]["after"]
+    assert after["loss"] < before["loss"]
+    assert after["perplexity"] == pytest.approx(2.718281828459045 ** after["loss"])
+    assert after["token-accuracy"] > before["token-accuracy"]
+    assert summary["tokens_per_second"] > 0 and summary["peak_memory_bytes"] > 2**20
+    (rank,) = summary["sharding"]["ranks"]
+    assert rank["parameter_bytes"] == rank["gradient_bytes"] == 4 * summary["parameters"]
+    assert rank["optimizer_bytes"] >= 8 * summary["parameters"]
+
+
+@pytest.mark.parametrize("change", ["run.workers=2", "model.gradient_checkpointing=true", "model.attention=eager"])
+def test_what_must_not_change_the_result_does_not(tmp_path: Path, recipe: dict[str, Any], change: str) -> None:
+    plain = run_recipe(recipe, tmp_path)
+    other = run_recipe(recipe, tmp_path, overrides=[change, "run.name=other"])
+    assert losses(plain) == pytest.approx(losses(other), rel=1e-6)
+
+
+def test_bf16_computes_in_bf16_over_float32_weights(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    plain = run_recipe(recipe, tmp_path)
+    half = run_recipe(recipe, tmp_path, overrides=["precision.name=bf16", "run.name=half"])
+    assert losses(plain) != losses(half) and losses(plain) == pytest.approx(losses(half), rel=0.02)
+    assert {tensor.dtype for tensor in weights(half).values()} == {torch.float32}
+    assert "bf16" in half.summary["precision"]
+
+
+# -- resume ------------------------------------------------------------------------------------------------------
+
+
+def cut_back(run: RunResult, folder: Path, step: int) -> None:
+    """The run directory as a crash right after the checkpoint of `step` would have left it."""
+    shutil.copytree(run.run_dir, folder)
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(path)
+    shutil.rmtree(folder / "model")
+    (folder / "summary.json").unlink()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "lo')
+
+
+@pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], batching: str, step: int) -> None:
+    """With dropout, in the middle of an epoch and in the next one, with anchors in the optimizer."""
+    source = Path(recipe["model"]["source"])
+    shutil.copytree(source, tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.2}))
+    recipe["model"] = {"source": "model"}
+    recipe["batching"] = {"name": batching, "max_length": 200}
+    recipe["run"]["global_batch"] = 4 if batching == "packed" else 8
+    recipe["regularizers"] = [{"name": "l2-init", "strength": 0.01}]
+    recipe["checkpoints"] = {"every": 3, "keep": 9}
+    recipe["evaluation"]["every"] = 2
+    whole = run_recipe(recipe, tmp_path)
+    assert whole.error is None
+    moved = tmp_path / "resumed"
+    moved.mkdir()
+    shutil.copytree(tmp_path / "model", moved / "model")
+    cut_back(whole, moved / "runs" / "recipe", step)
+    resumed = run_recipe(recipe, moved, resume=True)
+    assert resumed.error is None
+
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert losses(whole) == losses(resumed)
+    assert [line["step"] for line in whole.metrics] == [line["step"] for line in resumed.metrics]
+    states = [torch.load(run.run_dir / "checkpoints" / "checkpoint-8" / "optimizer.pt") for run in (whole, resumed)]
+    flat = [[v for entry in state["state"].values() for v in entry.values()] for state in states]
+    assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*flat, strict=True))
+    timeless = [
+        {k: v for k, v in run.summary.items() if k not in ("tokens_per_second", "seconds", "peak_memory_bytes")}
+        for run in (whole, resumed)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+class Shrinking:
+    """Each update shrinks the weights by a share that depends on what was before, which only its state tells."""
+
+    def __init__(self) -> None:
+        self.mean = torch.zeros(())
+        self.updates = 0
+
+    def __call__(self, model: Any, step: int) -> None:
+        self.updates += 1
+        with torch.no_grad():
+            size = torch.stack([parameter.abs().mean() for parameter in model.parameters()]).mean()
+            self.mean = 0.7 * self.mean + 0.3 * size
+            for parameter in model.parameters():
+                parameter.mul_(1 - 1e-3 * self.updates * self.mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.updates = state["mean"], state["updates"]
+
+
+class Shrink(Regularizer):
+    """A regularizer with state."""
+
+    name: Literal["acme.shrink"] = "acme.shrink"
+
+    def build(self, ctx: RegularizerContext) -> Regularization:
+        """Yield `Shrinking`."""
+        return Regularization(after_update=Shrinking())
+
+
+def test_the_state_of_a_plugin_is_resumed_bitwise(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    acme = plugins(acme=SimpleNamespace(fttool_strategies=hookimpl(lambda: [Shrink], specname="fttool_strategies")))
+    recipe["regularizers"] = ["acme.shrink"]
+    recipe["checkpoints"] = {"every": 3, "keep": 9}
+    whole = run_recipe(recipe, tmp_path, plugins=acme)
+    (tmp_path / "resumed").mkdir()
+    cut_back(whole, tmp_path / "resumed" / "runs" / "recipe", 3)  # in the middle of the first epoch
+    resumed = run_recipe(recipe, tmp_path / "resumed", plugins=acme, resume=True)
+    assert resumed.error is None and losses(whole) == losses(resumed)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_bitwise(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["run"] |= {"max_steps": 120, "micro_batch": 8}
+    recipe["checkpoints"] = {"every": 25, "keep": 9}
+    whole = run_recipe(recipe, tmp_path)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "recipe.toml").write_text(dumps(recipe))
+    words = [sys.executable, "-m", "fttool", "run", str(killed / "recipe.toml"), "-q"]
+    process = subprocess.Popen([*words, "--set", f"run.output={killed / 'runs'}"])
+    events = killed / "runs" / "recipe" / "events.jsonl"
+    while process.poll() is None and not (events.exists() and "checkpoint_saved" in events.read_text()):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed = run_recipe(recipe, killed, resume=True)
+    assert resumed.error is None
+    (step,) = [event["step"] for event in resumed.events if event["event"] == "resumed"]
+    assert 25 <= step < 120
+    assert [event["event"] for event in resumed.events].count("ended") == 1
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_dropout_is_really_on_above(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    plain = run_recipe(recipe, tmp_path)
+    shutil.copytree(recipe["model"]["source"], tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.2}))
+    recipe["model"] = {"source": "model"}
+    dropped = run_recipe(recipe, tmp_path, overrides=["run.name=dropped"])
+    assert losses(plain)[0] != losses(dropped)[0]
+
+
+def test_another_recipe_or_other_rows_are_refused_with_the_differences(
+    tmp_path: Path, recipe: dict[str, Any], rows: Path
+) -> None:
+    assert run_recipe(recipe, tmp_path).exit_code == 0
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["optimizer.lr=1e-3", "run.max_steps=10"])
+    assert refused.exit_code == 2 and refused.error is not None
+    text = str(refused.error)
+    assert "optimizer.lr was 0.005, is 0.001" in text
+    assert "run.max_steps was 8, is 10" in text and "'cosine' depend on the run's length" in text
+    rows.write_text(rows.read_text().replace("Row 1?", "Row one?"))
+    refused = run_recipe(recipe, tmp_path, resume=True)
+    assert refused.exit_code == 2 and "have changed" in str(refused.error)
+
+
+def test_another_model_is_refused_and_another_library_is_said(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    shutil.copytree(recipe["model"]["source"], tmp_path / "model")
+    recipe["model"] = {"source": "model"}
+    recipe["schedule"] = {"name": "constant"}
+    run = run_recipe(recipe, tmp_path)
+    longer = ["run.max_steps=9"]
+    lock_file = run.run_dir / "lock.json"
+    lock_file.write_text(lock_file.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "2.0.0"'))
+    resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
+    assert resumed.error is None
+    (said,) = [event["what"] for event in resumed.events if event["event"] == "library_changed"]
+    assert said.startswith("torch was 2.0.0, is ")
+    template = tmp_path / "model" / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# another #}")
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
+    assert refused.exit_code == 2 and "the model or its tokenizer has changed" in str(refused.error)
+
+
+def test_another_commit_on_the_hub_is_refused(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = cache / "models--acme--tiny"
+    (repository / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        shutil.copytree(recipe["model"]["source"], repository / "snapshots" / commit)
+    recipe["model"] = {"source": "acme/tiny"}
+    recipe["schedule"] = {"name": "constant"}
+    (repository / "refs" / "main").write_text("a" * 40)
+    run = run_recipe(recipe, tmp_path)
+    assert json.loads((run.run_dir / "lock.json").read_text())["model"]["commit"] == "a" * 40
+    assert run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=9"]).error is None
+    (repository / "refs" / "main").write_text("b" * 40)
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
+    assert refused.exit_code == 2 and "the model or its tokenizer has changed" in str(refused.error)
+    assert f"needs commit {'a' * 40}: set it as model.source.revision" in str(refused.error)
+    recipe["model"] = {"source": {"name": "pretrained", "path": "acme/tiny", "revision": "a" * 40}}
+    assert run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"]).error is None
+
+
+def test_another_dataset_on_the_hub_is_refused(tmp_path: Path, recipe: dict[str, Any], rows: Path) -> None:
+    folder = tmp_path / "published"
+    folder.mkdir()
+    published = Path(shutil.copy(rows, folder / "train.jsonl"))
+    recipe["data"]["train"] = [{"hub": str(folder), "format": "messages"}]
+    recipe["schedule"] = {"name": "constant"}
+    assert run_recipe(recipe, tmp_path).error is None
+    assert run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=9"]).error is None
+    published.write_text(published.read_text().replace("Row 1?", "Row one?"))
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
+    assert refused.exit_code == 2 and "the rows of data.train.0 have changed" in str(refused.error)
+
+
+@pytest.mark.parametrize("name", ["lock.json", "recipe.resolved.toml"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "\0", None])
+def test_a_damaged_run_directory_is_named(
+    tmp_path: Path, recipe: dict[str, Any], name: str, content: str | None
+) -> None:
+    run_dir = tmp_path / "runs" / "recipe"
+    record, loaded = begun(tmp_path, recipe)
+    if content is not None:
+        (run_dir / name).write_text(content)
+    else:
+        (run_dir / name).unlink()
+    with pytest.raises(UsageError, match=re.escape(f"'{run_dir / name}' is missing or damaged")) as refused:
+        refuse_differences(record, loaded, lock(loaded, [], {}), steps_per_epoch=5)
+    assert "start a new run" in refused.value.problems[0].hint
+
+
+def begun(tmp_path: Path, recipe: dict[str, Any]) -> tuple[Record, Loaded]:
+    """A run directory as it is before the first update."""
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    loaded = load(tmp_path / "recipe.toml", [f"run.output={tmp_path / 'runs'}"])
+    record = Record.at(loaded, resume=False)
+    record.create(loaded, lock(loaded, [], {}))
+    return record, loaded
+
+
+def test_a_run_with_a_share_as_warmup_is_not_made_longer_and_the_reason_is_said(
+    tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    recipe["schedule"] = {"name": "constant", "warmup": 0.25}
+    record, _ = begun(tmp_path, recipe)
+    (record.checkpoints / "checkpoint-8").mkdir()
+    words = [f"run.output={tmp_path / 'runs'}", "run.max_steps=9", "checkpoints.every=2"]
+    longer = load(tmp_path / "recipe.toml", words)
+    with pytest.raises(UsageError, match=r"run\.max_steps was 8, is 9") as refused:
+        refuse_differences(record, longer, lock(longer, [], {}), steps_per_epoch=5)
+    assert "the warmup of schedule 'constant' is a share of the run" in str(refused.value)
+    assert "schedule.warmup in steps" in str(refused.value) and "checkpoints.every" not in str(refused.value)
+
+
+def test_a_run_under_a_constant_schedule_can_be_made_longer(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["schedule"] = {"name": "constant"}
+    short = run_recipe(recipe, tmp_path)
+    longer = ["run.max_steps=12", "checkpoints.keep=5", "evaluation.every=4", "run.log_every=1"]
+    resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
+    assert resumed.error is None and resumed.summary["steps"] == 12
+    (tmp_path / "whole").mkdir()
+    whole = run_recipe(recipe, tmp_path / "whole", overrides=longer)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert (short.run_dir / "recipe.resolved.1.toml").exists()
+    again = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
+    assert again.exit_code == 2 and "the run is complete" in str(again.error)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["checkpoints"] = {"every": 3, "keep": 9}
+    whole = run_recipe(recipe, tmp_path)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    cut_back(whole, moved / "runs" / "recipe", 6)
+    weights_file = moved / "runs" / "recipe" / "checkpoints" / "checkpoint-6" / "model.safetensors"
+    damaged = bytearray(weights_file.read_bytes())
+    damaged[-1] ^= 1
+    weights_file.write_bytes(damaged)
+    resumed = run_recipe(recipe, moved, resume=True)
+    assert resumed.error is None
+    kinds = [event["event"] for event in resumed.events]
+    assert "checkpoint_rejected" in kinds
+    assert next(event for event in resumed.events if event["event"] == "resumed")["step"] == 3
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["run"]["max_steps"] = 60
+    recipe["optimizer"]["lr"] = 0.3  # learns fast, then only gets worse
+    recipe["schedule"] = {"name": "constant"}
+    recipe["checkpoints"] = {"keep": 1}
+    recipe["evaluation"] |= {"every": 2, "early_stopping": 3, "best": "loss"}
+    run = run_recipe(recipe, tmp_path)
+    summary = run.summary
+    evaluated = {line["step"]: line["eval_loss"] for line in run.metrics if "eval_loss" in line}
+    assert summary["stopped_early"] and summary["steps"] == summary["best"]["step"] + 6 < 60
+    assert summary["best"]["value"] == min(evaluated.values())
+    lines = [line for line in run.metrics if "eval_loss" in line]
+    assert [line["step"] for line in lines].count(summary["steps"]) == 2
+    assert [line for line in lines if line.get("final")] == lines[-1:]  # of the best weights, which are those saved
+    assert summary["eval"]["after"]["loss"] == pytest.approx(summary["best"]["value"], rel=1e-6)
+    best = load_file(run.run_dir / "checkpoints" / f"checkpoint-{summary['best']['step']}" / "model.safetensors")
+    assert all(torch.equal(tensor, best[name]) for name, tensor in weights(run).items())
+    again = run_recipe(recipe, tmp_path, resume=True)
+    assert again.exit_code == 2 and "the run is complete" in str(again.error)
+
+
+class Scripted(Metric):
+    """A metric of given values, by the number of the evaluation."""
+
+    name: Literal["acme.scripted"] = "acme.scripted"
+    values: tuple[str, ...]
+    """One per evaluation."""
+
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield the next value."""
+        left = iter(self.values)
+        return Measure(statistics=lambda predictions: torch.zeros(1), value=lambda total: float(next(left)))
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        (("9", "nan", "3", "inf", "4"), {"step": 4, "value": 3.0}),
+        (("9", "-inf", "nan", "nan", "4"), {"step": 8, "value": 4.0}),
+        (("9", "nan", "nan", "nan", "nan"), None),
+    ],
+)
+def test_what_is_not_finite_is_never_the_best(
+    tmp_path: Path, recipe: dict[str, Any], values: tuple[str, ...], best: dict[str, Any] | None
+) -> None:
+    acme = SimpleNamespace(fttool_strategies=hookimpl(lambda: [Scripted], specname="fttool_strategies"))
+    recipe["evaluation"] = {"every": 2, "samples": 0, "metrics": [{"name": "acme.scripted", "values": list(values)}]}
+    run = run_recipe(recipe, tmp_path, plugins=plugins(acme=acme))
+    assert run.error is None and run.summary["best"] == best
+
+
+def test_there_is_one_evaluation_per_step(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["evaluation"]["every"] = 4
+    run = run_recipe(recipe, tmp_path)
+    assert [line["step"] for line in run.metrics if "eval_loss" in line] == [0, 4, 8]
+
+
+# -- how it can end ----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    shutil.copytree(recipe["model"]["source"], tmp_path / "model")
+    from safetensors.torch import save_file
+
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.weight"][5] = float("inf")
+    save_file(tensors, file, metadata={"format": "pt"})
+    recipe["model"] = {"source": "model"}
+    del recipe["data"]["eval_share"]
+    run = run_recipe(recipe, tmp_path)
+    assert run.exit_code == 8
+    assert run.summary["status"] == "diverged" and run.summary["steps"] == 0
+    (event,) = [event for event in run.events if event["event"] == "diverged"]
+    assert event["step"] == 1 and len(event["rows"]) == 8
+    assert all(row.startswith(recipe["data"]["train"][0]["path"]) for row in event["rows"])
+    assert not (run.run_dir / "metrics.jsonl").exists()  # above all no loss of 0.0
+    assert not (run.run_dir / "model").exists()
+
+
+class NanGradient(Regularizer):
+    """A finite loss whose gradient is NaN from the second update on."""
+
+    name: Literal["acme.nan"] = "acme.nan"
+
+    def build(self, ctx: RegularizerContext) -> Regularization:
+        """Yield √0 of a weight difference that is 0 after the first update."""
+        calls = iter(range(10**6))
+
+        def loss(model: Any) -> torch.Tensor:
+            weight = next(model.parameters()).sum()
+            return torch.sqrt((weight - weight.detach()) * 0) if next(calls) >= 4 else weight * 0
+
+        return Regularization(loss=loss)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    acme = SimpleNamespace(fttool_strategies=hookimpl(lambda: [NanGradient], specname="fttool_strategies"))
+    recipe["regularizers"] = ["acme.nan"]
+    run = run_recipe(recipe, tmp_path, plugins=plugins(acme=acme))
+    assert run.exit_code == 8 and "gradient of update 2" in str(run.error)
+    assert run.summary["steps"] == 1
+    assert all(loss > 0 for loss in losses(run))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_stops_and_the_run_can_go_on(
+    tmp_path: Path, recipe: dict[str, Any], number: signal.Signals, code: int
+) -> None:
+    class Killer:
+        @hookimpl
+        def fttool_logged(self, step: int, values: dict[str, Any]) -> None:
+            if step == 3 and "loss" in values:
+                os.kill(os.getpid(), number)
+
+    whole = run_recipe(recipe, tmp_path, overrides=["run.name=whole"])
+    recipe["plugins"] = {"observe": ["acme"]}
+    stopped = run_recipe(recipe, tmp_path, plugins=plugins(acme=Killer()))
+    assert stopped.exit_code == code
+    assert stopped.summary["status"] == "interrupted" and stopped.summary["steps"] == 4
+    quiet = plugins(acme=SimpleNamespace(fttool_logged=hookimpl(lambda: None, specname="fttool_logged")))
+    resumed = run_recipe(recipe, tmp_path, plugins=quiet, resume=True)
+    assert resumed.summary["status"] == "finished"
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_an_existing_run_directory_is_never_overwritten(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    first = run_recipe(recipe, tmp_path)
+    before = {path: path.read_bytes() for path in first.run_dir.rglob("*") if path.is_file()}
+    refused = run_recipe(recipe, tmp_path)
+    assert refused.exit_code == 2 and "--resume" in str(refused.error)
+    assert {path: path.read_bytes() for path in first.run_dir.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "a link out", "nothing to resume"])
+def test_an_impossible_run_directory_is_refused(tmp_path: Path, recipe: dict[str, Any], obstacle: str) -> None:
+    runs = tmp_path / "runs"
+    if obstacle == "a file":
+        runs.write_text("")
+    elif obstacle == "a link out":
+        (tmp_path / "elsewhere").mkdir()
+        runs.mkdir()
+        (runs / "recipe").symlink_to(tmp_path / "elsewhere")
+    refused = run_recipe(recipe, tmp_path, resume=obstacle != "a file")
+    assert refused.exit_code == 2
+    assert not list((tmp_path / "elsewhere").glob("*"))
+
+
+# -- what is written ---------------------------------------------------------------------------------------------
+
+
+def test_the_run_directory_is_complete(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = run_recipe(recipe, tmp_path)
+    names = {path.name for path in run.run_dir.iterdir()}
+    assert names == {
+        "README.md",
+        "checkpoints",
+        "events.jsonl",
+        "lock.json",
+        "metrics.jsonl",
+        "model",
+        "recipe.resolved.toml",
+        "recipe.toml",
+        "summary.json",
+    }
+    assert (run.run_dir / "recipe.toml").read_text() == (tmp_path / "recipe.toml").read_text()
+    lock = json.loads((run.run_dir / "lock.json").read_text())
+    assert lock["packages"]["torch"] == torch.__version__ and len(lock["files"][0]["sha256"]) == 64
+    assert not list(run.run_dir.rglob("training_args.bin")) and not list(run.run_dir.rglob("*.partial"))
+
+    model = AutoModelForCausalLM.from_pretrained(run.run_dir / "model")
+    tokenizer = AutoTokenizer.from_pretrained(run.run_dir / "model")
+    original = AutoTokenizer.from_pretrained(recipe["model"]["source"])
+    assert tokenizer.chat_template == original.chat_template
+    assert tokenizer.eos_token_id in (
+        model.generation_config.eos_token_id
+        if isinstance(model.generation_config.eos_token_id, list)
+        else [model.generation_config.eos_token_id]
+    )
+
+
+def test_the_resolved_recipe_makes_the_same_run_again_where_it_lies(
+    tmp_path: Path, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(recipe["model"]["source"], tmp_path / "model")
+    recipe["model"] = {"source": "model"}
+    recipe["data"]["train"][0]["path"] = rows.name
+    first = run_recipe(recipe, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    words = [str(first.run_dir / "recipe.resolved.toml"), "-q", "--set", "run.name=again", "--set", "run.output=."]
+    assert main(["run", *words]) == 0
+    again = RunResult(exit_code=ExitCode.OK, run_dir=tmp_path / "elsewhere" / "again", error=None)
+    for name, tensor in weights(first).items():
+        assert torch.equal(tensor, weights(again)[name]), name
+
+
+def test_a_tracker_writes_into_the_run_directory(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    run = run_recipe(recipe, tmp_path, overrides=["tracking.to=['tensorboard']"])
+    assert list(run.run_dir.rglob("*tfevents*"))
+
+
+def test_an_unknown_tracker_is_refused_before_anything_is_loaded(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    run = run_recipe(recipe, tmp_path, overrides=["tracking.to=['tensorbord']"])
+    assert run.exit_code == 3 and "did you mean 'tensorboard'?" in str(run.error)
+    assert not run.run_dir.exists()
+
+
+def test_json_events_are_json_lines(tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(dumps(recipe))
+    assert main(["run", str(file), "--json", "--set", f"run.output={tmp_path}/runs"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[-1] == "finished" and "started" in kinds and kinds.count("logged") >= 8
+    assert events[-1]["summary"]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["optimizer.lr=-1"], 3), (["data.eval_share=0", "batching.max_length=2"], 4), (["optimizer.lr=9.9"], 0)],
+)
+def test_json_events_end_with_how_it_ended(
+    tmp_path: Path, recipe: dict[str, Any], words: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(dumps(recipe))
+    sets = [part for word in [*words, f"run.output={tmp_path}/runs"] for part in ("--set", word)]
+    assert main(["run", str(file), "--json", *sets]) == code
+    out, err = capsys.readouterr()
+    last = json.loads(out.splitlines()[-1])
+    assert last["event"] == ("failed" if code else "finished")
+    if code:
+        assert last["exit_code"] == code and set(last["problems"][0]) == {"message", "where", "hint"}
+        assert last["problems"][0]["message"] in err
+
+
+@pytest.mark.parametrize(("fault", "code"), [(RuntimeError("broken"), 1), (KeyboardInterrupt(), 130)])
+def test_json_events_end_with_a_fault_too(
+    tmp_path: Path,
+    recipe: dict[str, Any],
+    fault: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("fttool.runs.run.run", broken)
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    assert main(["run", str(tmp_path / "recipe.toml"), "--json"]) == code
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["event"], last["exit_code"]) == ("failed", code)
+
+
+def test_nothing_is_printed_when_quiet(
+    tmp_path: Path, recipe: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_recipe(recipe, tmp_path)
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == ""
