@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fttool.training import checkpoints
-from fttool.training.checkpoints import Checkpoint
 from fttool.errors import ExitCode, UsageError
 from fttool.families import Factor, ScheduleContext
-from fttool.training.rates import stable_phase
 from fttool.recipe.reading import Loaded, load
+from fttool.recipe.toml import format_value
 from fttool.runs.record import Record
 from fttool.runs.screen import choose, reporting
-from fttool.recipe.toml import format_value
+from fttool.training import checkpoints
+from fttool.training.checkpoints import Checkpoint
+from fttool.training.rates import stable_phase
 
 
 def branch(

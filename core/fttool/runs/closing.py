@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.training import evaluation
 from fttool.runs.aligned import aligned
 from fttool.runs.record import Record, peak_memory_bytes
+from fttool.training import evaluation
 
 if TYPE_CHECKING:
     from fttool.runs.preparing import Prepared

@@ -9,12 +9,12 @@ from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
-from fttool.runs.aligned import aligned
 from fttool.errors import ExitCode
 from fttool.faults import explained
 from fttool.observers import Observers
-from fttool.runs.preparing import Prepared, prepare_run
 from fttool.recipe.reading import Loaded
+from fttool.runs.aligned import aligned
+from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, resolved
 from fttool.runs.screen import Screen
 

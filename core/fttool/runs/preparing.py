@@ -10,11 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.rows import chat
-from fttool.rows.data import Rows, TokenRows, prepare
-from fttool.runs.environment import device, native_bf16, quiet_libraries, refuse_trackers
 from fttool.errors import ModelError, Problem, RecipeError
-from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
 from fttool.families import (
     Batches,
     BatchingContext,
@@ -40,19 +36,23 @@ from fttool.families import (
     Thawing,
 )
 from fttool.observers import Observers
-from fttool.training.rates import stable_phase
 from fttool.recipe.reading import Loaded
+from fttool.rows import chat
+from fttool.rows.data import Rows, TokenRows, prepare
+from fttool.runs.environment import device, native_bf16, quiet_libraries, refuse_trackers
 from fttool.runs.record import Record
-from fttool.training.regularizing import regularizer_context
 from fttool.runs.screen import Screen
+from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
+from fttool.training.rates import stable_phase
+from fttool.training.regularizing import regularizer_context
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from fttool.rows.loader import EpochLoader
     from fttool.training.features import Backbone
     from fttool.training.groups import Group
-    from fttool.rows.loader import EpochLoader
     from fttool.training.trainer import Loop
 
 

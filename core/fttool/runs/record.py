@@ -28,10 +28,10 @@ from typing import Any
 
 import tomli_w
 
-from fttool.training import checkpoints
 from fttool.errors import Problem, UsageError
 from fttool.plain import is_array, is_table
 from fttool.recipe.reading import Loaded
+from fttool.training import checkpoints
 
 PACKAGES = (
     "fttool",

@@ -9,13 +9,13 @@ from typing import Any
 import tomli
 from pydantic import BaseModel
 
-from fttool.training import checkpoints
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Factor, Schedule, ScheduleContext, to_steps
 from fttool.plain import is_table
-from fttool.training.rates import shared_updates
 from fttool.recipe.reading import Loaded
 from fttool.runs.record import Record, resolved
+from fttool.training import checkpoints
+from fttool.training.rates import shared_updates
 
 FREE = (
     "tracking",

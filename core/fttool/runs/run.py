@@ -12,19 +12,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fttool.rows import chat
-from fttool.training import checkpoints
-from fttool.runs import closing
-from fttool.training.checkpoints import Checkpoint
 from fttool.errors import DivergedError, ExitCode, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
-from fttool.runs.preparing import Prepared, prepare_run
-from fttool.training.rates import shared_updates
 from fttool.recipe.reading import Loaded
+from fttool.rows import chat
+from fttool.runs import closing
+from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, lock
 from fttool.runs.resume import library_changes, refuse_another_start, refuse_differences
 from fttool.runs.screen import Screen
+from fttool.training import checkpoints
+from fttool.training.checkpoints import Checkpoint
+from fttool.training.rates import shared_updates
 
 if TYPE_CHECKING:
     from fttool.runs.branching import Start

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from fttool.runs.environment import stay_local
 from fttool.errors import ModelError, UsageError, gist
+from fttool.runs.environment import stay_local
 
 CLASSIFIER = "ForSequenceClassification"
 """How the names of transformers' classes end whose models tell classes apart."""
