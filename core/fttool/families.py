@@ -636,7 +636,8 @@ class ShardingContext:
     """What a sharding strategy gets."""
 
     device: torch.device
-    recipe_processes: int
+    varies: bool = False
+    """True where what trains changes during the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -648,7 +649,8 @@ class ShardingPlan:
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """More `TrainingArguments` (the engine's own options)."""
     prove: Callable[[Trainer], Sequence[Mapping[str, int]]]
-    """After the first update: bytes held by each rank (`parameter_bytes`, `gradient_bytes`, `optimizer_bytes`)."""
+    """Bytes held by each rank: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of every process, after
+    the first update and after the last; raises `FttoolError` where the sharding is not on."""
 
 
 class Sharding(Strategy):

@@ -15,12 +15,13 @@ from fttool.recipe.reading import Loaded
 class Observers:
     """The plugins that `[plugins] observe` names, called one by one so that a fault of one spares the others."""
 
-    def __init__(self, loaded: Loaded, record_fault: Callable[..., None]) -> None:
+    def __init__(self, loaded: Loaded, record_fault: Callable[..., None], *, on: bool = True) -> None:
+        """Where several processes make a run, they are `on` in one of them."""
         self.record_fault = record_fault
         self.faults: list[dict[str, str]] = []
         """Not recorded yet."""
         self.managers: dict[str, pluggy.PluginManager] = {}
-        for index, name in enumerate(loaded.recipe.plugins.observe):
+        for index, name in enumerate(loaded.recipe.plugins.observe if on else ()):
             self.managers[name] = self._manager(loaded.plugins, name, index)
 
     def _manager(self, plugins: Plugins, name: str, index: int) -> pluggy.PluginManager:

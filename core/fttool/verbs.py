@@ -20,6 +20,7 @@ from fttool.recipe.toml import format_value
 from fttool.runs.environment import quiet_libraries
 from fttool.runs.record import Record
 from fttool.runs.screen import choose
+from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +62,8 @@ def prepare(loaded: Loaded, folder: Path, *, quiet: bool = False) -> Prepared:
 
     screen = choose(quiet=quiet, as_json=False)
     with explained(loaded):
-        return prepare_run(loaded, screen, Record(folder), Observers(loaded, lambda *_, **__: None))
+        observers, world = Observers(loaded, lambda *_, **__: None), World(size=loaded.recipe.sharding.world_size)
+        return prepare_run(loaded, screen, Record(folder), observers, world)
 
 
 # -- a finished run ------------------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
     with explained(run):
         _, tokenizer, rows = load_rows(run, choose(quiet=quiet, as_json=False))
         parts = task_parts(run, rows)
-        batches = make_batches(run, rows, tokenizer, parts)
+        batches = make_batches(run, rows, tokenizer, parts, ALONE)
         chosen = measures(run.recipe, parts.labels)
         moved: Any = model
         moved.to(device())

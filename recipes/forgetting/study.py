@@ -4,7 +4,8 @@
     python recipes/forgetting/study.py spam             needs pip install '.[minilm,lora,plot]' and the corpus
     python recipes/forgetting/study.py chat --quick     two updates a method, to see that it works
 
-The strengths of the methods are first guesses, not tuned.
+Strengths come from a handful of runs with seed 0, which is none of the study's: strong, but with nine tenths of the
+gain of `full` or more. They are not tuned beyond that.
 
 Each run is `fttool run` on the base recipe with the overrides below. A run that is finished is not made again. The
 table, the picture and the figures of all runs are written beside the runs.
@@ -33,7 +34,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "top-layers": ('freezing={{name="top-layers",n={top}}}',),
     "gradual": ("freezing=gradual",),
     "discriminative": ('layer_rates={{name="discriminative",decay={decay}}}',),
-    "l2-init": ('regularizers=[{{name="l2-init",strength={l2_init}}}]',),
+    "l2-init": ('regularizers=[{{name="l2-init",strength={l2_init},decoupled=true}}]',),
     "l2-sp": ('regularizers=[{{name="l2-sp",alpha={l2_sp},beta={l2_sp}}}]',),
     "ewc": ('regularizers=[{{name="ewc",strength={ewc}}}]',),
     "mixout": ('regularizers=[{{name="mixout",p={mixout}}}]',),
@@ -94,10 +95,10 @@ EXPERIMENTS = {
             "low_rate": 1e-4,
             "top": 2,
             "decay": 0.6,
-            "l2_init": 1e-2,
-            "l2_sp": 2e-2,
-            "ewc": 10.0,
-            "mixout": 0.5,
+            "l2_init": 20.0,
+            "l2_sp": 4e-3,
+            "ewc": 3.0,
+            "mixout": 0.9,
             "lora_rate": 2e-3,
         },
         measure=chat,
@@ -109,9 +110,9 @@ EXPERIMENTS = {
             "low_rate": 1e-5,
             "top": 3,
             "decay": 0.7,
-            "l2_init": 1e-2,
-            "l2_sp": 2e-2,
-            "mixout": 0.5,
+            "l2_init": 100.0,
+            "l2_sp": 4e-3,
+            "mixout": 0.9,
             "lora_rate": 5e-4,
         },
         measure=spam,

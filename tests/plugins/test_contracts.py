@@ -75,6 +75,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "regularizer.ema": {"options": [{}, {"decay": 0.5, "warmup": False, "start": 2}]},
     "regularizer.wise-ft": {"options": [{}, {"alpha": 0.9}]},
     "precision.fp16": {"context": on_a_gpu},
+    "sharding.ddp": {"options": [{"processes": 1}, {"processes": 4, "bucket_mb": 50, "timeout": 60}]},
     "task.classification": {
         "options": [{}, {"multi_label": True, "class_weights": "balanced"}, {"class_weights": {"b": 3.0}}]
     },

@@ -17,6 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from fttool.errors import ExitCode, FttoolError, PluginError, UsageError, did_you_mean, gist
+from fttool.runs import launching
 
 COMMANDS_GROUP = "fttool.commands.v1"
 
@@ -59,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # so that a reader who has gone is noticed here
         return code
     except FttoolError as error:
-        if debug:
-            raise
-        _report(error)
+        if not launching.report(error, _problems(error), error.exit_code):
+            if debug:
+                raise
+            print(_problems(error), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -70,9 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as fault:
-        if debug:
-            raise
-        print(f"fttool failed: {gist(fault)[:WIDEST]}\n    add --debug for the traceback", file=sys.stderr)
+        text = f"fttool failed: {gist(fault)[:WIDEST]}"
+        if not launching.report(fault, text, ExitCode.FAILURE):
+            if debug:
+                raise
+            print(f"{text}\n    add --debug for the traceback", file=sys.stderr)
         return ExitCode.FAILURE
 
 
@@ -160,8 +164,8 @@ def _source(module: str) -> Path | None:
     return Path(file) if file else None
 
 
-def _report(error: FttoolError) -> None:
-    """The problems on stderr, one screen of them."""
+def _problems(error: FttoolError) -> str:
+    """The problems, one screen of them."""
     shown: list[str] = []
     for number, problem in enumerate(error.problems):
         lines = [f"{line[:WIDEST]} …" if len(line) > WIDEST else line for line in str(problem).splitlines()[:SCREEN]]
@@ -169,4 +173,4 @@ def _report(error: FttoolError) -> None:
             shown.append(f"… and {len(error.problems) - number} more")
             break
         shown += lines
-    print("\n".join(shown), file=sys.stderr)
+    return "\n".join(shown)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.runs import screen
+from fttool.runs import launching, screen
 
 EXAMPLES = """\
 examples:
@@ -49,6 +50,9 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
         from fttool.runs.dry_run import dry_run
 
         return dry_run(loaded, shown)
+    if launching.must_launch(loaded):
+        return launching.launch(sys.argv[1:], loaded, resume=options.resume)
+    launching.begin_process()
     from fttool.runs.run import run
 
     return run(loaded, shown, resume=options.resume)

@@ -2,6 +2,9 @@
 
 Order is a pure function of seed and epoch, never of the global random state, so a resumed run reads on exactly where
 it stopped and evaluation cannot disturb training.
+
+Several processes take turns at the micro-batches, so an update holds the same rows whatever their number. Where the
+last round leaves some without, they get a blank: tensors to compute on, so that all make as many passes, but no rows.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fttool.errors import PluginError, Problem
 from fttool.families import Batches, Encoded, RowGroup, RowOrder
+from fttool.training.world import World
 
 _ABOVE_IDS = 2**40
 """Numbers from here on are no token ids."""
@@ -32,15 +36,26 @@ class _Sequences(Dataset[list[Encoded]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, group: RowGroup) -> list[tuple[int, Encoded]]:  # type: ignore[override]
-        return [(row, self.rows[row]) for row in group]
+    def __getitem__(self, group: RowGroup) -> list[tuple[int | None, Encoded]]:  # type: ignore[override]
+        return [(None if isinstance(group, _Blank) else row, self.rows[row]) for row in group]
+
+
+class _Blank(tuple[int, ...]):
+    """Rows that stand in a micro-batch for nothing: nobody learns from them, nobody counts them."""
+
+
+def share(plan: Sequence[list[RowGroup]], world: World) -> list[list[RowGroup]]:
+    """This process's turns at the micro-batches; every process has as many."""
+    missing = -len(plan) % world.size
+    blanks: list[list[RowGroup]] = [[_Blank(group) for group in plan[-1]]] * missing if missing else []
+    return [*plan, *blanks][world.rank :: world.size]
 
 
 class _Plan(Sampler[list[RowGroup]]):
-    """The micro-batches of the epoch that `set_epoch` chose."""
+    """The micro-batches of the epoch that `set_epoch` chose; iterated over, this process's share of them."""
 
-    def __init__(self, order: RowOrder, batches: Batches) -> None:
-        self.order, self.batches = order, batches
+    def __init__(self, order: RowOrder, batches: Batches, world: World) -> None:
+        self.order, self.batches, self.world = order, batches, world
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -55,10 +70,10 @@ class _Plan(Sampler[list[RowGroup]]):
             raise PluginError(Problem(message, hint=hint, key=("batching",)))
 
     def __iter__(self) -> Iterator[list[RowGroup]]:
-        return iter(self.plan)
+        return iter(share(self.plan, self.world))
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return -(-len(self.plan) // self.world.size)
 
 
 @dataclass(frozen=True)
@@ -87,17 +102,18 @@ class WithTargets:
 
 
 class _Collate:
-    """Tensors of a micro-batch, and the numbers of its rows under `rows`."""
+    """Tensors of a micro-batch, and the numbers of its rows under `rows`; a blank has none."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
         self.starts: Sequence[int] | None = None
         """Where each row begins among the tokens of all rows; set where `places` are asked for."""
 
-    def __call__(self, sequences: Sequence[Sequence[tuple[int, Encoded]]]) -> dict[str, Any]:
+    def __call__(self, sequences: Sequence[Sequence[tuple[int | None, Encoded]]]) -> dict[str, Any]:
         tensors = self.batches.collate([[encoded for _, encoded in sequence] for sequence in sequences])
-        found = {**tensors, "rows": [row for sequence in sequences for row, _ in sequence]}
-        return found if self.starts is None else {**found, "places": self._places(sequences, self.starts)}
+        numbered = [[(number, row) for number, row in sequence if number is not None] for sequence in sequences]
+        found = {**tensors, "rows": [number for sequence in numbered for number, _ in sequence]}
+        return found if self.starts is None else {**found, "places": self._places(numbered, self.starts)}
 
     def _places(self, sequences: Sequence[Sequence[tuple[int, Encoded]]], starts: Sequence[int]) -> NDArray[np.int64]:
         """(B, T): which of all tokens stands in each slot, −1 for padding.
@@ -122,7 +138,7 @@ class EpochLoader(DataLoader[Any]):
         self._planner().set_epoch(epoch)
 
     def planned(self) -> Iterator[int]:
-        """The rows of the epoch that is planned, in the order in which they are met."""
+        """The rows of the epoch that is planned, in the order in which they are met by all processes."""
         return (row for micro_batch in self._planner().plan for group in micro_batch for row in group)
 
     def all_rows(self) -> list[list[RowGroup]]:
@@ -151,11 +167,11 @@ class EpochLoader(DataLoader[Any]):
         return sampler
 
 
-def train_loader(rows: Sequence[Encoded], order: RowOrder, batches: Batches, workers: int) -> EpochLoader:
-    """The loader of what is learned from."""
+def train_loader(rows: Sequence[Encoded], order: RowOrder, batches: Batches, workers: int, world: World) -> EpochLoader:
+    """The loader of this process's share of what is learned from."""
     return EpochLoader(
         _Sequences(rows),
-        batch_sampler=_Plan(order, batches),
+        batch_sampler=_Plan(order, batches, world),
         collate_fn=_Collate(batches),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
@@ -164,8 +180,8 @@ def train_loader(rows: Sequence[Encoded], order: RowOrder, batches: Batches, wor
     )
 
 
-def eval_batches(rows: Sequence[Encoded], batches: Batches) -> Iterator[dict[str, Any]]:
-    """All rows once, in micro-batches, without loader processes."""
-    collate = _Collate(batches)
-    for groups in batches.plan(range(len(rows)), 0):
-        yield collate([[(row, rows[row]) for row in group] for group in groups])
+def eval_batches(rows: Sequence[Encoded], batches: Batches, world: World) -> Iterator[dict[str, Any]]:
+    """This process's share of all rows, each once, in micro-batches, without loader processes."""
+    collate, sequences = _Collate(batches), _Sequences(rows)
+    for groups in share(batches.plan(range(len(rows)), 0), world):
+        yield collate([sequences[group] for group in groups])

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +19,6 @@ if TYPE_CHECKING:
 
 MOST_LINES, WIDEST = 22, 100
 """Lines and columns of a metric's table that the closing screen shows."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """What was held while the model trained."""
-
-    parameters: int
-    ranks: list[Mapping[str, int]]
-    """Bytes of parameters, gradients and optimizer state of each process."""
-
-
-def held(prepared: Prepared) -> Held:
-    """Asked before the model is made ready to be saved, which may take parts of it away."""
-    parameters = sum(parameter.numel() for parameter in prepared.model.parameters())
-    return Held(parameters, list(prepared.plan.prove(prepared.trainer)) if prepared.trainer.optimizer else [])
 
 
 def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
@@ -60,7 +44,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "seconds": progress.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
         "precision": prepared.numerics.reason,
-        "parameters": (job.held or held(prepared)).parameters,
+        "parameters": prepared.parameters,
         "trained_parameters": sum(
             group.count for group in prepared.update.groups if group.trains_before(prepared.length.total_steps)
         ),
@@ -81,7 +65,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "stopped_early": progress.stopped_early,
         "sharding": {
             "name": prepared.loaded.recipe.sharding.id(),
-            "ranks": (job.held or held(prepared)).ranks,
+            "ranks": list(job.held),
         },
         "samples": _samples(prepared) if finished else [],
     }

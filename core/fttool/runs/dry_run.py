@@ -17,6 +17,7 @@ from fttool.runs.aligned import aligned
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, resolved
 from fttool.runs.screen import Screen
+from fttool.training.world import World
 
 POINTS = 9
 """Steps of the schedule that are shown."""
@@ -27,7 +28,8 @@ MOST = 20
 def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
     """Load and check everything, print what would happen, and write nothing."""
     with explained(loaded), tempfile.TemporaryDirectory() as nowhere:
-        prepared = prepare_run(loaded, screen, Record(Path(nowhere)), Observers(loaded, lambda *_, **__: None))
+        observers, world = Observers(loaded, lambda *_, **__: None), World(size=loaded.recipe.sharding.world_size)
+        prepared = prepare_run(loaded, screen, Record(Path(nowhere)), observers, world)
         found = describe(prepared)
     screen.finished(found, page(prepared, found))
     return ExitCode.OK
@@ -36,7 +38,7 @@ def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
 def describe(prepared: Prepared) -> dict[str, Any]:
     """What a run of this recipe would do, as data."""
     rows, recipe = prepared.rows, prepared.loaded.recipe
-    total = sum(parameter.numel() for parameter in prepared.model.parameters())
+    total = prepared.parameters
     updates = range(prepared.length.total_steps)
     steps = sorted({round(index * len(updates) / (POINTS - 1)) for index in range(POINTS)})
     factor = prepared.update.factor

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.errors import ModelError, Problem, RecipeError
 from fttool.families import (
+    ALWAYS,
     Batches,
     BatchingContext,
     Encoded,
@@ -45,6 +46,7 @@ from fttool.runs.screen import Screen
 from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
 from fttool.training.rates import stable_phase
 from fttool.training.regularizing import regularizer_context
+from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +72,8 @@ class Prepared:
     plan: ShardingPlan
     length: Length
     update: Update
+    parameters: int
+    """Of the model, trained or not."""
     trainer: Loop
 
 
@@ -108,13 +112,12 @@ class Update:
     export: Callable[[PreTrainedModel, Path], None] | None
 
 
-def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers) -> Prepared:
+def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers, world: World = ALONE) -> Prepared:
     """Load and check everything, and build the trainer; nothing is written."""
     recipe = loaded.recipe
     quiet_libraries(loaded)
     refuse_trackers(recipe)
     on = device()
-    plan = recipe.sharding.build(ShardingContext(device=on, recipe_processes=recipe.sharding.world_size))
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
@@ -124,7 +127,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     model = load_model(source, options, tokenizer, rows, recipe.run.seed)
     if parts.fit is not None:
         parts.fit(model, tokenizer)
-    batching = make_batches(loaded, rows, tokenizer, parts)
+    batching = make_batches(loaded, rows, tokenizer, parts, world)
     steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
     length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
     context = regularizer_context(
@@ -141,6 +144,8 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     )
     update = make_update(loaded, context, length, numerics, on)
     note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
+    varies = any(group.trains_in != ALWAYS for group in update.groups)
+    plan = recipe.sharding.build(ShardingContext(device=on, varies=varies))
 
     from fttool.training.trainer import Job, savable_state, states, trainer_class
 
@@ -166,9 +171,12 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         record=record,
         observers=observers,
         screen=screen,
+        world=world,
+        prove=lambda: plan.prove(trainer),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
     )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     trainer = trainer_class(parts.trainer_class)(
         job,
         model=model,
@@ -188,6 +196,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         plan=plan,
         length=length,
         update=update,
+        parameters=parameters,
         trainer=trainer,
     )
 
@@ -261,8 +270,10 @@ def _positions(model: PreTrainedModel) -> int | None:
     return positions if positions is None or padding is None else positions - padding - 1
 
 
-def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase, parts: TaskParts) -> Batching:
-    """The training rows as mixing orders and batching groups them; evaluation has batches of its own."""
+def make_batches(
+    loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, world: World
+) -> Batching:
+    """This process's share of the training rows as mixing orders and batching groups them, and of all others."""
     from fttool.rows.loader import WithTargets, eval_batches, train_loader
 
     recipe = loaded.recipe
@@ -299,11 +310,11 @@ def make_batches(loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase,
 
     def each_once(some: TokenRows) -> Callable[[], Any]:
         groups = measuring(some)
-        return lambda: eval_batches(some, groups)
+        return lambda: eval_batches(some, groups, world)
 
     batches = learning(built)
     return Batching(
-        loader=train_loader(rows.learned, order, batches, recipe.run.workers),
+        loader=train_loader(rows.learned, order, batches, recipe.run.workers, world),
         eval_batches=each_once(rows.eval),
         retention_batches={name: each_once(some) for name, some in rows.retention.items()},
         collate=lambda row: batches.collate([[row]]),

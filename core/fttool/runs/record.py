@@ -59,11 +59,16 @@ class Record:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
+    @staticmethod
+    def place(loaded: Loaded) -> Path:
+        """Where the run directory of a recipe is."""
+        return Path(loaded.recipe.run.output).expanduser().absolute() / loaded.name
+
     @classmethod
     def at(cls, loaded: Loaded, resume: bool) -> Record:
         """The run's place, checked but not yet made; an existing one is refused unless it is to be resumed."""
+        path = cls.place(loaded)
         output = Path(loaded.recipe.run.output).expanduser().absolute()
-        path = output / loaded.name
         try:
             _refuse_path(path, output, resume)
         except OSError as error:
@@ -170,6 +175,22 @@ class Record:
         aside = self.path / f".{name}.partial"
         aside.write_text(text, encoding="utf-8")
         aside.replace(self.path / name)
+
+
+class Unwritten(Record):
+    """The run directory to the other processes of a run: the first one writes it."""
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Nothing."""
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def card(self, text: str) -> None:
+        """Nothing."""
 
 
 def _refuse_path(path: Path, output: Path, resume: bool) -> None:

@@ -19,12 +19,13 @@ from fttool.recipe.reading import Loaded
 from fttool.rows import chat
 from fttool.runs import closing
 from fttool.runs.preparing import Prepared, prepare_run
-from fttool.runs.record import Record, lock
+from fttool.runs.record import Record, Unwritten, lock
 from fttool.runs.resume import library_changes, refuse_another_start, refuse_differences
 from fttool.runs.screen import Screen
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint
 from fttool.training.rates import shared_updates
+from fttool.training.world import World
 
 if TYPE_CHECKING:
     from fttool.runs.branching import Start
@@ -36,17 +37,23 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | 
 
     With `start` the run begins where another one was.
     """
+    world = World.here()
+    screen = screen if world.first else Screen()
     with explained(loaded):
-        record = Record.at(loaded, resume)
+        record = Record.at(loaded, resume) if world.first else Unwritten(Record.place(loaded))
 
         def note_fault(event: str, **fault: str) -> None:
             screen.note(f"plugin '{fault['plugin']}' is switched off: {fault['hook']} raised {fault['error']}")
             record.event(event, **fault)
 
-        observers = Observers(loaded, note_fault)
+        observers = Observers(loaded, note_fault, on=world.first)
         observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
-        prepared = prepare_run(loaded, screen, record, observers)
-        checkpoint = open_record(prepared, record, screen, resume, start)
+        prepared = prepare_run(loaded, screen, record, observers, world)
+        checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
+        step = world.gather(checkpoint.step if checkpoint else None)[0]
+        if step is not None and not world.first:
+            checkpoint = same_checkpoint(prepared, record, step)
+        prepared.trainer.args.output_dir = str(record.path)
         return train(prepared, record, observers, screen, checkpoint)
 
 
@@ -66,7 +73,6 @@ def open_record(
         record.create(prepared.loaded, locked)
         record.event("started", total_steps=prepared.length.total_steps)
         checkpoint = None
-    prepared.trainer.args.output_dir = str(record.path)
     difference = chat.template_difference(prepared.tokenizer, prepared.rows)
     if difference:
         screen.note(f"the template renders prompts differently at inference: {difference}")
@@ -144,6 +150,17 @@ def branched_checkpoint(
     return replace(start.checkpoint, path=record.checkpoints / start.checkpoint.path.name)
 
 
+def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint:
+    """The checkpoint that the first process has found, restored in another one."""
+    from fttool.training.trainer import restore
+
+    checkpoint = checkpoints.whole(record.checkpoints, step)
+    if isinstance(checkpoint, str):
+        raise UsageError(checkpoint, hint="every process must see the run directory: is it on a shared disk?")
+    restore(prepared.trainer.job, checkpoint)
+    return checkpoint
+
+
 def train(
     prepared: Prepared, record: Record, observers: Observers, screen: Screen, checkpoint: Checkpoint | None
 ) -> ExitCode:
@@ -156,6 +173,7 @@ def train(
         total_steps=prepared.length.total_steps,
     )
     status, code = "failed", ExitCode.FAILURE
+    together = True
     try:
         with stopping(job):
             screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
@@ -165,6 +183,7 @@ def train(
             code = ExitCode.PREEMPTED if job.signal == signal.SIGTERM else ExitCode.INTERRUPTED
         else:
             screen.stopped()
+            job.held = job.prove()
             screen.stage("saving the model")
             finish(prepared, record)
             status, code = "finished", ExitCode.OK
@@ -172,7 +191,7 @@ def train(
         status = "diverged"
         raise
     except KeyboardInterrupt:
-        status, code = "interrupted", ExitCode.PREEMPTED
+        status, code, together = "interrupted", ExitCode.PREEMPTED, False
         if job.signal != signal.SIGTERM:
             raise
     finally:
@@ -181,6 +200,8 @@ def train(
         record.summary(summary)
         record.event("ended", status=status, step=trainer.state.global_step)
         observers.call("fttool_run_finished", status=status, summary=summary)
+        if together and status != "failed":
+            job.world.wait()  # a launcher ends the others as soon as one has left with an error
     screen.finished(summary, closing.text(prepared, record, summary))
     return code
 
@@ -199,8 +220,7 @@ def finish(prepared: Prepared, record: Record) -> None:
             changed = True
     if changed and prepared.rows.measurable:
         trainer.evaluate()
-    if prepared.update.export is not None:
-        job.held = closing.held(prepared)
+    if prepared.update.export is not None and job.world.first:
         prepared.update.export(prepared.model, record.path)
     trainer.save_final(record.model)
     record.card(closing.card(prepared))

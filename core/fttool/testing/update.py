@@ -311,7 +311,7 @@ class ShardingContract(Contract):
         """A CPU."""
         import torch
 
-        return ShardingContext(device=torch.device("cpu"), recipe_processes=1)
+        return ShardingContext(device=torch.device("cpu"))
 
     def outcome(self, built: ShardingPlan) -> Any:
         """Processes and arguments."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.plain import is_table
+from fttool.training.world import ALONE, World
 
 MANIFEST = "complete.json"
 PREFIX = "checkpoint-"
@@ -32,24 +33,38 @@ class Checkpoint:
     """What core counted up to this step."""
 
 
-def save(root: Path, step: int, write: Callable[[Path], None], progress: Mapping[str, Any]) -> Path:
-    """Let `write` fill a folder, then give it its final name; a crash at any point leaves no half checkpoint."""
+def save(
+    root: Path, step: int, write: Callable[[Path], None], progress: Mapping[str, Any], world: World = ALONE
+) -> Path:
+    """Let `write` fill a folder, then give it its final name; a crash at any point leaves no half checkpoint.
+
+    All processes write into the one folder, which is named once all have written.
+    """
     aside = root / f".{PREFIX}{step}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    if world.first:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    world.wait()
     write(aside)
+    world.wait()
+    if world.first:
+        _complete(aside, root / f"{PREFIX}{step}", {"step": step, "progress": progress})
+    world.wait()
+    return root / f"{PREFIX}{step}"
+
+
+def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
+    """List the files of a folder in its manifest, and give it its final name once all of it is on disk."""
     files = {path.relative_to(aside).as_posix(): _hash(path) for path in sorted(aside.rglob("*")) if path.is_file()}
     manifest = aside / MANIFEST
-    content = {"step": step, "progress": progress, "files": files}
+    content = {**content, "files": files}
     manifest.write_text(json.dumps({**content, "sha256": _seal(content)}, indent=1), encoding="utf-8")
     for path in [*aside.rglob("*"), aside]:
         _flush(path)
-    final = root / f"{PREFIX}{step}"
     if final.exists():  # a resumed run reaches a step that a damaged checkpoint already occupies
-        final.rename(root / f".{PREFIX}{step}.damaged")
+        final.rename(final.with_name(f".{final.name}.damaged"))
     aside.rename(final)
-    _flush(root)
-    return final
+    _flush(final.parent)
 
 
 def steps(root: Path) -> list[int]:

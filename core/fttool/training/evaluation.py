@@ -10,6 +10,7 @@ import torch
 
 from fttool.families import Example, Measure, MetricContext, Predictions
 from fttool.recipe.tables import Recipe
+from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,9 +42,11 @@ def evaluate(
     score: Score,
     chosen: Mapping[str, Measure],
     device: torch.device,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """The metrics of `model` over all micro-batches; each is the value of its summed statistics."""
-    return {name: chosen[name].value(total) for name, total in summed(model, batches, score, chosen, device).items()}
+    sums = summed(model, batches, score, chosen, device, world)
+    return {name: chosen[name].value(total) for name, total in sums.items()}
 
 
 def summed(
@@ -52,8 +55,9 @@ def summed(
     score: Score,
     chosen: Mapping[str, Measure],
     device: torch.device,
+    world: World = ALONE,
 ) -> dict[str, torch.Tensor]:
-    """The statistics of each metric, summed over all micro-batches."""
+    """The statistics of each metric, summed over all micro-batches of all processes."""
     sums: dict[str, torch.Tensor] = {}
     with evaluating(model):
         for batch in batches:
@@ -61,8 +65,10 @@ def summed(
             predictions = score(model, tensors)
             for name, measure in chosen.items():
                 counted = measure.statistics(predictions)
+                if not batch["rows"]:  # a blank: computed on, but not counted
+                    counted = torch.zeros_like(counted)
                 sums[name] = sums[name] + counted if name in sums else counted
-    return sums
+    return {name: world.total(counted) for name, counted in sums.items()}
 
 
 def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, set_seed
 
 from fttool.errors import DivergedError, PluginError, Problem, gist
 from fttool.families import ALWAYS, Factor, Measure, Regularization
@@ -35,6 +35,7 @@ from fttool.training.evaluation import Score, evaluate, summed, tables
 from fttool.training.features import Backbone
 from fttool.training.groups import Group, folded_importance, let_train
 from fttool.training.pulls import pull_value, set_importance
+from fttool.training.world import World
 
 SKIPPED_IN_A_ROW = 20
 """Updates that loss scaling may skip before the run counts as diverged; it halves its scale at each."""
@@ -99,20 +100,21 @@ class Job:
     record: Record
     observers: Observers
     screen: Screen
+    world: World
     answers: Callable[[], list[str]]
     """The model's present answers to the sampled evaluation prompts."""
     backbone: Backbone | None = None
     """The base model, where it never trains."""
-    held: Held | None = None
-    """What was held, once the model has been made ready to be saved."""
+    prove: Callable[[], Sequence[Mapping[str, int]]]
+    """Bytes that each process holds; raises where the sharding that was asked for is not on."""
+    held: Sequence[Mapping[str, int]] = ()
+    """What it found last."""
     progress: Progress = field(default_factory=Progress)
     signal: int | None = None
     """SIGINT or SIGTERM once it has come: the run saves and stops after the current update."""
 
 
 if TYPE_CHECKING:
-    from fttool.runs.closing import Held
-
     _Base = Trainer
 else:
     _Base = object
@@ -182,16 +184,20 @@ class Loop(_Base):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Labels of the whole update, whatever the accumulation."""
-        labels = sum(self.job.items(batch) for batch in batch_samples)
-        lengths = self.job.rows.learned.lengths
-        progress = self.job.progress
-        progress.label_tokens += labels
+        lengths, progress = self.job.rows.learned.lengths, self.job.progress
+        rows, tokens = torch.zeros(2, len(self._dataset_ends), dtype=torch.long)
         for row in (row for batch in batch_samples for row in batch["rows"]):
             dataset = bisect_right(self._dataset_ends, row)
-            progress.met_rows[dataset] += 1
-            progress.met_tokens[dataset] += lengths[row]
+            rows[dataset] += 1
+            tokens[dataset] += lengths[row]
+        labels = torch.tensor([sum(self.job.items(batch) for batch in batch_samples if batch["rows"])])
+        counts = self.job.world.total(torch.cat([labels, rows, tokens]).to(device))
+        found, *met = counts.tolist()
+        progress.label_tokens += found
+        progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[: len(rows)], strict=True)]
+        progress.met_tokens = [sum(pair) for pair in zip(progress.met_tokens, met[len(rows) :], strict=True)]
         progress.train_tokens = sum(progress.met_tokens)
-        return torch.tensor(labels, device=device)
+        return counts[0]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """transformers' estimate; it would walk through all modules and parameters anew for each micro-batch."""
@@ -207,12 +213,17 @@ class Loop(_Base):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The micro-batch's share of the update's loss: the sum of its token losses over all labels of the update."""
-        rows = inputs.pop("rows")
+        """The micro-batch's share of the update's loss: the sum of its token losses over all labels of the update.
+
+        Times the number of processes, since every engine takes the mean of their gradients.
+        """
+        rows, size = inputs.pop("rows"), self.job.world.size
         losses_N = self.job.score(model, inputs).losses_N
-        loss = losses_N.sum() / num_items_in_batch
+        if not rows:  # a blank: computed on, but not learned from
+            losses_N = losses_N * 0
+        loss = losses_N.sum() / num_items_in_batch * size
         self._losses.append((loss.detach(), rows))
-        share = losses_N.numel() / num_items_in_batch
+        share = losses_N.numel() / num_items_in_batch * size if rows else 0.0
         for one in self.job.regularizations:
             if one.loss is not None:
                 loss = loss + share * one.loss(model)
@@ -230,7 +241,7 @@ class Loop(_Base):
         self.latest_rows = [row for ids in rows for row in ids]
         finite = torch.isfinite(torch.stack(losses)).tolist()
         step = self.state.global_step + 1
-        if not all(finite):
+        if not all(self.job.world.gather(all(finite))):
             bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
             self.diverged(f"the loss of update {step} is not finite", bad)
         scaled = getattr(self.accelerator, "scaler", None) is not None
@@ -238,8 +249,9 @@ class Loop(_Base):
             self.diverged(f"the gradient of update {step} is not finite", self.latest_rows)
 
     def diverged(self, what: str, rows: Sequence[int]) -> None:
-        """Record and raise that the run cannot go on, naming the rows of the update."""
-        origins = [self.job.rows.learned.origin(row) for row in rows]
+        """Record and raise that the run cannot go on, naming the rows that each process gives."""
+        every = [row for some in self.job.world.gather(list(rows)) for row in some]
+        origins = [self.job.rows.learned.origin(row) for row in every]
         self.job.record.event("diverged", step=self.state.global_step + 1, what=what, rows=origins)
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
         raise DivergedError(
@@ -263,7 +275,8 @@ class Loop(_Base):
             self.logged = replace(done)
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
             step = self.state.global_step
-            line = {"step": step, "epoch": round(self.state.epoch or 0.0, 4), **values}
+            steps_per_epoch = -(-len(self.job.loader) // self.args.gradient_accumulation_steps)
+            line = {"step": step, "epoch": round(step / steps_per_epoch, 4), **values}
             if not self.is_in_train:  # the weights that are saved, where they are not the last update's
                 line["final"] = True
             self.job.record.metrics(line)
@@ -276,11 +289,11 @@ class Loop(_Base):
         job = self.job
 
         def measured(batches: Callable[[], Any]) -> dict[str, float]:
-            return evaluate(self.model, batches(), job.score, job.measures, self.args.device)
+            return evaluate(self.model, batches(), job.score, job.measures, self.args.device, job.world)
 
         values: dict[str, float] = {}
         if len(job.rows.eval):
-            sums = summed(self.model, job.eval_batches(), job.score, job.measures, self.args.device)
+            sums = summed(self.model, job.eval_batches(), job.score, job.measures, self.args.device, job.world)
             values = {name: job.measures[name].value(total) for name, total in sums.items()}
             job.progress.tables = tables(job.measures, sums)
         retained = {dataset: measured(batches) for dataset, batches in job.retention_batches.items()}
@@ -328,14 +341,18 @@ class Loop(_Base):
                 Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
             finally:
                 self.args.output_dir = output_dir
-            inner = folder / f"checkpoint-{step}"
-            for file in inner.iterdir():
-                file.rename(folder / file.name)
-            inner.rmdir()
-            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
-            torch.save(plugin_state, folder / "fttool_state.pt")
+            job.world.wait()
+            if job.world.first:
+                inner = folder / f"checkpoint-{step}"
+                for file in inner.iterdir():
+                    file.rename(folder / file.name)
+                inner.rmdir()
+                (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
+                torch.save(plugin_state, folder / "fttool_state.pt")
 
-        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress))
+        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world)
+        if not job.world.first:
+            return
         checkpoints.prune(
             job.record.checkpoints,
             job.recipe.checkpoints.keep,
@@ -352,7 +369,7 @@ class Loop(_Base):
             super().save_model(output_dir, _internal_call=_internal_call)
         elif self.args.should_save:
             folder = Path(output_dir or "")
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # another process may have begun to write its own share
             weights.save(self._module, self._trained, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -385,13 +402,17 @@ class Loop(_Base):
 
     def save_final(self, folder: Path) -> None:
         """The model, tokenizer and chat template, ready for `from_pretrained`."""
-        aside = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside, world = folder.with_name(f".{folder.name}.partial"), self.job.world
+        if world.first:
+            shutil.rmtree(aside, ignore_errors=True)
+        world.wait()
         self.save_model(str(aside))
-        (aside / "training_args.bin").unlink(missing_ok=True)
-        if folder.exists():  # the model of the shorter run that this one has resumed
-            shutil.rmtree(folder)
-        aside.rename(folder)
+        if world.first:
+            (aside / "training_args.bin").unlink(missing_ok=True)
+            if folder.exists():  # the model of the shorter run that this one has resumed
+                shutil.rmtree(folder)
+            aside.rename(folder)
+        world.wait()
 
 
 class _Watch(TrainerCallback):
@@ -407,6 +428,8 @@ class _Watch(TrainerCallback):
             self.trainer.go_on_logging()
         else:
             self._weigh()
+            if job.world.size > 1:  # what each process draws (dropout, masks) is its own
+                set_seed(args.seed + job.world.rank)
         if state.global_step == 0 and job.rows.measurable:
             job.screen.stage("evaluating before the first update")
             self.trainer.evaluate()
@@ -444,6 +467,9 @@ class _Watch(TrainerCallback):
         for one in job.regularizations:
             if one.after_update is not None and not skipped:
                 one.after_update(model, step)
+        if not job.held:
+            job.held = job.prove()
+        job.signal = max(job.world.gather(job.signal or 0)) or None
         job.screen.step(step)
         last = step >= state.max_steps or job.signal is not None
         every = job.recipe.evaluation.every

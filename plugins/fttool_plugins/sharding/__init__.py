@@ -1,10 +1,11 @@
 """The sharding room: how a run is spread over processes."""
 
 from fttool.api import Strategy, hookimpl
+from fttool_plugins.sharding.ddp import DDP
 from fttool_plugins.sharding.none import Unsharded
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Unsharded]
+    return [Unsharded, DDP]

@@ -311,8 +311,8 @@ def test_bounds_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda share, device: memory.append((share, str(device)))
     )
-    OneOfMany(threads=3, gpu_memory=0.4).build(ShardingContext(device=torch.device("cuda"), recipe_processes=1))
-    OneOfMany(gpu_memory=0.4).build(ShardingContext(device=torch.device("cpu"), recipe_processes=1))
+    OneOfMany(threads=3, gpu_memory=0.4).build(ShardingContext(device=torch.device("cuda")))
+    OneOfMany(gpu_memory=0.4).build(ShardingContext(device=torch.device("cpu")))
     assert (threads, memory) == ([3], [(0.4, "cuda")])
 
 

@@ -1,0 +1,62 @@
+"""The processes of a run, and what one of them asks of the others.
+
+A launcher (fttool's own, torchrun, accelerate, deepspeed, srun) says in the environment which process this is. Every
+method here is called by all processes in the same order, or by none; alone it answers at once and without torch.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One of `size` processes that make a run together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def here(cls) -> World:
+        """As this process's environment says."""
+        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+    @property
+    def first(self) -> bool:
+        """True in the process that writes the run directory and shows the run."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in each of them."""
+        if self.size == 1:
+            return values
+        import torch.distributed as dist
+
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def gather(self, thing: Any) -> list[Any]:
+        """What each process has, by rank, in each of them."""
+        if self.size == 1:
+            return [thing]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, thing)
+        return found
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+
+ALONE = World()

@@ -1,0 +1,117 @@
+"""The cells: each strategy that shapes an update, in a run short enough that hundreds of them can be made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+WORKER = Path(__file__).parent / "worker.py"
+
+CELLS: dict[str, dict[str, Any]] = {
+    "padded": {"batching": {"name": "padded"}},
+    "bucketed": {"batching": {"name": "bucketed"}},
+    "packed": {"batching": {"name": "packed", "max_length": 96}},
+    "freezing-head-only": {"freezing": {"name": "head-only"}},
+    "freezing-top-layers": {"freezing": {"name": "top-layers", "n": 1}},
+    "freezing-gradual": {"freezing": {"name": "gradual", "every": 2}},
+    "freezing-patterns": {"freezing": {"name": "patterns", "train": ["*.mlp.*"]}},
+    "freezing-lisa": {"freezing": {"name": "lisa", "n": 1, "every": 2}},
+    "freezing-lora": {"freezing": {"name": "lora", "rank": 2}},
+    "layer-rates": {"layer_rates": {"name": "discriminative", "decay": 0.5}},
+    "schedule-linear": {"schedule": {"name": "linear", "warmup": 2}},
+    "schedule-wsd": {"schedule": {"name": "wsd", "warmup": 1, "decay": 3}},
+    "optimizer-sgd": {"optimizer": {"name": "sgd", "lr": 0.05}},
+    "optimizer-adafactor": {"optimizer": {"name": "adafactor", "lr": 1e-3}},
+    "optimizer-muon": {"optimizer": {"name": "muon", "lr": 1e-3}},
+    "l2-init": {"regularizers": [{"name": "l2-init", "strength": 0.1}]},
+    "l2-sp-decoupled": {"regularizers": [{"name": "l2-sp", "alpha": 1.0, "decoupled": True}]},
+    "ewc": {"regularizers": [{"name": "ewc", "strength": 1.0, "examples": 8}]},
+    "ema": {"regularizers": [{"name": "ema", "decay": 0.8}]},
+    "wise-ft": {"regularizers": [{"name": "wise-ft", "alpha": 0.7}]},
+    "gradual-l2-init": {
+        "freezing": {"name": "gradual", "every": 2},
+        "regularizers": [{"name": "l2-init", "strength": 0.1}],
+    },
+    "replay": {"mixing": {"name": "replay", "share": 0.25}, "batching": {"name": "bucketed", "pool": 1}},
+    "checkpointing": {"model": {"gradient_checkpointing": True}},
+    "early-stopping": {"evaluation": {"samples": 0, "every": 1, "early_stopping": 1, "best": "loss"}},
+}
+"""Name → what it changes in the base recipe."""
+
+
+def base(model: Path, rows: Path, general: Path) -> dict[str, Any]:
+    """Rows of uneven length, an epoch whose last update is short, evaluation on the way."""
+    return {
+        "recipe": 1,
+        "run": {"max_steps": 8, "micro_batch": 2, "global_batch": 8, "log_every": 1},
+        "model": {"source": str(model)},
+        "data": {
+            "eval_share": 0.2,
+            "train": [{"path": str(rows)}],
+            "general": [{"path": str(general)}],
+        },
+        "optimizer": {"name": "adamw", "lr": 1e-3},
+        "precision": {"name": "fp32"},
+        "evaluation": {"samples": 0, "every": 4},
+        "checkpoints": {"every": 1000},
+    }
+
+
+def write_rows(path: Path, number: int, first: int = 0) -> Path:
+    """Conversations whose answers have from one to a dozen sentences."""
+    with path.open("w", encoding="utf-8") as file:
+        for index in range(first, first + number):
+            answer = " ".join(f"After {index} comes {index + step}." for step in range(1, 2 + index * 7 % 12))
+            turns = [
+                {"role": "user", "content": f"What comes after {index}?"},
+                {"role": "assistant", "content": answer},
+            ]
+            file.write(json.dumps({"messages": turns}) + "\n")
+    return path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell left behind."""
+
+    run_dir: Path
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in (self.run_dir / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.run_dir / "summary.json").read_text())
+
+
+def run_cells(
+    folder: Path, base: Mapping[str, Any], cells: Iterable[str], sharding: Mapping[str, Any], processes: int
+) -> dict[str, Outcome | str]:
+    """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said."""
+    folder.mkdir()
+    for name in cells:
+        recipe = {**base, **CELLS[name], "sharding": dict(sharding)}
+        for table in ("run", "model"):
+            recipe[table] = {**base[table], **CELLS[name].get(table, {})}
+        recipe["run"] |= {"name": name, "output": str(folder / "runs")}
+        (folder / f"{name}.toml").write_text(tomli_w.dumps(recipe))
+    command = [sys.executable, str(WORKER), str(folder)]
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *launcher, *command[1:]]
+    subprocess.run(command, check=True, capture_output=True, timeout=900)
+    found: dict[str, Outcome | str] = {}
+    for name in cells:
+        error = folder / f"{name}.error"
+        found[name] = error.read_text() if error.exists() else Outcome(folder / "runs" / name)
+    return found
