@@ -17,7 +17,6 @@ from pathlib import Path
 from textwrap import shorten
 
 from fttool.errors import ExitCode, FttoolError, PluginError, UsageError, did_you_mean, gist
-from fttool.runs import launching
 
 COMMANDS_GROUP = "fttool.commands.v1"
 
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # so that a reader who has gone is noticed here
         return code
     except FttoolError as error:
-        if not launching.report(error, _problems(error), error.exit_code):
+        if not _reported(error, _problems(error), error.exit_code):
             if debug:
                 raise
             print(_problems(error), file=sys.stderr)
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.OK
     except Exception as fault:
         text = f"fttool failed: {gist(fault)[:WIDEST]}"
-        if not launching.report(fault, text, ExitCode.FAILURE):
+        if not _reported(fault, text, ExitCode.FAILURE):
             if debug:
                 raise
             print(f"{text}\n    add --debug for the traceback", file=sys.stderr)
@@ -162,6 +161,15 @@ def _source(module: str) -> Path | None:
             return None
         around, file = spec.submodule_search_locations, spec.origin
     return Path(file) if file else None
+
+
+def _reported(fault: BaseException, text: str, exit_code: int) -> bool:
+    """True in a process of a run whose launcher will say what is wrong with it."""
+    if "FTTOOL_REPORTS" not in os.environ:
+        return False
+    from fttool.runs.launching import report
+
+    return report(fault, text, exit_code)
 
 
 def _problems(error: FttoolError) -> str:

@@ -177,11 +177,10 @@ def begin_process() -> None:
 
 
 def report(fault: BaseException, text: str, exit_code: int) -> bool:
-    """Leave word for the launcher of what ends this process; false where there is none, and it must speak itself."""
-    folder = os.environ.get(REPORTS)
-    if folder is None or "RANK" not in os.environ:
+    """Leave word for the launcher of what ends this process; false in the launcher, which must speak itself."""
+    if "RANK" not in os.environ:
         return False
-    rank = int(os.environ["RANK"])
+    folder, rank = os.environ[REPORTS], int(os.environ["RANK"])
     content = {
         "rank": rank,
         "time": time.time(),

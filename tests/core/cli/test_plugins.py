@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,17 +92,10 @@ def test_the_table_has_a_row_per_strategy_and_says_what_is_wrong(
     assert lines[broken + 1].startswith("    plugin 'bad' of cli-bad 0.6 cannot be imported: RuntimeError: out of luck")
 
 
-def test_the_list_is_quick_and_needs_no_torch() -> None:
-    """CPU seconds, since other processes must not decide this; the best of three."""
-    seconds: list[float] = []
+def test_the_list_needs_no_torch() -> None:
     code = "import sys; from fttool.cli import main; main(['plugins']); print('torch' in sys.modules)"
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert answer.stdout.splitlines()[-1] == "False"
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.6
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "False"
 
 
 # -- the pages -----------------------------------------------------------------------------------------------------
