@@ -588,6 +588,8 @@ class Regularization:
     """Called after each update with the number of updates done."""
     final_weights: Callable[[PreTrainedModel], None] | None = None
     """Changes the weights in place, once, before the final model is evaluated and saved."""
+    files: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Option → the file that it names: `lock.json` notes its hash, and a resumed run needs the same."""
 
 
 class Regularizer(Strategy):

@@ -40,6 +40,7 @@ from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
 from fttool.rows import chat
 from fttool.rows.data import Rows, TokenRows, prepare
+from fttool.rows.reader import fingerprint
 from fttool.runs.environment import device, native_bf16, quiet_libraries, refuse_trackers
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
@@ -110,6 +111,14 @@ class Update:
     regularizations: Sequence[Regularization]
     features: Features | None
     export: Callable[[PreTrainedModel, Path], None] | None
+
+    def files(self) -> list[dict[str, Any]]:
+        """What `lock.json` notes of the files that regularizers read."""
+        return [
+            {"table": f"regularizers.{index}.{option}", "source": str(path), **fingerprint(path)}
+            for index, one in enumerate(self.regularizations)
+            for option, path in one.files.items()
+        ]
 
 
 def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers, world: World = ALONE) -> Prepared:

@@ -64,7 +64,7 @@ def open_record(
     prepared: Prepared, record: Record, screen: Screen, resume: bool, start: Start | None
 ) -> Checkpoint | None:
     """Make the run directory, or find the checkpoint to resume from; nothing was written before this."""
-    locked = lock(prepared.loaded, prepared.rows.sources, prepared.source.origin)
+    locked = lock(prepared.loaded, [*prepared.rows.sources, *prepared.update.files()], prepared.source.origin)
     if resume:
         checkpoint = resumed_checkpoint(prepared, record, screen, locked)
     elif start:

@@ -44,7 +44,7 @@ class EMA(Regularizer):
     """Share of the run, or updates, after which averaging begins."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse what the average would silently overwrite."""
+        """Refuse what the average would silently overwrite, and a start that the run does not reach."""
         if recipe.evaluation.best is not None:
             yield Problem(
                 "evaluation.best makes a checkpoint the final model, and ema would put its average there",
@@ -54,16 +54,27 @@ class EMA(Regularizer):
         above = takewhile(lambda one: one is not self, recipe.regularizers)
         if any(one.id() in ("ema", "wise-ft") for one in above):
             yield Problem("ema overwrites the final weights of what stands above it", hint="put it first, and once")
+        if recipe.run.max_steps is not None:
+            yield from self._never(recipe.run.max_steps)
 
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield the average: fed after each update, written into the model at the end."""
-        first = max(1, to_steps(self.start, ctx.total_steps))
-        if first > ctx.total_steps:
-            raise RecipeError(
-                f"ema starts after {first} updates, the run has {ctx.total_steps}", hint="lower start, e.g. to 0.5"
-            )
+        never = list(self._never(ctx.total_steps))
+        if never:
+            raise RecipeError(never)
+        first = self._first(ctx.total_steps)
         average = Average(ctx.trained, decay=self.decay, warmup=self.warmup, first=first)
         return Regularization(after_update=average, final_weights=average.write)
+
+    def _first(self, total_steps: int) -> int:
+        """The update whose weights are the first that the average takes in."""
+        return max(1, to_steps(self.start, total_steps))
+
+    def _never(self, total_steps: int) -> Iterable[Problem]:
+        """A start that a run of this length does not reach."""
+        first = self._first(total_steps)
+        if first > total_steps:
+            yield Problem(f"ema starts after {first} updates, the run has {total_steps}", hint="lower start, e.g. to 0.5")
 
 
 class Average:

@@ -41,10 +41,11 @@ class EWC(Regularizer):
     strength: Annotated[float, Field(gt=0)]
     """λ in Σ (λ/2)·F_i(θ_i − θ_i⁰)²; the gradient is λF(θ − θ⁰). F may be small: look at the penalty that is logged."""
     fisher: Literal["true", "empirical"] = "true"
-    """`true`: labels are drawn from the model, which is the Fisher information. `empirical`: they are the rows' own."""
+    """`true`: labels are drawn from the model, which is the Fisher information. `empirical`: they are the rows' own.
+    With `file` it has no effect but in `fttool importance`, which makes that file."""
     examples: Annotated[int, Field(ge=1)] = 200
     """Rows that F is averaged over, drawn by the seed; each costs a forward and a backward pass. All where there are
-    fewer."""
+    fewer. With `file` it has no effect but in `fttool importance`."""
     rows: Annotated[str, Field(min_length=1)] | None = None
     """Name of the general dataset; default: all of them."""
     file: Annotated[str, Field(min_length=1)] | None = None
@@ -60,8 +61,13 @@ class EWC(Regularizer):
     """Which weights are pulled: shell patterns of names; default: all that train."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse 16-bit weights, nothing to compute F from, and options that contradict each other."""
+        """Refuse 16-bit weights, adapters, nothing to compute F from, and options that contradict each other."""
         yield from refuse_16_bits(recipe, self.name)
+        if recipe.freezing.id() == "lora" and recipe.task.id() == "sft":  # a classifier's own head trains beside it
+            yield Problem(
+                "ewc pulls the model's own weights, and lora trains others",
+                hint='leave ewc out, or train the weights themselves: freezing = "full"',
+            )
         known = [dataset.dataset for dataset in recipe.data.general]
         if self.file is None and not known:
             yield Problem(
@@ -111,7 +117,10 @@ class EWC(Regularizer):
         def coefficient(name: str) -> float:
             return self.strength if name in pulled else 0.0
 
-        return Regularization(pulls=[Pull(coefficient=coefficient, decoupled=self.decoupled, importance=importance)])
+        return Regularization(
+            pulls=[Pull(coefficient=coefficient, decoupled=self.decoupled, importance=importance)],
+            files={name: path for name, path in (("file", file), ("previous", previous)) if path is not None},
+        )
 
     def _computed(self, ctx: RegularizerContext, pulled: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """F on the general rows, and notes on how it was found."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Problem, Pull, Regularization, Regularizer, RegularizerContext
+from fttool.api import Problem, Pull, RecipeError, Regularization, Regularizer, RegularizerContext
 from fttool_plugins.regularizer.pulled import Patterns, named, refuse_16_bits
 
 if TYPE_CHECKING:
@@ -39,8 +39,15 @@ class L2Init(Regularizer):
         return refuse_16_bits(recipe, self.name)
 
     def build(self, ctx: RegularizerContext) -> Regularization:
-        """Yield a pull of coefficient 2λ; raises `RecipeError` for a pattern that fits no parameter."""
-        pulled = named(self.parameters, self.name, ctx)
+        """Yield a pull of coefficient 2λ; raises `RecipeError` for a pattern that fits no parameter, and for patterns
+        that fit none that trains.
+        """
+        pulled = named(self.parameters, self.name, ctx) & ctx.trained
+        if not pulled:
+            raise RecipeError(
+                "l2-init pulls weights that train, and none of those that its parameters name do",
+                hint="let others train: [freezing], or name others: parameters = […]",
+            )
 
         def coefficient(name: str) -> float:
             return 2 * self.strength if name in pulled else 0.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Problem, Pull, Regularization, Regularizer, RegularizerContext
+from fttool.api import Problem, Pull, RecipeError, Regularization, Regularizer, RegularizerContext
 from fttool_plugins.regularizer.pulled import refuse_16_bits
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class L2SP(Regularizer):
             yield Problem("l2-sp with alpha = 0 and beta = 0 pulls nothing", hint="set alpha = 0.1, or leave it out")
 
     def build(self, ctx: RegularizerContext) -> Regularization:
-        """Yield a pull towards the start for the weights that the source gives, and one towards zero for the others."""
+        """Yield a pull towards the start for the weights that the source gives, and one towards zero for the others;
+        raises `RecipeError` where neither pulls a weight that trains.
+        """
         new = ctx.new
 
         def to_start(name: str) -> float:
@@ -52,6 +54,11 @@ class L2SP(Regularizer):
         def to_zero(name: str) -> float:
             return self.beta if name in new else 0.0
 
+        if not any(to_start(name) or to_zero(name) for name in ctx.trained):
+            idle, option = ("new", "alpha = 0.1") if self.alpha == 0 else ("pre-trained", "beta = 0.01")
+            raise RecipeError(
+                f"l2-sp pulls {idle} weights alone, and none of those that train are", hint=f"set {option}"
+            )
         return Regularization(
             pulls=[
                 Pull(coefficient=to_start, decoupled=self.decoupled),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from fttool.api import Fraction, Problem, Regularization, Regularizer, RegularizerContext
+from fttool.api import Fraction, Problem, RecipeError, Regularization, Regularizer, RegularizerContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,13 +41,25 @@ class WiseFT(Regularizer):
     """α: 1 is the fine-tuned model, 0 the one before."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse adapters: their weights are none of the model's, so there is nothing to mix them with."""
+        """Refuse adapters: their weights are none of the model's, so there is nothing to mix them with; and a second
+        mixing, which would be one of another α.
+        """
         if recipe.freezing.id() == "lora":
             yield Problem(
                 "wise-ft mixes the model's own weights, and lora trains others",
                 hint="leave it out, and mix afterwards: fttool merge runs/… --alpha 0.5",
             )
 
+        if next(one for one in recipe.regularizers if isinstance(one, WiseFT)) is not self:
+            yield Problem("wise-ft stands twice, and would mix the mixture", hint="put it once; its alphas multiply")
+
     def build(self, ctx: RegularizerContext) -> Regularization:
-        """Yield the mixing as the last change of the weights."""
+        """Yield the mixing as the last change of the weights; raises `RecipeError` where nothing that the source gives
+        trains.
+        """
+        if not ctx.trained - ctx.new:
+            raise RecipeError(
+                "wise-ft mixes pre-trained weights, and none of those that train are",
+                hint="leave it out, or let pre-trained weights train: [freezing]",
+            )
         return Regularization(final_weights=lambda model: interpolate(model, ctx.start(), self.alpha))

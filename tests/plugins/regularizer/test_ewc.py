@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,6 +371,21 @@ def test_a_run_computes_f_once_in_float32_and_others_can_use_it(tmp_path: Path, 
     assert not all(torch.equal(a, b) for a, b in zip(final(computed).values(), final(free).values(), strict=True))
     assert all(line["penalty"] >= 0 for line in computed.metrics if "penalty" in line)
     assert max(line["penalty"] for line in computed.metrics if "penalty" in line) > 0
+
+
+def test_the_file_is_part_of_what_makes_the_run(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """`lock.json` has its hash, and a run with another one is not the same run."""
+    made = run_recipe(recipe, tmp_path).run_dir / FILE
+    file = tmp_path / "importance.safetensors"
+    shutil.copy(made, file)
+    recipe["regularizers"] = [{"name": "ewc", "strength": 100, "file": file.name}]
+    run = run_recipe(recipe, tmp_path, overrides=["run.name=locked"])
+    (noted,) = (e for e in json.loads((run.run_dir / "lock.json").read_text())["files"] if "regularizers" in e["table"])
+    assert noted["table"] == "regularizers.0.file"
+    assert noted["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    save_file({name: values * 5 for name, values in load_file(file).items()}, file)
+    again = run_recipe(recipe, tmp_path, overrides=["run.name=locked"], resume=True)
+    assert again.exit_code == 2 and "regularizers.0.file" in str(again.error)
 
 
 def test_a_run_is_refused_with_the_place_of_the_file(tmp_path: Path, recipe: dict[str, Any]) -> None:

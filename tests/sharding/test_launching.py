@@ -1,0 +1,214 @@
+"""`fttool run` starts the processes itself, speaks for them, and leaves none behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+from safetensors.torch import load_file
+
+from fttool.errors import UsageError
+from fttool.recipe.reading import load
+from fttool.runs.launching import first_host, must_launch
+
+from .matrix import base, write_rows
+
+dist = [pytest.mark.dist, pytest.mark.slow, pytest.mark.xdist_group("sharding")]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, fttool_tiny_model: Path) -> dict[str, Any]:
+    rows = [write_rows(tmp_path / "rows.jsonl", 45), write_rows(tmp_path / "general.jsonl", 12, first=100)]
+    made = base(fttool_tiny_model, *rows)
+    made["run"] |= {"output": str(tmp_path / "runs"), "name": "r"}
+    made["sharding"] = {"name": "ddp", "processes": 2, "timeout": 60}
+    return made
+
+
+@pytest.fixture
+def started(tmp_path: Path, recipe: dict[str, Any]) -> Any:
+    """Start `fttool run` with the recipe and more words; what it leaves running is killed in the end."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        (tmp_path / "r.toml").write_text(tomli_w.dumps(recipe))
+        command = [sys.executable, "-m", "fttool", "run", str(tmp_path / "r.toml"), *words]
+        pipe = subprocess.PIPE
+        running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of the run, by rank."""
+    found: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        ranks = [word for word in environment if word.startswith(b"RANK=")]
+        if parent == process.pid and ranks:
+            found[int(ranks[0].removeprefix(b"RANK="))] = int(folder.name)
+    return [found[rank] for rank in sorted(found)]
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def updates(tmp_path: Path) -> int:
+    """How many have been logged."""
+    file = tmp_path / "runs" / "r" / "metrics.jsonl"
+    return sum('"loss"' in line for line in file.read_text().splitlines()) if file.exists() else 0
+
+
+def alive(processes: list[int]) -> list[int]:
+    """Those of them that still run; a zombie does not."""
+    states = {pid: Path(f"/proc/{pid}/stat") for pid in processes}
+    return [
+        pid for pid, file in states.items() if file.exists() and file.read_text().rpartition(")")[2].split()[0] != "Z"
+    ]
+
+
+def timeless(file: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+class TestSeveralProcesses:
+    pytestmark = dist
+
+    def test_sigterm_saves_and_a_resumed_run_is_bitwise_equal(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["run"]["max_steps"] = 60
+        whole = started("--set", "run.name=whole")
+        assert whole.wait(240) == 0, whole.stderr.read()
+        first = started()
+        wait_for(lambda: updates(tmp_path) >= 3)
+        ranks = children(first)
+        assert len(ranks) == 2
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 143
+        assert not alive(ranks)
+        runs = tmp_path / "runs"
+        assert json.loads((runs / "r" / "summary.json").read_text())["status"] == "interrupted"
+        assert 3 <= updates(tmp_path) < 60
+        second = started("--resume")
+        assert second.wait(240) == 0, second.stderr.read()
+        expected, found = (load_file(runs / name / "model" / "model.safetensors") for name in ("whole", "r"))
+        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+        assert timeless(runs / "r" / "metrics.jsonl") == timeless(runs / "whole" / "metrics.jsonl")
+
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_a_killed_process_ends_the_others(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any, rank: int
+    ) -> None:
+        recipe["run"]["max_steps"] = 5000
+        process = started()
+        wait_for(lambda: updates(tmp_path) >= 2)
+        ranks = children(process)
+        os.kill(ranks[rank], signal.SIGKILL)
+        assert process.wait(30) == 1
+        assert not alive(ranks)
+        said = process.stderr.read()
+        assert f"process {rank + 1} of 2 was killed by SIGKILL" in said
+        assert "Traceback" not in said and "gloo" not in said
+
+    def test_a_killed_launcher_leaves_no_orphan(self, tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+        recipe["run"]["max_steps"] = 5000
+        process = started()
+        wait_for(lambda: updates(tmp_path) >= 1)
+        ranks = children(process)
+        process.kill()
+        wait_for(lambda: not alive(ranks), 20)
+
+    def test_a_loss_that_is_not_finite_ends_all_with_the_rows_of_all(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["regularizers"] = [{"name": "l2-init", "strength": 1e9, "decoupled": True}]
+        process = started()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 8, said
+        assert said.count("is not finite") == 1 and "rows.jsonl:" in said
+        assert json.loads((tmp_path / "runs" / "r" / "summary.json").read_text())["status"] == "diverged"
+
+    def test_what_is_wrong_is_said_once(self, recipe: dict[str, Any], started: Any) -> None:
+        recipe["model"]["source"] = "./no-such-model"
+        process = started()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 5, said
+        assert said.count("no-such-model") == 1
+
+
+class TestWhoStarts:
+    def loaded(self, tmp_path: Path, recipe: dict[str, Any]) -> Any:
+        (tmp_path / "r.toml").write_text(tomli_w.dumps(recipe))
+        return load(tmp_path / "r.toml", [])
+
+    def test_fttool_itself(self, tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        assert must_launch(self.loaded(tmp_path, recipe))
+        assert not must_launch(self.loaded(tmp_path, {**recipe, "sharding": {"name": "none"}}))
+
+    @pytest.mark.parametrize(
+        ("sharding", "hint"),
+        [({"name": "none"}, 'name = "ddp"'), ({"name": "ddp", "processes": 2}, "--set sharding.processes=4")],
+    )
+    def test_another_launcher_must_start_as_many(
+        self, tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, sharding: Any, hint: str
+    ) -> None:
+        loaded = self.loaded(tmp_path, {**recipe, "sharding": sharding})
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        with pytest.raises(UsageError, match="has started 4 processes") as refused:
+            must_launch(loaded)
+        assert hint in str(refused.value)
+        joined = self.loaded(tmp_path, {**recipe, "sharding": {"name": "ddp", "processes": 4}})
+        assert not must_launch(joined)
+
+    def test_srun(self, tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            os,
+            "environ",
+            {
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_PROCID": "1",
+                "SLURM_LOCALID": "0",
+                "SLURM_STEP_NODELIST": "gpu[07-08]",
+                "SLURM_JOB_ID": "41234",
+            },
+        )
+        assert not must_launch(self.loaded(tmp_path, recipe))
+        told = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+        assert told == {
+            "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "gpu07", "MASTER_PORT": "21234"
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("hosts", "first"),
+        [("one", "one"), ("a,b", "a"), ("n[3-5]", "n3"), ("n[03,07-09],m1", "n03"), ("rack1-n[10-11]", "rack1-n10")],
+    )
+    def test_the_first_host_of_a_list(self, hosts: str, first: str) -> None:
+        assert first_host(hosts) == first
