@@ -135,6 +135,8 @@ def family_page(name: str, strategies: tuple[type[Strategy], ...]) -> str:
         options = {key: option for key, option in schema["properties"].items() if key != "name"}
         default = " (default)" if strategy.id() == family.default else ""
         lines += [f"## `{strategy.id()}`{default}", "", inspect.cleandoc(strategy.__doc__ or ""), ""]
+        background = (inspect.getmodule(strategy).__doc__ or "").partition("\n\n")[2].strip()
+        lines += [background, ""] if background else []
         lines += ["```toml", example(strategy), "```", ""]
         brought = [f"`{key} = {format_value(value)}`" for key, value in getattr(strategy, "defaults", {}).items()]
         if brought:

@@ -91,6 +91,7 @@ from fttool.training.layers import Layers, layers
 
 if TYPE_CHECKING:
     from fttool.recipe.reading import Loaded
+    from fttool.rows.reader import read_lines
     from fttool.rows.source import read_rows
     from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
     from fttool.runs.saved import saved_model
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
 _FOR_VERBS = {
     "fttool.runs.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
     "fttool.recipe.reading": ("Loaded",),
+    "fttool.rows.reader": ("read_lines",),
     "fttool.rows.source": ("read_rows",),
     "fttool.runs.saved": ("saved_model",),
     "fttool.verbs": (
@@ -216,6 +218,7 @@ __all__ = [
     "model_after",
     "named",
     "prepare",
+    "read_lines",
     "read_rows",
     "saved_model",
     "stable_steps",

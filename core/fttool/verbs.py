@@ -135,7 +135,11 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
 
 
 def _options(run: Loaded, dtype: str) -> LoadOptions:
+    """As the run loaded its model: for the classes that the final model has, where rows have classes."""
     import torch
 
-    parts = run.recipe.task.build(TaskContext())
-    return LoadOptions(model_class=parts.model_class, dtype=getattr(torch, dtype), attention=None)
+    file, names = Record(run.path.parent).model / "config.json", list[str]()
+    if run.recipe.task.level == "row" and file.is_file():
+        names = list(json.loads(file.read_text(encoding="utf-8")).get("id2label", {}).values())
+    parts = run.recipe.task.build(TaskContext(label_counts=dict.fromkeys(names, 1), rows=len(names)))
+    return LoadOptions(model_class=parts.model_class, dtype=getattr(torch, dtype), attention=None, config=parts.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,29 @@ class TestSeveralProcesses:
         expected, found = (load_file(runs / name / "model" / "model.safetensors") for name in ("whole", "r"))
         assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
         assert timeless(runs / "r" / "metrics.jsonl") == timeless(runs / "whole" / "metrics.jsonl")
+
+    @pytest.mark.parametrize(("begun", "resumed"), [("none", "ddp"), ("ddp", "none")])
+    def test_another_number_of_processes_goes_on(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any, begun: str, resumed: str
+    ) -> None:
+        """In the middle of an epoch, with the rows and so the losses of a run that was never stopped."""
+        recipe["checkpoints"] = {"every": 3, "keep": 9}
+        tables = {"none": 'sharding={name="none"}', "ddp": 'sharding={name="ddp",processes=2}'}
+        whole = started("--set", tables[begun])
+        assert whole.wait(240) == 0, whole.stderr.read()
+        run = tmp_path / "runs" / "r"
+        expected = timeless(run / "metrics.jsonl")
+        for later in (6, 8):
+            shutil.rmtree(run / "checkpoints" / f"checkpoint-{later}")
+        again = started("--resume", "--set", tables[resumed])
+        assert again.wait(240) == 0, again.stderr.read()
+        found = timeless(run / "metrics.jsonl")
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5)
+        assert "processes_changed" in (run / "events.jsonl").read_text()
+        other = started("--resume", "--set", tables[resumed], "--set", "run.global_batch=16")
+        assert other.wait(60) == 2 and "run.global_batch was 8, is 16" in other.stderr.read()
 
     @pytest.mark.parametrize("rank", [0, 1])
     def test_a_killed_process_ends_the_others(

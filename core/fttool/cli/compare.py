@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -191,7 +192,7 @@ def write_csv(runs: Sequence[PastRun]) -> None:
 
 
 def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
-    """Draw each run that has a gain and retention rows; the others are named on stderr."""
+    """Draw each run that has a gain and retention rows, both finite; the others are named on stderr."""
     known = dict.fromkeys(name for run in runs for name in run.gained if run.lost(name) is not None)
     if not known:
         hint = "a run needs evaluation rows and [[data.retention]]; `fttool compare` shows what these have"
@@ -200,19 +201,27 @@ def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
         message = f"no run has measured '{metric}' on both kinds of rows"
         raise UsageError(message, hint=did_you_mean(metric, list(known)))
 
-    def drawn(name: str) -> list[tuple[str, float, float]]:
-        found: list[tuple[str, float, float]] = []
+    def measured(name: str) -> dict[str, tuple[float, float]]:
+        found: dict[str, tuple[float, float]] = {}
         for run in runs:
             gain, lost = run.gained[name].gain if name in run.gained else None, run.lost(name)
             if gain is not None and lost is not None:
-                found.append((run.label, gain, lost))
+                found[run.label] = gain, lost
         return found
 
-    chosen = metric or max(known, key=lambda name: len(drawn(name)))
-    points = drawn(chosen)
+    def finite(name: str) -> list[tuple[str, float, float]]:
+        return [(label, *point) for label, point in measured(name).items() if all(map(math.isfinite, point))]
+
+    chosen = metric or max(known, key=lambda name: len(finite(name)))
+    points = finite(chosen)
+    if not points:
+        hint = f"`fttool compare` shows the numbers; these can be chosen: --metric {'|'.join(known)}"
+        raise UsageError(f"no run has a finite gain and a finite loss of {chosen} to plot", hint=hint)
     for run in runs:
-        if run.label not in [label for label, _, _ in points]:
+        if run.label not in measured(chosen):
             print(f"{run.path}: not in the plot: it lacks {chosen} before and after on both kinds", file=sys.stderr)
+        elif run.label not in [label for label, _, _ in points]:
+            print(f"{run.path}: not in the plot: its {chosen} gained or forgotten is not finite", file=sys.stderr)
 
     from fttool.runs.plotting import draw
 

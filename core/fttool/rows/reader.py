@@ -64,6 +64,27 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise DataError(f"the file {what}", where=str(path), hint="write one JSON object per line")
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line from 1, its text without the line break) for each line of a text file that is not blank.
+
+    Raises:
+        DataError: while iterating, as `read_jsonl` does where no JSON is concerned, and for a NUL character.
+    """
+    with opened(path) as file:
+        head = file.stream.peek(CHUNK)
+        file.refuse_foreign(head)
+        for line in _text_lines(file):
+            file.line += 1
+            if "\0" in line:
+                raise file.error("a NUL character stands in the text", "is it a text file?")
+            if line.strip():
+                yield file.line, line.rstrip("\r\n")
+                file.rows += 1
+        if not file.rows:
+            what = "holds blank lines only" if head else "is empty"
+            raise DataError(f"the file {what}", where=str(path), hint="write one text per line")
+
+
 def fingerprint(path: Path) -> dict[str, str | int]:
     """What `lock.json` notes of a file: `sha256` (hex) and `bytes`, both of the file as it lies on disk.
 

@@ -144,11 +144,19 @@ def _read(path: Path) -> PastRun:
         run.problems.append("it has no summary.json: it is still running, or was killed")
         run.steps = _last_step(path / "metrics.jsonl")
         return run
+    noted = len(run.problems)
     summary = _file(run, "summary.json", json.loads)
-    run.status = str(summary.get("status", "damaged"))
+    status = summary.get("status")
+    if len(run.problems) == noted and not isinstance(status, str):
+        run.problems.append(f"summary.json is damaged: it has {'no' if status is None else 'an odd'} status")
+    run.status = status if isinstance(status, str) else "damaged"
     for name in ("steps", "total_steps", "seconds", "tokens_per_second", "peak_memory_bytes"):
-        value = _number(summary.get(name))
-        setattr(run, name, value if value is not None and math.isfinite(value) else None)
+        given = summary.get(name)
+        value = _number(given)
+        if value is not None and 0 <= value < math.inf:
+            setattr(run, name, value)
+        elif given is not None:
+            run.problems.append(f"summary.json is damaged: its {name} cannot be {repr(given)[:40]}")
     better_is = _table(summary, "better_is")
     run.gained = _measured(_table(summary, "eval"), better_is)
     retention = _table(summary, "retention")

@@ -16,7 +16,7 @@ GREY = "0.45"
 
 
 def draw(points: Sequence[tuple[str, float, float]], metric: str, file: Path) -> None:
-    """Write the plot of (name, gain, loss) to `file`; raises `UsageError` where that cannot be done."""
+    """Write the plot of (name, gain, loss), all finite, to `file`; raises `UsageError` where that cannot be done."""
     if file.suffix.lower() not in KINDS:
         raise UsageError(f"'{file}' is no picture that can be drawn", hint=f"end it in {', '.join(KINDS)}")
     if not file.parent.is_dir():
@@ -35,9 +35,8 @@ def draw(points: Sequence[tuple[str, float, float]], metric: str, file: Path) ->
 
 
 def fill(figure: Any, points: Sequence[tuple[str, float, float]], metric: str) -> None:
-    """The plot in an empty matplotlib figure. What is not finite has no place in it."""
-    finite = [point for point in points if math.isfinite(point[1]) and math.isfinite(point[2])]
-    gains, losses = [gain for _, gain, _ in finite], [lost for _, _, lost in finite]
+    """The plot in an empty matplotlib figure."""
+    gains, losses = [gain for _, gain, _ in points], [lost for _, _, lost in points]
     axes = figure.subplots()
     axes.scatter(gains, losses, s=30, zorder=3)
     axes.set_xlim(_limits(gains))
@@ -48,7 +47,7 @@ def fill(figure: Any, points: Sequence[tuple[str, float, float]], metric: str) -
     axes.set_ylabel(f"forgotten: {metric} on the retention rows, worse by →")
     axes.set_title("What each run gained and what it forgot (lower right is best)", fontsize=11)
     axes.grid(alpha=0.25)
-    _name(figure, axes, finite)
+    _name(figure, axes, points)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

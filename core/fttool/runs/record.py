@@ -216,7 +216,8 @@ def _refuse_path(path: Path, output: Path, resume: bool) -> None:
 
 def resolved(loaded: Loaded) -> str:
     """The recipe with every option written out, as TOML that runs from wherever it lies."""
-    run = loaded.recipe.run.model_copy(update={"name": loaded.name, "folder": str(loaded.folder.resolve())})
+    decided = {"name": loaded.name, "folder": str(loaded.folder.resolve()), "global_batch": loaded.recipe.global_batch}
+    run = loaded.recipe.run.model_copy(update=decided)
     return tomli_w.dumps(loaded.recipe.model_copy(update={"run": run}).model_dump(mode="json", exclude_none=True))
 
 

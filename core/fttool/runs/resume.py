@@ -27,8 +27,10 @@ FREE = (
     "run.workers",
     "run.output",
     "run.folder",
+    "sharding",
 )
-"""What may differ: none of it changes what is learned."""
+"""What may differ: none of it changes what is learned. An update's rows are decided by `run.global_batch`, which the
+resolved recipe always has, and not by the number of processes."""
 LENGTH = ("run.max_steps", "run.epochs")
 """What may grow where the updates up to a checkpoint do not depend on the run's length."""
 BRANCH = ("run.name", "run.max_steps", "run.epochs", "schedule")

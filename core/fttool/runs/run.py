@@ -23,7 +23,7 @@ from fttool.runs.record import Record, Unwritten, lock
 from fttool.runs.resume import library_changes, refuse_another_start, refuse_differences
 from fttool.runs.screen import Screen
 from fttool.training import checkpoints
-from fttool.training.checkpoints import Checkpoint
+from fttool.training.checkpoints import Checkpoint, processes
 from fttool.training.rates import shared_updates
 from fttool.training.world import World
 
@@ -118,6 +118,13 @@ def resumed_checkpoint(
     record.rewind(step if checkpoint else -1)
     record.event("resumed", step=step, total_steps=total)
     screen.note(f"resuming from step {step}")
+    if checkpoint is not None and processes(checkpoint) != prepared.trainer.job.world.size:
+        sentence = (
+            f"{processes(checkpoint)} processes saved this checkpoint and {prepared.trainer.job.world.size} go on: "
+            "rows and rates stay as they were, but what is drawn at random (dropout, masks) is drawn anew"
+        )
+        screen.note(sentence)
+        record.event("processes_changed", what=sentence)
     return checkpoint
 
 

@@ -134,6 +134,11 @@ def link(checkpoint: Checkpoint, root: Path) -> None:
     _flush(root)
 
 
+def processes(checkpoint: Checkpoint) -> int:
+    """How many have saved it: each leaves the state of what it draws at random."""
+    return len(list(checkpoint.path.glob("rng_state*.pth")))
+
+
 def seal(checkpoint: Checkpoint) -> str:
     """The hash that stands for everything in a checkpoint."""
     return json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))["sha256"]

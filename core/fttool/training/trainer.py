@@ -254,10 +254,10 @@ class Loop(_Base):
         origins = [self.job.rows.learned.origin(row) for row in every]
         self.job.record.event("diverged", step=self.state.global_step + 1, what=what, rows=origins)
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
-        raise DivergedError(
-            f"{what}; its rows: {shown}",
-            hint='lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"',
-        )
+        hint = 'lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"'
+        if any(one.pulls for one in self.job.regularizations):
+            hint = f"lower the strength of what pulls, in [[regularizers]]; {hint}"
+        raise DivergedError(f"{what}; its rows: {shown}", hint=hint)
 
     # -- log, evaluation, checkpoints --
 
