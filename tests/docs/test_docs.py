@@ -16,6 +16,7 @@ from fttool import api, families, hookspecs, testing
 from fttool.cli import VERBS, main
 from fttool.errors import ExitCode
 from fttool.families import FAMILIES, Family
+from fttool.plugins import Plugins
 
 ROOT = Path(__file__).parents[2]
 ACME = ROOT / "tests" / "packages" / "fttool-acme"
@@ -29,6 +30,15 @@ def test_the_reference_pages_are_those_of_the_code() -> None:
     spec.loader.exec_module(reference)
     for path, text in reference.pages().items():
         assert (ROOT / "docs" / path).read_text() == text, "python docs/reference.py"
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["batching", "mixing", "freezing", "layer_rates", "optimizer", "schedule", "regularizer", "precision", "sharding"],
+)
+def test_a_strategy_says_when_to_use_it_and_what_it_costs(family: str) -> None:
+    pages = {one.id(): " ".join((one.__doc__ or "").split()) for one in Plugins.of().family(family)}
+    assert {name for name, page in pages.items() if "Use it " not in page or "Cost: " not in page} == set()
 
 
 def test_every_file_of_the_core_is_listed() -> None:
@@ -133,7 +143,6 @@ def test_ci_runs_the_readmes_commands() -> None:
 
 
 def test_no_sentence_of_the_docs_names_a_missing_strategy() -> None:
-    from fttool.plugins import Plugins
 
     known = {row.id for row in Plugins.discover().listed()}
     for page in (ROOT / "README.md", ROOT / "docs" / "first-run.md"):

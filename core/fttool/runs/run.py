@@ -199,7 +199,7 @@ def train(
         raise
     except KeyboardInterrupt:
         status, code, together = "interrupted", ExitCode.PREEMPTED, False
-        if job.signal != signal.SIGTERM:
+        if job.asked != signal.SIGTERM:
             raise
     finally:
         screen.stopped()
@@ -238,9 +238,9 @@ def stopping(job: Job) -> Generator[None]:
     """The first SIGINT or SIGTERM lets the update finish and saves; a second SIGINT stops at once."""
 
     def note(number: int, frame: Any) -> None:
-        if job.signal is not None and number == signal.SIGINT:
+        if job.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        job.signal = number
+        job.asked = number
         job.screen.note("stopping after this update, with a checkpoint; Ctrl-C again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():

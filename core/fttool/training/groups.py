@@ -77,7 +77,8 @@ def make_groups(
             continue
         more = {"lr": lr, **keys(name, parameter)}
         peak = more.pop("lr") * rate(name)
-        decay = weight_decay if parameter.ndim > 1 else 0.0
+        # a bias may be a matrix: gpt-oss has one for each expert, T5 one for each distance
+        decay = weight_decay if parameter.ndim > 1 and "bias" not in name else 0.0
         alike = (peak, decay, _folded(pulls, name), trains_in[name], tuple(sorted(more.items())))
         members.setdefault(alike, []).append(name)
     return [

@@ -1,12 +1,15 @@
 """Find embeddings, layers and head of any transformers model, without a list of architectures.
 
-The stack of layers is the `ModuleList` with the most parameters whose members are all of one kind; what stands outside
-the base model, or is the output embedding, is the head; input embeddings are what `get_input_embeddings` says. Used by
-freezing, layer rates and sharding, so that they agree on what a layer is.
+A stack of layers is a `ModuleList` of what transformers can checkpoint by the layer; where nothing can be, one whose
+members are all of one kind, and lists as long that lie beside it (XLM has one of attentions, one of norms …) are parts
+of the same layers. What stands outside the base model, or is the output embedding, is the head; input embeddings are
+what `get_input_embeddings` says, and what is called so. Used by freezing, layer rates and sharding, so that they agree
+on what a layer is.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,7 @@ class Layers:
     """Parameter names of a model, by where they stand. Every parameter is in exactly one part."""
 
     embeddings: tuple[str, ...]
-    """Input embeddings, and whatever else comes before the first layer."""
+    """Input embeddings and their norms, and whatever else comes before the first layer."""
     blocks: tuple[tuple[str, ...], ...]
     """One entry per layer, from the bottom up; empty where the model has no stack of layers. In an encoder-decoder the
     decoder's layers follow the encoder's, and what stands between the two belongs to the layer before it."""
@@ -37,15 +40,15 @@ def layers(model: PreTrainedModel) -> Layers:
     names = [name for name, _ in model.named_parameters()]
     stacks = _stacks(model)
     order = {name: place for place, name in enumerate(names)}
-    blocks = [[name for name in names if name.startswith(f"{prefix}.")] for stack in stacks for prefix in stack]
+    layers_of = [layer for stack in stacks for layer in stack]
+    blocks = [[name for name in names if name.startswith(tuple(f"{part}." for part in layer))] for layer in layers_of]
     inside = {name for block in blocks for name in block}
     ends = [max((order[name] for name in block), default=-1) for block in blocks]
     first = min((order[name] for name in inside), default=len(names))
+    last_of = _last_layers(stacks)
 
-    head_module: Any = model.get_output_embeddings()
-    head_ids = {id(p) for p in head_module.parameters()} if head_module is not None else set[int]()
-    embedding: Any = model.get_input_embeddings()
-    embedding_ids = {id(p) for p in embedding.parameters()} if embedding is not None else set[int]()
+    head_ids = _ids(model, "get_output_embeddings")
+    embedding_ids = _ids(model, "get_input_embeddings")
     tied = bool(head_ids & embedding_ids)
 
     base = f"{model.base_model_prefix}."
@@ -61,6 +64,10 @@ def layers(model: PreTrainedModel) -> Layers:
             embeddings.append(name)
         elif id(by_name[name]) in head_ids or (has_base and not name.startswith(base)):
             head.append(name)
+        elif re.search(r"(^|[._])emb|(^|\.)w[tp]e\.", name):
+            embeddings.append(name)
+        elif (place := _ended_by(name, last_of)) is not None:
+            (final if place == len(blocks) - 1 else blocks[place]).append(name)
         elif order[name] < first:
             embeddings.append(name)
         elif order[name] < max(ends):
@@ -76,17 +83,56 @@ def layers(model: PreTrainedModel) -> Layers:
     )
 
 
-def _stacks(model: nn.Module) -> list[list[str]]:
-    """Prefixes of the layers of each stack that is not inside another one: one stack for most models, two for T5."""
+def _ids(model: Any, getter: str) -> set[int]:
+    """Of the parameters of an embedding; none where a model has no such thing, or does not say what it is."""
     from torch import nn
 
-    found: list[tuple[str, list[str]]] = []
+    try:
+        module = getattr(model, getter)()
+    except NotImplementedError:  # Canine hashes characters
+        return set()
+    return {id(p) for p in module.parameters()} if isinstance(module, nn.Module) else set()
+
+
+def _last_layers(stacks: list[list[list[str]]]) -> dict[str, int]:
+    """The module that holds a stack → the place of the stack's last layer among all layers."""
+    found: dict[str, int] = {}
+    place = -1
+    for stack in stacks:
+        place += len(stack)
+        found[stack[0][0].rpartition(".")[0].rpartition(".")[0]] = place
+    return found
+
+
+def _ended_by(name: str, last_of: dict[str, int]) -> int | None:
+    """The place of the layer after which a final norm stands, wherever its class has written it down (OPT: before)."""
+    owner, _, rest = name.rpartition(".final")
+    return last_of.get(owner) if rest and "." in rest else None
+
+
+def _stacks(model: nn.Module) -> list[list[list[str]]]:
+    """Stacks that are not inside another one (one for most models, two for T5): the prefixes of each layer's parts."""
+    from torch import nn
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    lists: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList) or len(module) == 0:
-            continue
-        if any(name.startswith(f"{outer}.") for outer, _ in found):
-            continue  # experts inside a layer, sub-layers of a T5 block
-        kinds = {type(child) for child in module}
-        if len(kinds) == 1 and any(True for _ in module.parameters()):
-            found.append((name, [f"{name}.{index}" for index in range(len(module))]))
-    return [prefixes for _, prefixes in found]
+        if isinstance(module, nn.ModuleList) and any(True for _ in module.parameters()):
+            inner = any(name.startswith(f"{outer}.") for outer in lists)  # experts in a layer, sub-layers of a T5 block
+            if not inner:
+                lists[name] = module
+    whole = {
+        name: one for name, one in lists.items() if all(isinstance(layer, GradientCheckpointingLayer) for layer in one)
+    }
+    if whole:
+        return [[[f"{name}.{index}"] for index in range(len(one))] for name, one in whole.items()]
+    alike = {name: one for name, one in lists.items() if len({type(layer) for layer in one}) == 1}
+    beside: dict[str, list[str]] = {}
+    for name in alike:
+        beside.setdefault(name.rpartition(".")[0], []).append(name)
+    found: list[list[list[str]]] = []
+    for names in beside.values():
+        largest = max(names, key=lambda name: sum(p.numel() for p in alike[name].parameters()))
+        parts = [name for name in names if len(alike[name]) == len(alike[largest])]
+        found.append([[f"{name}.{index}" for name in parts] for index in range(len(alike[largest]))])
+    return found

@@ -110,8 +110,10 @@ class Job:
     held: Sequence[Mapping[str, int]] = ()
     """What it found last."""
     progress: Progress = field(default_factory=Progress)
+    asked: int | None = None
+    """SIGINT or SIGTERM, once it has come to this process."""
     signal: int | None = None
-    """SIGINT or SIGTERM once it has come: the run saves and stops after the current update."""
+    """The one that the run obeys: it saves and stops after the current update, in all of its processes."""
 
 
 if TYPE_CHECKING:
@@ -133,6 +135,8 @@ class Loop(_Base):
         self._losses: list[tuple[torch.Tensor, list[int]]] = []
         self.latest_rows: list[int] = []
         """Of the latest update."""
+        self.asked = 0
+        """The signal that any process had when the latest update was about to be made: all stop after the same one."""
         self._began = 0.0
         self._operations_per_slot: int | None = None
         self._dataset_ends = list(accumulate(job.rows.learned_sizes))
@@ -241,7 +245,9 @@ class Loop(_Base):
         self.latest_rows = [row for ids in rows for row in ids]
         finite = torch.isfinite(torch.stack(losses)).tolist()
         step = self.state.global_step + 1
-        if not all(self.job.world.gather(all(finite))):
+        mine = torch.tensor([not all(finite), self.job.asked or 0], device=self.args.device)
+        anywhere, self.asked = self.job.world.most(mine).tolist()
+        if anywhere:
             bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
             self.diverged(f"the loss of update {step} is not finite", bad)
         scaled = getattr(self.accelerator, "scaler", None) is not None
@@ -436,7 +442,7 @@ class _Watch(TrainerCallback):
             job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
             job.progress.answers_before = job.answers()
         if job.backbone is not None:
-            found = job.backbone.compute(self.trainer.model, job.screen, lambda: job.signal is not None)
+            found = job.backbone.compute(self.trainer.model, job.screen, lambda: job.asked is not None)
             job.record.event("features", **found)
 
     def _weigh(self) -> None:
@@ -469,7 +475,7 @@ class _Watch(TrainerCallback):
                 one.after_update(model, step)
         if not job.held:
             job.held = job.prove()
-        job.signal = max(job.world.gather(job.signal or 0)) or None
+        job.signal = job.asked if job.world.size == 1 else trainer.asked or None
         job.screen.step(step)
         last = step >= state.max_steps or job.signal is not None
         every = job.recipe.evaluation.every

@@ -41,6 +41,16 @@ class World:
         dist.all_reduce(summed)
         return summed
 
+    def most(self, values: Tensor) -> Tensor:
+        """The largest of all processes' values, one by one, in each of them."""
+        if self.size == 1:
+            return values
+        import torch.distributed as dist
+
+        largest = values.clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest
+
     def gather(self, thing: Any) -> list[Any]:
         """What each process has, by rank, in each of them."""
         if self.size == 1:

@@ -23,6 +23,9 @@ class Packed(Batching):
     arXiv 2404.10830). No row is cut. Rows stay separate through position ids that start again with each row. Here
     `micro_batch` and `global_batch` count packed sequences, so an update holds more rows: raise `lr` or lower
     `global_batch` accordingly.
+
+    Use it for many short rows with an attention that keeps them apart (flash-attention 2), as on long GPU runs.
+    Cost: no padding; rows share a sequence, so a micro-batch's number of rows varies.
     """
 
     name: Literal["packed"] = "packed"

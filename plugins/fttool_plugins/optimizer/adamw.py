@@ -19,6 +19,8 @@ class AdamW(Optimizer):
 
     m ← β₁m + (1−β₁)g and v ← β₂v + (1−β₂)g²; then θ ← θ − lr·weight_decay·θ − lr·m̂/(√v̂ + eps), where m̂ and v̂
     are m and v over 1 − βᵗ. Keeps two numbers per parameter. The step is one fused kernel where there is one.
+
+    Use it unless memory forbids. Cost: two moments: 8 bytes per parameter in fp32.
     """
 
     name: Literal["adamw"] = "adamw"

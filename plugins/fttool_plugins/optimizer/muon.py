@@ -30,6 +30,9 @@ class Muon(Optimizer):
 
     The orthogonalisation takes whole matrices, and `ns_steps` times three products of them in bfloat16 per update:
     cheap on a GPU, but as long as hundreds of AdamW's steps on a CPU that has to emulate bfloat16.
+
+    Use it for long runs on many rows, best where the model was pre-trained with it too. Cost: 4 bytes per matrix
+    weight in fp32, and five small matrix products per matrix and update.
     """
 
     name: Literal["muon"] = "muon"
@@ -74,6 +77,6 @@ class Muon(Optimizer):
     def _rule(self, name: str, parameter: Tensor, layers: Layers) -> Mapping[str, Any]:
         if not layers.blocks:
             raise RecipeError("muon is for the matrices of layers, and this model has none", hint='say "adamw"')
-        if parameter.ndim == 2 and any(name in block for block in layers.blocks):
+        if parameter.ndim == 2 and "bias" not in name and any(name in block for block in layers.blocks):
             return {"rule": "muon"}
         return {"rule": "adamw", "lr": self.adamw_lr or self.lr}
