@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 METHODS: dict[str, tuple[str, ...]] = {
     "full": (),
     "full, low rate": ("optimizer.lr={low_rate}",),
-    "head-only": ("freezing=head-only",),
+    "head-only": ("freezing=head-only", "optimizer.lr={head_rate}"),
     "top-layers": ('freezing={{name="top-layers",n={top}}}',),
     "gradual": ("freezing=gradual",),
     "discriminative": ('layer_rates={{name="discriminative",decay={decay}}}',),
@@ -82,17 +82,17 @@ def chat(run: Path) -> tuple[float, float]:
 
 
 def spam(run: Path) -> tuple[float, float]:
-    """Shares of rows: the rise of the accuracy on mails, the fall of the backbone's accuracy at finding answers."""
+    """Shares of rows: the accuracy on mails, which begins at chance, and the backbone's fall at finding answers."""
     summary = json.loads((run / "summary.json").read_text())
-    before, after = summary["eval"]["before"], summary["eval"]["after"]
     found = retrieval.accuracy(run / "model")
-    return after["accuracy"] - before["accuracy"], retrieval.untouched() - found
+    return summary["eval"]["after"]["accuracy"], retrieval.untouched() - found
 
 
 EXPERIMENTS = {
     "chat": Experiment(
         settings={
             "low_rate": 1e-4,
+            "head_rate": 1e-3,
             "top": 2,
             "decay": 0.6,
             "l2_init": 20.0,
@@ -108,6 +108,7 @@ EXPERIMENTS = {
     "spam": Experiment(
         settings={
             "low_rate": 1e-5,
+            "head_rate": 1e-2,
             "top": 3,
             "decay": 0.7,
             "l2_init": 100.0,
@@ -116,7 +117,7 @@ EXPERIMENTS = {
             "lora_rate": 5e-4,
         },
         measure=spam,
-        gain="accuracy on mails rises by",
+        gain="accuracy on mails",
         forgotten="accuracy at finding answers falls by",
         left_out=("ewc", "replay"),
     ),

@@ -70,11 +70,19 @@ def test_a_class_that_the_recipe_does_not_list(shell: Shell, labelled: dict[str,
     answer.refuses(3, "task.class_weights names 'evn', which is no class", "'even'", where=shell.place("evn"))
 
 
+def test_weights_of_what_the_recipe_lists_as_no_class(shell: Shell, labelled: dict[str, Any]) -> None:
+    labelled["task"] = {"name": "classification", "labels": ["odd", "even"], "class_weights": {"evn": 2.0, "x": 1.0}}
+    shell.write(labelled)
+    answer = shell.call("validate")
+    answer.refuses(3, "names 'evn'", "did you mean 'even'?", "names 'x'", where=shell.place("evn"))
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [
         ({"class_weights": "balancd"}, "task.class_weights"),
         ({"class_weights": {"odd": 0.0}}, "task.class_weights"),
+        ({"class_weights": {}}, "task.class_weights"),
         ({"class_weights": {"odd": "two"}}, "task.class_weights"),
         ({"labels": []}, "task.labels"),
         ({"multi_label": "yes"}, "task.multi_label"),

@@ -112,6 +112,8 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     lines = [
         f"\n{prepared.loaded.name}: {summary['status']} after {summary['steps']} of {summary['total_steps']} updates"
     ]
+    if summary["stopped_early"]:
+        lines.append(f"  {_why_stopped(prepared, summary['best'])}")
     lines += gained_and_lost(summary)
     lines += _tables(summary["tables"])
     lines.append(
@@ -138,6 +140,15 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
         overrides = [word for override in prepared.loaded.overrides for word in ("--set", override)]
         lines += ["", f"  go on  {shlex.join(['fttool', 'run', str(prepared.loaded.path), *overrides, '--resume'])}"]
     return "\n".join(lines)
+
+
+def _why_stopped(prepared: Prepared, best: Mapping[str, Any] | None) -> str:
+    """Words for what made the run end before its last update."""
+    settings = prepared.loaded.recipe.evaluation
+    name = settings.best or settings.metrics[0].id()
+    since = f"since update {best['step']}" if best else "at all"
+    count = settings.early_stopping
+    return f"stopped early: {name} was no better {since}, in {count} evaluation{'s' if count != 1 else ''} in a row"
 
 
 def gained_and_lost(summary: Mapping[str, Any]) -> list[str]:

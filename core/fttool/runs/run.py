@@ -101,6 +101,8 @@ def resumed_checkpoint(
     if longer and rejected and checkpoint is None:
         message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
         raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
+    if checkpoint is not None and locked_origin(record) == checkpoint.path.name:
+        checkpoint = counting_anew(checkpoint)
     if step >= total or (checkpoint and checkpoint.progress["stopped_early"]):
         raise UsageError(
             f"the run is complete: its newest checkpoint has step {step} of {total}",
@@ -141,10 +143,11 @@ def branched_checkpoint(
     for sentence in library_changes(start.record.lock(), locked):
         screen.note(sentence)
     needed = start.needed(prepared.loaded)
+    checkpoint = counting_anew(start.checkpoint)
 
     from fttool.training.trainer import restore
 
-    restore(prepared.trainer.job, start.checkpoint)
+    restore(prepared.trainer.job, checkpoint)
 
     def fill() -> None:
         record.begin_like(start.record, step)
@@ -154,7 +157,17 @@ def branched_checkpoint(
     record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
     record.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
     screen.note(f"going on from step {step} of {where}, in {record.path}")
-    return replace(start.checkpoint, path=record.checkpoints / start.checkpoint.path.name)
+    return replace(checkpoint, path=record.checkpoints / checkpoint.path.name)
+
+
+def counting_anew(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint that a run branches off with: what the other run did not improve stops this one no sooner."""
+    return replace(checkpoint, progress={**checkpoint.progress, "worse_in_a_row": 0, "stopped_early": False})
+
+
+def locked_origin(record: Record) -> str | None:
+    """Name of the checkpoint that the run has branched off with; None for one that began with its first update."""
+    return record.lock().get("origin", {}).get("checkpoint")
 
 
 def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint:
@@ -164,6 +177,8 @@ def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint
     checkpoint = checkpoints.whole(record.checkpoints, step)
     if isinstance(checkpoint, str):
         raise UsageError(checkpoint, hint="every process must see the run directory: is it on a shared disk?")
+    if locked_origin(record) == checkpoint.path.name:
+        checkpoint = counting_anew(checkpoint)
     restore(prepared.trainer.job, checkpoint)
     return checkpoint
 

@@ -48,6 +48,9 @@ def read_labelled(row: Mapping[str, Any], origin: str, columns: Labelled) -> Exa
 
 def read_names(value: Any, column: str, separator: str | None) -> tuple[str, ...]:
     """The names of classes in a column; raises `ValueError` for what cannot be one, and for one that stands twice."""
+    if isinstance(value, str) and not value.strip() and not separator:
+        csv = 'in CSV leave it empty and set format = {name = "labelled", separator = ";"}'
+        raise ValueError(f"'{column}' is empty; to say that no class applies, write an empty list; {csv}")
     if isinstance(value, str) and separator:
         value = [part for part in value.split(separator) if part.strip()]
     if not isinstance(value, list | tuple):

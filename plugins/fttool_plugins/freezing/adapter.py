@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 NAME = "default"
 """peft's name for an adapter that has no other."""
+DORA = ".lora_magnitude_vector"
+"""How the names of DoRA's lengths end in peft's files."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,19 @@ class Adapter:
     whole: frozenset[str]
     """Names of parameters; peft calls their modules `modules_to_save`."""
 
-    def save(self, model: Any, folder: Path) -> None:
-        """Write the adapter of `model` into `folder`."""
+    def save(self, model: Any, folder: Path, *, beside_weights: bool = False) -> None:
+        """Write the adapter of `model` into `folder`.
+
+        DoRA's lengths have two names: peft's own, which its `PeftModel` reads, and with `beside_weights` the one that
+        `from_pretrained` of transformers finds, where base weights and adapter lie in one folder; peft reads it too.
+        """
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
         tensors: dict[str, Any] = get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)
         tensors |= {name: p for name, p in model.named_parameters() if name in self.whole}
+        if beside_weights:
+            tensors = {f"{name}.weight" if name.endswith(DORA) else name: p for name, p in tensors.items()}
         folder.mkdir(exist_ok=True)
         save_file(
             {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -44,4 +52,4 @@ class Adapter:
         """In place of `model.save_pretrained`: its weights as they were, under their own names, and the adapter."""
         own = {name.replace(".base_layer.", "."): p for name, p in model.state_dict().items() if ".lora_" not in name}
         type(model).save_pretrained(model, folder, **{**options, "state_dict": own})
-        self.save(model, Path(folder))
+        self.save(model, Path(folder), beside_weights=True)

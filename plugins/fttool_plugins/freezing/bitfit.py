@@ -21,6 +21,9 @@ class BitFit(Freezing):
     """Only the biases train, those of norms too, and a new classifier (arXiv 2106.10199).
 
     The model must have biases: BERT, GPT-2, GPT-NeoX and Qwen2 do, Llama, Mistral and Qwen3 do not.
+
+    Use it on encoders and small data; a model without biases has nothing to train. Cost: almost no state; the
+    backward pass still runs through every layer.
     """
 
     name: Literal["bitfit"] = "bitfit"

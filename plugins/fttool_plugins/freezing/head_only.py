@@ -25,6 +25,9 @@ class HeadOnly(Freezing):
 
     What the model's source does not give trains with the head, such as the pooler of a BERT that was saved without one;
     a backbone that holds such weights runs in every epoch.
+
+    Use it for few rows, or a first look at how far the features carry. Cost: one forward pass per row in the whole
+    run, then the head alone.
     """
 
     name: Literal["head-only"] = "head-only"

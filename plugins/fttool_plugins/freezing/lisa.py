@@ -38,6 +38,9 @@ class Lisa(Freezing):
 
     A layer that rests has no gradient, and the activations that only its weights need are not kept. Its moments stay
     in the optimizer for its next turn, so the optimizer's state grows to the size that it has with `full`.
+
+    Use it for full fine-tuning where activations and gradients of all layers do not fit at once. Cost: gradients of
+    n layers at a time; moments of resting layers are kept, so optimizer state grows to that of `full`.
     """
 
     name: Literal["lisa"] = "lisa"

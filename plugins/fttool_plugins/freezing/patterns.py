@@ -24,7 +24,11 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 class Patterns(Freezing):
-    """Parameters train whose names fit a pattern of `train` and none of `freeze`."""
+    """Parameters train whose names fit a pattern of `train` and none of `freeze`.
+
+    Use it for anything that the others do not say: attention only, one block, all but the embeddings. Cost: in
+    proportion to what trains, and down to the lowest of it.
+    """
 
     name: Literal["patterns"] = "patterns"
     train: Annotated[tuple[Pattern, ...], Field(min_length=1)] = ("*",)

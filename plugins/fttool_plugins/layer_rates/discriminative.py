@@ -40,6 +40,8 @@ class Discriminative(LayerRates):
     Other programs count the head as one layer more, which makes every factor but the head's smaller by one `decay`. A
     head that shares the input embeddings has their factor. In an encoder-decoder the decoder stands on the encoder. A
     schedule's `min_lr` falls by the same factors.
+
+    Use it to keep what lower layers know while upper ones adapt. Cost: nothing but more parameter groups.
     """
 
     name: Literal["discriminative"] = "discriminative"

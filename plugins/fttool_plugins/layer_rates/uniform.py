@@ -9,7 +9,10 @@ from fttool.api import LayerRates, LayerRatesContext
 
 
 class Uniform(LayerRates):
-    """Every parameter has the optimizer's rate."""
+    """Every parameter has the optimizer's rate.
+
+    Use it as long as nothing is lost below, or with `gradual`. Cost: nothing.
+    """
 
     name: Literal["uniform"] = "uniform"
 

@@ -9,7 +9,10 @@ from fttool.api import Mixing, MixingContext, RowOrder
 
 
 class Concatenate(Mixing):
-    """Every row of every dataset once an epoch, in a new random order each time, so larger datasets weigh more."""
+    """Every row of every dataset once an epoch, in a new random order each time, so larger datasets weigh more.
+
+    Use it for one dataset, or several that are to count by their size. Cost: nothing.
+    """
 
     name: Literal["concatenate"] = "concatenate"
     shuffle: bool = True

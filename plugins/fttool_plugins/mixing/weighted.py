@@ -27,6 +27,9 @@ class Weighted(Mixing):
 
     Batching may move rows: `padded` keeps their order, so every update has its shares up to that bound; `bucketed`
     sorts within pools of updates, so they hold at the end of each pool, and with `pool = 1` of each update.
+
+    Use it where a small dataset must not drown in a large one. Cost: rows of small datasets come several times an
+    epoch, and may be learned by heart.
     """
 
     name: Literal["weighted"] = "weighted"

@@ -11,6 +11,8 @@ class Auto(Precision):
     """Computes in bf16 where the hardware does so natively, in fp32 elsewhere; the weights are float32.
 
     Never fp16: it needs loss scaling, and pre-trained models overflow in it.
+
+    Use it unless a run must be the same on other hardware. Cost: that of what it chooses.
     """
 
     name: Literal["auto"] = "auto"

@@ -11,6 +11,9 @@ class Bf16(Precision):
     """Computes in bfloat16, over weights that stay in float32 unless told otherwise.
 
     A CPU without bfloat16 units emulates it, correctly and slower than float32.
+
+    Use it on every GPU from Ampere on. Cost: half of the activations' memory of fp32; 8 bits of precision in matrix
+    products.
     """
 
     name: Literal["bf16"] = "bf16"

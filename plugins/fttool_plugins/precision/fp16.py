@@ -12,6 +12,9 @@ class Fp16(Precision):
 
     The weights stay in float32. The loss is multiplied by a scale so that small gradients do not vanish; an
     update whose gradients overflow is skipped, and the scale halved.
+
+    Use it on GPUs without bf16 (V100, T4). Cost: as bf16, and now and then an update that is skipped while the loss
+    scale is found.
     """
 
     name: Literal["fp16"] = "fp16"

@@ -8,7 +8,11 @@ from fttool.api import Numerics, Precision, PrecisionContext
 
 
 class Fp32(Precision):
-    """Computes in 32-bit floats, with weights to match: on any device, and slowest on most."""
+    """Computes in 32-bit floats, with weights to match: on any device, and slowest on most.
+
+    Use it on CPUs, for small models, and to compare numbers. Cost: 4 bytes per weight and activation; on GPUs
+    several times slower than bf16.
+    """
 
     name: Literal["fp32"] = "fp32"
 

@@ -33,6 +33,9 @@ class EMA(Regularizer):
     loss scaling skips is not taken in. Evaluations during the run are of the weights that train; the one at the end is
     of the average. With `start` as a share, a run takes another length only from a checkpoint before the average of
     that length begins.
+
+    Use it with a constant rate, or where evaluations jump from one to the next. Cost: 4 bytes per parameter, and
+    about 2% of an update's time.
     """
 
     name: Literal["ema"] = "ema"
@@ -74,7 +77,9 @@ class EMA(Regularizer):
         """A start that a run of this length does not reach."""
         first = self._first(total_steps)
         if first > total_steps:
-            yield Problem(f"ema starts after {first} updates, the run has {total_steps}", hint="lower start, e.g. to 0.5")
+            yield Problem(
+                f"ema starts after {first} updates, the run has {total_steps}", hint="lower start, e.g. to 0.5"
+            )
 
 
 class Average:

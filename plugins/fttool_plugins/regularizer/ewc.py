@@ -35,6 +35,10 @@ class EWC(Regularizer):
     `file`; `fttool importance` makes that file alone. F and the starting weights are held as optimizer state (8 bytes
     per parameter). Weights that the model's source does not give are not pulled. The pull comes after clipping and is
     not clipped.
+
+    Use it where general rows can be had to find F on, but not to train on, or where F was published. Cost: 8 bytes
+    per parameter that is pulled, about 1% of an update's time, and one forward and backward pass per example
+    beforehand.
     """
 
     name: Literal["ewc"] = "ewc"

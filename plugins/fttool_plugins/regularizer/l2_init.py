@@ -24,6 +24,9 @@ class L2Init(Regularizer):
     θ₀ is the weight before the first update, held as optimizer state (4 bytes per parameter). The pull comes
     after clipping and is not clipped; the penalty is logged apart from the loss. Weight decay pulls the same
     weights to 0, so leave `optimizer.weight_decay` at 0 beside this.
+
+    Use it decoupled as the first thing against forgetting where there are no general rows. Cost: 4 bytes per
+    parameter that is pulled, and about 1% of an update's time.
     """
 
     name: Literal["l2-init"] = "l2-init"

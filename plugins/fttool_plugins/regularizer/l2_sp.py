@@ -26,6 +26,9 @@ class L2SP(Regularizer):
     an adapter. The head of a causal language model is pre-trained like the rest of it, so `beta` has no effect there
     and this is `l2-init` at strength α/2. w⁰ is held as optimizer state (4 bytes per pre-trained parameter). The pull
     comes after clipping and is not clipped. Leave `optimizer.weight_decay` at 0 beside this.
+
+    Use it as `l2-init`, where a new head should stay small too; on a causal model, which has none, the two are the
+    same with α = 2λ. Cost: 4 bytes per parameter that is pulled, and about 1% of an update's time.
     """
 
     name: Literal["l2-sp"] = "l2-sp"
@@ -55,9 +58,10 @@ class L2SP(Regularizer):
             return self.beta if name in new else 0.0
 
         if not any(to_start(name) or to_zero(name) for name in ctx.trained):
-            idle, option = ("new", "alpha = 0.1") if self.alpha == 0 else ("pre-trained", "beta = 0.01")
+            pulled, option = ("new", "alpha = 0.1") if self.alpha == 0 else ("pre-trained", "beta = 0.01")
             raise RecipeError(
-                f"l2-sp pulls {idle} weights alone, and none of those that train are", hint=f"set {option}"
+                f"l2-sp pulls {pulled} weights alone, and none of those that train are",
+                hint=f"set {option}, or let others train: [freezing]",
             )
         return Regularization(
             pulls=[

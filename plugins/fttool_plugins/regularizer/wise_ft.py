@@ -34,6 +34,9 @@ class WiseFT(Regularizer):
 
     Training itself is left as it is; the evaluation at the end is of the mixture. θ₀ is read again from the model's
     source when it is needed. Weights that the source does not give, such as a new head, stay as they were trained.
+
+    Use it where a model has learned the task and forgotten too much; `fttool merge` tries other α without training
+    again. Cost: nothing while training; the model's source is read once more at the end.
     """
 
     name: Literal["wise-ft"] = "wise-ft"

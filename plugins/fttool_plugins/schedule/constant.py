@@ -22,6 +22,9 @@ class Constant(Schedule):
     """The peak rate all the way, after a climb of `warmup`.
 
     With the climb in steps, or without one, a run can be made longer when resumed; `fttool decay` can end it anywhere.
+
+    Use it with `ema`, for very short runs, or to look at rates. Cost: nothing; the last updates are as noisy as the
+    first.
     """
 
     name: Literal["constant"] = "constant"

@@ -28,7 +28,10 @@ def cosine(step: int, *, warmup: int, total: int, floor: float) -> float:
 
 
 class Cosine(Schedule):
-    """Climb over `warmup`, then fall along half a cosine to `min_lr` at the run's end (arXiv 1608.03983)."""
+    """Climb over `warmup`, then fall along half a cosine to `min_lr` at the run's end (arXiv 1608.03983).
+
+    Use it for a run whose length is known; the usual choice for SFT. Cost: nothing; the length must be known.
+    """
 
     name: Literal["cosine"] = "cosine"
     warmup: ShareOrSteps = 0.06

@@ -63,6 +63,9 @@ class CosineRestarts(Schedule):
     """Climb over `warmup`, then fall along half a cosine to `min_lr`, several times over (SGDR, arXiv 1608.03983).
 
     A run with `warmup` and `first` in steps can be made longer when resumed.
+
+    Use it to have several models from one run, each at the end of a cycle. Cost: the rise of each restart, which
+    forgets some of what was reached.
     """
 
     name: Literal["cosine-restarts"] = "cosine-restarts"

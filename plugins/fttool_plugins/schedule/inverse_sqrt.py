@@ -36,6 +36,8 @@ class InverseSqrt(Schedule):
     """Climb over `warmup`, then fall as √(T/(T+t−W)) but not below `min_lr` (arXiv 1706.03762).
 
     With T = W this is √(W/t). A run with its warmup in steps can be made longer when resumed.
+
+    Use it where the length is not known, and in recipes of T5 and its kin. Cost: nothing; rates never reach zero.
     """
 
     name: Literal["inverse-sqrt"] = "inverse-sqrt"

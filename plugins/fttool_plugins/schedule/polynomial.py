@@ -29,6 +29,8 @@ class Polynomial(Schedule):
     """Climb over `warmup`, then fall along a power of what is left, to `min_lr` at the run's end.
 
     A power of 1 is `linear`; above 1 most of the fall comes early, below 1 it comes late.
+
+    Use it where a recipe that is to be reproduced has it. Cost: nothing; the length must be known.
     """
 
     name: Literal["polynomial"] = "polynomial"

@@ -29,7 +29,10 @@ def slanted_triangular(step: int, *, warmup: int, total: int, floor: float) -> f
 
 
 class SlantedTriangular(Schedule):
-    """Climb from a floor to the peak over `warmup`, then fall back by the run's end (ULMFiT, arXiv 1801.06146)."""
+    """Climb from a floor to the peak over `warmup`, then fall back by the run's end (ULMFiT, arXiv 1801.06146).
+
+    Use it with `gradual` and `discriminative`, as ULMFiT does. Cost: nothing; the length must be known.
+    """
 
     name: Literal["slanted-triangular"] = "slanted-triangular"
     warmup: ShareOrSteps = 0.1

@@ -58,6 +58,9 @@ class WarmupStableDecay(Schedule):
     """Climb over `warmup`, hold the peak, and fall to `min_lr` over the last `decay` (arXiv 2404.06395).
 
     `fttool decay` branches off a run of it; with `warmup` in steps it can be made longer when resumed.
+
+    Use it where the length may change: a run goes on from its stable phase, and decays from any of its checkpoints.
+    Cost: nothing; `[checkpoints] keep_stable` costs disk.
     """
 
     name: Literal["wsd"] = "wsd"

@@ -12,6 +12,8 @@ class Unsharded(Sharding):
     """One process holds all parameters, gradients and optimizer state.
 
     With AdamW in fp32 that is 16 bytes per parameter, before activations.
+
+    Use it as long as everything fits into one device. Cost: no communication.
     """
 
     name: Literal["none"] = "none"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Weights: TypeAlias = Annotated[
     Annotated[Literal["none", "balanced"], Tag("word")]
-    | Annotated[dict[str, Annotated[float, Field(gt=0)]], Tag("table of weights")],
+    | Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1), Tag("table of weights")],
     Discriminator(lambda value: "table of weights" if isinstance(value, Mapping) else "word"),
 ]
 """A word or a table; told apart by hand, so that a mistake in one is not reported as a failure to be the other."""
@@ -69,7 +69,7 @@ class Classification(Task):
     weight says (1 for the others). With `multi_label` it weighs rows that have a class against those that do not."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Names that stand twice, or that are needed twice over."""
+        """Names that stand twice, or that are needed twice over, and weights of what is no class."""
         if self.labels is None:
             return
         twice = sorted({name for name in self.labels if self.labels.count(name) > 1})
@@ -78,6 +78,7 @@ class Classification(Task):
         if len(self.labels) == 1 and not self.multi_label:
             message, hint = "task.labels names one class, and none to tell it from", "name the others, or leave it out"
             yield Problem(message, hint=hint, key=("task", "labels"))
+        yield from self._unknown(self.labels)
 
     def build(self, ctx: TaskContext) -> TaskParts:
         """Yield `AutoModelForSequenceClassification`, `Trainer`, the names of the classes and the scoring function."""
@@ -126,12 +127,17 @@ class Classification(Task):
             return None
         if self.class_weights == "balanced":
             return classes.balanced(ctx.label_counts, names, ctx.rows, multi_label=self.multi_label)
-        unknown = [name for name in self.class_weights if name not in names]
+        unknown = list(self._unknown(names))
         if unknown:
-            hint = did_you_mean(unknown[0], names)
-            message, key = f"task.class_weights names {unknown[0]!r}, which is no class", ("task", "class_weights")
-            raise RecipeError(Problem(message, hint=hint, key=(*key, unknown[0])))
+            raise RecipeError(unknown)
         return [self.class_weights.get(name, 1.0) for name in names]
+
+    def _unknown(self, names: Sequence[str]) -> Iterable[Problem]:
+        """Names in `class_weights` that are none of these."""
+        for name in self.class_weights if isinstance(self.class_weights, Mapping) else ():
+            if name not in names:
+                message = f"task.class_weights names {name!r}, which is no class"
+                yield Problem(message, hint=did_you_mean(name, names), key=("task", "class_weights", name))
 
 
 def configuration(names: Sequence[str], *, multi_label: bool) -> dict[str, Any]:

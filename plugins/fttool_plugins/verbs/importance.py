@@ -6,8 +6,11 @@ a file that any recipe over the same model can name: `file = "…"`.
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,12 +50,28 @@ def main(words: Sequence[str]) -> int:
         raise UsageError(f"there is no folder '{output.parent}'", hint="make it, or choose another file: -o FILE")
     alone = ewc.model_copy(update={"file": None})
     recipe = loaded.recipe.model_copy(update={"regularizers": (alone,)})
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        prepared = prepare(replace(loaded, recipe=recipe), Path(folder), quiet=options.quiet)
+    with _folder_beside(output) as folder:
+        prepared = prepare(replace(loaded, recipe=recipe), folder, quiet=options.quiet)
         (regularization,) = prepared.update.regularizations
         (pull,) = regularization.pulls
         assert pull.importance is not None
         found = pull.importance()
-        (Path(folder) / FILE).rename(output)
+        (folder / FILE).rename(output)
     print(f"{output}: the importance of {sum(one.numel() for one in found.values()):,} weights")
     return ExitCode.OK
+
+
+@contextmanager
+def _folder_beside(output: Path) -> Generator[Path]:
+    """A folder that is gone afterwards, where SIGTERM ends it all too; `UsageError` where there can be none."""
+    try:
+        beside = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.")
+    except OSError as fault:
+        message = f"cannot write '{output}': {fault.strerror}"
+        raise UsageError(message, hint="choose another file: -o FILE") from fault
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))
+    try:
+        with beside as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +46,16 @@ def main(words: Sequence[str]) -> int:
     if output.exists():
         raise UsageError(f"'{output}' exists; it is never overwritten", hint="choose another folder: -o DIR")
     run = load_run(options.run)
-    before = weights_before(run)
-    model = model_after(run)
-    interpolate(model, before, options.alpha)
-    _write(model, options.run / "model", output)
+    with _whole(output) as folder:
+        model, before = model_after(run), weights_before(run)
+        if not _moved(model, before):
+            raise UsageError(
+                f"nothing to mix: the weights that '{options.run}' started from are its final ones",
+                hint="what its source lacks, such as a new head, is not mixed; did anything else train?",
+            )
+        interpolate(model, before, options.alpha)
+        shutil.copytree(options.run / "model", folder, ignore=shutil.ignore_patterns(*WEIGHTS), dirs_exist_ok=True)
+        model.save_pretrained(folder)
     print(f"{options.run}: alpha {options.alpha:g} → {output}", flush=True)
     if not options.no_eval:
         measured = measure(run, model, quiet=options.quiet)
@@ -56,19 +64,38 @@ def main(words: Sequence[str]) -> int:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
     return value
 
 
-def _write(model: Any, tuned: Path, output: Path) -> None:
-    """The model, with tokenizer and template from the run's own; whole or not at all."""
+@contextmanager
+def _whole(output: Path) -> Generator[Path]:
+    """A folder that becomes `output` where all goes well, else vanishes; `UsageError` where there can be none."""
     aside = output.with_name(f".{output.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(tuned, aside, ignore=shutil.ignore_patterns(*WEIGHTS))
-    model.save_pretrained(aside)
-    aside.rename(output)
+    try:
+        aside.mkdir(parents=True)
+    except OSError as fault:
+        message = f"cannot write '{output}': {fault.strerror}"
+        raise UsageError(message, hint="choose another folder: -o DIR") from fault
+    try:
+        yield aside
+        aside.rename(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _moved(model: Any, before: Mapping[str, Any]) -> bool:
+    """True where any weight is another one than before training."""
+    return any(
+        name in before and not p.detach().float().equal(before[name].to(p.device))
+        for name, p in model.named_parameters()
+    )
 
 
 def _table(run: Path, measured: Mapping[str, float], alpha: float) -> list[str]:

@@ -14,7 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fttool.api import DataError, ExitCode, Loaded, UsageError, load_run, read_rows, saved_model, verb_parser
+from fttool.api import (
+    DataError,
+    ExitCode,
+    Loaded,
+    UsageError,
+    load_run,
+    read_lines,
+    read_rows,
+    saved_model,
+    verb_parser,
+)
 from fttool_plugins.format.labelled import Labelled
 from fttool_plugins.task.classifying import ROWS_AT_ONCE, chosen, classify
 
@@ -93,24 +103,40 @@ def _texts(options: argparse.Namespace, run: Loaded | None) -> Iterator[Text]:
     if options.text and options.file:
         raise UsageError("--text and --file exclude each other", hint="leave one out")
     if options.file:
-        return _of_lines(options.file) if options.file.suffix == ".txt" else _of_rows(options.file, run)
+        if options.file.suffix == ".txt":
+            return ((f"{options.file}:{line}", text, "") for line, text in read_lines(options.file))
+        return _of_rows(options.file, run)
     if options.text:
         seconds = options.second or [""] * len(options.text)
         for text in options.text:
             if not text.strip():
                 raise UsageError("the text is empty", hint='fttool predict RUN --text "…"')
+        for text in (*options.text, *seconds):
+            if not _is_unicode(text):
+                hint = "give it in UTF-8, or put it into a file: --file"
+                raise UsageError(f"the text {text[:40]!r} holds bytes that are not UTF-8", hint=hint)
         return (("--text", *pair) for pair in zip(options.text, seconds, strict=True))
     if sys.stdin.isatty():
         raise UsageError("there is no text to classify", hint='fttool predict RUN --text "…"')
-    return (("stdin", line.strip(), "") for line in sys.stdin if line.strip())
+    return _of_stdin()
 
 
-def _of_lines(file: Path) -> Iterator[Text]:
+def _of_stdin() -> Iterator[Text]:
+    """Its lines; Python either refuses bytes that are not UTF-8, or hands them on in disguise."""
+    wrong = DataError("standard input is not UTF-8", where="stdin", hint="convert it: iconv -f WINDOWS-1252 -t UTF-8")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise UsageError(f"cannot read '{file}': {wrong}", hint="name a text file in UTF-8") from wrong
-    return ((f"{file}:{number}", line, "") for number, line in enumerate(lines, 1) if line.strip())
+        for line in sys.stdin:
+            if not _is_unicode(line):
+                raise wrong
+            if line.strip():
+                yield "stdin", line.strip(), ""
+    except UnicodeDecodeError:
+        raise wrong from None
+
+
+def _is_unicode(text: str) -> bool:
+    """False where Python has disguised bytes as halves of characters, which no tokenizer takes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _of_rows(file: Path, run: Loaded | None) -> Iterator[Text]:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import random
 import subprocess
 import sys
@@ -178,7 +177,7 @@ def test_all_paths_that_are_no_runs_are_named_at_once(tmp_path: Path, capsys: py
         ("summary.json", None, "unfinished", "no summary.json: it is still running, or was killed"),
         ("summary.json", '{"status": "fini', "damaged", "summary.json is missing or damaged: JSONDecodeError"),
         ("summary.json", "[1, 2]", "damaged", "summary.json is missing or damaged: ValueError: it holds no table"),
-        ("summary.json", "{}", "damaged", ""),
+        ("summary.json", "{}", "damaged", "summary.json is damaged: it has no status"),
         ("recipe.resolved.toml", "recipe = ", "finished", "recipe.resolved.toml is missing or damaged"),
         ("recipe.resolved.toml", None, "finished", "recipe.resolved.toml is missing or damaged"),
         ("lock.json", "\x00", "finished", "lock.json is missing or damaged"),
@@ -203,6 +202,15 @@ def test_a_broken_run_is_said_and_the_others_are_compared(
     assert line.split()[1:] == ["finished", status]
     for words in (["--json"], ["--csv"]):
         compared(capsys, good, bad, *words)
+
+
+def test_numbers_that_cannot_be_are_named_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(tmp_path / "a", summary={"status": None, "seconds": -1, "tokens_per_second": "fast"})
+    out, err = compared(capsys, run)
+    for said in ("it has no status", "its seconds cannot be -1", "its tokens_per_second cannot be 'fast'"):
+        assert f"{run}: summary.json is damaged: {said}" in err
+    rows = {line.split("  ")[0]: line.split()[-1] for line in out.splitlines() if line}
+    assert (rows["status"], rows["time in updates"], rows["tokens/s"]) == ("damaged", "–", "–")
 
 
 @pytest.mark.parametrize("value", [None, "nan", "oops", [1], {}, True, 10**400])
@@ -336,6 +344,27 @@ def test_a_plot_that_cannot_be_is_refused(
     assert sentence in err
 
 
+def test_what_is_not_finite_is_not_drawn_and_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the metric is that which most runs can be drawn by."""
+    good = made(tmp_path / "good")
+    diverged = [
+        made(
+            tmp_path / name,
+            summary={"eval": {"before": {"loss": 3.0, "accuracy": 0.2}, "after": {"loss": after, "accuracy": 0.3}}},
+        )
+        for name, after in (("nan", "nan"), ("inf", "inf"))
+    ]
+    _, err = compared(capsys, good, *diverged, "--plot", tmp_path / "plot.png", "--metric", "loss")
+    for name in ("nan", "inf"):
+        assert f"{name}: not in the plot: its loss gained or forgotten is not finite" in err
+    assert "good: not" not in err
+    _, err = compared(capsys, good, *diverged, "--plot", tmp_path / "plot.png")
+    assert "not in the plot" not in err
+    none = tmp_path / "none.png"
+    _, err = compared(capsys, *diverged, "--plot", none, "--metric", "loss", code=2)
+    assert "no run has a finite gain and a finite loss of loss to plot" in err and not none.exists()
+
+
 def test_runs_without_retention_cannot_be_plotted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bare = made(tmp_path / "bare", summary={"retention": {}})
     _, err = compared(capsys, bare, "--plot", tmp_path / "plot.png", code=2)
@@ -376,13 +405,13 @@ def test_the_picture_shows_every_point_and_every_name() -> None:
     from fttool.runs.plotting import fill
 
     points = [(f"run-{number}", 1 + (number % 3) / 1000, 0.2 + number / 5000) for number in range(12)]
-    points += [("far", 2.0, -0.1), ("nan", math.nan, 0.1)]
+    points += [("far", 2.0, -0.1)]
     figure = Figure(figsize=(7.5, 5.5), layout="constrained")
     fill(figure, points, "loss")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     texts = {text.get_text(): text.get_window_extent() for text in axes.texts}
-    assert set(texts) == {name for name, *_ in points} - {"nan"}
+    assert set(texts) == {name for name, *_ in points}
     for name, box in texts.items():
         assert not any(box.overlaps(other) for more, other in texts.items() if more != name), name
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()

@@ -472,7 +472,10 @@ def test_there_is_one_evaluation_per_step(tmp_path: Path, recipe: dict[str, Any]
 # -- how it can end ----------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tmp_path: Path, recipe: dict[str, Any]) -> None:
+@pytest.mark.parametrize("pulled", [False, True])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
+    tmp_path: Path, recipe: dict[str, Any], pulled: bool
+) -> None:
     shutil.copytree(recipe["model"]["source"], tmp_path / "model")
     from safetensors.torch import save_file
 
@@ -481,9 +484,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tmp_path: Pa
     tensors["lm_head.weight"][5] = float("inf")
     save_file(tensors, file, metadata={"format": "pt"})
     recipe["model"] = {"source": "model"}
+    recipe["regularizers"] = [{"name": "l2-init", "strength": 0.1}] if pulled else []
     del recipe["data"]["eval_share"]
     run = run_recipe(recipe, tmp_path)
-    assert run.exit_code == 8
+    assert run.exit_code == 8 and "lower optimizer.lr" in str(run.error)
+    assert ("lower the strength of what pulls, in [[regularizers]]" in str(run.error)) == pulled
     assert run.summary["status"] == "diverged" and run.summary["steps"] == 0
     (event,) = [event for event in run.events if event["event"] == "diverged"]
     assert event["step"] == 1 and len(event["rows"]) == 8

@@ -42,6 +42,7 @@ def test_two_texts() -> None:
 def test_several_names_in_one_text() -> None:
     assert read({"text": "t", "label": "a; b ;"}, separator=";").labels == ("a", "b")
     assert read({"text": "t", "label": "a; b"}).labels == ("a; b",)
+    assert read({"text": "t", "label": ""}, separator=";").labels == ()
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def test_several_names_in_one_text() -> None:
         ({"text": "t", "label": 1.0}, "this is float"),
         ({"text": "t", "label": {"a": 1}}, "this is dict"),
         ({"text": "t", "label": " "}, "is empty"),
+        ({"text": "t", "label": ""}, 'in CSV leave it empty and set format = {name = "labelled", separator = ";"}'),
         (
             {"text": "t", "label": ["a", None]},
             "entry 2 of 'label' must name a class as text or a whole number, this is null",

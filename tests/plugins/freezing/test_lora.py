@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from fttool.api import FreezingContext, ModelError, RecipeError, Thawing, layers
 from fttool.cli import main
@@ -171,6 +171,20 @@ def test_a_target_that_is_none_is_named_with_those_there_are(target: str, tied: 
     assert "down_proj, gate_proj, k_proj" in problem.hint and "the head get no adapter" in problem.hint
 
 
+def test_layers_that_peft_refuses_are_named_with_the_others() -> None:
+    options = {"vocab_size": 48, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2}
+
+    def mamba() -> PreTrainedModel:
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **options))
+
+    with pytest.raises(ModelError, match="'out_proj' is incompatible with Mamba") as refused:
+        built(Lora(), mamba())
+    [problem] = refused.value.problems
+    assert problem.key == ("freezing", "targets")
+    assert problem.hint == 'name the others: freezing.targets = ["dt_proj", "in_proj", "x_proj"]'
+    built(Lora(targets=("dt_proj", "in_proj", "x_proj")), mamba())
+
+
 def test_without_peft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError, match="needs peft") as refused:
@@ -203,11 +217,12 @@ IDS = torch.arange(5, 25).unsqueeze(0)
 
 
 @loading_peft
+@pytest.mark.parametrize("variant", ["lora", "dora"])
 @pytest.mark.parametrize("merge", [True, False])
 def test_model_and_adapter_load_in_plain_transformers_and_peft(
-    recipe: dict[str, Any], tmp_path: Path, merge: bool, capsys: pytest.CaptureFixture[str]
+    recipe: dict[str, Any], tmp_path: Path, merge: bool, variant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe["freezing"]["merge"] = merge
+    recipe["freezing"] |= {"merge": merge, **VARIANTS[variant]}
     run = run_recipe(recipe, tmp_path)
     assert losses(run)[-1] < losses(run)[0]
     adapter = PeftModel.from_pretrained(base(recipe), run.run_dir / "adapter").eval()
@@ -218,6 +233,10 @@ def test_model_and_adapter_load_in_plain_transformers_and_peft(
         assert not torch.allclose(model(IDS).logits, base(recipe)(IDS).logits, atol=1e-2)
     names = {path.name for path in (run.run_dir / "model").iterdir()}
     assert ("adapter_model.safetensors" in names) != merge
+    if not merge:  # peft reads the copy in `model/` as well
+        again = PeftModel.from_pretrained(base(recipe), run.run_dir / "model").eval()
+        with torch.no_grad():
+            assert torch.equal(again(IDS).logits, adapter(IDS).logits)
     own, before = load_file(run.run_dir / "model" / "model.safetensors"), base(recipe).state_dict()
     assert own.keys() == before.keys()
     assert all(torch.equal(own[name], before[name]) for name in own) != merge

@@ -145,10 +145,21 @@ def test_a_start_after_the_end_is_refused() -> None:
         EMA(start=11).build(regularizer_context(tiny_model(), Path()))
 
 
+@pytest.mark.parametrize(("max_steps", "refused"), [(10, True), (11, False), (None, False)])
+def test_validation_knows_a_start_after_the_end_where_the_length_is_given(max_steps: int | None, refused: bool) -> None:
+    one = EMA(start=11)
+    recipe = SimpleNamespace(
+        evaluation=SimpleNamespace(best=None), regularizers=(one,), run=SimpleNamespace(max_steps=max_steps)
+    )
+    found = [problem.message for problem in one.check(recipe)]  # type: ignore[arg-type]
+    assert found == (["ema starts after 11 updates, the run has 10"] if refused else [])
+
+
 def test_what_it_would_overwrite_is_refused() -> None:
     def problems(one: EMA, *above: str, best: str | None = None) -> list[Any]:
         others = [SimpleNamespace(id=lambda name=name: name) for name in above]
-        recipe = SimpleNamespace(evaluation=SimpleNamespace(best=best), regularizers=(*others, one))
+        run = SimpleNamespace(max_steps=None)
+        recipe = SimpleNamespace(evaluation=SimpleNamespace(best=best), regularizers=(*others, one), run=run)
         return list(one.check(recipe))  # type: ignore[arg-type]
 
     assert not problems(EMA()) and not problems(EMA(), "l2-init", "mixout")

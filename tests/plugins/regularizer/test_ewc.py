@@ -22,10 +22,14 @@ from transformers import LlamaForSequenceClassification
 from fttool.api import Predictions, RecipeError
 from fttool.testing import regularizer_context, run_recipe, tiny_batch, tiny_model, tiny_score
 from fttool.testing.tiny import tiny_config, tiny_encoded
+from fttool_plugins.freezing.full import Full
+from fttool_plugins.freezing.lora import Lora
 from fttool_plugins.precision.auto import Auto
 from fttool_plugins.precision.bf16 import Bf16
 from fttool_plugins.regularizer.ewc import EWC, FILE
 from fttool_plugins.regularizer.fisher import diagonal_fisher, drawn, surprise
+from fttool_plugins.task.classification import Classification
+from fttool_plugins.task.sft import SupervisedFineTuning
 
 
 def importance(strategy: EWC, folder: Path, model: Any = None, **changes: Any) -> dict[str, Tensor]:
@@ -315,10 +319,21 @@ def test_numbers_that_no_importance_has_are_refused(tmp_path: Path, number: floa
 
 
 def problems(
-    strategy: EWC, *, general: tuple[str, ...] = ("wiki",), others: tuple[Any, ...] = (), precision: Any = None
+    strategy: EWC,
+    *,
+    general: tuple[str, ...] = ("wiki",),
+    others: tuple[Any, ...] = (),
+    precision: Any = None,
+    freezing: Any = None,
+    task: Any = None,
 ) -> list[Any]:
-    data = SimpleNamespace(general=[SimpleNamespace(dataset=name) for name in general])
-    recipe = SimpleNamespace(data=data, precision=precision or Auto(), regularizers=(*others, strategy))
+    recipe = SimpleNamespace(
+        data=SimpleNamespace(general=[SimpleNamespace(dataset=name) for name in general]),
+        precision=precision or Auto(),
+        regularizers=(*others, strategy),
+        freezing=freezing or Full(),
+        task=task or SupervisedFineTuning(),
+    )
     return list(strategy.check(recipe))  # type: ignore[arg-type]
 
 
@@ -333,6 +348,8 @@ def test_what_cannot_go_together() -> None:
     assert "two ewc" in problems(one, others=(EWC(strength=2),))[0].message
     assert problems(EWC(strength=1, file="f"), others=(EWC(strength=2),)) == []
     assert problems(one, precision=Bf16(weights="bfloat16"))[0].key == ("precision", "weights")
+    assert "lora trains others" in problems(one, freezing=Lora())[0].message
+    assert problems(one, freezing=Lora(), task=Classification()) == [], "its head may be pre-trained, and trains whole"
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------

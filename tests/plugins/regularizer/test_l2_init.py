@@ -79,6 +79,16 @@ def test_a_pattern_that_fits_nothing_is_refused():
     assert "model.embed_tokens.weight" in caught.value.problems[0].hint
 
 
+def test_patterns_of_weights_that_never_train_are_refused():
+    trained = frozenset(name for name, _ in tiny_model().named_parameters() if ".layers.1." in name)
+    context = regularizer_context(tiny_model(), Path(), trained=trained)
+    [pull] = L2Init(strength=1.0, parameters=("*.mlp.*",)).build(context).pulls
+    assert pull.coefficient("model.layers.1.mlp.up_proj.weight") and not pull.coefficient("lm_head.weight")
+    with pytest.raises(RecipeError, match="none of those that its parameters name do") as caught:
+        L2Init(strength=1.0, parameters=("*.layers.0.*", "lm_head.*")).build(context)
+    assert "[freezing]" in caught.value.problems[0].hint
+
+
 @pytest.mark.parametrize("options", [{}, {"strength": 0.0}, {"strength": -1.0}, {"strength": 1.0, "parameters": ()}])
 def test_options_out_of_range_are_refused(options: dict[str, Any]):
     with pytest.raises(ValidationError):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaForSequenceClassification
 
+from fttool.api import RecipeError
 from fttool.testing import regularizer_context, run_recipe, tiny_model
 from fttool.testing.tiny import tiny_config
 from fttool_plugins.precision.auto import Auto
@@ -68,6 +69,23 @@ def test_a_run_knows_a_classifiers_head_as_new(tmp_path: Path, fttool_recipe: di
     for name, tensor in found[0.0].items():
         expected = tensor * (1 - 0.5 * 0.2) if name == "score.weight" else tensor
         torch.testing.assert_close(found[0.2][name], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "new", "said", "hint"),
+    [
+        ({"alpha": 0}, frozenset[str](), "pulls new weights alone", "alpha = 0.1"),
+        ({"beta": 0}, frozenset({"lm_head.weight"}), "pulls pre-trained weights alone", "beta = 0.01"),
+    ],
+)
+def test_a_penalty_of_nothing_that_trains_is_refused(
+    options: dict[str, float], new: frozenset[str], said: str, hint: str
+) -> None:
+    context = regularizer_context(tiny_model(), Path(), new=new, trained=frozenset({"lm_head.weight"}))
+    L2SP().build(context)
+    with pytest.raises(RecipeError, match=said) as caught:
+        L2SP(**options).build(context)
+    assert hint in caught.value.problems[0].hint
 
 
 def test_what_it_cannot_go_with() -> None:

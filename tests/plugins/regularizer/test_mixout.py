@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from fttool.api import RecipeError
 from fttool.testing import regularizer_context, run_recipe, tiny_model
 from fttool_plugins.regularizer.mixout import Mixout
 from fttool_plugins.regularizer.mixout_layers import MixoutConv1D, MixoutLinear, mix, mixed
+
+from ...architectures import tiny
 
 
 def modified(model: PreTrainedModel, strategy: Mixout | None = None, **changes: Any) -> PreTrainedModel:
@@ -146,6 +149,18 @@ def test_only_what_trains_and_is_not_new_is_mixed() -> None:
         modified(tiny_model(), trained=frozenset({"lm_head.weight"}))
 
 
+def test_a_model_whose_weights_are_mostly_in_no_linear_layer_is_refused_with_those_that_are() -> None:
+    """Mixtral's experts are one tensor a layer, and its router has a class of its own."""
+    with pytest.raises(RecipeError, match=r"can mix 2\d% of the weights .*experts\.gate_up_proj") as caught:
+        modified(tiny("mixtral"))
+    hint = caught.value.problems[0].hint
+    patterns = json.loads(hint[hint.index("[") :])
+    assert patterns == [f"*.{part}_proj.weight" for part in "koqv"]
+    found = classes(modified(tiny("mixtral"), Mixout(parameters=tuple(patterns))))
+    assert found.keys() == {f"model.layers.{n}.self_attn.{part}_proj" for n in (0, 1, 2) for part in "qkvo"}
+    assert classes(modified(tiny("modernbert"))).keys().isdisjoint({"head.dense", "classifier"})
+
+
 def test_two_on_one_layer_are_refused() -> None:
     model = tiny_model()
     context = regularizer_context(model, Path())
@@ -230,10 +245,18 @@ def test_a_run_mixes_and_writes_a_plain_model(tmp_path: Path, fttool_recipe: dic
     assert all(torch.allclose(first[name], third[name], rtol=0, atol=1e-6) for name in first)
 
 
-def test_lora_is_refused() -> None:
-    def found(freezing: str) -> list[Any]:
-        return list(Mixout().check(SimpleNamespace(freezing=SimpleNamespace(id=lambda: freezing))))  # type: ignore[arg-type]
+def test_what_leaves_nothing_to_mix_and_what_would_mix_twice_is_refused() -> None:
+    def found(freezing: str, *all_of_them: Mixout) -> list[Any]:
+        every = all_of_them or (Mixout(),)
+        recipe = SimpleNamespace(freezing=SimpleNamespace(id=lambda: freezing), regularizers=every)
+        return [problem for one in every for problem in one.check(recipe)]  # type: ignore[arg-type]
 
     [problem] = found("lora")
     assert "lora" in problem.message and 'freezing = "full"' in problem.hint
-    assert not found("full")
+    [problem] = found("head-only")
+    assert "head-only trains none of them" in problem.message and "top-layers" in problem.hint
+    some, others = Mixout(parameters=("*.mlp.*",)), Mixout(parameters=("*.self_attn.*",))
+    assert not found("full") and not found("full", some, others)
+    for pair in ((Mixout(), some), (some, Mixout()), (Mixout(), Mixout())):
+        [problem] = found("full", *pair)
+        assert "two mixout fit the same layers" in problem.message

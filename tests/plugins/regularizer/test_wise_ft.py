@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fttool.api import RecipeError
 from fttool.testing import regularizer_context, run_recipe, tiny_model
 from fttool_plugins.regularizer.wise_ft import WiseFT, interpolate
 
@@ -93,10 +94,21 @@ def test_a_run_ends_between_its_source_and_the_run_without(
         assert final["final"] and done.summary["eval"]["after"]["loss"] == final["eval_loss"]
 
 
-def test_lora_is_refused() -> None:
-    def found(freezing: str) -> list[Any]:
-        return list(WiseFT().check(SimpleNamespace(freezing=SimpleNamespace(id=lambda: freezing))))  # type: ignore[arg-type]
+def test_where_nothing_that_the_source_gives_trains_it_is_refused() -> None:
+    head = frozenset({"lm_head.weight"})
+    with pytest.raises(RecipeError, match="none of those that train are") as caught:
+        WiseFT().build(regularizer_context(tiny_model(), Path(), trained=head, new=head))
+    assert "[freezing]" in caught.value.problems[0].hint
+
+
+def test_lora_and_a_second_one_are_refused() -> None:
+    def found(freezing: str, *above: WiseFT) -> list[Any]:
+        one = WiseFT(alpha=0.7)
+        recipe = SimpleNamespace(freezing=SimpleNamespace(id=lambda: freezing), regularizers=(*above, one))
+        return list(one.check(recipe))  # type: ignore[arg-type]
 
     [problem] = found("lora")
     assert "fttool merge" in problem.hint
     assert not found("full")
+    [problem] = found("full", WiseFT())
+    assert "stands twice" in problem.message

@@ -199,6 +199,26 @@ def test_the_best_checkpoint_comes_along(tmp_path: Path, recipe: dict[str, Any])
     assert "there is no checkpoint-2" in refusal(run, "--from", "checkpoint-8", "--steps", "2")
 
 
+def test_a_run_that_stopped_early_decays_to_the_end(
+    tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the run did not improve before does not stop the decay, neither at once nor when it is resumed."""
+    recipe["optimizer"]["lr"] = 1.0
+    recipe["evaluation"] |= {"early_stopping": 3}
+    run = run_recipe(recipe, tmp_path)
+    assert run.summary["stopped_early"] and (run.summary["best"]["step"], run.summary["steps"]) == (2, 8)
+    assert main(["decay", str(run.run_dir), "--steps", "4", "--name", "decayed"]) == 0
+    assert "stopped early" not in capsys.readouterr().out
+    decayed = RunResult(exit_code=ExitCode.OK, run_dir=run.run_dir.parent / "decayed", error=None)
+    shutil.rmtree(decayed.run_dir / "checkpoints" / "checkpoint-9")
+    shutil.rmtree(decayed.run_dir / "checkpoints" / "checkpoint-12")
+    assert main(["run", str(decayed.run_dir / "recipe.resolved.toml"), "-q", "--resume"]) == 0
+    assert (decayed.summary["steps"], decayed.summary["stopped_early"]) == (12, False)
+    assert min(line["lr"] for line in decayed.metrics if "lr" in line) < 0.2
+    assert main(["decay", str(run.run_dir), "--steps", "6", "--name", "long"]) == 0
+    assert "long: finished after 14 of 14 updates\n  stopped early: loss" in capsys.readouterr().out
+
+
 def test_an_interrupted_decay_goes_on(tmp_path: Path, recipe: dict[str, Any]) -> None:
     run = run_recipe(recipe, tmp_path)
     whole = decay(run, "--from", "6", "--steps", "8", name="whole")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def test_the_file_is_the_one_that_a_run_writes(
     expected = run.run_dir / "importance.safetensors"
     assert all(torch.equal(found[name], values) for name, values in load_file(expected).items())
     assert notes(output) == notes(expected)
-    assert not list(tmp_path.glob("tmp*"))
+    assert {one.name for one in tmp_path.iterdir()} == {"my.toml", "f.safetensors", "recipe.toml", "runs"}
 
 
 def test_the_default_is_what_the_recipe_names_which_then_uses_it(
@@ -83,6 +85,24 @@ def test_several_tasks_are_summed_here_too(tmp_path: Path, recipe: dict[str, Any
         torch.testing.assert_close(load_file(both)[name], 1.5 * values)
 
 
+def test_a_termination_leaves_nothing_behind(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fttool_plugins.verbs import importance
+
+    def prepare(*_: Any, **__: Any) -> None:
+        assert len(list(tmp_path.iterdir())) == 2
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not ended")
+
+    monkeypatch.setattr(importance, "prepare", prepare)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        main(["importance", write(tmp_path, recipe), "-o", str(tmp_path / "f.safetensors")])
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
+    assert [one.name for one in tmp_path.iterdir()] == ["my.toml"]
+
+
 def test_a_recipe_without_ewc_is_told_how_to_have_one(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +121,8 @@ def test_what_it_cannot_do_is_refused(
     path = write(tmp_path, recipe)
     assert main(["importance", path, "-o", str(tmp_path / "no" / "where")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+    assert main(["importance", path, "-o", "/proc/importance"]) == 2
+    assert "cannot write '/proc/importance'" in capsys.readouterr().err
     del recipe["data"]["general"]
     recipe["regularizers"][1]["file"] = "f.safetensors"
     assert main(["importance", write(tmp_path, recipe)]) == 3

@@ -130,11 +130,22 @@ def test_what_is_no_finished_run_is_refused(
     assert "has no final model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["file/merged", "file/more/merged"])
+def test_a_place_that_no_folder_can_have_is_refused(
+    finished: tuple[RunResult, Path], tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(words(finished[0], "--alpha", "0.5", "-o", str(tmp_path / place), "--no-eval")) == 2
+    said = capsys.readouterr().err
+    assert f"cannot write '{tmp_path / place}'" in said and "-o DIR" in said
+
+
 @pytest.mark.parametrize("alpha", ["1.5", "-0.1", "nan", "much"])
 def test_alpha_is_a_share(finished: tuple[RunResult, Path], alpha: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words(finished[0], f"--alpha={alpha}"))
-    assert ended.value.code == 2 and "--alpha" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"--alpha: '{alpha}' is no number between 0 and 1" in said
 
 
 def test_a_run_without_rows_to_measure_on_says_so(
@@ -145,15 +156,44 @@ def test_a_run_without_rows_to_measure_on_says_so(
     assert "no evaluation or retention rows" in capsys.readouterr().out
 
 
+def classifying(recipe: dict[str, Any], folder: Path, classes: str, name: str, **tables: Any) -> RunResult:
+    """A finished run over rows of these classes."""
+    rows = folder / f"{classes}.jsonl"
+    lines = [{"text": f"row {n}", "label": classes[n % len(classes)]} for n in range(12)]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tables |= {"task": "classification", "data": {"train": [{"path": str(rows)}]}}
+    tables["optimizer"] = {"name": "adamw", "lr": 0.01}
+    run = run_recipe({**recipe, **tables}, folder, overrides=[f"run.name={name}"])
+    assert run.error is None
+    return run
+
+
+def test_a_run_that_trained_a_new_head_alone_has_nothing_to_mix(
+    tmp_path: Path, fttool_recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = classifying(fttool_recipe, tmp_path, "ab", "head", freezing="head-only")
+    assert main(words(run, "--alpha", "0.5")) == 2
+    assert "nothing to mix" in capsys.readouterr().err
+    assert not list(run.run_dir.glob("*model-0.5*"))
+
+
+def test_a_head_of_other_classes_than_the_sources_is_new_and_nothing_is_reported(
+    tmp_path: Path, fttool_recipe: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = classifying(fttool_recipe, tmp_path, "ab", "first")
+    then = classifying(fttool_recipe, tmp_path, "abc", "then", model={"source": str(first.run_dir / "model")})
+    for run in (first, then):
+        capfd.readouterr()
+        assert main(words(run, "--alpha", "0.5", "-q", "--no-eval", "-o", str(tmp_path / run.run_dir.name))) == 0
+        assert capfd.readouterr().err == ""
+    merged, after = (load_file(one / "model.safetensors") for one in (tmp_path / "then", then.run_dir / "model"))
+    assert torch.equal(merged["score.weight"], after["score.weight"]) and len(merged["score.weight"]) == 3
+
+
 def test_a_new_head_stays_as_it_was_trained(
     tmp_path: Path, fttool_recipe: dict[str, Any], fttool_tiny_model: Path
 ) -> None:
-    rows = tmp_path / "classes.jsonl"
-    rows.write_text("".join(json.dumps({"text": f"row {n}", "label": "ab"[n % 2]}) + "\n" for n in range(12)))
-    fttool_recipe |= {"task": "classification", "data": {"train": [{"path": str(rows)}]}}
-    fttool_recipe["optimizer"] = {"name": "adamw", "lr": 0.01}
-    run = run_recipe(fttool_recipe, tmp_path)
-    assert run.error is None
+    run = classifying(fttool_recipe, tmp_path, "ab", "run")
     assert main(words(run, "--alpha", "0", "-q", "-o", str(tmp_path / "merged"))) == 0
     merged, after = (load_file(one / "model.safetensors") for one in (tmp_path / "merged", run.run_dir / "model"))
     before = load_file(fttool_tiny_model / "model.safetensors")

@@ -100,6 +100,17 @@ def test_standard_input(
     check(finished, said(capfd, finished.run_dir), TEXTS)
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_standard_input_in_another_encoding(
+    finished: RunResult, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    """Python opens it either way, as the locale says."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8", errors=errors))
+    assert main(["predict", str(finished.run_dir)]) == 4
+    shown = capfd.readouterr().err
+    assert "standard input is not UTF-8" in shown and "iconv" in shown
+
+
 def test_a_model_folder_without_its_run(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
     (answer,) = said(capfd, finished.run_dir / "model", "--text", "x a b")
     assert answer["probabilities"] == pytest.approx(expected(finished, "x a b"), abs=1e-5)
@@ -119,7 +130,14 @@ def test_several_classes_or_none(tmp_path: Path, capfd: pytest.CaptureFixture[st
         (["--text", " "], 2, "the text is empty"),
         (["--text", "a", "--second", "b", "--second", "c"], 2, "1 --text and 2 --second do not make pairs"),
         (["--text", "a", "--file", "b.jsonl"], 2, "exclude each other"),
+        (["--text", "caf\udce9"], 2, "bytes that are not UTF-8"),
+        (["--text", "a", "--second", "caf\udce9"], 2, "bytes that are not UTF-8"),
         (["--file", "none.jsonl"], 4, "no such file"),
+        (["--file", "lines.text.txt"], 4, "did you mean 'lines.txt'?"),
+        (["--file", "empty.txt"], 4, "the file is empty"),
+        (["--file", "blank.txt"], 4, "the file holds blank lines only"),
+        (["--file", "latin.txt"], 4, "latin.txt:2: byte 0xe9 at column 4 is not UTF-8"),
+        (["--file", "nul.txt"], 4, "nul.txt:1: a NUL character stands in the text"),
         (["--file", "other.jsonl"], 4, "the row has no text in 'body'"),
         (["--text", "~"], 4, "the tokenizer makes no token"),
     ],
@@ -135,6 +153,9 @@ def test_what_cannot_be_classified(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.jsonl").write_text('{"text": "a"}\n')
+    files = {"lines": b"x a\n", "empty": b"", "blank": b"\n \n", "latin": b"x\ncaf\xe9\n", "nul": b"x\0a\n"}
+    for name, content in files.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
     assert main(["predict", str(finished.run_dir), *words]) == code
     shown = capfd.readouterr().err
     assert part in shown and "Traceback" not in shown
