@@ -13,7 +13,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process answers to its caller; documented in `docs/exit-codes.md`."""
+    """What the process answers to its caller; documented in `docs/first-run.md`."""
 
     OK = 0
     FAILURE = 1

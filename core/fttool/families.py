@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from fttool.errors import Problem
 
@@ -31,9 +32,18 @@ if TYPE_CHECKING:
 
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 """A share between 0 and 1."""
-ShareOrSteps: TypeAlias = Annotated[float, Field(ge=0)]
-"""A share of the run below 1, a number of steps from 1 on."""
 
+
+def _whole_steps(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise PydanticCustomError("whole_steps", "Input should be a share below 1, or a whole number of steps")
+    return value
+
+
+ShareOrSteps: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_whole_steps)]
+"""A share of the run below 1, a whole number of steps from 1 on."""
+PositiveShareOrSteps: TypeAlias = Annotated[float, Field(gt=0), AfterValidator(_whole_steps)]
+"""The same, for what cannot have length 0."""
 
 Level: TypeAlias = Literal["token", "row"]
 """What is learned of a row: its tokens, or its classes as a whole."""

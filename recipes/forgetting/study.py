@@ -32,7 +32,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "full, low rate": ("optimizer.lr={low_rate}",),
     "head-only": ("freezing=head-only", "optimizer.lr={head_rate}"),
     "top-layers": ('freezing={{name="top-layers",n={top}}}',),
-    "gradual": ("freezing=gradual",),
+    "gradual": ('freezing={{name="gradual",every={every}}}',),
     "discriminative": ('layer_rates={{name="discriminative",decay={decay}}}',),
     "l2-init": ('regularizers=[{{name="l2-init",strength={l2_init},decoupled=true}}]',),
     "l2-sp": ('regularizers=[{{name="l2-sp",alpha={l2_sp},beta={l2_sp}}}]',),
@@ -61,7 +61,7 @@ class Outcome:
 class Experiment:
     """A base recipe and how its runs are judged."""
 
-    settings: Mapping[str, float]
+    settings: Mapping[str, float | str]
     measure: Callable[[Path], tuple[float, float]]
     """Run directory → what was gained, what was forgotten."""
     gain: str
@@ -93,6 +93,7 @@ EXPERIMENTS = {
         settings={
             "low_rate": 1e-4,
             "head_rate": 1e-3,
+            "every": '"epoch"',
             "top": 2,
             "decay": 0.6,
             "l2_init": 20.0,
@@ -109,12 +110,13 @@ EXPERIMENTS = {
         settings={
             "low_rate": 1e-5,
             "head_rate": 1e-2,
+            "every": 0.1,
             "top": 3,
             "decay": 0.7,
             "l2_init": 100.0,
             "l2_sp": 4e-3,
             "mixout": 0.9,
-            "lora_rate": 5e-4,
+            "lora_rate": 2e-3,
         },
         measure=spam,
         gain="accuracy on mails",

@@ -112,6 +112,55 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "decay",
         ("warmup 0.6 and decay 0.5", "shorten one"),
     ),
+    "steps that are not whole": (
+        "warmup = 0.1",
+        "warmup = 1.5",
+        "warmup",
+        ("schedule.warmup: input should be a share below 1, or a whole number of steps, got 1.5", "climb from rate 0"),
+    ),
+    "a stage that is not whole": (
+        "[optimizer]",
+        '[freezing]\nname = "gradual"\nevery = 2.5\n[optimizer]',
+        "every",
+        ("freezing.every: input should be 'epoch', or a share below 1, or a whole number of steps, got 2.5",),
+    ),
+    "a decay of one update": ("warmup = 0.1", "warmup = 0.1\ndecay = 1", "decay", ("1 update is none", "2 or more")),
+    "a stage as long as the run": (
+        "[optimizer]",
+        '[freezing]\nname = "gradual"\nevery = 20\n[optimizer]',
+        "every",
+        ("a stage lasts 20 updates, and run.max_steps is 20", "set every = 0.1"),
+    ),
+    "lisa that draws once": (
+        "[optimizer]",
+        '[freezing]\nname = "lisa"\nevery = 20\n[optimizer]',
+        "every",
+        ("lisa draws layers every 20 updates, and run.max_steps is 20: it draws once", "set every = 2"),
+    ),
+    "everything frozen": (
+        "[optimizer]",
+        '[freezing]\nname = "patterns"\nfreeze = ["*.bias", "*"]\n[optimizer]',
+        '"*"',
+        ("freezing.freeze has '*', which is every parameter", "leave freeze out"),
+    ),
+    "cycles twice": (
+        '"wsd"',
+        '"cosine-restarts"\nfirst = 5\ncycles = 4',
+        "cycles",
+        ("both schedule.cycles and schedule.first", "keep one"),
+    ),
+    "both ends twice": (
+        '"wsd"',
+        '"slanted-triangular"\nratio = 32\nmin_lr = 1e-6',
+        "ratio",
+        ("both schedule.ratio and schedule.min_lr", "keep one"),
+    ),
+    "muon without a matrix": (
+        '[optimizer]\nname = "adamw"',
+        '[freezing]\nname = "head-only"\n[optimizer]\nname = "muon"',
+        'name = "muon"',
+        ("muon is for the matrices of layers, and freezing 'head-only' trains none", 'say optimizer = "adamw"'),
+    ),
     "evaluation without rows": (
         "[optimizer]",
         "[evaluation]\nevery = 5\n[optimizer]",
@@ -303,7 +352,9 @@ def test_a_warmup_longer_than_the_epochs_is_refused_at_the_schedule(
     recipe["schedule"] = {"name": schedule, key: 50}
     answer = shell.run(recipe)
     answer.refuses(3, "50", "the run has 8", "are shares" if schedule == "wsd" else "share of the run")
-    assert shell.place("schedule]") + ": schedule." in answer.err
+    assert shell.place(key) + ": schedule." in answer.err
+    recipe["schedule"] = {"name": schedule}
+    shell.run(recipe, "--set", f"schedule.{key}=50").refuses(3, "the run has 8", where=f"--set schedule.{key}")
 
 
 def test_fp16_on_a_cpu_is_refused_before_anything_is_read(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:

@@ -17,6 +17,7 @@ from fttool.api import (
     Freezing,
     FreezingContext,
     ModelError,
+    PositiveShareOrSteps,
     Problem,
     Thawing,
     ThawUnit,
@@ -27,6 +28,8 @@ from fttool_plugins.freezing.stack import refuse_more_than, stack
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
+
+STAGES = "set every = 0.1: a stage each tenth of the run"
 
 
 def stages(layers: Sequence[int], *, start: int, each: int) -> list[Sequence[int]]:
@@ -48,7 +51,7 @@ class Gradual(Freezing):
     """
 
     name: Literal["gradual"] = "gradual"
-    every: Literal["epoch"] | Annotated[float, Field(gt=0)] = "epoch"
+    every: Literal["epoch"] | PositiveShareOrSteps = "epoch"
     """How long a stage lasts: `"epoch"`, a share of the run below 1, or updates from 1 on."""
     start: Annotated[int, Field(ge=0)] | None = None
     """Layers that train from the first update on; default: none, or one where the head shares the embeddings."""
@@ -66,10 +69,14 @@ class Gradual(Freezing):
         return self.every == "epoch" or self.every >= 1
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a stage an epoch in a run of one epoch: nothing would ever thaw."""
+        """Refuse a stage as long as the run, or an epoch in a run of one: nothing would ever thaw."""
         if self.every == "epoch" and recipe.run.max_steps is None and (recipe.run.epochs or 1) == 1:
             message = "gradual thaws a layer after each epoch, and this run has one epoch"
-            yield Problem(message, key=("freezing",), hint="set every = 0.1: a stage each tenth of the run")
+            yield Problem(message, key=("freezing",), hint=STAGES)
+        total = recipe.run.max_steps
+        if self.every != "epoch" and total is not None and to_steps(self.every, total) >= max(total, 2):
+            message = f"a stage lasts {to_steps(self.every, total)} updates, and run.max_steps is {total}: none follows"
+            yield Problem(message, key=("freezing", "every"), hint=STAGES)
 
     def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit a stage; raises `ModelError` where the model's layers cannot be thawed like this."""

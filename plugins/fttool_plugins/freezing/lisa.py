@@ -8,13 +8,16 @@ Each layer trains in a share n/L of the updates on average.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import ALWAYS, Freezing, FreezingContext, Thawing, ThawUnit, Updates
+from fttool.api import ALWAYS, Freezing, FreezingContext, Problem, Thawing, ThawUnit, Updates
 from fttool_plugins.freezing.stack import refuse_more_than, stack
+
+if TYPE_CHECKING:
+    from fttool.api import Recipe
 
 
 def drawn(period: int, *, layers: int, n: int, seed: int) -> list[int]:
@@ -53,6 +56,13 @@ class Lisa(Freezing):
     def extendable(self) -> bool:
         """False: in a longer run other layers would have been drawn together, and parameters are grouped by that."""
         return False
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse a run in which nothing is drawn anew: most layers would never train."""
+        total = recipe.run.max_steps
+        if total is not None and self.every >= max(total, 2):
+            message = f"lisa draws layers every {self.every} updates, and run.max_steps is {total}: it draws once"
+            yield Problem(message, key=("freezing", "every"), hint=f"set every = {max(1, total // 10)}")
 
     def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit a layer, and one of what always trains; raises `ModelError` for too few layers."""

@@ -6,14 +6,17 @@ Patterns are those of a shell: `*` stands for any characters, dots included, `?`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from fttool.api import Freezing, FreezingContext, Problem, RecipeError, Thawing, ThawUnit
+
+if TYPE_CHECKING:
+    from fttool.api import Recipe
 
 Pattern: TypeAlias = Annotated[str, Field(min_length=1)]
 
@@ -35,6 +38,14 @@ class Patterns(Freezing):
     """Shell patterns of the names that train, e.g. `["*.self_attn.*", "lm_head.*"]`; default: all."""
     freeze: tuple[Pattern, ...] = ()
     """Shell patterns of names that stay as they are; they win over `train`."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse to freeze everything."""
+        for place, pattern in enumerate(self.freeze):
+            if set(pattern) == {"*"}:
+                message = f"freezing.freeze has '{pattern}', which is every parameter: nothing would train"
+                hint = "freeze wins over train: name what trains in train, and leave freeze out"
+                yield Problem(message, key=("freezing", "freeze", place), hint=hint)
 
     def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit; raises `RecipeError` for patterns that fit nothing, or leave nothing to train."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from fttool.api import Layers, Recipe
 
 
+WITHOUT_MATRICES = ("head-only", "bitfit")
+"""Freezing strategies that train no matrix of a layer."""
+
+
 class Muon(Optimizer):
     """A step with all singular values near 1 for the matrices of the layers; the rest is left to AdamW (2502.16982).
 
@@ -53,10 +57,15 @@ class Muon(Optimizer):
     """AdamW's, added to the denominator; in units of the gradient."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse engines that cut matrices up: the orthogonalisation needs them whole."""
+        """Refuse engines that cut matrices up, as the orthogonalisation needs them whole, and freezing that trains no
+        matrix of a layer.
+        """
         if recipe.sharding.id() == "zero":
             message = "muon needs whole matrices, and zero hands an optimizer flat pieces of them"
             yield Problem(message, key=("optimizer", "name"), hint='say sharding = "ddp", or optimizer = "adamw"')
+        if recipe.freezing.id() in WITHOUT_MATRICES:
+            message = f"muon is for the matrices of layers, and freezing '{recipe.freezing.id()}' trains none of them"
+            yield Problem(message, key=("optimizer", "name"), hint='say optimizer = "adamw"')
 
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
         """Yield `MuonAdamW`, and which rule each parameter goes by."""

@@ -50,7 +50,7 @@ class WiseFT(Regularizer):
         if recipe.freezing.id() == "lora":
             yield Problem(
                 "wise-ft mixes the model's own weights, and lora trains others",
-                hint="leave it out, and mix afterwards: fttool merge runs/… --alpha 0.5",
+                hint="leave it out; with freezing.merge = true, mix afterwards: fttool merge runs/… --alpha 0.5",
             )
 
         if next(one for one in recipe.regularizers if isinstance(one, WiseFT)) is not self:

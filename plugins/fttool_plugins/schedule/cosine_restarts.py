@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Factor, Problem, Schedule, ScheduleContext, ShareOrSteps, to_steps
+from fttool.api import Factor, PositiveShareOrSteps, Problem, Schedule, ScheduleContext, ShareOrSteps, to_steps
 from fttool_plugins.schedule.floor import check_floor
 from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
+
+CYCLES = 4
+"""How many there are where the recipe does not say."""
 
 
 def cosine_restarts(step: int, *, warmup: int, starts: Sequence[float], total: int, floor: float) -> float:
@@ -71,9 +74,9 @@ class CosineRestarts(Schedule):
     name: Literal["cosine-restarts"] = "cosine-restarts"
     warmup: ShareOrSteps = 0.06
     """Climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
-    cycles: Annotated[int, Field(ge=1)] = 4
-    """How many there are; they fill the run after the climb."""
-    first: Annotated[float, Field(gt=0)] | None = None
+    cycles: Annotated[int, Field(ge=1)] | None = None
+    """How many there are; they fill the run after the climb. Default: 4, where `first` is not set either."""
+    first: PositiveShareOrSteps | None = None
     """Length of the first one instead: a share of the run below 1, steps from 1 on; the last may stay unfinished."""
     multiplier: Annotated[float, Field(ge=1)] = 1.0
     """How many times as long as the one before a cycle is; 2 in the paper."""
@@ -81,16 +84,19 @@ class CosineRestarts(Schedule):
     """Rate at the end of a cycle, in the unit of `optimizer.lr`; a group with another rate has that share of it."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a climb that is longer than the run and an end above the peak."""
+        """Refuse a climb that is longer than the run, an end above the peak, and cycles said in two ways."""
         yield from check_warmup(self.warmup, recipe)
         yield from check_floor(self.min_lr, recipe)
+        if self.first is not None and self.cycles is not None:
+            message = "both schedule.cycles and schedule.first say how long a cycle is"
+            yield Problem(message, key=("schedule", "cycles"), hint="keep one")
 
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `cosine_restarts`."""
         total = ctx.total_steps
         warmup = warmup_steps(self.warmup, total)
         if self.first is None:
-            starts = by_number(self.cycles, self.multiplier, warmup, total)
+            starts = by_number(self.cycles or CYCLES, self.multiplier, warmup, total)
         else:
             starts = by_length(to_steps(self.first, total), self.multiplier, warmup, total)
         return partial(cosine_restarts, warmup=warmup, starts=starts, total=total, floor=self.min_lr / ctx.lr)

@@ -19,6 +19,9 @@ from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
 if TYPE_CHECKING:
     from fttool.api import Recipe
 
+RATIO = 32.0
+"""The paper's, where the recipe does not say."""
+
 
 def slanted_triangular(step: int, *, warmup: int, total: int, floor: float) -> float:
     """p·(1−r) + r with r = `floor`, p = t/W below W and (N−t)/(N−W) from there; r past the end."""
@@ -37,18 +40,21 @@ class SlantedTriangular(Schedule):
     name: Literal["slanted-triangular"] = "slanted-triangular"
     warmup: ShareOrSteps = 0.1
     """The climb, the paper's cut_frac: a share of the run below 1, steps from 1 on."""
-    ratio: Annotated[float, Field(ge=1)] = 32.0
-    """The peak over the rate at both ends; unit-free."""
+    ratio: Annotated[float, Field(ge=1)] | None = None
+    """The peak over the rate at both ends; unit-free. Default: 32, where `min_lr` is not set either."""
     min_lr: Annotated[float, Field(ge=0)] | None = None
     """Rate at both ends in the unit of `optimizer.lr`, in place of `ratio`; a group has its share of it."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a climb that is longer than the run and ends above the peak."""
+        """Refuse a climb that is longer than the run, ends above the peak, and ends said in two ways."""
         yield from check_warmup(self.warmup, recipe)
         yield from check_floor(self.min_lr or 0.0, recipe)
+        if self.ratio is not None and self.min_lr is not None:
+            message = "both schedule.ratio and schedule.min_lr say what the rate is at both ends"
+            yield Problem(message, key=("schedule", "ratio"), hint="keep one")
 
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `slanted_triangular`."""
         warmup = warmup_steps(self.warmup, ctx.total_steps)
-        floor = 1 / self.ratio if self.min_lr is None else self.min_lr / ctx.lr
+        floor = 1 / (self.ratio or RATIO) if self.min_lr is None else self.min_lr / ctx.lr
         return partial(slanted_triangular, warmup=warmup, total=ctx.total_steps, floor=floor)

@@ -20,7 +20,8 @@ def warmup_steps(warmup: float, total: int) -> int:
     """W of a run of `total` steps; raises `RecipeError` where the climb is longer than the run."""
     steps = to_steps(warmup, total)
     if steps > total:
-        raise RecipeError(f"schedule.warmup is {steps} steps, and the run has {total}", hint=HINT)
+        message = f"schedule.warmup is {steps} steps, and the run has {total}"
+        raise RecipeError(Problem(message, hint=HINT, key=("schedule", "warmup")))
     return steps
 
 

@@ -50,7 +50,8 @@ def phases(warmup: float, decay: float, total: int) -> tuple[int, int]:
         fall = min(fall, total - climb)
     if climb + fall > total:
         message = f"schedule.warmup is {climb} steps and schedule.decay {fall}, and the run has {total}"
-        raise RecipeError(message, hint="shorten one: values below 1 are shares of the run")
+        hint = "shorten one: values below 1 are shares of the run"
+        raise RecipeError(Problem(message, hint=hint, key=("schedule", "decay")))
     return climb, fall
 
 
@@ -74,8 +75,13 @@ class WarmupStableDecay(Schedule):
     """Rate at the end, in the unit of `optimizer.lr`; a group with another rate ends at that share of it."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse phases that are longer than the run and an end above the peak."""
+        """Refuse phases that are longer than the run, an end above the peak, and a decay of one update."""
         yield from check_floor(self.min_lr, recipe)
+        if self.decay == 1:
+            message = "a decay of 1 update is none: its first update still has the full rate"
+            yield Problem(
+                message, key=("schedule", "decay"), hint="say 2 or more; below 1 it is a share of the run: 0.1"
+            )
         too_long = list(check_warmup(self.warmup, recipe))
         yield from too_long
         if too_long:

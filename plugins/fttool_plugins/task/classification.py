@@ -38,6 +38,8 @@ Weights: TypeAlias = Annotated[
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What of a micro-batch the model sees."""
+EOS = "<eos>"
+"""What transformers says where a text does not end as the model needs it."""
 
 
 class Classification(Task):
@@ -95,7 +97,7 @@ class Classification(Task):
             labels=names,
             targets=partial(classes.targets, names=names, multi_label=self.multi_label),
             config=configuration(names, multi_label=self.multi_label) if names else {},
-            fit=set_padding,
+            fit=agree,
             answer=answer,
             try_it='predict {run} --text "your text"',
         )
@@ -161,10 +163,37 @@ def score(model: PreTrainedModel, batch: Mapping[str, Tensor], weights: Sequence
     """
     import torch
 
-    logits_NC = model(**{name: batch[name] for name in INPUTS if name in batch}).logits.float()
+    try:
+        logits_NC = model(**{name: batch[name] for name in INPUTS if name in batch}).logits.float()
+    except ValueError as fault:
+        if EOS not in str(fault):
+            raise
+        message = f"the model reads a row at its last end-of-text token, and rows of a batch differ in those: {fault}"
+        hint = "write no such token into a text, and give all rows a second text or none"
+        raise DataError(Problem(message, hint=hint, key=("data", "train"))) from fault
     weights_C = torch.tensor(weights, device=logits_NC.device) if weights is not None and model.training else None
     losses_N = classes.losses(logits_NC, batch["targets"], weights_C)
     return Predictions(logits_NV=logits_NC, targets_N=batch["targets"], losses_N=losses_N)
+
+
+def agree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make model and tokenizer agree on where a text ends; `ModelError` for a tokenizer that marks no end for T5 or
+    BART, which read a text there.
+    """
+    import torch
+
+    set_padding(model, tokenizer)
+    config: Any = model.config
+    if config.is_encoder_decoder:
+        try:
+            with torch.no_grad():
+                model(input_ids=torch.tensor([tokenizer("a")["input_ids"]], device=model.device))
+        except ValueError as fault:
+            if EOS not in str(fault):
+                raise
+            message = f"{type(model).__name__} reads a text at its end-of-text token, and the tokenizer adds none"
+            hint = "take the model's own tokenizer, or let tokenizer.json add the token (post_processor)"
+            raise ModelError(Problem(message, hint=hint, key=("model", "source"))) from fault
 
 
 def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -29,6 +29,7 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     run = load_run(options.run)
     step = _chosen(run, options.run, options.start)
+    _refuse_bound_freezing(run, options.run, step + options.steps)
     name = options.name or f"{run.name}-{step}-decay-{options.steps}"
     target = options.run.absolute().parent / name
     if target.exists():
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("decay", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="default: the newest of the stable phase")
-    parser.add_argument("--steps", type=_positive, required=True, metavar="N", help="updates of the decay")
+    parser.add_argument("--steps", type=_updates, required=True, metavar="N", help="updates of the decay")
     parser.add_argument("--shape", choices=SHAPES, help="default: that of RUN, else 1-sqrt")
     parser.add_argument("--name", help="the new run's; default: RUN's, with checkpoint and steps")
     shown = parser.add_mutually_exclusive_group()
@@ -55,9 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
+def _updates(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of updates")
+    if int(text) < 2:
+        what = f"{text!r} is no number of updates for a decay: its first one still has the full rate; say at least 2"
+        raise argparse.ArgumentTypeError(what)
     return int(text)
 
 
@@ -79,6 +83,18 @@ def _chosen(run: Loaded, folder: Path, asked: str | None) -> int:
         message = f"checkpoint-{step} of '{folder}' lies outside the stable phase: its rate is not the full one"
         raise UsageError(message, hint=f"of the stable phase are {named(stable)}")
     return step
+
+
+def _refuse_bound_freezing(run: Loaded, folder: Path, end: int) -> None:
+    """Raise `UsageError` where other parameters would have trained from the start in a run of `end` updates."""
+    freezing, total = run.recipe.freezing, run.recipe.run.max_steps
+    if freezing.extendable or end == total:
+        return
+    message = (
+        f"'{folder}' cannot decay to update {end}: what freezing '{freezing.id()}' trains depends on the run's length"
+    )
+    own = f", or let it end where RUN does: after {total} updates" if total is not None else ""
+    raise UsageError(message, hint=f"plan a run of {end} updates instead{own}")
 
 
 def _step(checkpoint: str) -> int | None:

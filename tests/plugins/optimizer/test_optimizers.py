@@ -331,11 +331,20 @@ def test_muon_refuses_pieces_of_matrices():
     optimizer.param_groups[0]["params"] = [piece]
     with pytest.raises(RecipeError, match=r"muon needs whole matrices, and was handed a tensor of shape \(6,\)"):
         optimizer.step()
-    recipe: Any = SimpleNamespace(sharding=SimpleNamespace(id=lambda: "zero"))
-    [problem] = Muon().check(recipe)
+    [problem] = Muon().check(recipe(sharding="zero"))
     assert problem.key == ("optimizer", "name") and "ddp" in problem.hint
-    recipe = SimpleNamespace(sharding=SimpleNamespace(id=lambda: "ddp"))
-    assert not list(Muon().check(recipe))
+    assert not list(Muon().check(recipe(sharding="ddp")))
+
+
+@pytest.mark.parametrize("freezing", ["head-only", "bitfit"])
+def test_muon_needs_a_matrix_that_trains(freezing: str):
+    [problem] = Muon().check(recipe(freezing=freezing))
+    assert problem.key == ("optimizer", "name") and "adamw" in problem.hint
+    assert not list(Muon().check(recipe(freezing="lora")))
+
+
+def recipe(sharding: str = "none", freezing: str = "full") -> Any:
+    return SimpleNamespace(sharding=SimpleNamespace(id=lambda: sharding), freezing=SimpleNamespace(id=lambda: freezing))
 
 
 @pytest.mark.parametrize("unfused", [False, True])

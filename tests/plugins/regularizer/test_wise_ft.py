@@ -108,7 +108,7 @@ def test_lora_and_a_second_one_are_refused() -> None:
         return list(one.check(recipe))  # type: ignore[arg-type]
 
     [problem] = found("lora")
-    assert "fttool merge" in problem.hint
+    assert "with freezing.merge = true, mix afterwards: fttool merge" in problem.hint
     assert not found("full")
     [problem] = found("full", WiseFT())
     assert "stands twice" in problem.message

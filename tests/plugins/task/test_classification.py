@@ -23,7 +23,7 @@ from transformers import (
 from fttool.api import DataError, ModelError, RecipeError, TaskContext
 from fttool.testing import run_recipe, tiny_tokenizer
 from fttool_plugins.task import classes
-from fttool_plugins.task.classification import Classification, configuration, score, set_padding
+from fttool_plugins.task.classification import Classification, agree, configuration, score, set_padding
 
 from ...encoder import save_encoder, tokenizer
 
@@ -108,6 +108,33 @@ def test_a_tokenizer_without_an_end_cannot_pad() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer)
     with pytest.raises(ModelError, match="neither a padding nor an end-of-text token"):
         set_padding(tiny("bert"), tokenizer)
+
+
+def test_a_model_that_reads_a_row_at_its_end_needs_one() -> None:
+    """Of each row, and as many in all rows of a batch."""
+    torch.manual_seed(0)
+    options = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    special = {
+        "decoder_start_token_id": 0,
+        "pad_token_id": 0,
+        "eos_token_id": 3,
+        **configuration(NAMES, multi_label=False),
+    }
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model("t5", **options, **special)).eval()
+    agree(model, tokenizer())  # its [SEP] is the model's end
+    with pytest.raises(
+        ModelError, match="T5ForSequenceClassification reads a text at its end-of-text token"
+    ) as refused:
+        agree(model, tokenizer(special=False))
+    assert refused.value.problems[0].key == ("model", "source") and "tokenizer.json" in refused.value.problems[0].hint
+    given = batch(torch.tensor([0, 1, 2]))
+    for index, length in enumerate(LENGTHS):
+        given["input_ids"][index, length - 1] = 3
+    assert score(model, given).logits_NV.shape == (3, 3)
+    given["input_ids"][1, 0] = 3
+    with pytest.raises(DataError, match="rows of a batch differ") as differ:
+        score(model, given)
+    assert "give all rows a second text or none" in differ.value.problems[0].hint
 
 
 # -- classes -------------------------------------------------------------------------------------------------------

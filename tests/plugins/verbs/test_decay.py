@@ -192,9 +192,11 @@ def test_the_best_checkpoint_comes_along(tmp_path: Path, recipe: dict[str, Any])
     assert {path.name for path in (run.run_dir / "checkpoints").iterdir()} == {
         f"checkpoint-{step}" for step in (2, 8, 10, 14)
     }
-    decayed = decay(run, "--from", "checkpoint-8", "--steps", "1")
+    overrides = {"run.name": "decayed", "run.max_steps": 10, "schedule": {**WSD, "decay": 2, "min_lr": 0.99}}
+    assert branch(load(run.run_dir / "recipe.resolved.toml"), 8, overrides, quiet=True) == 0
+    decayed = RunResult(exit_code=ExitCode.OK, run_dir=run.run_dir.parent / "decayed", error=None)
     assert decayed.summary["best"]["step"] == 2
-    assert_same(decayed, planned(recipe, tmp_path, 8, 1), 9)
+    assert_same(decayed, planned(recipe, tmp_path, 8, 2, min_lr=0.99), 10)
     shutil.rmtree(run.run_dir / "checkpoints" / "checkpoint-2")
     assert "there is no checkpoint-2" in refusal(run, "--from", "checkpoint-8", "--steps", "2")
 
@@ -215,8 +217,9 @@ def test_a_run_that_stopped_early_decays_to_the_end(
     assert main(["run", str(decayed.run_dir / "recipe.resolved.toml"), "-q", "--resume"]) == 0
     assert (decayed.summary["steps"], decayed.summary["stopped_early"]) == (12, False)
     assert min(line["lr"] for line in decayed.metrics if "lr" in line) < 0.2
-    assert main(["decay", str(run.run_dir), "--steps", "6", "--name", "long"]) == 0
-    assert "long: finished after 14 of 14 updates\n  stopped early: loss" in capsys.readouterr().out
+    assert main(["run", str(run.run_dir / "recipe.resolved.toml"), "--set", "run.name=again"]) == 0
+    why = "  stopped early: loss was no better since update 2, in 3 evaluations in a row\n"
+    assert f"again: finished after 8 of 14 updates\n{why}" in capsys.readouterr().out
 
 
 def test_an_interrupted_decay_goes_on(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -495,7 +498,9 @@ def test_freezing_that_depends_on_the_length(tmp_path: Path, recipe: dict[str, A
     recipe["freezing"] = {"name": "gradual", "every": 0.3}
     run = run_recipe(recipe, tmp_path)
     text = refusal(run, "--from", "6", "--steps", "2")
-    assert "what freezing 'gradual' trains depends on the run's length" in text
+    assert "cannot decay to update 8: what freezing 'gradual' trains depends on the run's length" in text
+    assert "after 14 updates" in text and "--set" not in text
+    assert decay(run, "--from", "6", "--steps", "8").summary["steps"] == 14  # as long as it was planned
 
 
 class Trapezoid(Schedule):
@@ -518,7 +523,7 @@ def test_a_climb_that_wsd_has_not(tmp_path: Path, recipe: dict[str, Any]) -> Non
     assert not (run.run_dir.parent / "decayed").exists()
 
 
-@pytest.mark.parametrize("steps", ["0", "-3", "many", "1.5"])
+@pytest.mark.parametrize("steps", ["0", "-3", "many", "1.5", "1"])
 def test_steps_that_are_none(finished: RunResult, steps: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         decay_of(finished, "--steps", steps)
@@ -527,10 +532,10 @@ def test_steps_that_are_none(finished: RunResult, steps: str, capsys: pytest.Cap
 
 
 def test_its_events_end_with_how_it_ended(finished: RunResult, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["decay", str(finished.run_dir), "--json", "--steps", "1"]
+    words = ["decay", str(finished.run_dir), "--json", "--steps", "2"]
     assert main([*words, "--name", "fine"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[-1]["event"] == "finished" and events[-1]["summary"]["steps"] == 11
+    assert events[-1]["event"] == "finished" and events[-1]["summary"]["steps"] == 12
     assert main([*words, "--name", "../out"]) == 3
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "failed" and events[-1]["exit_code"] == 3
@@ -542,5 +547,5 @@ def test_a_run_that_is_moved_still_decays(tmp_path: Path, recipe: dict[str, Any]
     moved = tmp_path / "elsewhere" / "moved"
     moved.parent.mkdir()
     shutil.move(run.run_dir, moved)
-    decayed = decay(RunResult(exit_code=ExitCode.OK, run_dir=moved, error=None), "--from", "6", "--steps", "1")
-    assert decayed.summary["steps"] == 7
+    decayed = decay(RunResult(exit_code=ExitCode.OK, run_dir=moved, error=None), "--from", "6", "--steps", "2")
+    assert decayed.summary["steps"] == 8
