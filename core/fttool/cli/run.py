@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.runs import launching, screen
@@ -51,8 +50,15 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
 
         return dry_run(loaded, shown)
     if launching.must_launch(loaded):
-        return launching.launch(sys.argv[1:], loaded, resume=options.resume)
+        return launching.launch(_words(options), loaded, resume=options.resume)
     launching.begin_process()
     from fttool.runs.run import run
 
     return run(loaded, shown, resume=options.resume)
+
+
+def _words(options: argparse.Namespace) -> list[str]:
+    """The command line again, for the processes of a run."""
+    flags = ("resume", "json", "quiet", "verbose", "debug")
+    overrides = [word for override in options.overrides for word in ("--set", override)]
+    return ["run", str(options.recipe), *overrides, *(f"--{flag}" for flag in flags if getattr(options, flag, False))]

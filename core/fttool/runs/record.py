@@ -7,6 +7,7 @@ metrics.jsonl          one line per log and evaluation
 events.jsonl           what happened, when
 summary.json           how it ended
 checkpoints/           checkpoint-<step>/
+logs/                  what other processes than the first have printed, if there were any
 model/                 the final model, tokenizer and chat template
 README.md              the model card
 """

@@ -26,8 +26,8 @@ class Replay(Mixing):
     Batching may move rows: `padded` keeps their order, so every update has its share up to that bound; `bucketed` sorts
     within pools of updates, so it holds at the end of each pool, and with `pool = 1` of each update.
 
-    Use it against forgetting wherever rows like those of the pre-training can be had: nothing else kept more in
-    docs/studies/forgetting.md. Cost: the share of each update that does not teach the new task.
+    Use it against forgetting wherever rows like those of the pre-training can be had: in docs/studies/forgetting.md it
+    gained most of all and forgot little. Cost: the share of each update that does not teach the new task.
     """
 
     name: Literal["replay"] = "replay"
