@@ -189,7 +189,7 @@ def by_method(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 
 
 def table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
-    """Markdown: mean ± standard deviation over the seeds."""
+    """Markdown: mean ± standard deviation over the seeds; of one seed its value."""
     lines = [
         f"| method | {experiment.gain} | {experiment.forgotten} | tokens/s | peak memory |",
         "|---|---|---|---|---|",
@@ -206,8 +206,9 @@ def table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
 def draw(experiment: Experiment, outcomes: Sequence[Outcome], file: Path) -> None:

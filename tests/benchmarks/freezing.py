@@ -28,7 +28,7 @@ from workload import Case, write_model, write_rows
 MODES: dict[str, Any] = {
     "full": "full",
     "top-layers": {"name": "top-layers", "n": 2},
-    "gradual": {"name": "gradual", "every": 1000},
+    "gradual": {"name": "gradual", "every": 0.99},
     "lisa": {"name": "lisa", "n": 2, "every": 4},
     "bitfit": "bitfit",
     "head-only": "head-only",

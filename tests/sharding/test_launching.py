@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from fttool.errors import UsageError
 from fttool.recipe.reading import load
 from fttool.runs.launching import first_host, must_launch
+from fttool.testing import run_recipe
 
 from .matrix import base, write_rows
 
@@ -211,6 +212,10 @@ class TestWhoStarts:
         assert hint in str(refused.value)
         joined = self.loaded(tmp_path, {**recipe, "sharding": {"name": "ddp", "processes": 4}})
         assert not must_launch(joined)
+
+    def test_a_verb_that_starts_none_is_refused(self, tmp_path: Path, recipe: dict[str, Any]) -> None:
+        refused = run_recipe(recipe, tmp_path)
+        assert refused.exit_code == 2 and "is for 2 processes, and here is one of 1" in str(refused.error)
 
     def test_srun(self, tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(

@@ -72,7 +72,7 @@ def launch(words: Sequence[str], loaded: Loaded, *, resume: bool) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, we say in one screen
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    with tempfile.TemporaryDirectory(prefix="fttool-") as name, _forwarding(Path(name), processes):
+    with tempfile.TemporaryDirectory(prefix="fttool-") as name, _forwarding(Path(name), processes) as asked:
         folder = Path(name)
         os.environ[REPORTS] = name
         others: dict[int, Std] = dict.fromkeys(range(1, processes), Std.ALL)
@@ -92,20 +92,27 @@ def launch(words: Sequence[str], loaded: Loaded, *, resume: bool) -> int:
             elastic_launch(config, sys.executable)("-m", "fttool", *words)
             return ExitCode.OK
         except ChildFailedError as failed:
-            return _explain(folder, {rank: failure.exitcode for rank, failure in failed.failures.items()}, processes)
+            codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
+            return _explain(folder, codes, processes, asked)
         except SignalException as stopped:
-            return ExitCode.PREEMPTED if stopped.sigval == signal.SIGTERM else ExitCode.INTERRUPTED
+            return _stopped([stopped.sigval])
         finally:
             del os.environ[REPORTS]
             _keep_logs(folder, Record.place(loaded) / "logs")
 
 
-def _explain(folder: Path, codes: Mapping[int, int], processes: int) -> int:
-    """Say on stderr what went wrong first; returns the exit code for it."""
+def _stopped(asked: Sequence[int]) -> ExitCode:
+    return ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED
+
+
+def _explain(folder: Path, codes: Mapping[int, int], processes: int, asked: Sequence[int]) -> int:
+    """Say on stderr what went wrong first; returns the exit code for it, or for the signal that was obeyed."""
     reports = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("report-*.json")]
     reports.sort(key=lambda report: (report["lost_touch"], report["time"]))
     own = [report for report in reports if not report["lost_touch"]]
     killed = {rank: -code for rank, code in codes.items() if code < 0}
+    if asked and not own and not killed:  # who ends a moment later than another one may miss it
+        return _stopped(asked)
     if own or (reports and not killed):
         first = (own or reports)[0]
         print(f"{first['text']}\n    in process {first['rank'] + 1} of {processes}", file=sys.stderr)
@@ -118,14 +125,19 @@ def _explain(folder: Path, codes: Mapping[int, int], processes: int) -> int:
             file=sys.stderr,
         )
         return ExitCode.FAILURE
-    return max(codes.values(), default=ExitCode.FAILURE)  # stopped by a signal, with a checkpoint
+    return max(codes.values(), default=ExitCode.FAILURE)  # each was sent the signal by somebody else
 
 
 @contextmanager
-def _forwarding(folder: Path, processes: int) -> Generator[None]:
-    """While open, SIGINT and SIGTERM go to the processes, which stop after their update, with a checkpoint."""
+def _forwarding(folder: Path, processes: int) -> Generator[Sequence[int]]:
+    """While open, SIGINT and SIGTERM go to the processes, which stop after their update, with a checkpoint.
+
+    Yields those that have come.
+    """
+    asked: list[int] = []
 
     def forward(number: int, frame: Any) -> None:
+        asked.append(number)
         started = [int(file.read_text()) for file in folder.glob("process-*")]
         if len(started) < processes:
             from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -139,7 +151,7 @@ def _forwarding(folder: Path, processes: int) -> Generator[None]:
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DivergedError, ExitCode, UsageError
+from fttool.errors import DivergedError, ExitCode, Problem, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
@@ -38,6 +38,11 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | 
     With `start` the run begins where another one was.
     """
     world = World.here()
+    wanted = loaded.recipe.sharding.world_size
+    if world.size != wanted:  # an update would hold another number of rows
+        message = f"sharding '{loaded.recipe.sharding.id()}' is for {wanted} processes, and here is one of {world.size}"
+        hint = "`fttool run` starts them, or torchrun and its like; no other verb does"
+        raise UsageError(Problem(message, where=loaded.where(("sharding",)), hint=hint))
     screen = screen if world.first else Screen()
     with explained(loaded):
         record = Record.at(loaded, resume) if world.first else Unwritten(Record.place(loaded))
@@ -223,7 +228,7 @@ def train(
         record.event("ended", status=status, step=trainer.state.global_step)
         observers.call("fttool_run_finished", status=status, summary=summary)
         if together and status != "failed":
-            job.world.wait()  # a launcher ends the others as soon as one has left with an error
+            job.world.leave()  # a launcher ends the others as soon as one has left with an error
     screen.finished(summary, closing.text(prepared, record, summary))
     return code
 

@@ -7,6 +7,7 @@ method here is called by all processes in the same order, or by none; alone it a
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,11 @@ class World:
             import torch.distributed as dist
 
             dist.barrier()
+
+    def leave(self) -> None:
+        """As `wait`, before this process ends: where the others cannot be reached any more, they have ended already."""
+        with suppress(RuntimeError):
+            self.wait()
 
 
 ALONE = World()

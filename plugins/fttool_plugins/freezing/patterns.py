@@ -29,7 +29,7 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 class Patterns(Freezing):
     """Parameters train whose names fit a pattern of `train` and none of `freeze`.
 
-    Use it for anything that the others do not say: attention only, one block, all but the embeddings. Cost: in
+    Use it for what the others do not say: attention only, one block, all but the embeddings. Cost: in
     proportion to what trains, and down to the lowest of it.
     """
 
