@@ -151,7 +151,7 @@ def main() -> None:
 def make_run(experiment: str, method: str, seed: int, folder: Path, quick: bool) -> Path:
     """The run directory of one method and seed; made unless it is finished."""
     name = f"{method.replace(', ', '-').replace(' ', '-')}-{seed}"
-    if (folder / name / "summary.json").exists():
+    if (folder / name / "model").exists():
         return folder / name
     words = [*overrides(experiment, method), f"run.name={name}", f"run.output={folder}", f"run.seed={seed}"]
     words += ["run.max_steps=2", "schedule.warmup=0"] if quick else []

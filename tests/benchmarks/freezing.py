@@ -28,7 +28,7 @@ from workload import Case, write_model, write_rows
 MODES: dict[str, Any] = {
     "full": "full",
     "top-layers": {"name": "top-layers", "n": 2},
-    "gradual": {"name": "gradual", "every": 0.99},
+    "gradual": {"name": "gradual"},
     "lisa": {"name": "lisa", "n": 2, "every": 4},
     "bitfit": "bitfit",
     "head-only": "head-only",
@@ -111,7 +111,10 @@ def measure(folder: Path, mode: str, quick: bool) -> dict[str, float]:
     import fttool.training.trainer  # noqa: F401
 
     imports = high_water()
-    case = Case("full", 4 if quick else 8, 4 if quick else 8, freezing=MODES[mode])
+    updates = 6 if quick else 8
+    # the second stage of `gradual`, which a run must reach, is its last update
+    freezing = {**MODES[mode], "every": updates - 1} if mode == "gradual" else MODES[mode]
+    case = Case("full", updates, 4 if quick else 8, freezing=freezing)
     go, prepared = prepared_run(folder, case, f"{mode}-{os.getpid()}")
     timed = go()
     peak = high_water() - imports
