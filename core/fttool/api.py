@@ -88,6 +88,7 @@ from fttool.families import (
 )
 from fttool.hookspecs import hookimpl
 from fttool.recipe.tables import Recipe
+from fttool.training.held import bytes_held
 from fttool.training.layers import Layers, layers
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ __all__ = [
     "UsageError",
     "add_recipe",
     "branch",
+    "bytes_held",
     "checkpoint_steps",
     "did_you_mean",
     "from_update",

@@ -660,9 +660,9 @@ class ShardingPlan:
     """World size."""
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """More `TrainingArguments` (the engine's own options)."""
-    prove: Callable[[Trainer], Sequence[Mapping[str, int]]]
-    """Bytes held by each rank: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of every process, after
-    the first update and after the last; raises `FttoolError` where the sharding is not on."""
+    prove: Callable[[Trainer], Mapping[str, int]]
+    """Bytes that this process holds: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of each, after the
+    first update and after the last; raises `FttoolError` where the sharding is not on."""
 
 
 class Sharding(Strategy):

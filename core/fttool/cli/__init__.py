@@ -17,6 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from fttool.errors import ExitCode, FttoolError, PluginError, UsageError, did_you_mean, gist
+from fttool.training.world import REPORTS
 
 COMMANDS_GROUP = "fttool.commands.v1"
 
@@ -165,7 +166,7 @@ def _source(module: str) -> Path | None:
 
 def _reported(fault: BaseException, text: str, exit_code: int) -> bool:
     """True in a process of a run whose launcher will say what is wrong with it."""
-    if "FTTOOL_REPORTS" not in os.environ:
+    if REPORTS not in os.environ:
         return False
     from fttool.runs.launching import report
 

@@ -25,9 +25,7 @@ from typing import Any
 from fttool.errors import ExitCode, FttoolError, UsageError, gist
 from fttool.recipe.reading import Loaded
 from fttool.runs.record import Record
-
-REPORTS = "FTTOOL_REPORTS"
-"""Environment: the folder in which the processes that were started here say who they are and what went wrong."""
+from fttool.training.world import REPORTS
 
 GRACE = 5
 """Seconds that the others have to leave once one has failed; then they are killed."""
@@ -35,10 +33,6 @@ GRACE = 5
 LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
 LOST_TOUCH_WORDS = ("closed by peer", "reset by peer", "gloo", "nccl", "timed out waiting")
 """What a process says of the others, not of itself."""
-
-
-class LostProcessError(FttoolError):
-    """A process of the run was killed, or did not answer."""
 
 
 def must_launch(loaded: Loaded) -> bool:
@@ -53,10 +47,8 @@ def must_launch(loaded: Loaded) -> bool:
         return wanted > 1
     if started != str(wanted):
         sharding = loaded.recipe.sharding.id()
-        hint = f"--set sharding.processes={started}" if wanted > 1 else '[sharding] name = "ddp" uses them all'
-        message = (
-            f"the launcher has started {started} processes, and sharding '{sharding}' of the recipe is for {wanted}"
-        )
+        message = f"the launcher has started {started} processes, and sharding '{sharding}' is for {wanted}"
+        hint = f"let it start {wanted}, or take a [sharding] for {started}: docs/scale.md"
         raise UsageError(message, hint=hint, where=loaded.where(("sharding",)))
     return False
 
@@ -110,8 +102,9 @@ def _explain(folder: Path, codes: Mapping[int, int], processes: int, asked: Sequ
     reports = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("report-*.json")]
     reports.sort(key=lambda report: (report["lost_touch"], report["time"]))
     own = [report for report in reports if not report["lost_touch"]]
-    killed = {rank: -code for rank, code in codes.items() if code < 0}
-    if asked and not own and not killed:  # who ends a moment later than another one may miss it
+    killed = {rank: -code for rank, code in codes.items() if code < 0 and -code not in asked}
+    if asked and not own and not killed:
+        # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
         return _stopped(asked)
     if own or (reports and not killed):
         first = (own or reports)[0]

@@ -181,7 +181,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         observers=observers,
         screen=screen,
         world=world,
-        prove=lambda: plan.prove(trainer),
+        prove=lambda: world.gather(dict(plan.prove(trainer))),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
     )

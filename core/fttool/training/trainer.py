@@ -189,19 +189,19 @@ class Loop(_Base):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Labels of the whole update, whatever the accumulation."""
         lengths, progress = self.job.rows.learned.lengths, self.job.progress
-        rows, tokens = torch.zeros(2, len(self._dataset_ends), dtype=torch.long)
+        datasets = len(self._dataset_ends)
+        rows, tokens = [0] * datasets, [0] * datasets
         for row in (row for batch in batch_samples for row in batch["rows"]):
             dataset = bisect_right(self._dataset_ends, row)
             rows[dataset] += 1
             tokens[dataset] += lengths[row]
-        labels = torch.tensor([sum(self.job.items(batch) for batch in batch_samples if batch["rows"])])
-        counts = self.job.world.total(torch.cat([labels, rows, tokens]).to(device))
-        found, *met = counts.tolist()
-        progress.label_tokens += found
-        progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[: len(rows)], strict=True)]
-        progress.met_tokens = [sum(pair) for pair in zip(progress.met_tokens, met[len(rows) :], strict=True)]
+        own = sum(self.job.items(batch) for batch in batch_samples if batch["rows"])
+        labels, *met = self.job.world.sums([own, *rows, *tokens], device)
+        progress.label_tokens += labels
+        progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[:datasets], strict=True)]
+        progress.met_tokens = [sum(pair) for pair in zip(progress.met_tokens, met[datasets:], strict=True)]
         progress.train_tokens = sum(progress.met_tokens)
-        return counts[0]
+        return torch.tensor(labels, device=device)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """transformers' estimate; it would walk through all modules and parameters anew for each micro-batch."""
@@ -245,8 +245,8 @@ class Loop(_Base):
         self.latest_rows = [row for ids in rows for row in ids]
         finite = torch.isfinite(torch.stack(losses)).tolist()
         step = self.state.global_step + 1
-        mine = torch.tensor([not all(finite), self.job.asked or 0], device=self.args.device)
-        anywhere, self.asked = self.job.world.most(mine).tolist()
+        mine = [int(not all(finite)), self.job.asked or 0]
+        anywhere, self.asked = self.job.world.most(mine, self.args.device)
         if anywhere:
             bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
             self.diverged(f"the loss of update {step} is not finite", bad)

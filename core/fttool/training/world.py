@@ -7,12 +7,17 @@ method here is called by all processes in the same order, or by none; alone it a
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+REPORTS = "FTTOOL_REPORTS"
+"""Environment: the folder in which processes that fttool has started say who they are and what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,23 @@ class World:
         dist.all_reduce(summed)
         return summed
 
-    def most(self, values: Tensor) -> Tensor:
-        """The largest of all processes' values, one by one, in each of them."""
+    def sums(self, numbers: Sequence[int], device: Any) -> list[int]:
+        """The sum over all processes of each number, in each of them; they travel by `device`."""
+        return self._reduced(numbers, device, "SUM")
+
+    def most(self, numbers: Sequence[int], device: Any) -> list[int]:
+        """The largest of all processes' numbers, one by one, in each of them; they travel by `device`."""
+        return self._reduced(numbers, device, "MAX")
+
+    def _reduced(self, numbers: Sequence[int], device: Any, how: str) -> list[int]:
         if self.size == 1:
-            return values
+            return list(numbers)
+        import torch
         import torch.distributed as dist
 
-        largest = values.clone()
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return largest
+        found = torch.tensor(numbers, device=device)
+        dist.all_reduce(found, getattr(dist.ReduceOp, how))
+        return found.tolist()
 
     def gather(self, thing: Any) -> list[Any]:
         """What each process has, by rank, in each of them."""

@@ -22,8 +22,7 @@ class Adafactor(Optimizer):
     There is no momentum, so next to nothing is kept. As `lr` is relative, it must be about fifty times AdamW's for
     weights of RMS 0.02.
 
-    Use it where AdamW's state does not fit. Cost: about two numbers per row and column of a matrix; updates are
-    slower.
+    Use it where AdamW's state does not fit. Cost: one number of state for each row and each column of a matrix.
     """
 
     name: Literal["adafactor"] = "adafactor"

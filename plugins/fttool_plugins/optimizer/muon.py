@@ -36,7 +36,7 @@ class Muon(Optimizer):
     cheap on a GPU, but as long as hundreds of AdamW's steps on a CPU that has to emulate bfloat16.
 
     Use it for long runs on many rows, best where the model was pre-trained with it too. Cost: 4 bytes per matrix
-    weight in fp32, and five small matrix products per matrix and update.
+    weight in fp32, and three products of matrices per Newton-Schulz step.
     """
 
     name: Literal["muon"] = "muon"

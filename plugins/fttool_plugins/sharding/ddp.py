@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import RecipeError, Sharding, ShardingContext, ShardingPlan
-from fttool_plugins.sharding.bytes_held import bytes_held
+from fttool.api import RecipeError, Sharding, ShardingContext, ShardingPlan, bytes_held
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -50,16 +49,11 @@ class DDP(Sharding):
         }
         return ShardingPlan(processes=self.processes, arguments=arguments, prove=self._prove)
 
-    def _prove(self, trainer: Trainer) -> Sequence[Mapping[str, int]]:
+    def _prove(self, trainer: Trainer) -> Mapping[str, int]:
         from torch.nn.parallel import DistributedDataParallel
 
-        held = bytes_held(trainer)
-        if len(held) != self.processes or (
-            self.processes > 1 and not isinstance(trainer.model_wrapped, DistributedDataParallel)
-        ):
-            raise RecipeError(
-                f"sharding 'ddp' is not on: the model is in {len(held)} processes and in a "
-                f"{type(trainer.model_wrapped).__name__}",
-                hint='tell fttool\'s authors what launched the run; sharding = "none" needs no launcher',
-            )
-        return held
+        if self.processes > 1 and not isinstance(trainer.model_wrapped, DistributedDataParallel):
+            kind = type(trainer.model_wrapped).__name__
+            hint = 'tell fttool\'s authors what launched the run; sharding = "none" needs no launcher'
+            raise RecipeError(f"sharding 'ddp' is not on: the model is in a {kind}", hint=hint)
+        return bytes_held(trainer)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Sharding, ShardingContext, ShardingPlan
-from fttool_plugins.sharding.bytes_held import bytes_held
+from fttool.api import Sharding, ShardingContext, ShardingPlan, bytes_held
 
 
 class Unsharded(Sharding):

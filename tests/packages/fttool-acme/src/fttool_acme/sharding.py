@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Sharding, ShardingContext, ShardingPlan
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import Trainer
+from fttool.api import Sharding, ShardingContext, ShardingPlan, bytes_held
 
 
 class OneOfMany(Sharding):
@@ -34,24 +29,4 @@ class OneOfMany(Sharding):
             torch.set_num_threads(self.threads)
         if ctx.device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(self.gpu_memory, ctx.device)
-        return ShardingPlan(processes=1, prove=held)
-
-
-def held(trainer: Trainer) -> Sequence[Mapping[str, int]]:
-    """Bytes of parameters, gradients and optimizer state of the one process."""
-    import torch
-
-    def size(tensors: Sequence[Tensor]) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-    model: Any = trainer.model
-    optimizer: Any = trainer.optimizer
-    parameters = list(model.parameters())
-    state = [one for held in optimizer.state.values() for one in held.values() if isinstance(one, torch.Tensor)]
-    return [
-        {
-            "parameter_bytes": size(parameters),
-            "gradient_bytes": size([p for p in parameters if p.requires_grad]),
-            "optimizer_bytes": size(state),
-        }
-    ]
+        return ShardingPlan(processes=1, prove=bytes_held)

@@ -1,8 +1,8 @@
-"""What each process of a run holds, counted and not estimated: the proof that a sharding is on."""
+"""What a process of a run holds, counted and not estimated: the proof that a sharding is on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-def bytes_held(trainer: Trainer) -> Sequence[Mapping[str, int]]:
-    """Bytes of parameters, gradients and optimizer state by rank; all processes must ask.
+def bytes_held(trainer: Trainer) -> Mapping[str, int]:
+    """Bytes of parameters, gradients and optimizer state in this process.
 
     Gradients are freed after each update; they are counted as a trained parameter's own size.
     """
@@ -21,16 +21,11 @@ def bytes_held(trainer: Trainer) -> Sequence[Mapping[str, int]]:
     optimizer: Any = trainer.optimizer
     parameters = list(model.parameters())
     state = [value for held in optimizer.state.values() for value in held.values() if isinstance(value, torch.Tensor)]
-    own = {
+    return {
         "parameter_bytes": size(parameters),
         "gradient_bytes": size(p for p in parameters if p.requires_grad),
         "optimizer_bytes": size(state),
     }
-    if not torch.distributed.is_initialized():
-        return [own]
-    found: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, own)
-    return found
 
 
 def size(tensors: Iterable[Tensor]) -> int:
