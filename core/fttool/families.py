@@ -665,15 +665,32 @@ class ShardingPlan:
     first update and after the last; raises `FttoolError` where the sharding is not on."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """The processes that a run wants."""
+
+    processes: int = 1
+    """Over which a global batch is spread, on all machines together."""
+    nodes: int = 1
+    """Machines, with the same number of processes on each."""
+    max_restarts: int = 0
+    """How often all processes are started again, from the newest checkpoint, after one of them has died."""
+
+
 class Sharding(Strategy):
     """How parameters, gradients and optimizer state are spread over processes."""
 
     family: ClassVar[str] = "sharding"
 
     @property
+    def launch(self) -> Launch:
+        """What to start; known from the recipe alone."""
+        return Launch()
+
+    @property
     def world_size(self) -> int:
-        """Processes over which a global batch is spread; known from the recipe alone."""
-        return 1
+        """Processes over which a global batch is spread."""
+        return self.launch.processes
 
     @abstractmethod
     def build(self, ctx: ShardingContext) -> ShardingPlan:

@@ -264,10 +264,11 @@ def _wrong_with(entry: Entry, made: Any, siblings: Sequence[Any]) -> Iterable[st
     if not (isinstance(made, type) and issubclass(made, Strategy)):
         yield f"{made!r} is not a Strategy class"
         return
-    bases = {family.name: family.base for family in FAMILIES}
+    bases: dict[Any, Any] = {family.name: family.base for family in FAMILIES}
     family = getattr(made, "family", None)
-    if family not in bases or made.__base__ is not bases[family]:
-        yield f"{made.__name__} must derive from one family's base class directly (Schedule, Freezing …)"
+    above = made.__mro__[1:]
+    if [one for one in above if one in bases.values()] != [bases.get(family)] or any(map(_has_id, above)):
+        yield f"{made.__name__} must derive from one family's base class (Schedule, Freezing …) and no other strategy"
         return
     name = made.model_fields.get("name")
     if name is None or get_origin(name.annotation) is not Literal or get_args(name.annotation) != (name.default,):
@@ -281,6 +282,10 @@ def _wrong_with(entry: Entry, made: Any, siblings: Sequence[Any]) -> Iterable[st
         yield f"{made.__name__}: the id '{name.default}' must be '{entry.name}.' and lower-case letters, digits or '-'"
     if [_family_and_id(sibling) for sibling in siblings].count((family, name.default)) > 1:
         yield f"two strategies of family {family} have the id '{name.default}'"
+
+
+def _has_id(made: type) -> bool:
+    return issubclass(made, Strategy) and "name" in made.model_fields
 
 
 def _family_and_id(made: Any) -> tuple[Any, Any]:

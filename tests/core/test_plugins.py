@@ -139,7 +139,9 @@ BROKEN = {
     "heir": (
         SCHEDULE.format(id="heir.x")
         .replace("(Schedule)", "(Base)")
-        .replace("class Flat", "class Base(Schedule): ...\n\n    class Flat", 1),
+        .replace(
+            "class Flat", 'class Base(Schedule):\n        name: Literal["heir.y"] = "heir.y"\n\n    class Flat', 1
+        ),
         "must derive from one family's",
     ),
 }

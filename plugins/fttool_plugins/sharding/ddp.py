@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import RecipeError, Sharding, ShardingContext, ShardingPlan, bytes_held
+from fttool.api import RecipeError, ShardingContext, ShardingPlan, bytes_held
+from fttool_plugins.sharding.several import SeveralProcesses
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class DDP(Sharding):
+class DDP(SeveralProcesses):
     """Each of several processes holds the whole model and all optimizer state; gradients are averaged (torch's
     DistributedDataParallel).
 
@@ -26,17 +27,8 @@ class DDP(Sharding):
     """
 
     name: Literal["ddp"] = "ddp"
-    processes: Annotated[int, Field(ge=1)]
-    """Of the whole run; one per GPU. run.global_batch must be a multiple of it times run.micro_batch."""
     bucket_mb: Annotated[int, Field(ge=1)] | None = None
     """Megabytes of gradients that are sent at once, while the rest of them is computed; default: torch's, 25."""
-    timeout: Annotated[int, Field(ge=1)] = 1800
-    """Seconds after which processes that wait for one give up."""
-
-    @property
-    def world_size(self) -> int:
-        """`processes`."""
-        return self.processes
 
     def build(self, ctx: ShardingContext) -> ShardingPlan:
         """Yield the options of DistributedDataParallel."""
