@@ -648,6 +648,8 @@ class ShardingContext:
     """What a sharding strategy gets."""
 
     device: torch.device
+    layers: Layers
+    numerics: Numerics
     varies: bool = False
     """True where what trains changes during the run."""
 
@@ -660,6 +662,8 @@ class ShardingPlan:
     """World size."""
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """More `TrainingArguments` (the engine's own options)."""
+    engage: Callable[[Trainer], None] | None = None
+    """Called once the Trainer has its accelerator and before it has prepared anything."""
     prove: Callable[[Trainer], Mapping[str, int]]
     """Bytes that this process holds: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of each, after the
     first update and after the last; raises `FttoolError` where the sharding is not on."""
@@ -681,6 +685,9 @@ class Sharding(Strategy):
     """How parameters, gradients and optimizer state are spread over processes."""
 
     family: ClassVar[str] = "sharding"
+    fixes_state: ClassVar[bool] = False
+    """True where the engine wants the optimizer's state whole from the first update on: groups that wait for their turn
+    must then have theirs too."""
 
     @property
     def launch(self) -> Launch:

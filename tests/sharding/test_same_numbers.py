@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.dist, pytest.mark.slow, pytest.mark.xdist_group("shard
 
 SHARDINGS: dict[str, tuple[dict[str, Any], int]] = {
     "ddp-2": ({"name": "ddp", "processes": 2}, 2),
+    "fsdp-2": ({"name": "fsdp", "processes": 2}, 2),
     "ddp-4": ({"name": "ddp", "processes": 4}, 4),
 }
 IN_FOUR = ("padded", "packed", "freezing-gradual", "l2-init")

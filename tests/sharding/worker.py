@@ -20,6 +20,11 @@ def main(folder: Path) -> None:
         except FttoolError as error:
             if World.here().first:
                 file.with_suffix(".error").write_text(str(error))
+        except Exception:
+            import traceback
+
+            if World.here().first:
+                file.with_suffix(".error").write_text(traceback.format_exc())
 
 
 main(Path(sys.argv[1]))

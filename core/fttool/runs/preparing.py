@@ -154,7 +154,9 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     update = make_update(loaded, context, length, numerics, on)
     note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
     varies = any(group.trains_in != ALWAYS for group in update.groups)
-    plan = recipe.sharding.build(ShardingContext(device=on, varies=varies))
+    plan = recipe.sharding.build(
+        ShardingContext(device=on, layers=context.layers, numerics=numerics, varies=varies),
+    )
 
     from fttool.training.trainer import Job, savable_state, states, trainer_class
 
@@ -181,6 +183,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         observers=observers,
         screen=screen,
         world=world,
+        engage=plan.engage,
         prove=lambda: world.gather(dict(plan.prove(trainer))),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
@@ -362,7 +365,8 @@ def make_update(
         raise ModelError(Problem(message, hint=hint, key=("freezing",)))
     refuse_idle(groups, loaded, total)
     freeze_the_rest(model, groups)
-    in_optimizer = any(any(group.pulls) for group in groups)
+    reserve = recipe.sharding.fixes_state and any(group.trains_in != ALWAYS for group in groups)
+    in_optimizer = reserve or any(any(group.pulls) for group in groups)
     optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
     factor = recipe.schedule.build(ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))
     if not any(factor(step) for step in range(total)):
@@ -370,7 +374,7 @@ def make_update(
         raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
     return Update(
         groups=groups,
-        make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups), **own.options),
+        make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups, reserve=reserve), **own.options),
         factor=factor,
         regularizations=regularizations,
         features=thawing.features,

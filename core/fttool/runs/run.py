@@ -247,6 +247,7 @@ def finish(prepared: Prepared, record: Record) -> None:
             changed = True
     if changed and prepared.rows.measurable:
         trainer.evaluate()
+    trainer.make_whole()
     if prepared.update.export is not None and job.world.first:
         prepared.update.export(prepared.model, record.path)
     trainer.save_final(record.model)

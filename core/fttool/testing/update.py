@@ -308,10 +308,14 @@ class ShardingContract(Contract):
     """Sharding: a plan of as many processes as the recipe can know beforehand, with a way to prove itself."""
 
     def context(self) -> ShardingContext:
-        """A CPU."""
+        """A CPU and the layers of a tiny model."""
         import torch
 
-        return ShardingContext(device=torch.device("cpu"))
+        from fttool.testing.tiny import tiny_model
+        from fttool.training.layers import layers
+
+        numerics = Numerics(autocast="no", reason="the contract")
+        return ShardingContext(device=torch.device("cpu"), layers=layers(tiny_model()), numerics=numerics)
 
     def outcome(self, built: ShardingPlan) -> Any:
         """Processes and arguments."""

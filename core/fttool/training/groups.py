@@ -143,8 +143,11 @@ def freeze_the_rest(model: nn.Module, groups: Sequence[Group]) -> None:
         parameter.requires_grad_(name in trained)
 
 
-def optimizer_groups(model: nn.Module, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The groups as torch optimizers take them; keys of pulls only where they say something."""
+def optimizer_groups(model: nn.Module, groups: Sequence[Group], *, reserve: bool = False) -> list[dict[str, Any]]:
+    """The groups as torch optimizers take them; keys of pulls only where they say something.
+
+    With `reserve`, groups that wait for their turn have the state of those that train.
+    """
     by_name = dict(model.named_parameters())
     return [
         {
@@ -153,6 +156,7 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group]) -> list[dict[str
             "weight_decay": group.weight_decay,
             **group.keys,
             **{key: value for key, value in group.pulls._asdict().items() if value},
+            **({"reserve": True} if reserve else {}),
         }
         for group in groups
     ]

@@ -29,5 +29,7 @@ def bytes_held(trainer: Trainer) -> Mapping[str, int]:
 
 
 def size(tensors: Iterable[Tensor]) -> int:
-    """Bytes of all of them."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    """Bytes of all of them; of a sharded one, this process's shard."""
+    from fttool.training.shards import share
+
+    return sum(held.numel() * held.element_size() for held in map(share, tensors))

@@ -33,6 +33,8 @@ class Layers:
     """The output projection or classifier; empty where it shares the input embeddings."""
     tied: bool
     """True where the head shares its weights with the input embeddings."""
+    kinds: frozenset[str] = frozenset()
+    """Names of the classes that the layers are of; of their parts, where a layer is no module by itself."""
 
 
 def layers(model: PreTrainedModel) -> Layers:
@@ -80,6 +82,7 @@ def layers(model: PreTrainedModel) -> Layers:
         final=tuple(final),
         head=tuple(head),
         tied=tied,
+        kinds=frozenset(type(model.get_submodule(part)).__name__ for layer in layers_of for part in layer),
     )
 
 

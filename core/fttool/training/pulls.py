@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fttool.errors import RecipeError
+from fttool.training.shards import shared_like
 
 _OURS = ("anchor", "importance", "placeholder")
 """Keys of a parameter's state that are ours and not the optimizer's own."""
@@ -62,7 +63,7 @@ def anchored(optimizer_class: type[Optimizer]) -> type[Optimizer]:
 def set_importance(optimizer: Optimizer, importance: Mapping[Tensor, Tensor]) -> None:
     """Give parameters their F, in their own shape, dtype and device; before the first step, or between two."""
     for p, values in importance.items():
-        optimizer.state[p]["importance"] = values.to(p).clone()
+        optimizer.state[p]["importance"] = shared_like(values, p).clone()
 
 
 @torch.no_grad()

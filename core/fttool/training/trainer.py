@@ -11,14 +11,14 @@ import math
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
@@ -35,8 +35,11 @@ from fttool.training.evaluation import Score, evaluate, summed, tables
 from fttool.training.features import Backbone
 from fttool.training.groups import Group, folded_importance, let_train
 from fttool.training.pulls import pull_value, set_importance
+from fttool.training.shards import mapped, share, whole
 from fttool.training.world import World
 
+FILE_SIZE = "5GB"
+"""Largest file of a saved model; a larger model is in several, with an index."""
 SKIPPED_IN_A_ROW = 20
 """Updates that loss scaling may skip before the run counts as diverged; it halves its scale at each."""
 
@@ -105,6 +108,8 @@ class Job:
     """The model's present answers to the sampled evaluation prompts."""
     backbone: Backbone | None = None
     """The base model, where it never trains."""
+    engage: Callable[[Trainer], None] | None
+    """The sharding's last word before anything is prepared."""
     prove: Callable[[], Sequence[Mapping[str, int]]]
     """Bytes that each process holds; raises where the sharding that was asked for is not on."""
     held: Sequence[Mapping[str, int]] = ()
@@ -149,9 +154,28 @@ class Loop(_Base):
 
     # -- what the loop is made of --
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let the sharding have its say."""
+        super().create_accelerator_and_postprocess()
+        if self.job.engage is not None:
+            self.job.engage(self)
+
     def get_train_dataloader(self) -> EpochLoader:
         """The loader whose order is a pure function of seed and epoch."""
         return self.job.loader
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        """Weigh the weights while each process has all of them; a resumed optimizer has the importance in its state."""
+        importance = {} if resume_from_checkpoint else self._importance()
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        by_name = dict(self._module.named_parameters())
+        set_importance(_bare(self.optimizer), {by_name[name]: values for name, values in importance.items()})
+        return prepared
+
+    def _importance(self) -> Mapping[str, torch.Tensor]:
+        pulls = [pull for one in self.job.regularizations for pull in one.pulls]
+        by_name = dict(self._module.named_parameters())
+        return folded_importance(pulls, {name: by_name[name].shape for name in self._trained})
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the recipe's groups."""
@@ -338,7 +362,7 @@ class Loop(_Base):
         """A complete checkpoint under its final name, or none."""
         job, step = self.job, self.state.global_step
         output_dir = self.args.output_dir
-        plugin_state = savable_state(job.stateful)
+        plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
 
         def write(folder: Path) -> None:
@@ -370,8 +394,13 @@ class Loop(_Base):
         job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The whole model; for a checkpoint, where some weights never train, only the others."""
-        if not (_internal_call and self._leaves_weights_out()):
+        """The weights for a checkpoint: all of them, or where some never train, only the others.
+
+        A sharding engine writes its own beside the optimizer's state.
+        """
+        if self._sharded:
+            return
+        if not self._leaves_weights_out():
             super().save_model(output_dir, _internal_call=_internal_call)
         elif self.args.should_save:
             folder = Path(output_dir or "")
@@ -387,10 +416,13 @@ class Loop(_Base):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _leaves_weights_out(self) -> bool:
-        """True where some weights never train; a sharding engine has a format of its own."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return False
+        """True where some weights never train."""
         return self._trained != {name for name, _ in self._module.named_parameters()}
+
+    @property
+    def _sharded(self) -> bool:
+        """True where an engine holds the weights or their optimizer's state in shards."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     @property
     def _module(self) -> torch.nn.Module:
@@ -406,15 +438,26 @@ class Loop(_Base):
         self._globalstep_last_logged = self.job.progress.logged_step
         self._tr_loss.fill_(self.job.progress.unlogged_loss)
 
+    def make_whole(self) -> None:
+        """Give the first process the whole model as plain tensors in the machine's memory, to be saved; the others and
+        the engine are of no more use then.
+        """
+        if not self._sharded:
+            return
+        tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
+        if self.job.world.first:
+            weights.put(self._module, tensors)
+
     def save_final(self, folder: Path) -> None:
         """The model, tokenizer and chat template, ready for `from_pretrained`."""
         aside, world = folder.with_name(f".{folder.name}.partial"), self.job.world
         if world.first:
             shutil.rmtree(aside, ignore_errors=True)
         world.wait()
-        self.save_model(str(aside))
         if world.first:
-            (aside / "training_args.bin").unlink(missing_ok=True)
+            model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
+            model.save_pretrained(aside, max_shard_size=FILE_SIZE)
+            tokenizer.save_pretrained(aside)
             if folder.exists():  # the model of the shorter run that this one has resumed
                 shutil.rmtree(folder)
             aside.rename(folder)
@@ -432,10 +475,8 @@ class _Watch(TrainerCallback):
         self.trainer.logged = replace(job.progress)  # a resumed run's first line is about its own updates
         if state.global_step:
             self.trainer.go_on_logging()
-        else:
-            self._weigh()
-            if job.world.size > 1:  # what each process draws (dropout, masks) is its own
-                set_seed(args.seed + job.world.rank)
+        elif job.world.size > 1:  # what each process draws (dropout, masks) is its own
+            set_seed(args.seed + job.world.rank)
         if state.global_step == 0 and job.rows.measurable:
             job.screen.stage("evaluating before the first update")
             self.trainer.evaluate()
@@ -444,17 +485,6 @@ class _Watch(TrainerCallback):
         if job.backbone is not None:
             found = job.backbone.compute(self.trainer.model, job.screen, lambda: job.asked is not None)
             job.record.event("features", **found)
-
-    def _weigh(self) -> None:
-        """Give the optimizer the importance of weights, where a pull has one; a resumed one has it in its state."""
-        job = self.trainer.job
-        model: Any = self.trainer.model
-        by_name = dict(model.named_parameters())
-        pulls = [pull for one in job.regularizations for pull in one.pulls]
-        shapes = {name: by_name[name].shape for group in job.groups for name in group.names}
-        with _without_autocast(model):
-            importance = folded_importance(pulls, shapes)
-        set_importance(_bare(self.trainer.optimizer), {by_name[name]: values for name, values in importance.items()})
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before an update's first forward pass: what trains in it."""
@@ -494,19 +524,6 @@ def _bare(optimizer: Any) -> Any:
     return getattr(optimizer, "optimizer", optimizer)
 
 
-@contextmanager
-def _without_autocast(model: Any) -> Generator[None]:
-    """`model` computes in the format of its weights: accelerate has put autocast around its `forward`."""
-    wrapped = model.__dict__.get("forward")
-    if "_original_forward" in model.__dict__:
-        model.forward = model._original_forward
-    try:
-        yield
-    finally:
-        if wrapped is not None:
-            model.forward = wrapped
-
-
 def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
     """The state of every object, by its place; `PluginError` where it could not be read back from a checkpoint.
 
@@ -517,7 +534,7 @@ def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
         try:
             state[place] = thing.state_dict()
             file = io.BytesIO()
-            torch.save(_without_numbers(state[place]), file)
+            torch.save(mapped(state[place], _without_numbers), file)
             file.seek(0)
             torch.load(file, weights_only=True)
         except Exception as fault:
@@ -528,15 +545,9 @@ def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _without_numbers(state: Any) -> Any:
-    """A state with empty tensors: to try an average of all weights whole would take its memory twice over again."""
-    if type(state) is torch.Tensor:
-        return state.new_empty(0)
-    if type(state) is dict:
-        return {key: _without_numbers(value) for key, value in cast("dict[Any, Any]", state).items()}
-    if type(state) in (list, tuple):
-        return type(state)(map(_without_numbers, state))
-    return state
+def _without_numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """To try an average of all weights whole would take its memory twice over again."""
+    return share(tensor).new_empty(0) if type(tensor) in (torch.Tensor, DTensor) else tensor
 
 
 def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:

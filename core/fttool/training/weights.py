@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,3 +60,18 @@ def load(model: nn.Module, trained: Set[str], folder: Path) -> None:
         )
     for name, tensor in present.items():
         tensor.copy_(saved[name])
+
+
+def put(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make these tensors the model's parameters and buffers, whatever it held; weights that are tied stay tied."""
+    tied: dict[int, nn.Parameter] = {}
+    for name, p in list(model.named_parameters(remove_duplicate=False)):
+        owner, _, last = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if id(p) not in tied:
+            tied[id(p)] = nn.Parameter(tensors[name], requires_grad=False)
+        module.register_parameter(last, tied[id(p)])
+    for name, _ in list(model.named_buffers()):
+        if name in tensors:
+            owner, _, last = name.rpartition(".")
+            setattr(model.get_submodule(owner), last, tensors[name])

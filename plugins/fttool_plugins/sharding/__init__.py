@@ -2,10 +2,11 @@
 
 from fttool.api import Strategy, hookimpl
 from fttool_plugins.sharding.ddp import DDP
+from fttool_plugins.sharding.fsdp import FSDP
 from fttool_plugins.sharding.none import Unsharded
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Unsharded, DDP]
+    return [Unsharded, DDP, FSDP]

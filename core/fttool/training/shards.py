@@ -1,0 +1,50 @@
+"""Tensors of which each process holds a share (FSDP2's `DTensor`), beside tensors that are whole in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+T = TypeVar("T")
+
+
+def share(tensor: Tensor) -> Tensor:
+    """What this process holds of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
+    """`values`, the same in all processes, with the dtype and device of `parameter`, and split as it is."""
+    if isinstance(values, DTensor) or not isinstance(parameter, DTensor):
+        return values.to(parameter)
+    values = values.to(parameter.device, parameter.dtype)
+    return distribute_tensor(values, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def whole(state: T, *, keep: bool = True) -> T:
+    """A state in which each shared tensor is put together, in the machine's memory; all processes must ask for it.
+
+    Those that do not `keep` it get empty tensors in their place.
+    """
+
+    def one(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, DTensor):
+            return tensor
+        together = tensor.full_tensor()
+        return together.cpu() if keep else together.new_empty(0)
+
+    return mapped(state, one)
+
+
+def mapped(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A state of tensors, numbers, text, lists and dictionaries with each of its tensors changed."""
+    if isinstance(state, Tensor):
+        return change(state)
+    if type(state) is dict:
+        return {key: mapped(value, change) for key, value in cast("Mapping[Any, Any]", state).items()}
+    if type(state) in (list, tuple):
+        return type(state)(mapped(value, change) for value in state)
+    return state

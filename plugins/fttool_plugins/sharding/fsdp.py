@@ -1,0 +1,110 @@
+"""`fsdp`: parameters, gradients and optimizer state in shares (torch's FSDP2, through accelerate)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan, bytes_held
+from fttool_plugins.sharding.several import SeveralProcesses
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from fttool.api import Recipe
+
+
+class FSDP(SeveralProcesses):
+    """Each process holds one Nth of the parameters, gradients and optimizer state; a layer is put together from all of
+    them while it is computed (torch's `fully_shard`, FSDP2).
+
+    Layers are found in any architecture. With AdamW in fp32 a process holds 16/N bytes per parameter, before
+    activations, and one or two whole layers while it computes. While the model is loaded each process holds all of it
+    in the machine's memory. Zhao et al. 2023 (arXiv 2304.11277).
+
+    Use it where the model and its optimizer state do not fit into one device. Cost: one half more communication than
+    `ddp`: each layer is gathered for the forward and again for the backward pass, besides the sums of gradients.
+    """
+
+    fixes_state: ClassVar[bool] = True
+
+    name: Literal["fsdp"] = "fsdp"
+    reshard_after_forward: bool = True
+    """False: a layer stays whole from its forward to its backward pass, which saves the second gathering and costs the
+    memory of all parameters (ZeRO-2 in other words)."""
+    cpu_offload: bool = False
+    """Parameters, gradients and optimizer state stay in the machine's memory, and the update is made there: slow, and
+    the last resort."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass, layer by layer: FSDP's own, to be preferred to
+    model.gradient_checkpointing, which gathers each layer a third time."""
+    state: Literal["sharded", "full"] = "sharded"
+    """Format of checkpoints. `sharded`: each process writes its share (torch's distributed checkpoints, which any
+    number of processes can read). `full`: the first process writes the whole, as one file."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Two kinds of activation checkpointing exclude each other."""
+        yield from super().check(recipe)
+        if self.activation_checkpointing and recipe.model.gradient_checkpointing:
+            yield Problem(
+                "sharding.activation_checkpointing and model.gradient_checkpointing do the same",
+                hint="keep sharding.activation_checkpointing",
+                key=("model", "gradient_checkpointing"),
+            )
+
+    def build(self, ctx: ShardingContext) -> ShardingPlan:
+        """Yield the options of accelerate's FSDP2."""
+        config = {
+            "version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "transformer_layer_cls_to_wrap": sorted(ctx.layers.kinds),
+            "reshard_after_forward": self.reshard_after_forward,
+            "cpu_offload": self.cpu_offload,
+            "activation_checkpointing": self.activation_checkpointing,
+            "state_dict_type": f"{self.state.upper()}_STATE_DICT",
+        }
+        arguments = {
+            "ddp_backend": {"cuda": "cuda:nccl,cpu:gloo" if self.cpu_offload else "nccl"}.get(ctx.device.type, "gloo"),
+            "ddp_timeout": self.timeout,
+            "fsdp": True,
+            "fsdp_config": config,
+        }
+        computed = {"bf16": "bfloat16", "fp16": "float16"}.get(ctx.numerics.autocast)
+        return ShardingPlan(
+            processes=self.processes, arguments=arguments, engage=partial(_engage, computed=computed), prove=_prove
+        )
+
+
+def _engage(trainer: Any, *, computed: str | None) -> None:
+    """Let accelerate shard on a CPU too, where it would silently run DDP; and add up gradients in float32."""
+    import torch
+    from accelerate import DistributedType
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    state = trainer.accelerator.state
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+        for shared in (AcceleratorState._shared_state, PartialState._shared_state):  # pyright: ignore[reportPrivateUsage]
+            shared["distributed_type"] = DistributedType.FSDP
+        AcceleratorState._shared_state["fsdp_plugin"] = plugin  # pyright: ignore[reportPrivateUsage]
+        trainer.is_fsdp_enabled = True
+    if computed is not None:
+        formats = MixedPrecisionPolicy(param_dtype=getattr(torch, computed), reduce_dtype=torch.float32)
+        state.fsdp_plugin.mixed_precision_policy = formats
+
+
+def _prove(trainer: Trainer) -> Mapping[str, int]:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+    model: Any = trainer.model
+    whole = [name for name, p in model.named_parameters() if not isinstance(p, DTensor)]
+    if not isinstance(model, FSDPModule) or whole:
+        what = f"'{whole[0]}' is held whole" if whole else f"the model is a {type(model).__name__}"
+        raise RecipeError(
+            f"sharding 'fsdp' is not on: {what}", hint='sharding = "ddp" holds everything in each process'
+        )
+    return bytes_held(trainer)
