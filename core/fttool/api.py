@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from fttool.rows.source import read_rows
     from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
     from fttool.runs.saved import saved_model
+    from fttool.training.shards import shared_like, whole
     from fttool.verbs import (
         add_recipe,
         load_recipe,
@@ -109,12 +110,13 @@ if TYPE_CHECKING:
         weights_before,
     )
 
-_FOR_VERBS = {
+_LATER = {
     "fttool.runs.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
     "fttool.recipe.reading": ("Loaded",),
     "fttool.rows.reader": ("read_lines",),
     "fttool.rows.source": ("read_rows",),
     "fttool.runs.saved": ("saved_model",),
+    "fttool.training.shards": ("shared_like", "whole"),
     "fttool.verbs": (
         "add_recipe",
         "load_recipe",
@@ -129,7 +131,7 @@ _FOR_VERBS = {
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _FOR_VERBS.items():
+    for module, names in _LATER.items():
         if name in names:
             return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -227,8 +229,10 @@ __all__ = [
     "read_lines",
     "read_rows",
     "saved_model",
+    "shared_like",
     "stable_steps",
     "to_steps",
     "verb_parser",
     "weights_before",
+    "whole",
 ]

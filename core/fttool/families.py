@@ -473,6 +473,8 @@ class OptimizerContext:
     device: torch.device
     unfused: bool
     """True where a fused step must not be used (loss scaling hands it scaled gradients)."""
+    sharded: bool = False
+    """True where parameters may be held in shares (torch's `DTensor`, or DeepSpeed's flat partitions)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -685,9 +687,9 @@ class Sharding(Strategy):
     """How parameters, gradients and optimizer state are spread over processes."""
 
     family: ClassVar[str] = "sharding"
-    fixes_state: ClassVar[bool] = False
-    """True where the engine wants the optimizer's state whole from the first update on: groups that wait for their turn
-    must then have theirs too."""
+    sharded: ClassVar[bool] = False
+    """True where the engine holds the weights or the optimizer's state in shares. It then fixes them at the start, so
+    groups that wait for their turn have their state from the first update on."""
 
     @property
     def launch(self) -> Launch:

@@ -349,7 +349,11 @@ def make_update(
         if one.modify is not None:
             one.modify(model)
     pulls = [pull for one in regularizations for pull in one.pulls]
-    own = recipe.optimizer.build(OptimizerContext(device=on, unfused=bool(pulls) and numerics.autocast == "fp16"))
+    own = recipe.optimizer.build(
+        OptimizerContext(
+            device=on, unfused=bool(pulls) and numerics.autocast == "fp16", sharded=recipe.sharding.sharded
+        )
+    )
     group_keys = own.group_keys
     groups = make_groups(
         dict(model.named_parameters()),
@@ -365,7 +369,7 @@ def make_update(
         raise ModelError(Problem(message, hint=hint, key=("freezing",)))
     refuse_idle(groups, loaded, total)
     freeze_the_rest(model, groups)
-    reserve = recipe.sharding.fixes_state and any(group.trains_in != ALWAYS for group in groups)
+    reserve = recipe.sharding.sharded and any(group.trains_in != ALWAYS for group in groups)
     in_optimizer = reserve or any(any(group.pulls) for group in groups)
     optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
     factor = recipe.schedule.build(ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))

@@ -18,6 +18,7 @@ from fttool.rows.data import JoinedRows, Rows
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.training.layers import layers
+from fttool.training.shards import shared_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,7 @@ def regularizer_context(
         run_dir=record.path,
         score=parts.score,
         general=lambda name: OneByOne(general_rows(rows, name), collate, model),
-        start=lambda: start(source, options),
+        start=lambda: shared_alike(start(source, options), model),
         track=screen.track,
     )
 
@@ -89,6 +90,12 @@ def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:
     with _untouched_randomness():
         model = source.model(again)
     return {name: p.detach() for name, p in model.named_parameters() if name not in again.drawn}
+
+
+def shared_alike(weights: Mapping[str, Tensor], model: PreTrainedModel) -> Mapping[str, Tensor]:
+    """Weights in shares where the model's are."""
+    present = dict(model.named_parameters())
+    return {name: shared_like(tensor, present[name]) for name, tensor in weights.items() if name in present}
 
 
 @contextmanager

@@ -5,11 +5,15 @@ The paper is Shazeer and Stern 2018, arXiv 1804.04235; the rule is `torch.optim.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Optimizer, OptimizerContext, OptimizerParts
+from fttool.api import Optimizer, OptimizerContext, OptimizerParts, Problem
+
+if TYPE_CHECKING:
+    from fttool.api import Recipe
 
 
 class Adafactor(Optimizer):
@@ -37,6 +41,12 @@ class Adafactor(Optimizer):
     clip_threshold: Annotated[float, Field(ge=1)] = 1.0
     """Highest RMS of a tensor's step before it is scaled; unit-free."""
 
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """Refuse an engine that cuts matrices up: there are no rows and columns in the pieces."""
+        if recipe.sharding.id() == "zero":
+            message = "adafactor sums over rows and columns, and zero hands an optimizer flat pieces of matrices"
+            yield Problem(message, key=("optimizer", "name"), hint='say sharding = "fsdp", or optimizer = "adamw"')
+
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
         """Yield `torch.optim.Adafactor`; rate and decay come with the groups."""
         import torch
@@ -46,4 +56,6 @@ class Adafactor(Optimizer):
             "eps": (self.eps, self.smallest_rms),
             "d": self.clip_threshold,
         }
-        return OptimizerParts(optimizer_class=torch.optim.Adafactor, options=options)
+        from fttool_plugins.optimizer.whole import on_whole_tensors
+
+        return OptimizerParts(optimizer_class=on_whole_tensors(torch.optim.Adafactor), options=options)

@@ -9,6 +9,7 @@ import torch
 from torch.optim import AdamW, Muon, Optimizer
 
 from fttool.api import RecipeError
+from fttool_plugins.optimizer.whole import shared, step_whole
 
 RULES: Mapping[str, type[Muon] | type[AdamW]] = {"muon": Muon, "adamw": AdamW}
 
@@ -55,7 +56,10 @@ class MuonAdamW(Optimizer):
             if groups:
                 own = optimizer_class(groups)
                 own.state = self.state
-                own.step()
+                if rule == "muon" and shared(groups):
+                    step_whole(own, own.step)
+                else:
+                    own.step()
         return loss
 
 

@@ -43,7 +43,7 @@ class SGD(Optimizer):
         """Yield `torch.optim.SGD`; rate and decay come with the groups."""
         import torch
 
-        fused = not ctx.unfused and ctx.device.type in FUSED_ON
+        fused = not ctx.unfused and not ctx.sharded and ctx.device.type in FUSED_ON
         # None, not False: with False torch would not choose its multi-tensor step either.
         options = {"momentum": self.momentum, "nesterov": self.nesterov, "fused": fused or None}
         return OptimizerParts(optimizer_class=torch.optim.SGD, options=options)

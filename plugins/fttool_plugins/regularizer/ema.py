@@ -94,6 +94,8 @@ class Average:
         """Take in the weights after an update."""
         import torch
 
+        from fttool.api import shared_like
+
         self.updates = updates
         if updates < self.first:
             return
@@ -103,17 +105,19 @@ class Average:
         else:
             kept = decay_of(self.taken_in, decay=self.decay, warmup=self.warmup)
             for name, p in weights.items():
-                self.mean[name].lerp_(p.float(), 1 - kept)
+                self.mean[name] = shared_like(self.mean[name], p.float()).lerp_(p.float(), 1 - kept)
         self.taken_in += 1
 
     def write(self, model: PreTrainedModel) -> None:
         """Make the average the model's weights; where there is none yet, they stay."""
         import torch
 
+        from fttool.api import shared_like
+
         with torch.no_grad():
             for name, p in model.named_parameters():
                 if name in self.mean:
-                    p.copy_(self.mean[name])
+                    p.copy_(shared_like(self.mean[name], p))
 
     def state_dict(self) -> dict[str, Any]:
         """The average by parameter name, of how many updates it is, from which on, and how many there were."""

@@ -27,7 +27,7 @@ class FSDP(SeveralProcesses):
     `ddp`: each layer is gathered for the forward and again for the backward pass, besides the sums of gradients.
     """
 
-    fixes_state: ClassVar[bool] = True
+    sharded: ClassVar[bool] = True
 
     name: Literal["fsdp"] = "fsdp"
     reshard_after_forward: bool = True
