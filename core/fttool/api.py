@@ -89,7 +89,7 @@ from fttool.families import (
 )
 from fttool.hookspecs import hookimpl
 from fttool.recipe.tables import Recipe
-from fttool.training.held import bytes_held
+from fttool.training.held import bytes_held, bytes_of
 from fttool.training.layers import Layers, layers
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ __all__ = [
     "add_recipe",
     "branch",
     "bytes_held",
+    "bytes_of",
     "checkpoint_steps",
     "did_you_mean",
     "from_update",

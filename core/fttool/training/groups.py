@@ -162,11 +162,12 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group], *, reserve: bool
     ]
 
 
-def let_train(optimizer: torch.optim.Optimizer, groups: Sequence[Group], update: int) -> None:
+def let_train(model: nn.Module, optimizer: torch.optim.Optimizer, groups: Sequence[Group], update: int) -> None:
     """Let the groups of this update train, and the others wait: without gradients, backward stops above them."""
+    by_name = dict(model.named_parameters())
     for group, entry in zip(groups, optimizer.param_groups, strict=True):
         entry["waits"] = not group.trains(update)
-        for parameter in entry["params"]:
+        for parameter in (by_name[name] for name in group.names):
             parameter.requires_grad_(not entry["waits"])
             if entry["waits"]:
                 parameter.grad = None

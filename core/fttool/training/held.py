@@ -22,13 +22,13 @@ def bytes_held(trainer: Trainer) -> Mapping[str, int]:
     parameters = list(model.parameters())
     state = [value for held in optimizer.state.values() for value in held.values() if isinstance(value, torch.Tensor)]
     return {
-        "parameter_bytes": size(parameters),
-        "gradient_bytes": size(p for p in parameters if p.requires_grad),
-        "optimizer_bytes": size(state),
+        "parameter_bytes": bytes_of(parameters),
+        "gradient_bytes": bytes_of(p for p in parameters if p.requires_grad),
+        "optimizer_bytes": bytes_of(state),
     }
 
 
-def size(tensors: Iterable[Tensor]) -> int:
+def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of all of them; of a sharded one, this process's shard."""
     from fttool.training.shards import share
 

@@ -490,7 +490,9 @@ class _Watch(TrainerCallback):
         """Before an update's first forward pass: what trains in it."""
         groups = self.trainer.job.groups
         if any(group.trains_in != ALWAYS for group in groups):
-            let_train(_bare(self.trainer.optimizer), groups, state.global_step)
+            let_train(
+                cast("torch.nn.Module", self.trainer.model), _bare(self.trainer.optimizer), groups, state.global_step
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer, job, step = self.trainer, self.trainer.job, state.global_step
@@ -520,8 +522,10 @@ class _Watch(TrainerCallback):
 
 
 def _bare(optimizer: Any) -> Any:
-    """The torch optimizer inside accelerate's."""
-    return getattr(optimizer, "optimizer", optimizer)
+    """The torch optimizer inside accelerate's and DeepSpeed's."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
