@@ -13,9 +13,10 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -560,6 +561,8 @@ class RegularizerContext:
     """The recipe's folder; relative paths start here."""
     run_dir: Path
     """The run directory: not there yet while the regularizer is built, there when what it built is called."""
+    writes: bool = True
+    """True in the process that writes files, of several that make a run."""
     score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions]
     """The task's: model and micro-batch → predictions."""
     general: Callable[[str | None], Sequence[Mapping[str, Tensor]]]
@@ -656,6 +659,11 @@ class ShardingContext:
     """True where what trains changes during the run."""
 
 
+def _by_name(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:
+    by_name = dict(cast("Any", trainer).model.named_parameters())
+    return {by_name[name]: values for name, values in tensors.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardingPlan:
     """How the run is spread over processes."""
@@ -666,6 +674,17 @@ class ShardingPlan:
     """More `TrainingArguments` (the engine's own options)."""
     engage: Callable[[Trainer], None] | None = None
     """Called once the Trainer has its accelerator and before it has prepared anything."""
+    placed: Callable[[Trainer, Mapping[str, Tensor]], Mapping[Tensor, Tensor]] = _by_name
+    """Trainer, and one tensor for each of some parameters → what the optimizer holds → its part of these tensors."""
+    writable: Callable[[PreTrainedModel], AbstractContextManager[Any]] = nullcontext
+    """While open, the weights can be read and changed, in all processes alike; asked for once, after the last update.
+    """
+    weights_apart: bool = False
+    """True where the model holds no weights between updates: no regularizer can look at them then."""
+    marker: str = "optimizer.pt"
+    """Pattern of a file or folder that checkpoints of this kind have, and those of others lack."""
+    reshards: bool = True
+    """True where a checkpoint can be resumed in another number of processes."""
     prove: Callable[[Trainer], Mapping[str, int]]
     """Bytes that this process holds: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of each, after the
     first update and after the last; raises `FttoolError` where the sharding is not on."""

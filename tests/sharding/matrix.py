@@ -61,7 +61,7 @@ def base(model: Path, rows: Path, general: Path) -> dict[str, Any]:
         "optimizer": {"name": "adamw", "lr": 1e-3},
         "precision": {"name": "fp32"},
         "evaluation": {"samples": 0, "every": 4},
-        "checkpoints": {"every": 1000},
+        "checkpoints": {"every": 3, "keep": 9},
     }
 
 
@@ -95,21 +95,24 @@ class Outcome:
 
 
 def run_cells(
-    folder: Path, base: Mapping[str, Any], cells: Iterable[str], sharding: Mapping[str, Any], processes: int
+    folder: Path, base: Mapping[str, Any], cells: Iterable[str], sharding: Mapping[str, Any], *, resume: bool = False
 ) -> dict[str, Outcome | str]:
     """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
+    processes = sharding.get("processes", 1)
     for name in cells:
         recipe = {**base, **CELLS[name], "sharding": dict(sharding)}
         for table in ("run", "model"):
             recipe[table] = {**base[table], **CELLS[name].get(table, {})}
         recipe["run"] |= {"name": name, "output": str(folder / "runs")}
         (folder / f"{name}.toml").write_text(tomli_w.dumps(recipe))
-    command = [sys.executable, str(WORKER), str(folder)]
+    command = [sys.executable, str(WORKER), str(folder), *(["--resume"] if resume else [])]
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = [sys.executable, *launcher, *command[1:]]
-    subprocess.run(command, check=True, capture_output=True, timeout=900)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
+    errors = [file.read_text() for file in folder.glob("*.error")]
+    assert done.returncode == 0, "\n".join(errors) or done.stderr[-3000:]
     found: dict[str, Outcome | str] = {}
     for name in cells:
         error = folder / f"{name}.error"

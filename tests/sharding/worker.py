@@ -1,9 +1,11 @@
-"""Run every recipe in a folder, one after the other, in this process: `python worker.py FOLDER`, or under a launcher.
+"""Run every recipe in a folder, one after the other, in this process: `python worker.py FOLDER [--resume]`.
 
-Starting a process costs seconds, a cell of the matrix less than one. What a cell raises is written beside its recipe.
+Or under a launcher. Starting a process costs seconds, a cell of the matrix less than one. What a cell raises is written
+beside its recipe; where it is no word to a user, the others are not run.
 """
 
 import sys
+import traceback
 from pathlib import Path
 
 from fttool.errors import FttoolError
@@ -13,18 +15,16 @@ from fttool.runs.screen import Screen
 from fttool.training.world import World
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *, resume: bool) -> None:
     for file in sorted(folder.glob("*.toml")):
         try:
-            run(load(file), Screen())
+            run(load(file), Screen(), resume=resume)
         except FttoolError as error:
             if World.here().first:
                 file.with_suffix(".error").write_text(str(error))
         except Exception:
-            import traceback
-
-            if World.here().first:
-                file.with_suffix(".error").write_text(traceback.format_exc())
+            file.with_suffix(".error").write_text(traceback.format_exc())
+            raise
 
 
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), resume="--resume" in sys.argv)

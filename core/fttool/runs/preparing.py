@@ -150,6 +150,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         total_steps=length.total_steps,
         record=record,
         screen=screen,
+        world=world,
     )
     update = make_update(loaded, context, length, numerics, on)
     note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
@@ -157,6 +158,8 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     plan = recipe.sharding.build(
         ShardingContext(device=on, layers=context.layers, numerics=numerics, varies=varies),
     )
+
+    refuse_unseen_weights(plan, update, loaded)
 
     from fttool.training.trainer import Job, savable_state, states, trainer_class
 
@@ -183,7 +186,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         observers=observers,
         screen=screen,
         world=world,
-        engage=plan.engage,
+        plan=plan,
         prove=lambda: world.gather(dict(plan.prove(trainer))),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
@@ -438,6 +441,15 @@ def make_backbone(
         folder=record.path,
         obstacle=obstacle,
     )
+
+
+def refuse_unseen_weights(plan: ShardingPlan, update: Update, loaded: Loaded) -> None:
+    """Raise where a regularizer looks at weights after each update, and the sharding leaves none in the model."""
+    for index, one in enumerate(update.regularizations):
+        if plan.weights_apart and one.after_update is not None:
+            name = loaded.recipe.regularizers[index].id()
+            message = f"{name} looks at the weights after each update, and this sharding keeps them apart then"
+            raise RecipeError(Problem(message, hint='say sharding = "fsdp"', key=("regularizers", index)))
 
 
 def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fttool.errors import PluginError, RecipeError
 from fttool.families import Pull, ThawUnit, Updates
+from fttool.training.shards import close
 
 
 class Pulls(NamedTuple):
@@ -165,6 +166,9 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group], *, reserve: bool
 def let_train(model: nn.Module, optimizer: torch.optim.Optimizer, groups: Sequence[Group], update: int) -> None:
     """Let the groups of this update train, and the others wait: without gradients, backward stops above them."""
     by_name = dict(model.named_parameters())
+    waits = {name: not group.trains(update) for group in groups for name in group.names}
+    if any(by_name[name].requires_grad == rests for name, rests in waits.items()):
+        close(model)
     for group, entry in zip(groups, optimizer.param_groups, strict=True):
         entry["waits"] = not group.trains(update)
         for parameter in (by_name[name] for name in group.names):

@@ -74,11 +74,12 @@ def pull_value(optimizer: Optimizer) -> float:
     holds one rank's partition, and this is that partition's share of the sum.
     """
     total = 0.0
-    for group in optimizer.param_groups:
+    for index, group in enumerate(optimizer.param_groups):
         to_start = group.get("pull", 0.0) + group.get("decoupled_pull", 0.0)
         to_zero = group.get("zero_pull", 0.0) + group.get("decoupled_zero_pull", 0.0)
         weighted = _weighted(group)
-        states = [(p, optimizer.state.get(p, {})) for p in group["params"]]
+        params = group["params"] or getattr(optimizer, "met", {}).get(index, ())
+        states = [(p, optimizer.state.get(p, {})) for p in params]
         if to_start or weighted:
             rows = [(p, *_targets(state, weighted)) for p, state in states if "anchor" in state]
             for weights, anchors, *importance in _pieces(rows):
@@ -100,6 +101,8 @@ class _Anchored(Optimizer):
         # GradScaler would hand a fused step scaled gradients, to which no pull can be added, and call it even
         # on overflow. Told that this is not supported, it unscales the gradients itself and skips the step.
         self._step_supports_amp_scaling = False
+        self.met: dict[int, dict[Tensor, None]] = {}
+        """Group's index → its parameters. ZeRO 3 lends a group one partition at a time, and none between the steps."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -116,7 +119,8 @@ class _Anchored(Optimizer):
         if closure is not None:
             raise ValueError("step takes no closure: a pull is added to gradients that are there already")
         active = [group for group in self.param_groups if not group.get("waits")]
-        for group in self.param_groups:
+        for index, group in enumerate(self.param_groups):
+            self.met.setdefault(index, {}).update(dict.fromkeys(group["params"]))
             self._anchor(group)
         for group in active:
             self._wake(group)

@@ -19,6 +19,7 @@ from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.training.layers import layers
 from fttool.training.shards import shared_like
+from fttool.training.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +37,7 @@ def regularizer_context(
     total_steps: int,
     record: Record,
     screen: Screen,
+    world: World,
 ) -> RegularizerContext:
     """The context before freezing: every parameter trains, and what `options` says was drawn at random is new."""
     return RegularizerContext(
@@ -47,6 +49,7 @@ def regularizer_context(
         seed=loaded.recipe.run.seed,
         folder=loaded.folder,
         run_dir=record.path,
+        writes=world.first,
         score=parts.score,
         general=lambda name: OneByOne(general_rows(rows, name), collate, model),
         start=lambda: shared_alike(start(source, options), model),

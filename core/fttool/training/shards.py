@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 T = TypeVar("T")
@@ -22,6 +23,13 @@ def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
         return values.to(parameter)
     values = values.to(parameter.device, parameter.dtype)
     return distribute_tensor(values, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def close(model: nn.Module) -> None:
+    """Let each process hold its share alone: what FSDP2 still has whole would keep its old `requires_grad`."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def whole(state: T, *, keep: bool = True) -> T:

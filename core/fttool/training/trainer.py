@@ -22,8 +22,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
-from fttool.errors import DivergedError, PluginError, Problem, gist
-from fttool.families import ALWAYS, Factor, Measure, Regularization
+from fttool.errors import DivergedError, PluginError, Problem, UsageError, gist
+from fttool.families import ALWAYS, Factor, Measure, Regularization, ShardingPlan
 from fttool.observers import Observers
 from fttool.recipe.tables import Recipe
 from fttool.rows.data import Rows
@@ -108,8 +108,7 @@ class Job:
     """The model's present answers to the sampled evaluation prompts."""
     backbone: Backbone | None = None
     """The base model, where it never trains."""
-    engage: Callable[[Trainer], None] | None
-    """The sharding's last word before anything is prepared."""
+    plan: ShardingPlan
     prove: Callable[[], Sequence[Mapping[str, int]]]
     """Bytes that each process holds; raises where the sharding that was asked for is not on."""
     held: Sequence[Mapping[str, int]] = ()
@@ -157,8 +156,8 @@ class Loop(_Base):
     def create_accelerator_and_postprocess(self) -> None:
         """Let the sharding have its say."""
         super().create_accelerator_and_postprocess()
-        if self.job.engage is not None:
-            self.job.engage(self)
+        if self.job.plan.engage is not None:
+            self.job.plan.engage(self)
 
     def get_train_dataloader(self) -> EpochLoader:
         """The loader whose order is a pure function of seed and epoch."""
@@ -168,8 +167,8 @@ class Loop(_Base):
         """Weigh the weights while each process has all of them; a resumed optimizer has the importance in its state."""
         importance = {} if resume_from_checkpoint else self._importance()
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        by_name = dict(self._module.named_parameters())
-        set_importance(_bare(self.optimizer), {by_name[name]: values for name, values in importance.items()})
+        if importance:
+            set_importance(_bare(self.optimizer), self.job.plan.placed(self, importance))
         return prepared
 
     def _importance(self) -> Mapping[str, torch.Tensor]:
@@ -301,7 +300,7 @@ class Loop(_Base):
             values["tokens_per_second"] = (done.train_tokens - last.train_tokens) / seconds if seconds else 0.0
             values["train_tokens"] = done.train_tokens
             if any(one.pulls for one in self.job.regularizations):
-                values["penalty"] = pull_value(_bare(self.optimizer))
+                values["penalty"] = self._penalty()
             self.logged = replace(done)
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
             step = self.state.global_step
@@ -313,6 +312,12 @@ class Loop(_Base):
             self.job.screen.logged(step, line)
             self.job.observers.call("fttool_logged", step=step, values=line)
         super().log(values, start_time)
+
+    def _penalty(self) -> float:
+        own = pull_value(_bare(self.optimizer))
+        if not self.is_deepspeed_enabled:
+            return own
+        return float(self.job.world.total(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """All metrics on the evaluation rows and on each retention dataset."""
@@ -555,7 +560,11 @@ def _without_numbers(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
-    """Give plugins and counters the state of a checkpoint; the Trainer restores its own."""
+    """Give plugins and counters the state of a checkpoint; the Trainer restores its own.
+
+    Raises `UsageError` where the run's sharding cannot read it.
+    """
+    _refuse_another_sharding(job, checkpoint)
     job.progress = Progress(**checkpoint.progress)
     state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", weights_only=True)
     if set(state) != set(job.stateful):
@@ -565,6 +574,17 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
         )
     for place, thing in job.stateful.items():
         thing.load_state_dict(state[place])
+
+
+def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
+    sharding, name = job.recipe.sharding, checkpoint.path.name
+    if not any(checkpoint.path.glob(job.plan.marker)):
+        message = f"{name} was saved under another kind of sharding than '{sharding.id()}'"
+        raise UsageError(message, hint="resume it with the [sharding] that its run began with")
+    saved, now = checkpoints.processes(checkpoint), job.world.size
+    if saved != now and not job.plan.reshards:
+        message = f"{saved} processes saved {name}, and '{sharding.id()}' cannot read it in {now}"
+        raise UsageError(message, hint=f"set sharding.processes = {saved}; ddp and fsdp can go on in another number")
 
 
 def states(**built: Any) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class EWC(Regularizer):
                 for name, values in earlier.items():
                     found[name].add_(values, alpha=self.gamma)
                 notes = {**notes, "previous": self.previous, "gamma": self.gamma}
-            if file is None or previous is not None:
+            if ctx.writes and (file is None or previous is not None):
                 importance_file.write(ctx.run_dir / FILE, found, notes)
             return found
 

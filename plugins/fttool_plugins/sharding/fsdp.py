@@ -72,7 +72,11 @@ class FSDP(SeveralProcesses):
         }
         computed = {"bf16": "bfloat16", "fp16": "float16"}.get(ctx.numerics.autocast)
         return ShardingPlan(
-            processes=self.processes, arguments=arguments, engage=partial(_engage, computed=computed), prove=_prove
+            processes=self.processes,
+            arguments=arguments,
+            engage=partial(_engage, computed=computed),
+            marker="pytorch_model_fsdp_0" if self.state == "sharded" else "pytorch_model_fsdp.bin",
+            prove=_prove,
         )
 
 

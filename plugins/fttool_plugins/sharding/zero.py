@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan
 from fttool_plugins.sharding.several import SeveralProcesses
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import Trainer
 
     from fttool.api import Recipe
@@ -42,6 +44,13 @@ class ZeRO(SeveralProcesses):
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Parameters can be offloaded only where they are in shares."""
         yield from super().check(recipe)
+        averages = [place for place, one in enumerate(recipe.regularizers) if one.id() == "ema"]
+        if self.stage == 3 and averages:
+            yield Problem(
+                "ema averages the weights after each update, and zero stage 3 leaves none in the model then",
+                hint='say sharding.name = "fsdp", or a lower stage',
+                key=("regularizers", averages[0]),
+            )
         if self.offload_parameters and self.stage != 3:
             yield Problem(
                 f"offload_parameters needs stage 3: stage {self.stage} keeps whole parameters on each device",
@@ -80,7 +89,15 @@ class ZeRO(SeveralProcesses):
             "deepspeed": config,
         }
         return ShardingPlan(
-            processes=self.processes, arguments=arguments, engage=_engage, prove=partial(_prove, stage=self.stage)
+            processes=self.processes,
+            arguments=arguments,
+            engage=_engage,
+            placed=_in_partitions if self.stage == 3 else _in_flat_groups,
+            writable=_gathered if self.stage == 3 else nullcontext,
+            weights_apart=self.stage == 3,
+            marker=f"global_step*/{'zero_pp_rank_0_' if self.stage == 3 else ''}mp_rank_00_model_states.pt",
+            reshards=False,
+            prove=partial(_prove, stage=self.stage),
         )
 
 
@@ -89,6 +106,41 @@ def _engage(trainer: Any) -> None:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
+
+
+def _gathered(model: Any) -> Any:
+    """All parameters whole in each process; what the first has changed is everyone's afterwards."""
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0)
+
+
+def _in_flat_groups(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:
+    """Stages 1 and 2: the optimizer holds this process's piece of all of a group's parameters in a row."""
+    engine: Any = trainer.model_wrapped
+    placed: dict[Tensor, Tensor] = {}
+    for name, p in engine.module.named_parameters():
+        piece = getattr(p, "_hp_mapping", None)  # None: it lies in another process's piece
+        if name in tensors and piece is not None:
+            flat = engine.optimizer.single_partition_of_fp32_groups[piece.param_group_index]
+            there, here = piece.hp_fragment_address, piece.lp_fragment_address
+            values = tensors[name].flatten().narrow(0, here.start, here.numel)
+            placed.setdefault(flat, flat.new_zeros(flat.shape)).narrow(0, there.start, there.numel).copy_(values)
+    return placed
+
+
+def _in_partitions(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:
+    """Stage 3: the optimizer holds this process's piece of each parameter, one behind the other."""
+    engine: Any = trainer.model_wrapped
+    optimizer, rank = engine.optimizer, trainer.args.process_index
+    placed: dict[Tensor, Tensor] = {}
+    for name, p in engine.module.named_parameters():
+        if name in tensors:
+            group, offset, numel = optimizer.grad_position[optimizer.get_param_id(p)]
+            flat = optimizer.fp32_partitioned_groups_flat[group]
+            values = tensors[name].flatten()[rank * numel : (rank + 1) * numel]
+            placed.setdefault(flat, flat.new_zeros(flat.shape)).narrow(0, offset, len(values)).copy_(values)
+    return placed
 
 
 def _prove(trainer: Trainer, *, stage: int) -> Mapping[str, int]:
@@ -101,7 +153,8 @@ def _prove(trainer: Trainer, *, stage: int) -> Mapping[str, int]:
     parameters = [getattr(p, "ds_tensor", p) for p in engine.module.parameters()]
     trained = [getattr(p, "ds_tensor", p) for p in engine.module.parameters() if p.requires_grad]
     own = engine.optimizer.optimizer
-    masters = [p for group in own.param_groups for p in group["params"]]
+    masters = [p for group in own.param_groups for p in group["params"]]  # stage 3 lends them for a step only
+    masters = masters or engine.optimizer.fp32_partitioned_groups_flat
     state = [value for held in own.state.values() for value in held.values() if hasattr(value, "element_size")]
     gradients = bytes_of(trained)
     return {
