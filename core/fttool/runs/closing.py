@@ -103,7 +103,7 @@ def _samples(prepared: Prepared) -> list[dict[str, str]]:
             "before": old,
             "after": new,
         }
-        for example, old, new in zip(asked, before, job.answers(), strict=True)
+        for example, old, new in zip(asked, before, job.progress.answers_after, strict=True)
     ]
 
 

@@ -248,6 +248,8 @@ def finish(prepared: Prepared, record: Record) -> None:
             changed = True
     if changed and prepared.rows.measurable:
         trainer.evaluate()
+    if progress.answers_before:
+        progress.answers_after = job.answers()
     trainer.make_whole()
     if prepared.update.export is not None and job.world.first:
         prepared.update.export(prepared.model, record.path)

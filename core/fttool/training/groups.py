@@ -165,10 +165,10 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group], *, reserve: bool
 
 def let_train(model: nn.Module, optimizer: torch.optim.Optimizer, groups: Sequence[Group], update: int) -> None:
     """Let the groups of this update train, and the others wait: without gradients, backward stops above them."""
-    by_name = dict(model.named_parameters())
     waits = {name: not group.trains(update) for group in groups for name in group.names}
-    if any(by_name[name].requires_grad == rests for name, rests in waits.items()):
+    if any(p.requires_grad == waits.get(name) for name, p in model.named_parameters()):
         close(model)
+    by_name = dict(model.named_parameters())
     for group, entry in zip(groups, optimizer.param_groups, strict=True):
         entry["waits"] = not group.trains(update)
         for parameter in (by_name[name] for name in group.names):

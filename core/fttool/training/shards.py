@@ -26,7 +26,11 @@ def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
 
 
 def close(model: nn.Module) -> None:
-    """Let each process hold its share alone: what FSDP2 still has whole would keep its old `requires_grad`."""
+    """Let each process hold its share alone.
+
+    FSDP2 leaves some modules whole after a forward pass that no backward pass follows. Their parameters are then other
+    tensors than those that the optimizer knows, and would keep their old `requires_grad`.
+    """
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

@@ -35,7 +35,7 @@ from fttool.training.evaluation import Score, evaluate, summed, tables
 from fttool.training.features import Backbone
 from fttool.training.groups import Group, folded_importance, let_train
 from fttool.training.pulls import pull_value, set_importance
-from fttool.training.shards import mapped, share, whole
+from fttool.training.shards import close, mapped, share, whole
 from fttool.training.world import World
 
 FILE_SIZE = "5GB"
@@ -63,6 +63,9 @@ class Progress:
     retention_before: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     """Metrics on each retention dataset before the first update."""
     answers_before: list[str] = field(default_factory=list[str])
+    """The model's answers to the sampled evaluation prompts before the first update."""
+    answers_after: list[str] = field(default_factory=list[str])
+    """And those of the final model."""
     latest: dict[str, float] = field(default_factory=dict[str, float])
     tables: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the latest evaluation has to say beside its numbers."""
@@ -332,6 +335,7 @@ class Loop(_Base):
             values = {name: job.measures[name].value(total) for name, total in sums.items()}
             job.progress.tables = tables(job.measures, sums)
         retained = {dataset: measured(batches) for dataset, batches in job.retention_batches.items()}
+        close(self._module)
         job.progress.latest, job.progress.retention_latest = values, retained
         job.progress.latest_step = self.state.global_step
         named = {f"eval_{name}": value for name, value in values.items()}
@@ -449,6 +453,7 @@ class Loop(_Base):
         """
         if not self._sharded:
             return
+        close(self._module)
         tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
         if self.job.world.first:
             weights.put(self._module, tensors)
