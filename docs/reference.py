@@ -27,7 +27,7 @@ CORE = {  # folder → its files in reading order
     "recipe": "toml tomlscan overrides tables explaining rules reading",
     "rows": "source reader file array table folder strictjson data chat loader",
     "training": "world held layers groups rates pulls regularizing features trainer evaluation checkpoints weights",
-    "runs": "launching run preparing environment resume branching dry_run "
+    "runs": "joining launching nodes worker verdict run preparing environment resume branching dry_run "
     "record closing screen aligned comparing plotting saved",
 }
 

@@ -6,108 +6,28 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
-import torch
-from safetensors.torch import load_file
 
 from fttool.errors import UsageError
 from fttool.recipe.reading import load
-from fttool.runs.launching import first_host, must_launch
+from fttool.runs.joining import first_host, must_launch
 from fttool.testing import run_recipe
 
-from .matrix import base, write_rows
-
-dist = [pytest.mark.dist, pytest.mark.slow, pytest.mark.xdist_group("sharding")]
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, fttool_tiny_model: Path) -> dict[str, Any]:
-    rows = [write_rows(tmp_path / "rows.jsonl", 45), write_rows(tmp_path / "general.jsonl", 12, first=100)]
-    made = base(fttool_tiny_model, *rows)
-    made["run"] |= {"output": str(tmp_path / "runs"), "name": "r"}
-    made["sharding"] = {"name": "ddp", "processes": 2, "timeout": 60}
-    return made
-
-
-@pytest.fixture
-def started(tmp_path: Path, recipe: dict[str, Any]) -> Any:
-    """Start `fttool run` with the recipe and more words; what it leaves running is killed in the end."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(*words: str) -> subprocess.Popen[str]:
-        (tmp_path / "r.toml").write_text(tomli_w.dumps(recipe))
-        command = [sys.executable, "-m", "fttool", "run", str(tmp_path / "r.toml"), *words]
-        pipe = subprocess.PIPE
-        running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def children(process: subprocess.Popen[str]) -> list[int]:
-    """The processes of the run, by rank."""
-    found: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            continue
-        ranks = [word for word in environment if word.startswith(b"RANK=")]
-        if parent == process.pid and ranks:
-            found[int(ranks[0].removeprefix(b"RANK="))] = int(folder.name)
-    return [found[rank] for rank in sorted(found)]
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
-
-
-def updates(tmp_path: Path) -> int:
-    """How many have been logged."""
-    file = tmp_path / "runs" / "r" / "metrics.jsonl"
-    return sum('"loss"' in line for line in file.read_text().splitlines()) if file.exists() else 0
-
-
-def alive(processes: list[int]) -> list[int]:
-    """Those of them that still run; a zombie does not."""
-    states = {pid: Path(f"/proc/{pid}/stat") for pid in processes}
-    return [
-        pid for pid, file in states.items() if file.exists() and file.read_text().rpartition(")")[2].split()[0] != "Z"
-    ]
-
-
-def timeless(file: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+from .conftest import UPDATES
+from .watching import alive, assert_same, children, dist, timeless, updates, wait_for
 
 
 class TestSeveralProcesses:
     pytestmark = dist
 
     def test_sigterm_saves_and_a_resumed_run_is_bitwise_equal(
-        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any, undisturbed: Path
     ) -> None:
-        recipe["run"]["max_steps"] = 60
-        whole = started("--set", "run.name=whole")
-        assert whole.wait(240) == 0, whole.stderr.read()
+        recipe["run"]["max_steps"] = UPDATES
         first = started()
         wait_for(lambda: updates(tmp_path) >= 3)
         ranks = children(first)
@@ -118,12 +38,10 @@ class TestSeveralProcesses:
         assert not alive(ranks)
         runs = tmp_path / "runs"
         assert json.loads((runs / "r" / "summary.json").read_text())["status"] == "interrupted"
-        assert 3 <= updates(tmp_path) < 60
+        assert 3 <= updates(tmp_path) < UPDATES
         second = started("--resume")
         assert second.wait(240) == 0, second.stderr.read()
-        expected, found = (load_file(runs / name / "model" / "model.safetensors") for name in ("whole", "r"))
-        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
-        assert timeless(runs / "r" / "metrics.jsonl") == timeless(runs / "whole" / "metrics.jsonl")
+        assert_same(runs / "r", undisturbed)
 
     @pytest.mark.parametrize(("begun", "resumed"), [("none", "ddp"), ("ddp", "none")])
     def test_another_number_of_processes_goes_on(
@@ -230,6 +148,7 @@ class TestWhoStarts:
                 "SLURM_JOB_ID": "41234",
             },
         )
+        assert must_launch(self.loaded(tmp_path, recipe), placed=True)  # it has started launchers
         assert not must_launch(self.loaded(tmp_path, recipe))
         told = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
         assert told == {

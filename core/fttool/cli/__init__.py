@@ -168,7 +168,7 @@ def _reported(fault: BaseException, text: str, exit_code: int) -> bool:
     """True in a process of a run whose launcher will say what is wrong with it."""
     if REPORTS not in os.environ:
         return False
-    from fttool.runs.launching import report
+    from fttool.runs.worker import report
 
     return report(fault, text, exit_code)
 

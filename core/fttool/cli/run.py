@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.runs import launching, screen
+from fttool.recipe.reading import Loaded
+from fttool.runs import joining, screen
 
 EXAMPLES = """\
 examples:
@@ -15,6 +16,7 @@ examples:
   fttool run my.toml --set 'schedule={name="wsd",decay=0.2}'
   fttool run my.toml --resume                        go on from the newest good checkpoint
   fttool run my.toml --json > events.jsonl           one JSON event per line
+  fttool run my.toml --nodes 2 --node-rank 0 --rendezvous node03:29400      on node03; --node-rank 1 on the other
 
 exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged, 130 Ctrl-C, 143 SIGTERM
 """
@@ -25,6 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="do all but train, and print what would happen")
+    several = parser.add_argument_group("several machines", "the same command on each, and a disk that all share")
+    several.add_argument("--nodes", type=int, metavar="N", help="how many there are: short for --set sharding.nodes=N")
+    several.add_argument("--node-rank", type=int, metavar="I", help="which this is, from 0; the first shows the run")
+    several.add_argument(
+        "--rendezvous", metavar="HOST:PORT", help="an address of the first and a port that is free there; said on each"
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
     shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")
@@ -40,6 +48,8 @@ def main(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     """torch is imported only after the recipe is known to be valid."""
+    if options.nodes is not None:
+        options.overrides.append(f"sharding.nodes={options.nodes}")
     loaded = load_recipe(options)
     if options.verbose:
         from fttool.runs.environment import show_libraries
@@ -49,12 +59,28 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
         from fttool.runs.dry_run import dry_run
 
         return dry_run(loaded, shown)
-    if launching.must_launch(loaded):
-        return launching.launch(_words(options), loaded, resume=options.resume)
-    launching.begin_process()
+    code = _launched(options, loaded, shown)
+    if code is not None:
+        return code
     from fttool.runs.run import run
+    from fttool.runs.worker import signed_in
 
-    return run(loaded, shown, resume=options.resume)
+    with signed_in():
+        return run(loaded, shown, resume=options.resume)
+
+
+def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen) -> int | None:
+    """The exit code of a run whose processes were started here; None where this process is to make the run."""
+    from fttool.runs.nodes import Nodes
+
+    placed = options.node_rank is not None or options.rendezvous is not None
+    here = joining.must_launch(loaded, placed=placed)
+    nodes = Nodes.of(loaded.recipe.sharding.launch.nodes if here else 1, options.node_rank, options.rendezvous)
+    if not here:
+        return None
+    from fttool.runs.launching import launch
+
+    return launch(_words(options), loaded, shown, nodes, resume=options.resume)
 
 
 def _words(options: argparse.Namespace) -> list[str]:

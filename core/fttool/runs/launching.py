@@ -1,8 +1,12 @@
-"""Several processes: started by torch's elastic launcher, or joined where another launcher has started them.
+"""Start the processes of a run through torch's elastic launcher, and start all of them again where one has died.
 
-The launcher is `fttool run` itself. It starts the same command once per process, tells each its rank through the
-environment, and speaks for all of them at the end: of all that went wrong, it shows what went wrong first. The process
-of rank 0 shows the run; the output of the others is kept in `logs/` in the run directory.
+The launcher is `fttool run` itself, one on each machine. It starts the same command once per process, tells each its
+rank through the environment, and speaks for all of them at the end: of all that went wrong, it shows what went wrong
+first. The process of rank 0 shows the run; the output of the others is kept in `logs/` in the run directory.
+
+An attempt is one launch without restarts of its own: whether another one follows is decided here, by all launchers
+alike and from the same facts, as torch's agent cannot tell what must not be tried again (a wrong recipe, a loss that is
+not finite) and counts the restarts of each machine apart.
 """
 
 from __future__ import annotations
@@ -14,221 +18,206 @@ import signal
 import sys
 import tempfile
 import threading
-import time
-import traceback
-import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fttool.errors import ExitCode, FttoolError, UsageError, gist
+from fttool.errors import FttoolError, gist
 from fttool.recipe.reading import Loaded
+from fttool.runs.nodes import Nodes
 from fttool.runs.record import Record
+from fttool.runs.screen import Screen
+from fttool.runs.verdict import Ended, judge
 from fttool.training.world import REPORTS
 
 GRACE = 5
 """Seconds that the others have to leave once one has failed; then they are killed."""
 
-LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
-LOST_TOUCH_WORDS = ("closed by peer", "reset by peer", "gloo", "nccl", "timed out waiting")
-"""What a process says of the others, not of itself."""
 
-
-def must_launch(loaded: Loaded) -> bool:
-    """True where this process has to start those that the recipe asks for; false in a process of a run.
-
-    Raises `UsageError` where another launcher has started another number of them.
-    """
-    wanted = loaded.recipe.sharding.world_size
-    _join_slurm(os.environ, wanted)
-    started = os.environ.get("WORLD_SIZE")
-    if started is None:
-        return wanted > 1
-    if started != str(wanted):
-        sharding = loaded.recipe.sharding.id()
-        message = f"the launcher has started {started} processes, and sharding '{sharding}' is for {wanted}"
-        hint = f"let it start {wanted}, or take a [sharding] for {started}: docs/scale.md"
-        raise UsageError(message, hint=hint, where=loaded.where(("sharding",)))
-    return False
-
-
-def launch(words: Sequence[str], loaded: Loaded, *, resume: bool) -> int:
+def launch(words: Sequence[str], loaded: Loaded, screen: Screen, nodes: Nodes, *, resume: bool) -> int:
     """Run `fttool WORDS` in as many processes as the recipe asks for, and say what failed; returns the exit code."""
-    Record.at(loaded, resume)  # what it refuses is refused before anything is started
-    processes = loaded.recipe.sharding.world_size
-
-    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException, Std
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
+    record = Record.at(loaded, resume)  # what it refuses is refused before anything is started
+    wanted = loaded.recipe.sharding.launch
+    processes = Processes(wanted.processes // nodes.size, nodes)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, we say in one screen
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    with tempfile.TemporaryDirectory(prefix="fttool-") as name, _forwarding(Path(name), processes) as asked:
-        folder = Path(name)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes.number)))
+    with _forwarding(processes):
+        if nodes.size > 1:
+            screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
+        for attempt in range(wanted.max_restarts + 1):
+            ended = nodes.gather(attempt, _attempt(words, processes, attempt, record))
+            verdict = judge(ended, wanted.processes, nodes.rank)
+            if verdict.text:
+                print(verdict.text, file=sys.stderr, flush=True)
+            if not verdict.again or attempt == wanted.max_restarts:
+                return verdict.exit_code
+            begun = ended[0] is not None and ended[0].begun  # one answer for all: a shared disk may show it late
+            where = "the newest checkpoint" if begun else "the beginning"
+            screen.note(f"all processes start again from {where}: restart {attempt + 1} of {wanted.max_restarts}")
+            if nodes.first:
+                record.event("restarted", number=attempt + 1, why=verdict.text)
+            if begun and "--resume" not in words:
+                words = [*words, "--resume"]
+    raise AssertionError("the last attempt returns")
+
+
+@dataclass
+class Processes:
+    """Those of this machine: as they have signed in, in the present attempt."""
+
+    number: int
+    nodes: Nodes
+    asked: list[int] = field(default_factory=list[int])
+    """The signals that the launcher was sent."""
+    folder: Path | None = None
+    """Where they leave word; None between attempts."""
+
+    def started(self) -> dict[int, int]:
+        """Process number by rank."""
+        files = self.folder.glob("process-*") if self.folder else ()
+        return {int(file.name.rpartition("-")[2]): int(file.read_text()) for file in files}
+
+    def running(self) -> dict[int, int]:
+        """Of these, the ones that have not ended."""
+        return {rank: process for rank, process in self.started().items() if _send(process, 0)}
+
+    def failed(self) -> bool:
+        """True once one of them has said so, or has gone without a word."""
+        assert self.folder is not None
+        gone = self.started().keys() - self.running().keys()
+        return any(self.folder.glob("report-*.json")) or any(
+            not (self.folder / f"ended-{rank}").exists() for rank in gone
+        )
+
+
+def _attempt(words: Sequence[str], processes: Processes, attempt: int, record: Record) -> Ended:
+    """Start the processes of this machine and wait until all have ended."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    nodes = processes.nodes
+    codes: dict[str, int] = {}
+    reaped: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="fttool-") as name:
         os.environ[REPORTS] = name
-        others: dict[int, Std] = dict.fromkeys(range(1, processes), Std.ALL)
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            shutdown_timeout=GRACE,
-            signals_to_handle="SIGQUIT",  # `_forwarding` sees to the others
-            logs_specs=DefaultLogsSpecs(log_dir=name, redirects=others),
-        )
         try:
-            elastic_launch(config, sys.executable)("-m", "fttool", *words)
-            return ExitCode.OK
+            processes.folder = Path(name)
+            if processes.asked:  # between two attempts
+                raise SignalException("stopped before the start", signal.Signals(processes.asked[0]))
+            if attempt == 0:
+                nodes.meet()
+            config = _config(processes, nodes.endpoint(attempt))
+            with _reaping(processes, attempt) as reaped:
+                elastic_launch(config, sys.executable)("-m", "fttool", *words)
         except ChildFailedError as failed:
-            codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
-            return _explain(folder, codes, processes, asked)
+            codes = {str(rank): failure.exitcode for rank, failure in failed.failures.items()}
         except SignalException as stopped:
-            return _stopped([stopped.sigval])
+            processes.asked.append(stopped.sigval)
+        except (RuntimeError, TimeoutError) as fault:
+            raise FttoolError(f"the processes of the nodes could not be brought together: {gist(fault)}") from fault
         finally:
+            processes.folder = None
             del os.environ[REPORTS]
-            _keep_logs(folder, Record.place(loaded) / "logs")
+            _keep_logs(Path(name), record.path / "logs", processes)
+        reports = [json.loads(file.read_text(encoding="utf-8")) for file in Path(name).glob("report-*.json")]
+    if codes or processes.asked:
+        nodes.alarm(attempt)
+    begun = (record.path / "lock.json").is_file()
+    return Ended(codes=codes, reports=reports, reaped=reaped, asked=processes.asked, begun=begun)
 
 
-def _stopped(asked: Sequence[int]) -> ExitCode:
-    return ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED
+def _config(processes: Processes, endpoint: str) -> Any:
+    """One attempt of a fixed number of processes, whose ranks follow from that of the machine."""
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig
 
-
-def _explain(folder: Path, codes: Mapping[int, int], processes: int, asked: Sequence[int]) -> int:
-    """Say on stderr what went wrong first; returns the exit code for it, or for the signal that was obeyed."""
-    reports = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("report-*.json")]
-    reports.sort(key=lambda report: (report["lost_touch"], report["time"]))
-    own = [report for report in reports if not report["lost_touch"]]
-    killed = {rank: -code for rank, code in codes.items() if code < 0 and -code not in asked}
-    if asked and not own and not killed:
-        # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
-        return _stopped(asked)
-    if own or (reports and not killed):
-        first = (own or reports)[0]
-        print(f"{first['text']}\n    in process {first['rank'] + 1} of {processes}", file=sys.stderr)
-        return first["exit_code"]
-    if killed:
-        rank, number = next(iter(killed.items()))
-        print(
-            f"process {rank + 1} of {processes} was killed by {signal.Signals(number).name}\n"
-            "    the system does this where memory runs out; fttool run … --resume goes on from the newest checkpoint",
-            file=sys.stderr,
-        )
-        return ExitCode.FAILURE
-    return max(codes.values(), default=ExitCode.FAILURE)  # each was sent the signal by somebody else
+    nodes = processes.nodes
+    quiet = range(1 if nodes.first else 0, processes.number)
+    return LaunchConfig(
+        min_nodes=nodes.size,
+        max_nodes=nodes.size,
+        nproc_per_node=processes.number,
+        run_id="fttool",
+        rdzv_backend="static",
+        rdzv_endpoint=endpoint,
+        rdzv_configs={"rank": nodes.rank, "timeout": 60},
+        max_restarts=0,
+        shutdown_timeout=GRACE,
+        signals_to_handle="SIGQUIT",  # `_forwarding` sees to the others
+        logs_specs=DefaultLogsSpecs(log_dir=str(processes.folder), redirects=dict.fromkeys(quiet, Std.ALL)),
+    )
 
 
 @contextmanager
-def _forwarding(folder: Path, processes: int) -> Generator[Sequence[int]]:
-    """While open, SIGINT and SIGTERM go to the processes, which stop after their update, with a checkpoint.
-
-    Yields those that have come.
-    """
-    asked: list[int] = []
+def _forwarding(processes: Processes) -> Generator[None]:
+    """While open, SIGINT and SIGTERM go to the processes, which stop after their update, with a checkpoint."""
 
     def forward(number: int, frame: Any) -> None:
-        asked.append(number)
-        started = [int(file.read_text()) for file in folder.glob("process-*")]
-        if len(started) < processes:
+        processes.asked.append(number)
+        started = processes.started()
+        if processes.folder is not None and len(started) < processes.number:
             from torch.distributed.elastic.multiprocessing.api import SignalException
 
             raise SignalException("stopped before the first update", signal.Signals(number))
-        for process in started:
-            try:
-                os.kill(process, number)
-            except ProcessLookupError:
-                continue  # it has just ended by itself
+        for process in started.values():
+            _send(process, number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _keep_logs(folder: Path, logs: Path) -> None:
+@contextmanager
+def _reaping(processes: Processes, attempt: int) -> Generator[list[int]]:
+    """While open, processes that stay when another one has failed, here or on another machine, are killed.
+
+    torch's agent would wait for 30 seconds, and knows of its own machine alone. Yields the ranks of the killed.
+    """
+    reaped: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not processes.failed() and not processes.nodes.alarmed(attempt):
+            if over.wait(0.25):
+                return
+        processes.nodes.alarm(attempt)
+        if not over.wait(GRACE):
+            for rank, process in processes.running().items():
+                if _send(process, signal.SIGKILL):
+                    reaped.append(rank)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield reaped
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _send(process: int, number: int) -> bool:
+    """Send a signal; false where the process has just ended by itself."""
+    try:
+        os.kill(process, number)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def _keep_logs(folder: Path, logs: Path, processes: Processes) -> None:
     """Append what the processes other than the first have printed to `logs/rank-N.log`, if there is a run directory."""
     if not logs.parent.is_dir():
         return
     for file in sorted(folder.glob("*/attempt_*/*/std*.log")):
         text = file.read_text(encoding="utf-8", errors="replace")
         if text:
+            rank = processes.nodes.rank * processes.number + int(file.parent.name)
             logs.mkdir(exist_ok=True)
-            with (logs / f"rank-{file.parent.name}.log").open("a", encoding="utf-8") as log:
+            with (logs / f"rank-{rank}.log").open("a", encoding="utf-8") as log:
                 log.write(text)
-
-
-# -- in a process that was started here ----------------------------------------------------------------------------
-
-
-def begin_process() -> None:
-    """Note this process's number, and end it should the launcher be killed: an orphan would hold the GPU for ever."""
-    folder = os.environ.get(REPORTS)
-    if folder is None:
-        return
-    (Path(folder) / f"process-{os.environ['RANK']}").write_text(str(os.getpid()))
-    launcher = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(0.5)
-        os._exit(ExitCode.FAILURE)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def report(fault: BaseException, text: str, exit_code: int) -> bool:
-    """Leave word for the launcher of what ends this process; false in the launcher, which must speak itself."""
-    if "RANK" not in os.environ:
-        return False
-    folder, rank = os.environ[REPORTS], int(os.environ["RANK"])
-    content = {
-        "rank": rank,
-        "time": time.time(),
-        "lost_touch": _lost_touch(fault),
-        "text": text,
-        "exit_code": exit_code,
-    }
-    if not isinstance(fault, FttoolError):
-        content["text"] = "".join(traceback.format_exception(fault)[-6:]) + text
-    aside = Path(folder) / f".report-{rank}"
-    aside.write_text(json.dumps(content), encoding="utf-8")
-    aside.rename(Path(folder) / f"report-{rank}.json")
-    return True
-
-
-def _lost_touch(fault: BaseException | None) -> bool:
-    """True where a process complains of the others: the cause is what another one says."""
-    while fault is not None:
-        words = gist(fault).lower()
-        if type(fault).__name__ in LOST_TOUCH or (
-            type(fault) is RuntimeError and any(word in words for word in LOST_TOUCH_WORDS)
-        ):
-            return True
-        fault = fault.__cause__
-    return False
-
-
-# -- in a process that srun has started ----------------------------------------------------------------------------
-
-
-def _join_slurm(environment: Any, wanted: int) -> None:
-    """Say in torch's words what SLURM says in its own, where `srun` has started the processes of the run."""
-    tasks = environment.get("SLURM_STEP_NUM_TASKS")
-    if tasks is None or "RANK" in environment or wanted == 1:
-        return
-    environment["RANK"] = environment["SLURM_PROCID"]
-    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-    environment["WORLD_SIZE"] = tasks
-    environment.setdefault("MASTER_ADDR", first_host(environment["SLURM_STEP_NODELIST"]))
-    environment.setdefault("MASTER_PORT", str(20000 + int(environment.get("SLURM_JOB_ID", 0)) % 20000))
-
-
-def first_host(hosts: str) -> str:
-    """The first of `node[03-05,9],other`: `node03`."""
-    head, bracket, rest = hosts.split(",")[0].partition("[")
-    return f"{head}{rest.rstrip(']').split('-')[0]}" if bracket else head

@@ -100,6 +100,14 @@ class Record:
         """The lock that this directory was made with."""
         return json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
 
+    def finished(self, step: int) -> bool:
+        """True where the run has saved its model after `step` updates."""
+        try:
+            summary: Any = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return False
+        return is_table(summary) and (summary.get("status"), summary.get("steps")) == ("finished", step)
+
     def extend(self, loaded: Loaded) -> None:
         """Record the recipe of a resumed run that may be longer; the one before is kept."""
         text = resolved(loaded)

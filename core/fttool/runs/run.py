@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import DivergedError, ExitCode, Problem, UsageError
@@ -54,12 +55,21 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | 
         observers = Observers(loaded, note_fault, on=world.first)
         observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
         prepared = prepare_run(loaded, screen, record, observers, world)
+        if world.size > 1:
+            give_up_after(prepared.trainer.args.ddp_timeout_delta)
         checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
         step = world.gather(checkpoint.step if checkpoint else None)[0]
         if step is not None and not world.first:
             checkpoint = same_checkpoint(prepared, record, step)
         prepared.trainer.args.output_dir = str(record.path)
         return train(prepared, record, observers, screen, checkpoint)
+
+
+def give_up_after(timeout: timedelta) -> None:
+    """How long a process waits for the others: transformers says so to the process group only where it is for GPUs."""
+    from torch.distributed.distributed_c10d import _set_pg_timeout  # pyright: ignore[reportPrivateUsage]
+
+    _set_pg_timeout(timeout)
 
 
 # -- the record and the loop ---------------------------------------------------------------------------------------
@@ -96,6 +106,8 @@ def resumed_checkpoint(
     longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
     among = range(longer.shared + 1) if longer else None
     checkpoint, rejected = checkpoints.newest(record.checkpoints, among)
+    if checkpoint is not None and not record.finished(checkpoint.step) and at_the_end(checkpoint, prepared):
+        checkpoint = earlier(record, checkpoint, screen)
     for sentence in rejected:
         screen.note(sentence)
         record.event("checkpoint_rejected", what=sentence)
@@ -108,7 +120,7 @@ def resumed_checkpoint(
         raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
     if checkpoint is not None and locked_origin(record) == checkpoint.path.name:
         checkpoint = counting_anew(checkpoint)
-    if step >= total or (checkpoint and checkpoint.progress["stopped_early"]):
+    if checkpoint is not None and at_the_end(checkpoint, prepared):
         raise UsageError(
             f"the run is complete: its newest checkpoint has step {step} of {total}",
             hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
@@ -132,6 +144,23 @@ def resumed_checkpoint(
         )
         screen.note(sentence)
         record.event("processes_changed", what=sentence)
+    return checkpoint
+
+
+def at_the_end(checkpoint: Checkpoint, prepared: Prepared) -> bool:
+    """True where no update follows it."""
+    return checkpoint.step >= prepared.length.total_steps or checkpoint.progress["stopped_early"]
+
+
+def earlier(record: Record, last: Checkpoint, screen: Screen) -> Checkpoint | None:
+    """The checkpoint before the last one, of a run that was stopped before its model was saved: from there it is made.
+
+    None is the beginning. A run that has branched off has none of its own, and stays at the last one.
+    """
+    checkpoint, _ = checkpoints.newest(record.checkpoints, range(last.step))
+    if checkpoint is None and locked_origin(record):
+        return last
+    screen.note(f"the run was stopped before its model was saved: the updates up to {last.step} are made once more")
     return checkpoint
 
 

@@ -62,7 +62,9 @@ def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
     for path in [*aside.rglob("*"), aside]:
         _flush(path)
     if final.exists():  # a resumed run reaches a step that a damaged checkpoint already occupies
-        final.rename(final.with_name(f".{final.name}.damaged"))
+        damaged = final.with_name(f".{final.name}.damaged")
+        shutil.rmtree(damaged, ignore_errors=True)
+        final.rename(damaged)
     aside.rename(final)
     _flush(final.parent)
 

@@ -409,6 +409,26 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, recipe: dict[str, A
         assert torch.equal(tensor, weights(resumed)[name]), name
 
 
+@pytest.mark.parametrize("keep", [9, 1])
+def test_a_run_that_was_stopped_before_its_model_was_saved_is_resumed(
+    tmp_path: Path, recipe: dict[str, Any], keep: int
+) -> None:
+    """From the checkpoint before the last, or from the beginning where the last is the only one."""
+    recipe["checkpoints"] = {"every": 3, "keep": keep}
+    whole = run_recipe(recipe, tmp_path)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    cut_back(whole, moved / "runs" / "recipe", whole.summary["steps"])
+    resumed = run_recipe(recipe, moved, resume=True)
+    assert resumed.error is None
+    found = next(event["step"] for event in resumed.events if event["event"] == "resumed")
+    assert found == (6 if keep == 9 else 0)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    again = run_recipe(recipe, moved, resume=True)
+    assert again.exit_code == 2 and "the run is complete" in str(again.error)
+
+
 # -- evaluation --------------------------------------------------------------------------------------------------
 
 

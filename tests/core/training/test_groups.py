@@ -115,7 +115,7 @@ def test_backward_stops_above_what_waits_and_its_gradient_counts_in_no_norm():
     trained = []
     for update in range(5):
         before = model[0].weight.detach().clone()
-        let_train(optimizer, groups, update)
+        let_train(model, optimizer, groups, update)
         hidden = model[0](torch.ones(1, 3))
         assert hidden.requires_grad == (update in (1, 3, 4))
         model[2](hidden.tanh()).square().sum().backward()

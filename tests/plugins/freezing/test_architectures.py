@@ -97,7 +97,7 @@ def test_what_trains_changes_and_the_rest_keeps_its_bits(kind: str, mode: str) -
         before = {name: p.detach().clone() for name, p in named.items()}
         trained = {name for unit in units if any(update in turn for turn in unit.trains_in) for name in unit.parameters}
         ever |= trained
-        let_train(optimizer, groups, update)
+        let_train(model, optimizer, groups, update)
         model(**batch(kind)).loss.backward()
 
         assert {name for name, p in named.items() if p.grad is not None} == trained

@@ -76,7 +76,7 @@ class Twins:
         scaler = torch.amp.GradScaler("cpu", init_scale=256.0, enabled=overflows is not None)
         for update in range(updates):
             if any(group.trains_in != ALWAYS for group in groups):
-                let_train(optimizer, groups, update)
+                let_train(model, optimizer, groups, update)
             self.gradient(model, update, scaler.scale)
             if update in (overflows or ()):
                 next(p for p in parameters.values() if p.grad is not None).grad.fill_(torch.inf)  # type: ignore[union-attr]

@@ -1,0 +1,109 @@
+"""What went wrong first, of all that is known of a run's processes once they have ended; and whether to try again.
+
+Every launcher of the run judges by the same facts, so all of them say the same and do the same.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fttool.errors import ExitCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the processes of one machine have ended, as it goes from launcher to launcher."""
+
+    codes: dict[str, int] = field(default_factory=dict[str, int])
+    """Exit code by rank, of those that failed; −9 is SIGKILL."""
+    reports: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What they said of it: `worker.report`."""
+    reaped: list[int] = field(default_factory=list[int])
+    """Ranks that had to be killed here, as they did not leave when another one had failed."""
+    asked: list[int] = field(default_factory=list[int])
+    """Signals that the launcher was sent."""
+    begun: bool = False
+    """There is a run directory to resume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to answer, what to say, and whether another attempt may end better."""
+
+    exit_code: int
+    text: str = ""
+    again: bool = False
+
+
+def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdict:
+    """The verdict on an attempt, from what each machine says of it; None is one that no longer answers.
+
+    `here` is the machine for whose reader the words are.
+    """
+    heard = [one for one in ended if one is not None]
+    asked = {number for one in heard for number in one.asked}
+    codes = {int(rank): code for one in heard for rank, code in one.codes.items()}
+    reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
+    own = [report for report in reports if not report["lost_touch"]]
+    silent, killed = _silent_and_killed(heard, codes, reports, asked)
+    again = len(heard) == len(ended) and not asked
+
+    def process(rank: int) -> str:
+        elsewhere = rank * len(ended) // processes != here
+        return f"process {rank + 1} of {processes}{', on another node' if elsewhere else ''}"
+
+    if asked and not own and not killed:
+        # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
+        return Verdict(ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED)
+    if own:
+        return _said(own[0], process, again and not own[0]["expected"])
+    if killed:
+        rank, number = next(iter(killed.items()))
+        where = process(rank) + ("," if "," in process(rank) else "")
+        text = f"{where} was killed by {signal.Signals(number).name}\n"
+        text += (
+            "    the system does this where memory runs out; fttool run … --resume goes on from the newest checkpoint"
+        )
+        return Verdict(ExitCode.FAILURE, text, again)
+    if silent:
+        which = " and ".join(map(process, silent))
+        text = f"{which} did not answer the others within sharding.timeout, and had to be killed\n"
+        text += f"    what it printed is in logs/rank-{silent[0]}.log, unless it is the first"
+        return Verdict(ExitCode.FAILURE, text, again)
+    if len(heard) < len(ended):
+        gone = ended.index(None)
+        text = f"the launcher on node {gone} does not answer any more\n"
+        text += "    what it said last is on its own screen; fttool run … --resume on all nodes goes on"
+        return Verdict(ExitCode.FAILURE, text)
+    if reports:
+        return _said(reports[0], process, again)
+    if not codes:
+        return Verdict(ExitCode.OK)
+    rank, code = max(codes.items(), key=lambda item: item[1])
+    if code in (ExitCode.PREEMPTED, ExitCode.INTERRUPTED):
+        return Verdict(code)  # each was sent the signal by somebody else
+    return Verdict(code, f"{process(rank)} ended with exit code {code} and said nothing", again)
+
+
+def _said(report: dict[str, Any], process: Any, again: bool) -> Verdict:
+    return Verdict(report["exit_code"], f"{report['text']}\n    in {process(report['rank'])}", again)
+
+
+def _silent_and_killed(
+    heard: Sequence[Ended], codes: dict[int, int], reports: Sequence[dict[str, Any]], asked: set[int]
+) -> tuple[list[int], dict[int, int]]:
+    """Ranks that no longer answered, and signals by rank of those that were killed by somebody else.
+
+    Where some have waited in vain, SIGTERM is what the launcher sent to those that were waited for, and SIGABRT is how
+    NCCL ends one that has waited.
+    """
+    reaped = {rank for one in heard for rank in one.reaped}
+    in_vain = bool(reaped) or any("timed out" in report["text"].lower() for report in reports)
+    expected = {*asked, signal.SIGTERM, signal.SIGABRT} if in_vain else asked
+    killed = {rank: -code for rank, code in codes.items() if code < 0 and rank not in reaped and -code not in expected}
+    spoken = {report["rank"] for report in reports}
+    closed = {rank for rank, code in codes.items() if in_vain and code == -signal.SIGTERM}
+    return sorted((reaped | closed) - spoken), killed

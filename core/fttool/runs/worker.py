@@ -1,0 +1,77 @@
+"""A process that a launcher has started: it signs in, leaves with its launcher, and says what has ended it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fttool.errors import ExitCode, FttoolError, gist
+from fttool.training.world import REPORTS
+
+LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
+LOST_TOUCH_WORDS = ("closed by peer", "reset by peer", "gloo", "nccl", "timed out waiting")
+"""What a process says of the others, not of itself."""
+
+
+@contextmanager
+def signed_in() -> Generator[None]:
+    """Around a run: note this process's number, and that it has ended by itself.
+
+    Should the launcher be killed, this process ends: an orphan would hold the GPU for ever.
+    """
+    folder = os.environ.get(REPORTS)
+    if folder is None:
+        yield
+        return
+    rank = os.environ["RANK"]
+    aside = Path(folder) / f".process-{rank}"
+    aside.write_text(str(os.getpid()))
+    aside.rename(Path(folder) / f"process-{rank}")
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(0.5)
+        os._exit(ExitCode.FAILURE)
+
+    threading.Thread(target=watch, daemon=True).start()
+    yield
+    (Path(folder) / f"ended-{rank}").touch()
+
+
+def report(fault: BaseException, text: str, exit_code: int) -> bool:
+    """Leave word for the launcher of what ends this process; false in the launcher, which must speak itself."""
+    if "RANK" not in os.environ:
+        return False
+    folder, rank = os.environ[REPORTS], int(os.environ["RANK"])
+    expected = isinstance(fault, FttoolError)
+    content = {
+        "rank": rank,
+        "time": time.time(),
+        "lost_touch": _lost_touch(fault),
+        "expected": expected,
+        "text": text if expected else "".join(traceback.format_exception(fault, limit=-5)) + text,
+        "exit_code": exit_code,
+    }
+    aside = Path(folder) / f".report-{rank}"
+    aside.write_text(json.dumps(content), encoding="utf-8")
+    aside.rename(Path(folder) / f"report-{rank}.json")
+    return True
+
+
+def _lost_touch(fault: BaseException | None) -> bool:
+    """True where a process complains of the others: the cause is what another one says."""
+    while fault is not None:
+        words = gist(fault).lower()
+        if type(fault).__name__ in LOST_TOUCH or (
+            type(fault) is RuntimeError and any(word in words for word in LOST_TOUCH_WORDS)
+        ):
+            return True
+        fault = fault.__cause__
+    return False

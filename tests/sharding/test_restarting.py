@@ -1,0 +1,76 @@
+"""A process dies or hangs: all end within seconds with one message, or start again and end as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import UPDATES
+from .sabotage import sabotage
+from .watching import alive, assert_same, children, dist, events, updates, wait_for
+
+pytestmark = dist
+
+
+def test_a_killed_process_and_an_unexpected_exception_are_restarted_from(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, undisturbed: Path
+) -> None:
+    """The first before any checkpoint is complete, the second after some are."""
+    recipe["run"]["max_steps"] = UPDATES
+    recipe["checkpoints"] = {"every": 10}
+    recipe["sharding"]["max_restarts"] = 2
+    process = started(**sabotage(tmp_path, "raise RuntimeError('a cosmic ray')", update=25))
+    wait_for(lambda: updates(tmp_path) >= 2)
+    os.kill(children(process)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    run = tmp_path / "runs" / "r"
+    assert_same(run, undisturbed)
+    found = events(run)
+    assert [one["number"] for one in found if one["event"] == "restarted"] == [1, 2]
+    assert [one["step"] for one in found if one["event"] == "resumed"] == [0, 20]
+    assert "process 1 of 2 was killed by SIGKILL" in said and "a cosmic ray" in said
+    assert "restart 1 of 2" in said and "restart 2 of 2" in said
+
+
+def test_what_a_user_must_mend_is_not_tried_again(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+    recipe["regularizers"] = [{"name": "l2-init", "strength": 1e9, "decoupled": True}]
+    recipe["sharding"]["max_restarts"] = 3
+    process = started()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 8 and "restart" not in said
+    assert "restarted" not in [one["event"] for one in events(tmp_path / "runs" / "r")]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_exception_is_shown_with_the_traceback_of_who_raised_it(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, rank: int
+) -> None:
+    recipe["run"]["max_steps"] = 5000
+    process = started(**sabotage(tmp_path, "raise KeyError('a bug')", rank=rank))
+    ranks = wait_for(lambda: len(found := children(process)) == 2 and found)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and not alive(ranks)
+    assert said.count("Traceback") == 1 and said.count("KeyError: 'a bug'") == 2
+    assert said.rstrip().endswith(f"in process {rank + 1} of 2") and "gloo" not in said
+
+
+@pytest.mark.parametrize("deed", ["os.kill(os.getpid(), 19)", "while True: __import__('time').sleep(1)"])
+def test_a_process_that_hangs_ends_all_after_the_timeout(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, deed: str
+) -> None:
+    recipe["run"]["max_steps"] = 5000
+    recipe["sharding"]["timeout"] = 10
+    process = started(**sabotage(tmp_path, deed))
+    ranks = wait_for(lambda: len(found := children(process)) == 2 and found)
+    wait_for(lambda: (tmp_path / "sabotage" / "done").exists())
+    begun = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and not alive(ranks)
+    assert time.monotonic() - begun < 10 + 5 + 10
+    assert "process 2 of 2 did not answer the others" in said and "Traceback" not in said and "gloo" not in said
