@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import ModelError, UsageError
-from fttool.families import LoadOptions, TaskContext
+from fttool.families import LoadOptions, Numerics, PrecisionContext, ShardingContext, ShardingPlan, TaskContext
 from fttool.faults import explained
 from fttool.recipe.reading import Loaded, load
 from fttool.recipe.toml import format_value
 from fttool.runs.environment import quiet_libraries
 from fttool.runs.record import Record
 from fttool.runs.screen import choose
+from fttool.training.layers import Layers
 from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ __all__ = [
     "load_run",
     "measure",
     "model_after",
+    "plan_for_gpus",
     "prepare",
     "verb_parser",
     "weights_before",
@@ -64,6 +68,21 @@ def prepare(loaded: Loaded, folder: Path, *, quiet: bool = False) -> Prepared:
     with explained(loaded):
         observers, world = Observers(loaded, lambda *_, **__: None), World(size=loaded.recipe.sharding.world_size)
         return prepare_run(loaded, screen, Record(folder), observers, world)
+
+
+def plan_for_gpus(loaded: Loaded, *, native_bf16: bool = True) -> tuple[ShardingPlan, Numerics]:
+    """What sharding and precision yield for a run on GPUs, which this machine need not have.
+
+    No model is loaded for it, so sharding is told of no layers. What libraries print goes to stderr.
+    """
+    import torch
+
+    on, recipe = torch.device("cuda"), loaded.recipe
+    unknown = Layers(embeddings=(), blocks=(), final=(), head=(), tied=False)
+    quiet_libraries(loaded)
+    with explained(loaded), redirect_stdout(sys.stderr):
+        numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16))
+        return recipe.sharding.build(ShardingContext(device=on, layers=unknown, numerics=numerics)), numerics
 
 
 # -- a finished run ------------------------------------------------------------------------------------------------

@@ -47,6 +47,35 @@ CELLS: dict[str, dict[str, Any]] = {
 """Name → what it changes in the base recipe."""
 
 
+SHARDINGS: dict[str, dict[str, Any]] = {
+    "ddp": {"name": "ddp", "processes": 2},
+    "fsdp": {"name": "fsdp", "processes": 2},
+    "zero-1": {"name": "zero", "stage": 1, "processes": 2},
+    "zero-2": {"name": "zero", "stage": 2, "processes": 2},
+    "zero-3": {"name": "zero", "stage": 3, "processes": 2},
+    "ddp-4": {"name": "ddp", "processes": 4},
+    "fsdp-3": {"name": "fsdp", "processes": 3, "state": "full", "reshard_after_forward": False},
+    "zero-3-4": {"name": "zero", "stage": 3, "processes": 4},
+}
+SAMPLE = ("padded", "packed", "freezing-gradual", "l2-init", "ewc")
+"""Cells that are made in more processes too."""
+RESUMED = ("packed", "freezing-lora", "gradual-l2-init", "ewc", "ema", "optimizer-adafactor", "optimizer-muon")
+IMPOSSIBLE = {
+    **{(f"zero-{stage}", cell): "flat pieces" for stage in "123" for cell in ("optimizer-muon", "optimizer-adafactor")},
+    ("zero-3", "ema"): "ema averages the weights after each update",
+}
+"""What `validate` refuses, and a part of what it says."""
+
+
+def table() -> str:
+    """Which cells have the numbers of one process, for the page; with two processes."""
+    shown = [name for name, sharding in SHARDINGS.items() if sharding["processes"] == 2]
+    lines = [["", *shown], ["---"] * (len(shown) + 1)]
+    for cell in CELLS:
+        lines.append([cell, *("refused" if (sharding, cell) in IMPOSSIBLE else "=" for sharding in shown)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def base(model: Path, rows: Path, general: Path) -> dict[str, Any]:
     """Rows of uneven length, an epoch whose last update is short, evaluation on the way."""
     return {

@@ -11,28 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .matrix import CELLS, Outcome, base, run_cells, write_rows
+from .matrix import CELLS, IMPOSSIBLE, RESUMED, SAMPLE, SHARDINGS, Outcome, base, run_cells, table, write_rows
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow, pytest.mark.xdist_group("sharding")]
-
-SHARDINGS: dict[str, dict[str, Any]] = {
-    "ddp": {"name": "ddp", "processes": 2},
-    "fsdp": {"name": "fsdp", "processes": 2},
-    "zero-1": {"name": "zero", "stage": 1, "processes": 2},
-    "zero-2": {"name": "zero", "stage": 2, "processes": 2},
-    "zero-3": {"name": "zero", "stage": 3, "processes": 2},
-    "ddp-4": {"name": "ddp", "processes": 4},
-    "fsdp-3": {"name": "fsdp", "processes": 3, "state": "full", "reshard_after_forward": False},
-    "zero-3-4": {"name": "zero", "stage": 3, "processes": 4},
-}
-SAMPLE = ("padded", "packed", "freezing-gradual", "l2-init", "ewc")
-"""Cells that are made in more processes too."""
-RESUMED = ("packed", "freezing-lora", "gradual-l2-init", "ewc", "ema", "optimizer-adafactor", "optimizer-muon")
-IMPOSSIBLE = {
-    **{(f"zero-{stage}", cell): "flat pieces" for stage in "123" for cell in ("optimizer-muon", "optimizer-adafactor")},
-    ("zero-3", "ema"): "ema averages the weights after each update",
-}
-"""What `validate` refuses, and a part of what it says."""
 
 
 def cells_of(sharding: str) -> tuple[str, ...]:
@@ -98,6 +79,11 @@ def test_a_cell_equals_one_process(outcomes: Any, sharding: str, cell: str) -> N
     found = model_of(several)
     for name, expected in model_of(one).items():
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_page_shows_the_matrix() -> None:
+    page = Path(__file__).parents[2] / "docs" / "scale.md"
+    assert table() in page.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

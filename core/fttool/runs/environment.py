@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
+from contextlib import redirect_stdout
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fttool.errors import Problem, RecipeError, did_you_mean
@@ -35,7 +39,21 @@ def quiet_libraries(loaded: Loaded) -> None:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # for a process that had imported transformers before its environment was set
+    _quiet_deepspeed()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
+
+
+def _quiet_deepspeed() -> None:
+    """Where it is installed, transformers imports it, and it logs to stdout, where events may be."""
+    if find_spec("deepspeed") is None:
+        return
+    with redirect_stdout(io.StringIO()):
+        import deepspeed  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    log = logging.getLogger("DeepSpeed")
+    log.setLevel(logging.WARNING)
+    for handler in log.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def show_libraries() -> None:
