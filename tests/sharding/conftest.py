@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def two_processes(folder: Path, model: Path) -> dict[str, Any]:
 @pytest.fixture
 def started(tmp_path: Path, recipe: dict[str, Any]) -> Any:
     """Start `fttool run` with the recipe and more words; what it leaves running is killed in the end."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell makes what it runs in the background deaf to it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     running: list[subprocess.Popen[str]] = []
 
     def start(*words: str, **environment: str) -> subprocess.Popen[str]:

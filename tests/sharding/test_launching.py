@@ -81,13 +81,17 @@ class TestSeveralProcesses:
         assert f"process {rank + 1} of 2 was killed by SIGKILL" in said
         assert "Traceback" not in said and "gloo" not in said
 
-    def test_a_killed_launcher_leaves_no_orphan(self, tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+    @pytest.mark.parametrize("done", [0, 1])
+    def test_a_killed_launcher_leaves_no_orphan(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any, done: int
+    ) -> None:
+        """Even where they have only just been started, and have not yet seen who started them."""
         recipe["run"]["max_steps"] = 5000
         process = started()
-        wait_for(lambda: updates(tmp_path) >= 1)
-        ranks = children(process)
+        ranks = wait_for(lambda: len(found := children(process)) == 2 and found)
+        wait_for(lambda: updates(tmp_path) >= done)
         process.kill()
-        wait_for(lambda: not alive(ranks), 20)
+        wait_for(lambda: not alive(ranks), 30)
 
     def test_a_loss_that_is_not_finite_ends_all_with_the_rows_of_all(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any

@@ -30,6 +30,7 @@ from fttool.runs.nodes import Nodes
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.runs.verdict import Ended, judge
+from fttool.runs.worker import LAUNCHER
 from fttool.training.world import REPORTS
 
 GRACE = 5
@@ -104,6 +105,7 @@ def _attempt(words: Sequence[str], processes: Processes, attempt: int, record: R
     with tempfile.TemporaryDirectory(prefix="fttool-") as name:
         os.environ[REPORTS] = name
         try:
+            (Path(name) / LAUNCHER).write_text(str(os.getpid()))
             processes.folder = Path(name)
             if processes.asked:  # between two attempts
                 raise SignalException("stopped before the start", signal.Signals(processes.asked[0]))

@@ -18,6 +18,9 @@ LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
 LOST_TOUCH_WORDS = ("closed by peer", "reset by peer", "gloo", "nccl", "timed out waiting")
 """What a process says of the others, not of itself."""
 
+LAUNCHER = "launcher"
+"""The file in which the launcher says its process number."""
+
 
 @contextmanager
 def signed_in() -> Generator[None]:
@@ -33,7 +36,7 @@ def signed_in() -> Generator[None]:
     aside = Path(folder) / f".process-{rank}"
     aside.write_text(str(os.getpid()))
     aside.rename(Path(folder) / f"process-{rank}")
-    launcher = os.getppid()
+    launcher = int((Path(folder) / LAUNCHER).read_text())  # asked for its number, it may be gone already
 
     def watch() -> None:
         while os.getppid() == launcher:
