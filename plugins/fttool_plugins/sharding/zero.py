@@ -61,9 +61,11 @@ class ZeRO(SeveralProcesses):
     def build(self, ctx: ShardingContext) -> ShardingPlan:
         """Yield a DeepSpeed configuration; what the recipe says elsewhere comes from the Trainer's arguments."""
         try:
-            import deepspeed  # noqa: F401  # pyright: ignore[reportUnusedImport]
+            import deepspeed
         except ImportError as missing:
             raise RecipeError("sharding 'zero' needs deepspeed, which is not installed", hint=INSTALL) from missing
+        if ctx.device.type == "cpu":  # gloo serves; it would compile an operation of its own for a minute
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         shares: dict[str, Any] = {"stage": self.stage}
         if self.offload_optimizer:
             shares["offload_optimizer"] = {"device": "cpu", "pin_memory": ctx.device.type == "cuda"}
