@@ -159,6 +159,7 @@ TIMED_OUT = report(0, lost_touch=True, text="gloo: timed out waiting")
         ([Ended(codes={"0": 1}, reports=[LOST]), None], 1, "launcher on node 1 does not answer", False),
         ([Ended(codes={"0": -9}), None], 1, "was killed by SIGKILL", False),
         ([Ended(codes={"0": 143}, asked=[15]), Ended(codes={"1": 143})], 143, "", False),
+        ([Ended(codes={"0": 130}), Ended(codes={"1": -15})], 130, "", False),  # one was sent it; the other ends last
         ([Ended(codes={"0": -9}, asked=[15]), Ended(codes={"1": 143})], 1, "was killed by SIGKILL", False),
         ([Ended(codes={"0": 3}), Ended()], 3, "exit code 3 and said nothing", True),
     ],

@@ -12,6 +12,9 @@ from typing import Any
 
 from fttool.errors import ExitCode
 
+STOPPED: dict[int, int] = {ExitCode.PREEMPTED: signal.SIGTERM, ExitCode.INTERRUPTED: signal.SIGINT}
+"""Exit code of a process that has obeyed a signal, and which."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
@@ -44,8 +47,9 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     `here` is the machine for whose reader the words are.
     """
     heard = [one for one in ended if one is not None]
-    asked = {number for one in heard for number in one.asked}
     codes = {int(rank): code for one in heard for rank, code in one.codes.items()}
+    obeyed = {STOPPED[code] for code in codes.values() if code in STOPPED}  # a process was sent it, not its launcher
+    asked = {number for one in heard for number in one.asked} | obeyed
     reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
     own = [report for report in reports if not report["lost_touch"]]
     silent, killed = _silent_and_killed(heard, codes, reports, asked)
@@ -83,8 +87,6 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     if not codes:
         return Verdict(ExitCode.OK)
     rank, code = max(codes.items(), key=lambda item: item[1])
-    if code in (ExitCode.PREEMPTED, ExitCode.INTERRUPTED):
-        return Verdict(code)  # each was sent the signal by somebody else
     return Verdict(code, f"{process(rank)} ended with exit code {code} and said nothing", again)
 
 
@@ -101,8 +103,9 @@ def _silent_and_killed(
     NCCL ends one that has waited.
     """
     reaped = {rank for one in heard for rank in one.reaped}
+    closing = {signal.SIGTERM} if asked else set[int]()  # what the launcher sends to those that end last
     in_vain = bool(reaped) or any("timed out" in report["text"].lower() for report in reports)
-    expected = {*asked, signal.SIGTERM, signal.SIGABRT} if in_vain else asked
+    expected = {*asked, signal.SIGTERM, signal.SIGABRT} if in_vain else asked | closing
     killed = {rank: -code for rank, code in codes.items() if code < 0 and rank not in reaped and -code not in expected}
     spoken = {report["rank"] for report in reports}
     closed = {rank for rank, code in codes.items() if in_vain and code == -signal.SIGTERM}
