@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,10 @@ CELLS: dict[str, dict[str, Any]] = {
     },
     "replay": {"mixing": {"name": "replay", "share": 0.25}, "batching": {"name": "bucketed", "pool": 1}},
     "checkpointing": {"model": {"gradient_checkpointing": True}},
+    "best-is-earlier": {
+        "optimizer": {"name": "sgd", "lr": 4.0, "max_grad_norm": 1.0},
+        "evaluation": {"samples": 0, "every": 1, "best": "loss"},
+    },
     "early-stopping": {"evaluation": {"samples": 0, "every": 1, "early_stopping": 1, "best": "loss"}},
 }
 """Name → what it changes in the base recipe."""
@@ -57,8 +62,10 @@ SHARDINGS: dict[str, dict[str, Any]] = {
     "fsdp-3": {"name": "fsdp", "processes": 3, "state": "full", "reshard_after_forward": False},
     "zero-3-4": {"name": "zero", "stage": 3, "processes": 4},
 }
+WHOLE = os.environ.get("FTTOOL_MATRIX") == "whole"
+"""True where all of the matrix is made, not the sample that every run of the tests makes."""
 SAMPLE = ("padded", "packed", "freezing-gradual", "l2-init", "ewc")
-"""Cells that are made in more processes too."""
+"""Cells that are made in more processes too, and of stage 1, which is much like stage 2."""
 RESUMED = ("packed", "freezing-lora", "gradual-l2-init", "ewc", "ema", "optimizer-adafactor", "optimizer-muon")
 IMPOSSIBLE = {
     **{(f"zero-{stage}", cell): "flat pieces" for stage in "123" for cell in ("optimizer-muon", "optimizer-adafactor")},

@@ -21,6 +21,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 from fttool.errors import DivergedError, PluginError, Problem, UsageError, gist
 from fttool.families import ALWAYS, Factor, Measure, Regularization, ShardingPlan
@@ -417,9 +418,11 @@ class Loop(_Base):
             weights.save(self._module, self._trained, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The weights that `save_model` wrote."""
+        """The weights that `save_model` or the engine wrote."""
         folder = Path(resume_from_checkpoint)
-        if (folder / weights.FILE).exists():
+        if self.is_deepspeed_enabled:
+            deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
+        elif (folder / weights.FILE).exists():
             weights.load(self._module, self._trained, folder)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
