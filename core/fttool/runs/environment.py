@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import sys
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -50,10 +49,9 @@ def _quiet_deepspeed() -> None:
     with redirect_stdout(io.StringIO()):
         import deepspeed  # noqa: F401  # pyright: ignore[reportUnusedImport]
     log = logging.getLogger("DeepSpeed")
+    log.handlers.clear()
+    log.propagate = True
     log.setLevel(logging.WARNING)
-    for handler in log.handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stderr)
 
 
 def show_libraries() -> None:
