@@ -58,12 +58,15 @@ SHARDINGS: dict[str, dict[str, Any]] = {
     "zero-1": {"name": "zero", "stage": 1, "processes": 2},
     "zero-2": {"name": "zero", "stage": 2, "processes": 2},
     "zero-3": {"name": "zero", "stage": 3, "processes": 2},
-    "ddp-4": {"name": "ddp", "processes": 4},
     "fsdp-3": {"name": "fsdp", "processes": 3, "state": "full", "reshard_after_forward": False},
+}
+IN_FOUR: dict[str, dict[str, Any]] = {
+    "ddp-4": {"name": "ddp", "processes": 4},
     "zero-3-4": {"name": "zero", "stage": 3, "processes": 4},
 }
 WHOLE = os.environ.get("FTTOOL_MATRIX") == "whole"
 """True where all of the matrix is made, not the sample that every run of the tests makes."""
+SHARDINGS |= IN_FOUR if WHOLE else {}
 SAMPLE = ("padded", "packed", "freezing-gradual", "l2-init", "ewc")
 """Cells that are made in more processes too, and of stage 1, which is much like stage 2."""
 IN_16_BITS = {"precision": {"name": "bf16"}, "regularizers": [{"name": "l2-init", "strength": 0.1}]}

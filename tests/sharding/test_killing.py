@@ -1,6 +1,6 @@
 """One run, killed again and again at random moments: what is left can always be resumed, and ends as if undisturbed.
 
-Six kills in every run of the tests; `FTTOOL_KILLS=20 pytest tests/sharding/test_killing.py` makes it twenty.
+Four kills in every run of the tests; `FTTOOL_KILLS=20 pytest tests/sharding/test_killing.py` makes it twenty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .watching import assert_same, children, dist, events, updates, wait_for
 
 pytestmark = dist
 
-KILLS = int(os.environ.get("FTTOOL_KILLS", 6))
+KILLS = int(os.environ.get("FTTOOL_KILLS", 4))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
