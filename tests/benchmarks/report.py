@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from fttool.runs.environment import stay_local
+
+stay_local()  # what libraries print would stand before the figures
+
 PACKAGES = ("fttool", "torch", "transformers", "trl", "accelerate")
 
 

@@ -33,12 +33,12 @@ def quiet_libraries(loaded: Loaded) -> None:
     needs_network = names_hub or recipe.model.source.needs_network(loaded.folder)
     if needs_network:
         _set(*NO_TELEMETRY)
+        _quiet_deepspeed()
     else:
         stay_local()
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # for a process that had imported transformers before its environment was set
-    _quiet_deepspeed()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
 
 
@@ -64,6 +64,7 @@ def show_libraries() -> None:
 def stay_local() -> None:
     """No network, no telemetry and no progress bars of others in this process."""
     _set(*OFFLINE, *NO_TELEMETRY, *NO_BARS)
+    _quiet_deepspeed()
 
 
 def _set(*names: str) -> None:
