@@ -332,7 +332,7 @@ def test_muon_refuses_pieces_of_matrices():
     with pytest.raises(RecipeError, match=r"muon needs whole matrices, and was handed a tensor of shape \(6,\)"):
         optimizer.step()
     [problem] = Muon().check(recipe(sharding="zero"))
-    assert problem.key == ("optimizer", "name") and "ddp" in problem.hint
+    assert problem.key == ("optimizer", "name") and "fsdp" in problem.hint
     assert not list(Muon().check(recipe(sharding="ddp")))
 
 
