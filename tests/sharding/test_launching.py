@@ -43,13 +43,18 @@ class TestSeveralProcesses:
         assert second.wait(240) == 0, second.stderr.read()
         assert_same(runs / "r", undisturbed)
 
-    @pytest.mark.parametrize(("begun", "resumed"), [("none", "ddp"), ("ddp", "none")])
+    @pytest.mark.parametrize(("begun", "resumed"), [("none", "ddp"), ("ddp", "none"), ("fsdp", "fsdp-4")])
     def test_another_number_of_processes_goes_on(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any, begun: str, resumed: str
     ) -> None:
         """In the middle of an epoch, with the rows and so the losses of a run that was never stopped."""
         recipe["checkpoints"] = {"every": 3, "keep": 9}
-        tables = {"none": 'sharding={name="none"}', "ddp": 'sharding={name="ddp",processes=2}'}
+        tables = {
+            "none": 'sharding={name="none"}',
+            "ddp": 'sharding={name="ddp",processes=2}',
+            "fsdp": 'sharding={name="fsdp",processes=2}',
+            "fsdp-4": 'sharding={name="fsdp",processes=4}',
+        }
         whole = started("--set", tables[begun])
         assert whole.wait(240) == 0, whole.stderr.read()
         run = tmp_path / "runs" / "r"
@@ -65,6 +70,29 @@ class TestSeveralProcesses:
         assert "processes_changed" in (run / "events.jsonl").read_text()
         other = started("--resume", "--set", tables[resumed], "--set", "run.global_batch=16")
         assert other.wait(60) == 2 and "run.global_batch was 8, is 16" in other.stderr.read()
+
+    def test_a_checkpoint_that_the_sharding_cannot_read_is_refused(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["run"]["max_steps"] = 3
+        recipe["checkpoints"] = {"every": 2, "keep": 9}
+        whole = started("--set", 'sharding={name="zero",stage=2,processes=2}')
+        assert whole.wait(240) == 0, whole.stderr.read()
+        shutil.rmtree(tmp_path / "runs" / "r" / "checkpoints" / "checkpoint-3")
+        for table, said in (
+            ('{name="zero",stage=2,processes=4}', "2 processes saved checkpoint-2, and 'zero' cannot read it in 4"),
+            ('{name="ddp",processes=2}', "checkpoint-2 was saved under another kind of sharding than 'ddp'"),
+        ):
+            again = started("--resume", "--set", f"sharding={table}")
+            _, words = again.communicate(timeout=240)
+            assert again.returncode == 2 and words.count(said) == 1, words
+
+    @pytest.mark.parametrize("sharding", [{"name": "fsdp"}, {"name": "zero", "stage": 3}])
+    def test_a_dry_run_needs_no_other_process(self, recipe: dict[str, Any], started: Any, sharding: Any) -> None:
+        recipe["sharding"] = {**sharding, "processes": 2}
+        dry = started("--dry-run")
+        _, said = dry.communicate(timeout=120)
+        assert dry.returncode == 0, said
 
     @pytest.mark.parametrize("rank", [0, 1])
     def test_a_killed_process_ends_the_others(

@@ -158,8 +158,9 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     plan = recipe.sharding.build(
         ShardingContext(device=on, layers=context.layers, numerics=numerics, varies=varies),
     )
-
     refuse_unseen_weights(plan, update, loaded)
+    if World.here().size != plan.processes:  # a dry run, or a verb that looks at the run from one process
+        plan = replace(plan, arguments={}, engage=None)
 
     from fttool.training.trainer import Job, savable_state, states, trainer_class
 

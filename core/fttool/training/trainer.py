@@ -592,7 +592,7 @@ def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> No
     saved, now = checkpoints.processes(checkpoint), job.world.size
     if saved != now and not job.plan.reshards:
         message = f"{saved} processes saved {name}, and '{sharding.id()}' cannot read it in {now}"
-        raise UsageError(message, hint=f"set sharding.processes = {saved}; ddp and fsdp can go on in another number")
+        raise UsageError(message, hint=f"set sharding.processes = {saved}")
 
 
 def states(**built: Any) -> dict[str, Any]:

@@ -31,7 +31,13 @@ class SeveralProcesses(Sharding):
         return Launch(processes=self.processes, nodes=self.nodes, max_restarts=self.max_restarts)
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Each machine starts as many processes as every other."""
+        """Each machine starts as many processes as every other, and shares are for two processes at least."""
+        if self.sharded and self.processes == 1:
+            yield Problem(
+                f"{self.id()} shares what a run holds among processes, and there is one",
+                hint='take two or more, or say sharding = "none"',
+                key=("sharding", "processes"),
+            )
         if self.processes % self.nodes:
             yield Problem(
                 f"{self.processes} processes do not spread evenly over {self.nodes} nodes",
