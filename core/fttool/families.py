@@ -653,8 +653,9 @@ class ShardingContext:
     """What a sharding strategy gets."""
 
     device: torch.device
-    layers: Layers
-    numerics: Numerics
+    numerics: Numerics = Numerics(autocast="no", reason="float32")
+    layer_classes: frozenset[str] = frozenset()
+    """Names of the classes of the model's layers; empty where no model was loaded."""
     varies: bool = False
     """True where what trains changes during the run."""
 
@@ -717,7 +718,7 @@ class Sharding(Strategy):
 
     @property
     def world_size(self) -> int:
-        """Processes over which a global batch is spread."""
+        """Processes over which a global batch is spread: a short word for what `launch` says."""
         return self.launch.processes
 
     @abstractmethod

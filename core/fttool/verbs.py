@@ -22,7 +22,6 @@ from fttool.recipe.toml import format_value
 from fttool.runs.environment import quiet_libraries
 from fttool.runs.record import Record
 from fttool.runs.screen import choose
-from fttool.training.layers import Layers
 from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
@@ -73,16 +72,15 @@ def prepare(loaded: Loaded, folder: Path, *, quiet: bool = False) -> Prepared:
 def plan_for_gpus(loaded: Loaded, *, native_bf16: bool = True) -> tuple[ShardingPlan, Numerics]:
     """What sharding and precision yield for a run on GPUs, which this machine need not have.
 
-    No model is loaded for it, so sharding is told of no layers. What libraries print goes to stderr.
+    No model is loaded for it, so sharding is told of no layers' classes. What libraries print goes to stderr.
     """
     import torch
 
     on, recipe = torch.device("cuda"), loaded.recipe
-    unknown = Layers(embeddings=(), blocks=(), final=(), head=(), tied=False)
     quiet_libraries(loaded)
     with explained(loaded), redirect_stdout(sys.stderr):
         numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16))
-        return recipe.sharding.build(ShardingContext(device=on, layers=unknown, numerics=numerics)), numerics
+        return recipe.sharding.build(ShardingContext(device=on, numerics=numerics)), numerics
 
 
 # -- a finished run ------------------------------------------------------------------------------------------------

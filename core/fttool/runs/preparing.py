@@ -156,7 +156,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
     varies = any(group.trains_in != ALWAYS for group in update.groups)
     plan = recipe.sharding.build(
-        ShardingContext(device=on, layers=context.layers, numerics=numerics, varies=varies),
+        ShardingContext(device=on, numerics=numerics, layer_classes=context.layers.kinds, varies=varies)
     )
     refuse_unseen_weights(plan, update, loaded)
     if World.here().size != plan.processes:  # a dry run, or a verb that looks at the run from one process

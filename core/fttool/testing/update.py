@@ -308,14 +308,10 @@ class ShardingContract(Contract):
     """Sharding: a plan of as many processes as the recipe can know beforehand, with a way to prove itself."""
 
     def context(self) -> ShardingContext:
-        """A CPU and the layers of a tiny model."""
+        """A CPU, and layers of one class."""
         import torch
 
-        from fttool.testing.tiny import tiny_model
-        from fttool.training.layers import layers
-
-        numerics = Numerics(autocast="no", reason="the contract")
-        return ShardingContext(device=torch.device("cpu"), layers=layers(tiny_model()), numerics=numerics)
+        return ShardingContext(device=torch.device("cpu"), layer_classes=frozenset({"LlamaDecoderLayer"}))
 
     def outcome(self, built: ShardingPlan) -> Any:
         """Processes and arguments."""
@@ -325,6 +321,6 @@ class ShardingContract(Contract):
         """`world_size`, asked before anything is loaded, is what the plan starts."""
         plan = made.build(self.context())
         assert made.world_size >= 1
-        assert plan.processes == made.world_size
+        assert plan.processes == made.world_size == made.launch.processes, "override launch, which says both"
         assert isinstance(plan.arguments, Mapping)
         assert callable(plan.prove)

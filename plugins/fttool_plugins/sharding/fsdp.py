@@ -58,7 +58,7 @@ class FSDP(SeveralProcesses):
         config = {
             "version": 2,
             "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "transformer_layer_cls_to_wrap": sorted(ctx.layers.kinds),
+            "transformer_layer_cls_to_wrap": sorted(ctx.layer_classes),
             "reshard_after_forward": self.reshard_after_forward,
             "cpu_offload": self.cpu_offload,
             "activation_checkpointing": self.activation_checkpointing,

@@ -114,7 +114,7 @@ def _launch(recipe: Recipe) -> Launch:
     launch = recipe.sharding.launch
     if launch.max_restarts:
         print("max_restarts is left out: where another launcher starts the run again, add --resume", file=sys.stderr)
-    return Launch(processes=recipe.sharding.world_size, nodes=launch.nodes)
+    return launch
 
 
 def _command(loaded: Loaded) -> str:
