@@ -649,6 +649,30 @@ class Precision(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What one process would hold if nothing were sharded, in bytes, and what there is for it. An estimate."""
+
+    weights: int
+    copies: int
+    """The 16-bit copies of float32 weights that autocast keeps for a backward pass."""
+    gradients: int
+    optimizer: int
+    """Its state, anchors of pulls included."""
+    unit: int
+    """Weights of the largest layer, or of all that stands outside of layers: at most so much is gathered at once where
+    each layer is gathered by itself."""
+    activations: int
+    """What the forward pass of the largest micro-batch keeps for the backward pass, and its logits."""
+    device: int
+    """Memory of a process's device; on a CPU its share of the machine's."""
+
+    @property
+    def whole(self) -> int:
+        """All that is held, as one number."""
+        return self.weights + self.copies + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardingContext:
     """What a sharding strategy gets."""
 
@@ -658,6 +682,8 @@ class ShardingContext:
     """Names of the classes of the model's layers; empty where no model was loaded."""
     varies: bool = False
     """True where what trains changes during the run."""
+    memory: Callable[[], Memory] | None = None
+    """Estimates what the run holds; None where no model was loaded."""
 
 
 def _by_name(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:
@@ -671,6 +697,8 @@ class ShardingPlan:
 
     processes: int
     """World size."""
+    reason: str = ""
+    """Why it is this plan, where the strategy had a choice: for the log."""
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """More `TrainingArguments` (the engine's own options)."""
     engage: Callable[[Trainer], None] | None = None
@@ -707,9 +735,14 @@ class Sharding(Strategy):
     """How parameters, gradients and optimizer state are spread over processes."""
 
     family: ClassVar[str] = "sharding"
-    sharded: ClassVar[bool] = False
-    """True where the engine holds the weights or the optimizer's state in shares. It then fixes them at the start, so
-    groups that wait for their turn have their state from the first update on."""
+
+    @property
+    def sharded(self) -> bool:
+        """True where the engine holds the weights or the optimizer's state in shares, or may do so.
+
+        It then fixes them at the start, so groups that wait for their turn have state from the first update on.
+        """
+        return False
 
     @property
     def launch(self) -> Launch:

@@ -77,6 +77,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "precision.fp16": {"context": on_a_gpu},
     "sharding.ddp": {"options": [{"processes": 1}, {"processes": 4, "bucket_mb": 50, "timeout": 60}]},
     "sharding.fsdp": {"options": [{"processes": 2}, {"processes": 4, "cpu_offload": True, "state": "full"}]},
+    "sharding.auto": {"options": [{"processes": 1}, {"processes": 2}, {"processes": 8, "memory_gb": 1.0}]},
     "sharding.zero": {
         "options": [{"processes": 2, "stage": 1}, {"processes": 4, "stage": 3}],
         "requires": ("deepspeed",),

@@ -94,6 +94,26 @@ class TestSeveralProcesses:
         _, said = dry.communicate(timeout=120)
         assert dry.returncode == 0, said
 
+    def test_auto_shards_where_memory_is_short_and_says_why(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["run"]["max_steps"] = 3
+        recipe["checkpoints"] = {"every": 2, "keep": 9}
+        recipe["sharding"] = {"name": "auto", "processes": 2, "memory_gb": 0.0001}
+        short = started()
+        _, said = short.communicate(timeout=240)
+        assert short.returncode == 0, said
+        summary = json.loads((tmp_path / "runs" / "r" / "summary.json").read_text())
+        assert summary["sharding"]["reason"].startswith("fsdp (cpu_offload = true), ")
+        assert f"sharding: {summary['sharding']['reason']}" in said
+        held = sum(rank["parameter_bytes"] for rank in summary["sharding"]["ranks"])
+        assert held == pytest.approx(4 * summary["parameters"], rel=0.01)
+        shutil.rmtree(tmp_path / "runs" / "r" / "checkpoints" / "checkpoint-3")
+        again = started("--resume", "--set", "sharding.memory_gb=64")
+        _, said = again.communicate(timeout=240)
+        assert again.returncode == 2 and "sharding: ddp, " in said
+        assert "checkpoint-2 was saved under another kind of sharding than 'auto'" in said
+
     @pytest.mark.parametrize("rank", [0, 1])
     def test_a_killed_process_ends_the_others(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any, rank: int

@@ -141,6 +141,13 @@ class EpochLoader(DataLoader[Any]):
         """The rows of the epoch that is planned, in the order in which they are met by all processes."""
         return (row for micro_batch in self._planner().plan for group in micro_batch for row in group)
 
+    def largest(self, lengths: Sequence[int], *, at_once: bool) -> int:
+        """Slots of the largest micro-batch of the epoch that is planned, of rows of these lengths; of its largest
+        sequence alone where they need not go through the model at once.
+        """
+        widths = [[sum(lengths[row] for row in group) for group in micro_batch] for micro_batch in self._planner().plan]
+        return max(max(some) * (len(some) if at_once else 1) for some in widths)
+
     def all_rows(self) -> list[list[RowGroup]]:
         """Every row once, in micro-batches that depend on nothing but the rows."""
         return self._planner().batches.plan(range(len(self._rows)), 0)

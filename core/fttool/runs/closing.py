@@ -66,6 +66,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "stopped_early": progress.stopped_early,
         "sharding": {
             "name": prepared.loaded.recipe.sharding.id(),
+            "reason": prepared.plan.reason,
             "ranks": list(job.held),
         },
         "samples": _samples(prepared) if finished else [],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fttool.runs.record import Record, resolved
 from fttool.runs.screen import Screen
 from fttool.training.world import World
 
+MIB = 2**20
 POINTS = 9
 """Steps of the schedule that are shown."""
 MOST = 20
@@ -41,13 +43,15 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     total = prepared.parameters
     updates = range(prepared.length.total_steps)
     steps = sorted({round(index * len(updates) / (POINTS - 1)) for index in range(POINTS)})
-    factor = prepared.update.factor
+    factor, memory = prepared.update.factor, prepared.memory()
     return {
         "name": prepared.loaded.name,
         "total_steps": prepared.length.total_steps,
         "steps_per_epoch": prepared.length.steps_per_epoch,
         "accumulation": recipe.accumulation,
         "precision": prepared.numerics.reason,
+        "sharding": prepared.plan.reason,
+        "memory": {**asdict(memory), "whole": memory.whole},
         "rows": {
             "train": len(rows.train),
             "eval": len(rows.eval),
@@ -155,6 +159,11 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
             ]
         ),
         "",
+        "# memory, by estimate",
+        "",
+        *_memory(found["memory"]),
+        *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
+        "",
         "# schedule",
         "",
         f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
@@ -174,6 +183,13 @@ def _classes(prepared: Prepared) -> list[str]:
     lines += [(name, f"{counts.get(name, 0):,}", f"{measured.get(name, 0):,}") for name in labels[:MOST]]
     more = [f"… {len(labels) - MOST:,} more classes"] if len(labels) > MOST else []
     return ["", *aligned(lines), *more, ""]
+
+
+def _memory(held: Mapping[str, int]) -> list[str]:
+    """What one process would hold if nothing were sharded."""
+    parts = ("weights", "copies", "gradients", "optimizer", "activations")
+    listed = ", ".join(f"{name} {held[name] / MIB:,.0f}" for name in parts if held[name])
+    return [f"{held['whole'] / MIB:,.0f} of {held['device'] / MIB:,.0f} MiB without sharding: {listed}"]
 
 
 def named(names: Sequence[str]) -> str:

@@ -100,6 +100,16 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def memory_bytes(on: torch.device, processes: int) -> int:
+    """Memory of the device, or of the machine where the computation is on its CPU and shared by so many processes."""
+    import psutil
+    import torch
+
+    if on.type == "cuda":
+        return torch.cuda.mem_get_info(on)[1]
+    return int(psutil.virtual_memory().total) // processes
+
+
 def native_bf16(on: torch.device) -> bool:
     """True where the hardware computes in bfloat16 itself; emulation is slower than float32."""
     import torch

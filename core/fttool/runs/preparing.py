@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from fttool.families import (
     FreezingContext,
     LayerRatesContext,
     LoadOptions,
+    Memory,
     MixingContext,
     Numerics,
     OptimizerContext,
@@ -41,7 +43,7 @@ from fttool.recipe.reading import Loaded
 from fttool.rows import chat
 from fttool.rows.data import Rows, TokenRows, prepare
 from fttool.rows.reader import fingerprint
-from fttool.runs.environment import device, native_bf16, quiet_libraries, refuse_trackers
+from fttool.runs.environment import device, memory_bytes, native_bf16, quiet_libraries, refuse_trackers
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
@@ -71,6 +73,7 @@ class Prepared:
     model: PreTrainedModel
     numerics: Numerics
     plan: ShardingPlan
+    memory: Callable[[], Memory]
     length: Length
     update: Update
     parameters: int
@@ -106,7 +109,10 @@ class Update:
     """What trains, at which rate, pulled towards what."""
 
     groups: Sequence[Group]
-    make_optimizer: Callable[[], torch.optim.Optimizer]
+    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+    """Makes one over parameter groups."""
+    optimizer_groups: Callable[[], list[dict[str, Any]]]
+    """The groups as the optimizer takes them, of the parameters that the model has now."""
     factor: Factor
     regularizations: Sequence[Regularization]
     features: Features | None
@@ -154,13 +160,11 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     )
     update = make_update(loaded, context, length, numerics, on)
     note_idle(update.groups, loaded, length.total_steps, options.drawn, screen)
-    varies = any(group.trains_in != ALWAYS for group in update.groups)
-    plan = recipe.sharding.build(
-        ShardingContext(device=on, numerics=numerics, layer_classes=context.layers.kinds, varies=varies)
-    )
-    refuse_unseen_weights(plan, update, loaded)
-    if World.here().size != plan.processes:  # a dry run, or a verb that looks at the run from one process
-        plan = replace(plan, arguments={}, engage=None)
+    memory = partial(estimated, loaded, model, rows, batching, update, numerics, on)
+    kinds = context.layers.kinds
+    plan = make_plan(loaded, update, ShardingContext(device=on, numerics=numerics, layer_classes=kinds, memory=memory))
+    if plan.reason:
+        screen.note(f"sharding: {plan.reason}")
 
     from fttool.training.trainer import Job, savable_state, states, trainer_class
 
@@ -178,7 +182,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         items=parts.items,
         measures=measures(recipe, parts.labels),
         groups=update.groups,
-        make_optimizer=update.make_optimizer,
+        make_optimizer=lambda: update.optimizer(update.optimizer_groups()),
         factor=update.factor,
         stable=stable_phase(update.factor, length.total_steps),
         regularizations=update.regularizations,
@@ -210,6 +214,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         model=model,
         numerics=numerics,
         plan=plan,
+        memory=memory,
         length=length,
         update=update,
         parameters=parameters,
@@ -382,7 +387,8 @@ def make_update(
         raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
     return Update(
         groups=groups,
-        make_optimizer=lambda: optimizer_class(optimizer_groups(model, groups, reserve=reserve), **own.options),
+        optimizer=partial(optimizer_class, **own.options),
+        optimizer_groups=lambda: optimizer_groups(model, groups, reserve=reserve),
         factor=factor,
         regularizations=regularizations,
         features=thawing.features,
@@ -442,6 +448,46 @@ def make_backbone(
         folder=record.path,
         obstacle=obstacle,
     )
+
+
+def estimated(
+    loaded: Loaded,
+    model: PreTrainedModel,
+    rows: Rows,
+    batching: Batching,
+    update: Update,
+    numerics: Numerics,
+    on: torch.device,
+) -> Memory:
+    """The memory that the run takes, by the largest micro-batch of its first epoch."""
+    from fttool.training.layers import layers
+    from fttool.training.memory import estimate
+
+    recipe = loaded.recipe
+    launch, learned = recipe.sharding.launch, rows.learned
+    tokens = batching.loader.largest(learned.lengths, at_once=recipe.run.micro_batch != "auto")
+    labels = sum(part.label_tokens for part in learned.parts)
+    return estimate(
+        model,
+        layers(model),
+        optimizer=update.optimizer,
+        groups=update.optimizer_groups(),
+        tokens=tokens,
+        learned=-(-tokens * labels // sum(learned.lengths)),
+        recomputed=recipe.model.gradient_checkpointing,
+        half=numerics.autocast != "no",
+        device=memory_bytes(on, launch.processes // launch.nodes),
+    )
+
+
+def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> ShardingPlan:
+    """How the run is spread over processes; in a process that looks at it by itself, without an engine."""
+    varies = any(group.trains_in != ALWAYS for group in update.groups)
+    plan = loaded.recipe.sharding.build(replace(context, varies=varies))
+    refuse_unseen_weights(plan, update, loaded)
+    if World.here().size != plan.processes:  # a dry run, or a verb
+        return replace(plan, arguments={}, engage=None)
+    return plan
 
 
 def refuse_unseen_weights(plan: ShardingPlan, update: Update, loaded: Loaded) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DivergedError, ExitCode, Problem, UsageError
+from fttool.errors import DivergedError, ExitCode, Problem, RecipeError, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
@@ -57,6 +57,7 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | 
         prepared = prepare_run(loaded, screen, record, observers, world)
         if world.size > 1:
             give_up_after(prepared.trainer.args.ddp_timeout_delta)
+            refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
         checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
         step = world.gather(checkpoint.step if checkpoint else None)[0]
         if step is not None and not world.first:
@@ -70,6 +71,14 @@ def give_up_after(timeout: timedelta) -> None:
     from torch.distributed.distributed_c10d import _set_pg_timeout  # pyright: ignore[reportPrivateUsage]
 
     _set_pg_timeout(timeout)
+
+
+def refuse_several_plans(plans: Sequence[Mapping[str, Any]], loaded: Loaded) -> None:
+    """Raise where a sharding that chooses has not come to the same choice everywhere, as devices differ."""
+    if any(plan != plans[0] for plan in plans):
+        message = f"the devices of the processes differ, and sharding '{loaded.recipe.sharding.id()}' with them"
+        hint = "name one that fits the smallest: fttool run --dry-run there says which"
+        raise RecipeError(Problem(message, hint=hint, key=("sharding",)))
 
 
 # -- the record and the loop ---------------------------------------------------------------------------------------

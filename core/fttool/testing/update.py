@@ -13,6 +13,7 @@ import pytest
 from fttool.errors import FttoolError
 from fttool.families import (
     Factor,
+    Memory,
     Numerics,
     OptimizerContext,
     OptimizerParts,
@@ -308,10 +309,22 @@ class ShardingContract(Contract):
     """Sharding: a plan of as many processes as the recipe can know beforehand, with a way to prove itself."""
 
     def context(self) -> ShardingContext:
-        """A CPU, and layers of one class."""
+        """A CPU, layers of one class, and a model of 100 million parameters that takes a fraction of what there is."""
         import torch
 
-        return ShardingContext(device=torch.device("cpu"), layer_classes=frozenset({"LlamaDecoderLayer"}))
+        size = 4 * 10**8
+        memory = Memory(
+            weights=size,
+            copies=0,
+            gradients=size,
+            optimizer=2 * size,
+            unit=size // 10,
+            activations=size,
+            device=100 * size,
+        )
+        return ShardingContext(
+            device=torch.device("cpu"), layer_classes=frozenset({"LlamaDecoderLayer"}), memory=lambda: memory
+        )
 
     def outcome(self, built: ShardingPlan) -> Any:
         """Processes and arguments."""

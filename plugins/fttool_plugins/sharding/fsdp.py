@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan, bytes_held
 from fttool_plugins.sharding.several import SeveralProcesses
@@ -27,8 +27,6 @@ class FSDP(SeveralProcesses):
     `ddp`: each layer is gathered for the forward and again for the backward pass, besides the sums of gradients.
     """
 
-    sharded: ClassVar[bool] = True
-
     name: Literal["fsdp"] = "fsdp"
     reshard_after_forward: bool = True
     """False: a layer stays whole from its forward to its backward pass, which saves the second gathering and costs the
@@ -42,6 +40,11 @@ class FSDP(SeveralProcesses):
     state: Literal["sharded", "full"] = "sharded"
     """Format of checkpoints. `sharded`: each process writes its share (torch's distributed checkpoints, which any
     number of processes can read). `full`: the first process writes the whole, as one file."""
+
+    @property
+    def sharded(self) -> bool:
+        """It is."""
+        return True
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Two kinds of activation checkpointing exclude each other."""
@@ -60,7 +63,7 @@ class FSDP(SeveralProcesses):
             "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
             "transformer_layer_cls_to_wrap": sorted(ctx.layer_classes),
             "reshard_after_forward": self.reshard_after_forward,
-            "cpu_offload": self.cpu_offload,
+            "cpu_offload": self.cpu_offload and ctx.device.type != "cpu",  # there all of it lies in that memory
             "activation_checkpointing": self.activation_checkpointing,
             "state_dict_type": f"{self.state.upper()}_STATE_DICT",
         }

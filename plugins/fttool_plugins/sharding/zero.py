@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan
 from fttool_plugins.sharding.several import SeveralProcesses
@@ -31,8 +31,6 @@ class ZeRO(SeveralProcesses):
     stage 3 one half more; a checkpoint can be resumed only in the same number of processes.
     """
 
-    sharded: ClassVar[bool] = True
-
     name: Literal["zero"] = "zero"
     stage: Literal[1, 2, 3] = 2
     """1: optimizer state in shares. 2: gradients too. 3: parameters too."""
@@ -40,6 +38,11 @@ class ZeRO(SeveralProcesses):
     """Optimizer state stays in the machine's memory, and the update is made there."""
     offload_parameters: bool = False
     """Parameters stay in the machine's memory and come to the device layer by layer; stage 3 only."""
+
+    @property
+    def sharded(self) -> bool:
+        """It is."""
+        return True
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Parameters can be offloaded only where they are in shares."""
