@@ -23,20 +23,26 @@ def test_the_quickstart_runs_and_answers(tmp_path: Path, capsys: pytest.CaptureF
         assert part in shown
     assert main(["generate", str(tmp_path / "quickstart"), "What does math.sqrt do?", "--max-tokens", "20"]) == 0
     assert capsys.readouterr().out.strip()
-    assert _untrained(shown) == _untrained((RECIPES.parent / "README.md").read_text())
+    readme = (RECIPES.parent / "README.md").read_text()
+    assert _untrained(shown) == _untrained(readme)
+    assert _before(shown) == pytest.approx(_before(readme), rel=5e-4)  # a machine may compute in bf16 or not
+
+
+def _before(screen: str) -> dict[str, float]:
+    """The metrics before the first update that a closing screen shows."""
+    return {name: float(value) for name, value in re.findall(r"^ {2}(\S+) +([\d.]+) →", screen, re.MULTILINE)}
 
 
 def _untrained(screen: str) -> list[str]:
-    """What a closing screen says that no update has changed: metrics before, rows, questions, what to do next."""
-    before = re.findall(r"^ {2}(\S+ +[\d.]+) →", screen, re.MULTILINE)
+    """What else a closing screen says that no update has changed: rows, questions, what to do next."""
     rows = re.findall(
         r"^ {2}([\d,]+ rows), [\d,]+ tokens seen, [\d,]+ labels learned, [\d,]+ tokens/s$", screen, re.MULTILINE
     )
     questions = re.findall(r"^ {2}> (.+)$", screen, re.MULTILINE)
     columns = re.findall(r"^ {2}before +│ after$", screen, re.MULTILINE)
     ways = re.findall(r"^ {2}(model|try) ", screen, re.MULTILINE)
-    assert before and rows and questions and columns and ways
-    return [*before, *rows, *questions, str(len(columns)), *ways]
+    assert rows and questions and columns and ways
+    return [*rows, *questions, str(len(columns)), *ways]
 
 
 def test_remember_measures_what_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
