@@ -1,7 +1,8 @@
-"""Measure shardings and micro-batches before a long run: tokens per second and memory.
+"""Measure shardings and micro-batches: tokens per second and memory.
 
-Each candidate makes a few real updates of the recipe, with the same rows, in processes of its own; nothing is saved and
-nothing is left. Sharding buys memory with communication, so less of it, with more accumulation, is often faster.
+To be asked before a long run. Each candidate makes a few real updates of the recipe, with the same rows, in processes
+of its own; nothing is saved and nothing is left. Sharding buys memory with communication, so less of it, with more
+accumulation, is often faster.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fttool.api import ExitCode, add_recipe, load_recipe, verb_parser
-from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, candidates, shardings
+from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, make_candidates, shardings
 from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, measure
 from fttool_plugins.verbs.probe.showing import as_json, in_words, screen
 
@@ -28,8 +29,8 @@ examples:
   fttool probe my.toml --sharding ddp,fsdp --micro-batches 1,2,4
   fttool probe my.toml --sharding all --json > probe.json
 
-shardings: {", ".join(KNOWN)}, {OWN} (the recipe's own); {ALL} of them; fsdp and zero mean all of their stages.
-fsdp-2 is reshard_after_forward = false.
+shardings: {", ".join(KNOWN)}; fsdp and zero name all of their stages.
+  {OWN} is the recipe's own, {ALL} all that so many processes can have; fsdp-2 is reshard_after_forward = false
 """
 
 
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     loaded = load_recipe(options)
     chosen = shardings(loaded, options.sharding, options.processes)
     with _temporary() as folder:
-        found = candidates(loaded, chosen, options.micro_batches, WARM_UP + options.updates, folder)
+        found = make_candidates(loaded, chosen, options.micro_batches, WARM_UP + options.updates, folder)
         outcomes = _measured(found, folder, quiet=options.quiet)
     if options.json:
         print(json.dumps(as_json(loaded, options.updates, outcomes), indent=2, ensure_ascii=False))

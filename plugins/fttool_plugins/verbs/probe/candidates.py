@@ -102,7 +102,7 @@ def micro_batches(loaded: Loaded, processes: int, asked: Sequence[int]) -> list[
     return [*halved, start, *([2 * start] if share % (2 * start) == 0 else [])]
 
 
-def candidates(
+def make_candidates(
     loaded: Loaded, chosen: Mapping[str, Sharding], asked: Sequence[int], updates: int, folder: Path
 ) -> list[Candidate]:
     """All of them, small micro-batches first; their runs of `updates` go to `folder`."""

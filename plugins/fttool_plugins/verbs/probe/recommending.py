@@ -33,19 +33,19 @@ def why(outcomes: Sequence[Outcome]) -> str:
     """The recommendation in a sentence or two."""
     chosen, first = best(outcomes), fastest(outcomes)
     if chosen is None or first is None:
-        return "nothing could be measured"
-    sentence = f"take {chosen.candidate}"
+        return "Nothing could be measured."
+    sentence = f"Take {chosen.candidate}"
     if chosen is first:
         sentence += ": the fastest"
     else:
-        slower = 1 - chosen.tokens_per_second / first.tokens_per_second
+        gain = first.tokens_per_second / chosen.tokens_per_second - 1
         sentence += (
-            f": {slower:.0%} slower than {first.candidate}, which this few updates hardly tell apart, and of those "
-            f"within {TIE:.0%} of the fastest the one that needs the least memory"
+            f": of those within {TIE:.0%} of the fastest it needs the least memory. {first.candidate} was "
+            f"{gain:.0%} faster, which so few updates hardly tell apart"
         )
     if len([one for one in outcomes if one.status == "measured"]) == 1:
-        sentence = f"{chosen.candidate} is all that was measured"
-    return sentence
+        sentence = f"Only {chosen.candidate} was measured"
+    return f"{sentence}."
 
 
 def lines(chosen: Outcome, global_batch: int) -> str:

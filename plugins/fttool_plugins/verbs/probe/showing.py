@@ -34,16 +34,23 @@ def screen(loaded: Loaded, updates: int, outcomes: Sequence[Outcome]) -> list[st
             shown[place] = f"{start}  {textwrap.shorten(outcome.reason, max(20, width - len(start) - 2))}"
         elif outcome is chosen:
             shown[place] += "  ←"
-    how = f"{updates} updates of {loaded.recipe.global_batch} rows each, after one to warm up"
+    how = f"{updates} update{'s' if updates > 1 else ''} of {loaded.recipe.global_batch} rows, after one to warm up"
     text = [f"{loaded.name}: {how}", "", *(f"  {line}" for line in shown), ""]
     if any(outcome.status == "measured" and not outcome.on_gpu for outcome in outcomes):
         note = "There is no GPU: memory is what was resident, libraries and the loading of the model included."
         text += [*textwrap.wrap(note, width), ""]
     text += textwrap.wrap(why(outcomes), width)
-    if chosen is not None:
+    if chosen is not None and _as_it_is(loaded, chosen):
+        text += ["The recipe has it so."]
+    elif chosen is not None:
         written = lines(chosen, loaded.recipe.global_batch)
         text += ["", *(f"  {line}".rstrip() for line in written.splitlines())]
     return text
+
+
+def _as_it_is(loaded: Loaded, chosen: Outcome) -> bool:
+    """True where the recipe need not be changed."""
+    return chosen.candidate.own and chosen.candidate.micro_batch == loaded.recipe.run.micro_batch
 
 
 def _row(outcome: Outcome, first: Outcome | None) -> tuple[str, ...]:
