@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import UsageError
 from fttool.recipe.reading import Loaded
 from fttool.runs import joining, screen
+from fttool.training.world import REPORTS
 
 EXAMPLES = """\
 examples:
@@ -55,7 +57,7 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     """torch is imported only after the recipe is known to be valid."""
     if options.nodes is not None:
         options.overrides.append(f"sharding.nodes={options.nodes}")
-    if options.resume and options.no_save:
+    if options.resume and options.no_save and REPORTS not in os.environ:  # where it is, a launcher starts it again
         hint = "--resume goes on from a checkpoint, and there will be one again at the end"
         raise UsageError("--resume and --no-save exclude each other", hint=hint)
     loaded = load_recipe(options)

@@ -39,9 +39,10 @@ def why(outcomes: Sequence[Outcome]) -> str:
         sentence += ": the fastest"
     else:
         gain = first.tokens_per_second / chosen.tokens_per_second - 1
+        faster = f"{gain:.0%}" if gain >= 0.01 else "less than 1%"
         sentence += (
             f": of those within {TIE:.0%} of the fastest it needs the least memory. {first.candidate} was "
-            f"{gain:.0%} faster, which so few updates hardly tell apart"
+            f"{faster} faster, which so few updates hardly tell apart"
         )
     if len([one for one in outcomes if one.status == "measured"]) == 1:
         sentence = f"Only {chosen.candidate} was measured"
