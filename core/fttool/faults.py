@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import FttoolError, OutOfMemoryError, PluginError, gist
-from fttool.runs.environment import out_of_memory_hint
+from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 
 if TYPE_CHECKING:
     from fttool.families import Strategy
@@ -34,9 +34,9 @@ def explained(loaded: Loaded) -> Generator[None]:
             yield
         except Exception as error:
             fault = error.__cause__ if isinstance(error, FttoolError) else error
-            hint = out_of_memory_hint(fault, loaded.recipe) if isinstance(fault, MemoryError | RuntimeError) else None
-            if hint is None:
+            if not isinstance(fault, MemoryError | RuntimeError) or not ran_out_of_memory(fault):
                 raise
+            hint = out_of_memory_hint(loaded.recipe)
             raise OutOfMemoryError(f"out of memory: {gist(fault or error)}", hint=hint) from error
 
 

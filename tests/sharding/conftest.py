@@ -71,5 +71,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Pat
     made["run"]["max_steps"] = UPDATES
     (folder / "r.toml").write_text(tomli_w.dumps(made))
     command = [sys.executable, "-m", "fttool", "run", str(folder / "r.toml")]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     return folder / "runs" / "r"

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import UPDATES
 from .sabotage import sabotage
-from .watching import alive, assert_same, children, dist, events, updates, wait_for
+from .watching import alive, assert_same, children, dist, events, timeless, updates, wait_for
 
 pytestmark = dist
 
@@ -36,6 +36,27 @@ def test_a_killed_process_and_an_unexpected_exception_are_restarted_from(
     assert [one["step"] for one in found if one["event"] == "resumed"] == [0, 20]
     assert "process 1 of 2 was killed by SIGKILL" in said and "a cosmic ray" in said
     assert "restart 1 of 2" in said and "restart 2 of 2" in said
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_of_all_processes(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, undisturbed: Path
+) -> None:
+    recipe["run"] |= {"max_steps": UPDATES, "micro_batch": "auto"}
+    recipe["checkpoints"] = {"every": 10}
+    full = "raise __import__('torch').OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')"
+    process = started(**sabotage(tmp_path, full, update=15))
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    run = tmp_path / "runs" / "r"
+    found = {one["event"]: one for one in events(run)}
+    assert found["restarted"]["how"] == "with run.micro_batch = 2" and found["resumed"]["step"] == 10
+    assert "out of memory: OutOfMemoryError: CUDA out of memory" in said and "in process 2 of 2" in said
+    assert "start again from the newest checkpoint: with run.micro_batch = 2" in said
+    assert losses(run) == pytest.approx(losses(undisturbed), rel=1e-5)
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in timeless(run / "metrics.jsonl") if "loss" in line]
 
 
 def test_what_a_user_must_mend_is_not_tried_again(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:

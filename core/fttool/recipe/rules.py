@@ -59,7 +59,10 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
     run, evaluation = recipe.run, recipe.evaluation
     if run.epochs is not None and run.max_steps is not None:
         yield Problem("both run.epochs and run.max_steps are set", hint="keep one", key=("run", "max_steps"))
-    per_pass = run.micro_batch * recipe.sharding.world_size
+    if run.micro_batch == "auto" and run.global_batch is None:
+        hint = "say how many sequences make an update, e.g. run.global_batch = 16"
+        yield Problem('micro_batch = "auto" needs run.global_batch', hint=hint, key=("run", "micro_batch"))
+    per_pass = recipe.micro_batch * recipe.sharding.world_size
     if recipe.global_batch % per_pass:
         yield Problem(
             f"global_batch {recipe.global_batch} is no multiple of micro_batch × processes = {per_pass}",

@@ -71,8 +71,9 @@ class RunTable(Table):
     """Passes over the training rows; 1 where neither this nor `max_steps` is given."""
     max_steps: PositiveInt | None = None
     """Updates in the whole run, instead of `epochs`."""
-    micro_batch: PositiveInt = 1
-    """Sequences per forward pass and process."""
+    micro_batch: PositiveInt | Literal["auto"] = 1
+    """Sequences per forward pass and process. `auto`: as many as an update gives a process, halved wherever memory runs
+    out; `global_batch` stays what it is, by accumulation."""
     global_batch: PositiveInt | None = None
     """Sequences per update: micro_batch × processes × accumulation; default: no accumulation."""
     workers: NonNegativeInt = 0
@@ -193,7 +194,7 @@ class EvaluationTable(Table):
     best: str | None = None
     """Metric by which the best checkpoint is kept and becomes the final model; default: the last state does."""
     micro_batch: PositiveInt | None = None
-    """Sequences per forward pass; default: `run.micro_batch`."""
+    """Sequences per forward pass; default: `run.micro_batch`, and `auto` works here as there."""
     samples: NonNegativeInt = 3
     """Evaluation prompts that are answered before and after, side by side."""
     sample_tokens: PositiveInt = 64
@@ -244,12 +245,19 @@ class Recipe(Table):
     @property
     def global_batch(self) -> int:
         """Sequences per update."""
-        return self.run.global_batch or self.run.micro_batch * self.sharding.world_size
+        return self.run.global_batch or self.micro_batch * self.sharding.world_size
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences per forward pass and process, to begin with where the recipe says `auto`."""
+        if self.run.micro_batch == "auto":
+            return max(1, (self.run.global_batch or 1) // self.sharding.world_size)
+        return self.run.micro_batch
 
     @property
     def accumulation(self) -> int:
         """Micro-batches of one process per update."""
-        return self.global_batch // (self.run.micro_batch * self.sharding.world_size)
+        return self.global_batch // (self.micro_batch * self.sharding.world_size)
 
     @property
     def has_eval(self) -> bool:

@@ -102,7 +102,7 @@ class WithTargets:
 
 
 class _Collate:
-    """Tensors of a micro-batch, and the numbers of its rows under `rows`; a blank has none."""
+    """Tensors of a micro-batch, and under `rows` the numbers of the rows in each of its sequences; a blank has none."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
@@ -112,7 +112,7 @@ class _Collate:
     def __call__(self, sequences: Sequence[Sequence[tuple[int | None, Encoded]]]) -> dict[str, Any]:
         tensors = self.batches.collate([[encoded for _, encoded in sequence] for sequence in sequences])
         numbered = [[(number, row) for number, row in sequence if number is not None] for sequence in sequences]
-        found = {**tensors, "rows": [number for sequence in numbered for number, _ in sequence]}
+        found = {**tensors, "rows": [[number for number, _ in sequence] for sequence in numbered if sequence]}
         return found if self.starts is None else {**found, "places": self._places(numbered, self.starts)}
 
     def _places(self, sequences: Sequence[Sequence[tuple[int, Encoded]]], starts: Sequence[int]) -> NDArray[np.int64]:

@@ -43,6 +43,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "tokens_per_second": progress.train_tokens / progress.seconds if progress.seconds else 0.0,
         "seconds": progress.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
+        "fits": progress.fits,
         "precision": prepared.numerics.reason,
         "parameters": prepared.parameters,
         "trained_parameters": sum(

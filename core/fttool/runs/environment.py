@@ -111,16 +111,20 @@ def native_bf16(on: torch.device) -> bool:
     return False
 
 
-def out_of_memory_hint(fault: BaseException, recipe: Recipe) -> str | None:
-    """What to change when memory ran out; None when `fault` is something else."""
+def ran_out_of_memory(fault: BaseException) -> bool:
+    """True where there was no memory left, on a GPU or in the machine."""
     import torch
 
     known = isinstance(fault, MemoryError | torch.OutOfMemoryError)
-    if not known and "allocate memory" not in str(fault) and "out of memory" not in str(fault).lower():
-        return None
+    return known or "allocate memory" in str(fault) or "out of memory" in str(fault).lower()
+
+
+def out_of_memory_hint(recipe: Recipe) -> str:
+    """What to change when memory ran out."""
     advice: list[str] = []
-    if recipe.run.micro_batch > 1:
-        half = recipe.run.micro_batch // 2
+    alone = recipe.sharding.world_size == 1
+    if recipe.micro_batch > 1 and not (alone and recipe.run.micro_batch == "auto"):
+        half = recipe.micro_batch // 2
         advice.append(f"run.micro_batch = {half} with run.global_batch = {recipe.global_batch} (the same updates)")
     if not recipe.model.gradient_checkpointing:
         advice.append("model.gradient_checkpointing = true")

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,29 @@ def launch(words: Sequence[str], loaded: Loaded, screen: Screen, nodes: Nodes, *
     with _forwarding(processes):
         if nodes.size > 1:
             screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
-        for attempt in range(wanted.max_restarts + 1):
+        restarts, fits = 0, loaded.recipe.micro_batch if loaded.recipe.run.micro_batch == "auto" else 1
+        for attempt in count():
             ended = nodes.gather(attempt, _attempt(words, processes, attempt, record))
             verdict = judge(ended, wanted.processes, nodes.rank)
             if verdict.text:
                 print(verdict.text, file=sys.stderr, flush=True)
-            if not verdict.again or attempt == wanted.max_restarts:
+            if verdict.out_of_memory and fits > 1:
+                fits //= 2
+                words = [*words, "--set", f"run.micro_batch={fits}"]
+                how = f"with run.micro_batch = {fits}"
+            elif verdict.again and restarts < wanted.max_restarts:
+                restarts += 1
+                how = f"restart {restarts} of {wanted.max_restarts}"
+            else:
                 return verdict.exit_code
             begun = ended[0] is not None and ended[0].begun  # one answer for all: a shared disk may show it late
             where = "the newest checkpoint" if begun else "the beginning"
-            screen.note(f"all processes start again from {where}: restart {attempt + 1} of {wanted.max_restarts}")
+            screen.note(f"all processes start again from {where}: {how}")
             if nodes.first:
-                record.event("restarted", number=attempt + 1, why=verdict.text)
+                record.event("restarted", number=attempt + 1, why=verdict.text, how=how)
             if begun and "--resume" not in words:
                 words = [*words, "--resume"]
-    raise AssertionError("the last attempt returns")
+    raise AssertionError("a last attempt returns")
 
 
 @dataclass

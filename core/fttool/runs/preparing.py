@@ -315,13 +315,13 @@ def make_batches(
             lengths=rows.learned.lengths,
         )
     )
-    built = recipe.batching.build(context(rows.learned.lengths, recipe.run.micro_batch))
+    built = recipe.batching.build(context(rows.learned.lengths, recipe.micro_batch))
 
     def learning(batches: Batches) -> Batches:
         return batches if parts.targets is None else WithTargets(batches, parts.targets)
 
     def measuring(some: TokenRows) -> Batches:
-        micro_batch = recipe.evaluation.micro_batch or recipe.run.micro_batch
+        micro_batch = recipe.evaluation.micro_batch or recipe.micro_batch
         return learning(recipe.batching.build(context(some.lengths, micro_batch)))
 
     def each_once(some: TokenRows) -> Callable[[], Any]:
@@ -493,7 +493,7 @@ def trainer_arguments(
     arguments: dict[str, Any] = {
         "output_dir": str(record.path.parent),  # the Trainer makes it at once; `open_record` names the run's own
         "max_steps": length.total_steps,
-        "per_device_train_batch_size": run_table.micro_batch,
+        "per_device_train_batch_size": recipe.micro_batch,
         "gradient_accumulation_steps": recipe.accumulation,
         "learning_rate": recipe.optimizer.lr,
         "max_grad_norm": recipe.optimizer.max_grad_norm,

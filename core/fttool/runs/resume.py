@@ -23,6 +23,7 @@ FREE = (
     "checkpoints.keep",
     "checkpoints.keep_stable",
     "evaluation.every",
+    "run.micro_batch",
     "run.log_every",
     "run.workers",
     "run.output",
@@ -30,7 +31,7 @@ FREE = (
     "sharding",
 )
 """What may differ: none of it changes what is learned. An update's rows are decided by `run.global_batch`, which the
-resolved recipe always has, and not by the number of processes."""
+resolved recipe always has, and neither by the number of processes nor by how many rows go through the model at once."""
 LENGTH = ("run.max_steps", "run.epochs")
 """What may grow where the updates up to a checkpoint do not depend on the run's length."""
 BRANCH = ("run.name", "run.max_steps", "run.epochs", "schedule")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fttool.errors import ExitCode
@@ -39,6 +39,8 @@ class Verdict:
     exit_code: int
     text: str = ""
     again: bool = False
+    out_of_memory: bool = False
+    """What ended it is that, so another attempt may end better with fewer rows at once."""
 
 
 def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdict:
@@ -63,7 +65,8 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
         # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
         return Verdict(ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED)
     if own:
-        return _said(own[0], process, again and not own[0]["expected"])
+        verdict = _said(own[0], process, again and not own[0]["expected"])
+        return replace(verdict, out_of_memory=again and verdict.exit_code == ExitCode.OUT_OF_MEMORY)
     if killed:
         rank, number = next(iter(killed.items()))
         where = process(rank) + ("," if "," in process(rank) else "")

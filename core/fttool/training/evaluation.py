@@ -10,12 +10,14 @@ import torch
 
 from fttool.families import Example, Measure, MetricContext, Predictions
 from fttool.recipe.tables import Recipe
+from fttool.training.passes import Batch, in_one
 from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Score = Callable[[Any, Mapping[str, torch.Tensor]], Predictions]
+InPasses = Callable[[Batch, Callable[[Batch], dict[str, torch.Tensor]]], list[dict[str, torch.Tensor]]]
 
 
 def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
@@ -56,18 +58,23 @@ def summed(
     chosen: Mapping[str, Measure],
     device: torch.device,
     world: World = ALONE,
+    passes: InPasses = in_one,
 ) -> dict[str, torch.Tensor]:
     """The statistics of each metric, summed over all micro-batches of all processes."""
+
+    def statistics(batch: Batch) -> dict[str, torch.Tensor]:
+        tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        predictions = score(model, tensors)
+        counted = {name: measure.statistics(predictions) for name, measure in chosen.items()}
+        if batch["rows"]:
+            return counted
+        return {name: torch.zeros_like(values) for name, values in counted.items()}  # a blank: it does not count
+
     sums: dict[str, torch.Tensor] = {}
     with evaluating(model):
         for batch in batches:
-            tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
-            predictions = score(model, tensors)
-            for name, measure in chosen.items():
-                counted = measure.statistics(predictions)
-                if not batch["rows"]:  # a blank: computed on, but not counted
-                    counted = torch.zeros_like(counted)
-                sums[name] = sums[name] + counted if name in sums else counted
+            for counted in passes(batch, statistics):
+                sums = {name: sums[name] + values if name in sums else values for name, values in counted.items()}
     return {name: world.total(counted) for name, counted in sums.items()}
 
 

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -124,7 +124,7 @@ class Backbone:
         """Compute and keep a micro-batch; the first one shows how much all of them will take."""
         first, device = not kept.room.used, next(model.parameters()).device
         batch = self.loader.micro_batch(groups)
-        rows, places_BT = batch.pop("rows"), batch.pop("places")
+        rows, places_BT = list(chain.from_iterable(batch.pop("rows"))), batch.pop("places")
         tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
         kept.add(observe(self.task_score, model, tensors, places_BT), places_BT, rows)
         if first:

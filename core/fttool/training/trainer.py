@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -32,12 +32,15 @@ from fttool.rows.loader import EpochLoader
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.training import checkpoints, weights
-from fttool.training.evaluation import Score, evaluate, summed, tables
+from fttool.training.evaluation import Score, summed, tables
 from fttool.training.features import Backbone
 from fttool.training.groups import Group, folded_importance, let_train
+from fttool.training.passes import Batch, attempted, in_one, pieces
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.shards import close, mapped, share, whole
 from fttool.training.world import World
+
+T = TypeVar("T")
 
 FILE_SIZE = "5GB"
 """Largest file of a saved model; a larger model is in several, with an index."""
@@ -55,6 +58,8 @@ class Progress:
     """Labels learned."""
     seconds: float = 0.0
     """Time spent in updates, without evaluation and saving."""
+    fits: dict[str, int] = field(default_factory=dict[str, int])
+    """Sequences that go through the model at once, where memory ran out on more: in `training` and in `evaluation`."""
     met_rows: list[int] = field(default_factory=list[int])
     """Rows seen of each dataset that is learned from."""
     met_tokens: list[int] = field(default_factory=list[int])
@@ -220,7 +225,7 @@ class Loop(_Base):
         lengths, progress = self.job.rows.learned.lengths, self.job.progress
         datasets = len(self._dataset_ends)
         rows, tokens = [0] * datasets, [0] * datasets
-        for row in (row for batch in batch_samples for row in batch["rows"]):
+        for row in (row for batch in batch_samples for sequence in batch["rows"] for row in sequence):
             dataset = bisect_right(self._dataset_ends, row)
             rows[dataset] += 1
             tokens[dataset] += lengths[row]
@@ -239,6 +244,17 @@ class Loop(_Base):
             self._operations_per_slot = super().floating_point_ops(inputs) // slots
         return self._operations_per_slot * slots
 
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """A micro-batch forward and back; in several passes it is a whole update, so nothing else is undone."""
+        step = super().training_step
+
+        def undo() -> None:
+            self._losses.clear()
+            _bare(self.optimizer).zero_grad()
+
+        losses = self._in_passes("training", inputs, lambda some: step(model, dict(some), num_items_in_batch), undo)
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: Any,
@@ -250,7 +266,7 @@ class Loop(_Base):
 
         Times the number of processes, since every engine takes the mean of their gradients.
         """
-        rows, size = inputs.pop("rows"), self.job.world.size
+        rows, size = [row for sequence in inputs.pop("rows") for row in sequence], self.job.world.size
         losses_N = self.job.score(model, inputs).losses_N
         if not rows:  # a blank: computed on, but not learned from
             losses_N = losses_N * 0
@@ -329,15 +345,26 @@ class Loop(_Base):
         """All metrics on the evaluation rows and on each retention dataset."""
         job = self.job
 
-        def measured(batches: Callable[[], Any]) -> dict[str, float]:
-            return evaluate(self.model, batches(), job.score, job.measures, self.args.device, job.world)
+        def totals(batches: Callable[[], Any]) -> dict[str, torch.Tensor]:
+            return summed(
+                self.model,
+                batches(),
+                job.score,
+                job.measures,
+                self.args.device,
+                job.world,
+                lambda batch, work: self._in_passes("evaluation", batch, work, lambda: None),
+            )
+
+        def values_of(sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
+            return {name: job.measures[name].value(total) for name, total in sums.items()}
 
         values: dict[str, float] = {}
         if len(job.rows.eval):
-            sums = summed(self.model, job.eval_batches(), job.score, job.measures, self.args.device, job.world)
-            values = {name: job.measures[name].value(total) for name, total in sums.items()}
+            sums = totals(job.eval_batches)
+            values = values_of(sums)
             job.progress.tables = tables(job.measures, sums)
-        retained = {dataset: measured(batches) for dataset, batches in job.retention_batches.items()}
+        retained = {dataset: values_of(totals(batches)) for dataset, batches in job.retention_batches.items()}
         close(self._module)
         job.progress.latest, job.progress.retention_latest = values, retained
         job.progress.latest_step = self.state.global_step
@@ -448,6 +475,25 @@ class Loop(_Base):
     def _trained(self) -> set[str]:
         """Names of the parameters that train in some update."""
         return {name for group in self.job.groups for name in group.names}
+
+    def _in_passes(self, use: str, batch: Batch, work: Callable[[Batch], T], undo: Callable[[], None]) -> list[T]:
+        """What `work` makes of a micro-batch, in as many passes as it takes where the recipe says so.
+
+        `undo` is called where it begins again. With several processes a pass more in one of them would leave the
+        others waiting: they start again together, see `runs/launching.py`.
+        """
+        job, size = self.job, len(batch["rows"])
+        if job.recipe.run.micro_batch != "auto" or job.world.size > 1:
+            return in_one(batch, work)
+        while (now := min(size, job.progress.fits.get(use, size))) > 1:
+            done = attempted(work, pieces(batch, now))
+            if done is not None:
+                return done
+            undo()
+            job.progress.fits[use] = now // 2
+            job.record.event("out_of_memory", step=self.state.global_step, use=use, was=now, now=now // 2)
+            job.screen.note(f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes")
+        return [work(piece) for piece in pieces(batch, 1)]
 
     def go_on_logging(self) -> None:
         """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""

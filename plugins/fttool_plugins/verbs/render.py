@@ -192,7 +192,7 @@ def deepspeed(loaded: Loaded) -> str:
         chosen = recipe.precision.id()
         print(f"precision '{chosen}' depends on the GPU: {numerics.autocast}, for one that has bf16", file=sys.stderr)
     known = {
-        "train_micro_batch_size_per_gpu": recipe.run.micro_batch,
+        "train_micro_batch_size_per_gpu": recipe.micro_batch,
         "gradient_accumulation_steps": recipe.accumulation,
         "train_batch_size": recipe.global_batch,
         "gradient_clipping": recipe.optimizer.max_grad_norm,

@@ -52,7 +52,7 @@ def test_classes_become_targets_and_token_types_come_along() -> None:
     rows.append(Encoded([7, 8, 9], [-100] * 3, classes=("a",), token_types=[0, 1, 1]), "rows:2")
     batches = WithTargets(Columns(), lambda classes: torch.tensor(["ab".index(name) for (name,) in classes]))
     (batch,) = train_loader(rows, lambda _: range(2), batches, workers=0, world=ALONE)
-    assert batch["targets"].tolist() == [1, 0] and batch["rows"] == [0, 1]
+    assert batch["targets"].tolist() == [1, 0] and batch["rows"] == [[0], [1]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 0], [0, 1, 1]]
     plain = batches.collate([[rows[0]]])
     assert "token_type_ids" not in plain and plain["targets"].tolist() == [1]

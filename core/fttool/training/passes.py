@@ -1,0 +1,56 @@
+"""`run.micro_batch = "auto"`: a micro-batch goes through the model in as many passes as memory asks for.
+
+The loss of an update is over all of its labels, so gradients add up to the same whatever the number of passes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from fttool.runs.environment import ran_out_of_memory
+
+Batch = Mapping[str, Any]
+T = TypeVar("T")
+
+
+def in_one(batch: Batch, work: Callable[[Batch], T]) -> list[T]:
+    """What `work` makes of a micro-batch in one pass."""
+    return [work(batch)]
+
+
+def pieces(batch: Batch, rows: int) -> Iterator[Batch]:
+    """A micro-batch of B sequences in pieces of at most `rows`, without slots that are padding in all of a piece."""
+    total, width = len(batch["rows"]), batch["input_ids"].shape[1]
+    if total <= rows:
+        yield batch
+        return
+    for start in range(0, total, rows):
+        piece = {key: value[start : start + rows] if _per_row(value) else value for key, value in batch.items()}
+        filled = int(piece["attention_mask"].any(0).sum()) if "attention_mask" in piece else width
+        yield {key: value[:, :filled] if _per_slot(value, width) else value for key, value in piece.items()}
+
+
+def attempted(work: Callable[[Batch], T], some: Iterable[Batch]) -> list[T] | None:
+    """What `work` makes of each of `some`; None where memory has run out, and as much of it as can be is free again."""
+    try:
+        return [work(piece) for piece in some]
+    except (MemoryError, RuntimeError) as fault:  # let go of here, for its frames hold the tensors
+        if not ran_out_of_memory(fault):
+            raise
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _per_row(value: Any) -> bool:
+    return isinstance(value, torch.Tensor | np.ndarray | list)
+
+
+def _per_slot(value: Any, width: int) -> bool:
+    return isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 2 and value.shape[1] == width

@@ -1,0 +1,204 @@
+"""`micro_batch = "auto"`: memory that runs out, injected, changes how many rows go at once and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
+
+from fttool.errors import OutOfMemoryError
+from fttool.testing import RunResult, run_recipe
+from fttool.training.passes import attempted, pieces
+
+FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+def micro_batch(*lengths: int) -> dict[str, Any]:
+    """Rows of these lengths, padded on the right."""
+    width = max(lengths)
+    ids = torch.arange(len(lengths) * width).reshape(len(lengths), width)
+    mask = torch.tensor([[int(place < length) for place in range(width)] for length in lengths])
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "places": ids.numpy(),
+        "targets": ids[:, 0],
+        "rows": [[i] for i in range(len(lengths))],
+    }
+
+
+def test_pieces_are_the_rows_in_order_without_needless_padding() -> None:
+    whole = micro_batch(5, 3, 2, 2, 1)
+    found = list(pieces(whole, 2))
+    assert [piece["rows"] for piece in found] == [[[0], [1]], [[2], [3]], [[4]]]
+    assert [tuple(piece["input_ids"].shape) for piece in found] == [(2, 5), (2, 2), (1, 1)]
+    for start, piece in zip((0, 2, 4), found, strict=True):
+        size, width = piece["input_ids"].shape
+        for key in ("input_ids", "attention_mask", "places"):
+            assert (piece[key] == whole[key][start : start + size, :width]).all()
+        assert piece["targets"].equal(whole["targets"][start : start + size])
+
+
+def test_a_micro_batch_that_fits_and_one_without_a_mask_keep_their_tensors() -> None:
+    whole = micro_batch(4, 2)
+    assert next(pieces(whole, 2)) is whole
+    del whole["attention_mask"]  # packed sequences have none
+    assert [tuple(piece["input_ids"].shape) for piece in pieces(whole, 1)] == [(1, 4), (1, 4)]
+
+
+def test_only_want_of_memory_is_taken_for_it() -> None:
+    def fail(fault: Exception) -> Callable[[Any], Any]:
+        def work(piece: Any) -> Any:
+            raise fault
+
+        return work
+
+    for fault in (
+        torch.OutOfMemoryError(FULL),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        assert attempted(fail(fault), [{}]) is None
+    with pytest.raises(RuntimeError, match="shapes"):
+        attempted(fail(RuntimeError("shapes do not match")), [{}])
+
+
+@pytest.fixture
+def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    rows = tmp_path / "rows.jsonl"
+    with rows.open("w", encoding="utf-8") as file:
+        for number in range(40):
+            turns = [
+                {"role": "user", "content": f"Row {number}?"},
+                {"role": "assistant", "content": "ha " * (1 + number * 7 % 23)},
+            ]
+            file.write(json.dumps({"messages": turns}) + "\n")
+    fttool_recipe["run"] = {"max_steps": 6, "micro_batch": "auto", "global_batch": 8, "log_every": 1, "seed": 3}
+    fttool_recipe["data"] = {"train": [{"path": str(rows), "format": "messages"}], "eval_share": 0.2}
+    fttool_recipe["optimizer"] = {"name": "adamw", "lr": 5e-3}
+    fttool_recipe["evaluation"] = {"samples": 0}
+    return fttool_recipe
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Let a GPU's memory run out on more than so many rows: in the forward pass, or at the end of the backward pass."""
+
+    def have_room(
+        training: int = 99, evaluation: int = 99, *, backward: bool = False, unplugged_at: int = -1
+    ) -> list[int]:
+        tried: list[int] = []
+
+        def limited(self: Any, *arguments: Any, input_ids: torch.Tensor, **more: Any) -> Any:
+            rows = len(input_ids)
+            tried.append(rows if self.training else -rows)
+            if len(tried) == unplugged_at:
+                raise KeyError("unplugged")
+            if rows > (training if self.training else evaluation):
+                if not (backward and self.training):
+                    raise torch.OutOfMemoryError(FULL)
+                embedding = self.model.embed_tokens.weight
+                handle = embedding.register_post_accumulate_grad_hook(lambda _: fail(handle))
+            return forward(self, *arguments, input_ids=input_ids, **more)
+
+        def fail(handle: Any) -> None:
+            handle.remove()
+            raise torch.OutOfMemoryError(FULL)
+
+        monkeypatch.setattr(LlamaForCausalLM, "forward", limited)
+        return tried
+
+    forward = LlamaForCausalLM.forward
+    return have_room
+
+
+def weights(run: RunResult) -> dict[str, torch.Tensor]:
+    return load_file(run.run_dir / "model" / "model.safetensors")
+
+
+def losses(run: RunResult) -> list[float]:
+    return [line["loss"] for line in run.metrics if "loss" in line]
+
+
+@pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_same_update_is_made_again_in_halves(
+    tmp_path: Path, recipe: dict[str, Any], room: Any, batching: str, backward: bool
+) -> None:
+    recipe["batching"] = {"name": batching, "max_length": 128}
+    expected = run_recipe(recipe, tmp_path, overrides=["run.micro_batch=2", "run.name=two"])
+    tried = room(3, backward=backward)
+    found = run_recipe(recipe, tmp_path, overrides=["run.name=auto"])
+    assert found.exit_code == 0, found.error
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-6)
+    if batching != "packed":  # there slots that pad stay, and tensors of another width round otherwise
+        assert all(torch.equal(tensor, weights(found)[name]) for name, tensor in weights(expected).items())
+    trained = [rows for rows in tried if rows > 0]
+    assert trained[:3] == [8, 4, 2] and set(trained[3:]) <= {1, 2}
+    halvings = [event for event in found.events if event["event"] == "out_of_memory"]
+    assert [(one["step"], one["use"], one["was"], one["now"]) for one in halvings] == [
+        (0, "training", 8, 4),
+        (0, "training", 4, 2),
+    ]
+    assert [one["train_tokens"] for one in found.metrics if "loss" in one] == [
+        one["train_tokens"] for one in expected.metrics if "loss" in one
+    ]
+
+
+def test_evaluation_has_room_of_its_own(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+    expected = run_recipe(recipe, tmp_path, overrides=["run.name=whole"])
+    tried = room(99, 3)
+    found = run_recipe(recipe, tmp_path, overrides=["run.name=auto"])
+    assert found.summary["eval"]["after"]["loss"] == pytest.approx(expected.summary["eval"]["after"]["loss"], rel=1e-6)
+    assert [rows for rows in tried if rows < 0][:3] == [-8, -4, -2] and max(tried) == 8
+
+
+def test_a_resumed_run_keeps_what_was_found(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+    recipe["checkpoints"] = {"every": 2}
+    tried = room(3)
+    whole = run_recipe(recipe, tmp_path, overrides=["run.name=whole"])
+    room(3, unplugged_at=len(tried) // 2 + 1)
+    with pytest.raises(KeyError, match="unplugged"):
+        run_recipe(recipe, tmp_path, overrides=["run.name=resumed"])
+    tried = room(3)
+    resumed = run_recipe(recipe, tmp_path, overrides=["run.name=resumed"], resume=True)
+    assert resumed.exit_code == 0 and max(tried) == 2
+    assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
+
+
+def test_a_run_is_resumed_with_fewer_rows_at_once(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+    recipe["run"]["micro_batch"] = 4
+    recipe["checkpoints"] = {"every": 2}
+    expected = run_recipe(recipe, tmp_path, overrides=["run.name=whole"])
+    room(unplugged_at=7)
+    with pytest.raises(KeyError, match="unplugged"):
+        run_recipe(recipe, tmp_path, overrides=["run.name=less"])
+    tried = room()
+    found = run_recipe(recipe, tmp_path, overrides=["run.name=less", "run.micro_batch=2"], resume=True)
+    assert found.exit_code == 0 and max(tried) == 2
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-6)
+
+
+def test_one_row_that_does_not_fit_ends_the_run_with_advice(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+    room(0)
+    found = run_recipe(recipe, tmp_path)
+    assert isinstance(found.error, OutOfMemoryError)
+    assert "micro_batch" not in str(found.error) and "gradient_checkpointing" in str(found.error)
+
+
+def test_a_fixed_micro_batch_is_not_halved(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+    room(3)
+    found = run_recipe(recipe, tmp_path, overrides=["run.micro_batch=4"])
+    assert isinstance(found.error, OutOfMemoryError) and "run.micro_batch = 2" in str(found.error)
+
+
+def test_auto_needs_a_global_batch(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    del recipe["run"]["global_batch"]
+    found = run_recipe(recipe, tmp_path)
+    assert found.exit_code == 3 and "needs run.global_batch" in str(found.error)
