@@ -97,11 +97,13 @@ if TYPE_CHECKING:
     from fttool.recipe.reading import Loaded
     from fttool.rows.reader import read_lines
     from fttool.rows.source import read_rows
+    from fttool.runs.aligned import aligned
     from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
     from fttool.runs.saved import saved_model
     from fttool.training.shards import shared_like, whole
     from fttool.verbs import (
         add_recipe,
+        altered,
         load_recipe,
         load_run,
         measure,
@@ -116,11 +118,13 @@ _LATER = {
     "fttool.runs.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
     "fttool.recipe.reading": ("Loaded",),
     "fttool.rows.reader": ("read_lines",),
+    "fttool.runs.aligned": ("aligned",),
     "fttool.rows.source": ("read_rows",),
     "fttool.runs.saved": ("saved_model",),
     "fttool.training.shards": ("shared_like", "whole"),
     "fttool.verbs": (
         "add_recipe",
+        "altered",
         "load_recipe",
         "load_run",
         "measure",
@@ -216,6 +220,8 @@ __all__ = [
     "Updates",
     "UsageError",
     "add_recipe",
+    "aligned",
+    "altered",
     "branch",
     "bytes_held",
     "bytes_of",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_recipe",
+    "altered",
     "load_recipe",
     "load_run",
     "measure",
@@ -53,6 +54,15 @@ def verb_parser(verb: str, description: str | None, examples: str) -> argparse.A
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+def altered(loaded: Loaded, changes: Mapping[str, Any]) -> Loaded:
+    """The recipe with further overrides, values by dotted key; `RecipeError` where they do not go together.
+
+    Its `overrides` are those of `loaded` and the new ones, as `--set` takes them: another command line can repeat them.
+    """
+    more = [f"{key}={format_value(value)}" for key, value in changes.items()]
+    return load(loaded.path, [*loaded.overrides, *more], loaded.plugins)
 
 
 def prepare(loaded: Loaded, folder: Path, *, quiet: bool = False) -> Prepared:

@@ -99,7 +99,8 @@ def test_bf16_computes_in_it_over_float32_masters(outcomes: Any, sharding: str) 
     rank = several.summary["sharding"]["ranks"][1]
     anchors = 4 * count / (1 if sharding == "ddp" else 2)
     expected = {"ddp": 16, "fsdp": 16 / 2, "zero-1": 4 + 12 / 2, "zero-2": 2 + 14 / 2, "zero-3": 16 / 2}[sharding]
-    assert sum(rank.values()) - anchors == pytest.approx(expected * count, rel=0.05)
+    held = sum(rank[f"{what}_bytes"] for what in ("parameter", "gradient", "optimizer"))
+    assert held - anchors == pytest.approx(expected * count, rel=0.05)
 
 
 def test_the_page_shows_the_matrix() -> None:
@@ -152,3 +153,4 @@ def test_each_process_says_what_it_holds(outcomes: Any, sharding: str) -> None:
         assert rank["parameter_bytes"] == pytest.approx(4 * count / parameters, rel=0.05)
         assert rank["gradient_bytes"] == pytest.approx(4 * count / gradients, rel=0.05)
         assert rank["optimizer_bytes"] == pytest.approx(numbers * count / state, rel=0.05)
+        assert rank["peak_memory_bytes"] > sum(rank[f"{what}_bytes"] for what in ("parameter", "gradient", "optimizer"))

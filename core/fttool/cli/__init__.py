@@ -35,7 +35,6 @@ VERBS = {
 EXAMPLES = """\
 examples:
   fttool init my.toml                                start from a commented recipe
-  fttool validate my.toml                            all problems at once, with file:line:column
   fttool preview my.toml                             which tokens are learned?
   fttool run my.toml --dry-run                       load and check everything, train nothing
   fttool run my.toml --set schedule.name=wsd         swap a strategy for one run

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
+from fttool.errors import UsageError
 from fttool.recipe.reading import Loaded
 from fttool.runs import joining, screen
+from fttool.training.world import REPORTS
 
 EXAMPLES = """\
 examples:
@@ -16,6 +19,7 @@ examples:
   fttool run my.toml --set 'schedule={name="wsd",decay=0.2}'
   fttool run my.toml --resume                        go on from the newest good checkpoint
   fttool run my.toml --json > events.jsonl           one JSON event per line
+  fttool run my.toml --no-save --set run.max_steps=20       does it fit, how fast is it? keeps the log, not the model
   fttool run my.toml --nodes 2 --node-rank 0 --rendezvous node03:29400      on node03; --node-rank 1 on the other
 
 exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged, 130 Ctrl-C, 143 SIGTERM
@@ -26,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
     add_recipe(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint")
+    parser.add_argument(
+        "--no-save", action="store_true", help="write no checkpoints and no model: to try or to measure"
+    )
     parser.add_argument("--dry-run", action="store_true", help="do all but train, and print what would happen")
     several = parser.add_argument_group("several machines", "the same command on each, and a disk that all share")
     several.add_argument("--nodes", type=int, metavar="N", help="how many there are: short for --set sharding.nodes=N")
@@ -50,6 +57,9 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     """torch is imported only after the recipe is known to be valid."""
     if options.nodes is not None:
         options.overrides.append(f"sharding.nodes={options.nodes}")
+    if options.resume and options.no_save and REPORTS not in os.environ:  # where it is, a launcher starts it again
+        hint = "--resume goes on from a checkpoint, and there will be one again at the end"
+        raise UsageError("--resume and --no-save exclude each other", hint=hint)
     loaded = load_recipe(options)
     if options.verbose:
         from fttool.runs.environment import show_libraries
@@ -66,7 +76,7 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     from fttool.runs.worker import signed_in
 
     with signed_in():
-        return run(loaded, shown, resume=options.resume)
+        return run(loaded, shown, resume=options.resume, saves=not options.no_save)
 
 
 def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen) -> int | None:
@@ -85,6 +95,11 @@ def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen)
 
 def _words(options: argparse.Namespace) -> list[str]:
     """The command line again, for the processes of a run."""
-    flags = ("resume", "json", "quiet", "verbose", "debug")
+    flags = ("resume", "no-save", "json", "quiet", "verbose", "debug")
     overrides = [word for override in options.overrides for word in ("--set", override)]
-    return ["run", str(options.recipe), *overrides, *(f"--{flag}" for flag in flags if getattr(options, flag, False))]
+    return [
+        "run",
+        str(options.recipe),
+        *overrides,
+        *(f"--{flag}" for flag in flags if getattr(options, flag.replace("-", "_"), False)),
+    ]

@@ -132,7 +132,9 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:
         lines += ["", *_side_by_side(sample, width, told=bool(prepared.parts.labels))]
-    if summary["status"] == "finished":
+    if not prepared.trainer.job.saves:
+        lines += ["", f"  saved  no model; the log is in {_shown(record.path)}"]
+    elif summary["status"] == "finished":
         lines += [
             "",
             f"  model  {_shown(record.model)}",

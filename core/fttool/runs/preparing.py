@@ -44,7 +44,7 @@ from fttool.rows import chat
 from fttool.rows.data import Rows, TokenRows, prepare
 from fttool.rows.reader import fingerprint
 from fttool.runs.environment import device, memory_bytes, native_bf16, quiet_libraries, refuse_trackers
-from fttool.runs.record import Record
+from fttool.runs.record import Record, peak_memory_bytes
 from fttool.runs.screen import Screen
 from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
 from fttool.training.rates import stable_phase
@@ -192,7 +192,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         screen=screen,
         world=world,
         plan=plan,
-        prove=lambda: world.gather(dict(plan.prove(trainer))),
+        prove=lambda: world.gather({**plan.prove(trainer), "peak_memory_bytes": peak_memory_bytes()}),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
     )

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from fttool.training.trainer import Job
 
 
-def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | None = None) -> ExitCode:
+def run(
+    loaded: Loaded, screen: Screen, *, resume: bool = False, saves: bool = True, start: Start | None = None
+) -> ExitCode:
     """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal.
 
-    With `start` the run begins where another one was.
+    With `start` the run begins where another one was. Without `saves` it leaves neither checkpoints nor a model.
     """
     world = World.here()
     wanted = loaded.recipe.sharding.world_size
@@ -55,6 +57,7 @@ def run(loaded: Loaded, screen: Screen, *, resume: bool = False, start: Start | 
         observers = Observers(loaded, note_fault, on=world.first)
         observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
         prepared = prepare_run(loaded, screen, record, observers, world)
+        prepared.trainer.job.saves = saves
         if world.size > 1:
             give_up_after(prepared.trainer.args.ddp_timeout_delta)
             refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
@@ -249,7 +252,7 @@ def train(
         else:
             screen.stopped()
             job.held = job.prove()
-            screen.stage("saving the model")
+            screen.stage("saving the model" if job.saves else "the last measurements")
             finish(prepared, record)
             status, code = "finished", ExitCode.OK
     except DivergedError:
@@ -272,11 +275,11 @@ def train(
 
 
 def finish(prepared: Prepared, record: Record) -> None:
-    """The final weights: those of the best checkpoint where the recipe asks for it; then save them."""
+    """The final weights: those of the best checkpoint where the recipe asks for it; then save them, if at all."""
     trainer, job = prepared.trainer, prepared.trainer.job
     settings, progress = prepared.loaded.recipe.evaluation, job.progress
     changed = False
-    if settings.best and progress.best_step not in (None, trainer.state.global_step):
+    if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
         trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
         changed = True
     for one in job.regularizations:
@@ -288,6 +291,8 @@ def finish(prepared: Prepared, record: Record) -> None:
         trainer.evaluate()
     if progress.answers_before:
         progress.answers_after = job.answers()
+    if not job.saves:
+        return
     trainer.make_whole()
     if prepared.update.export is not None and job.world.first:
         prepared.update.export(prepared.model, record.path)
@@ -303,7 +308,8 @@ def stopping(job: Job) -> Generator[None]:
         if job.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         job.asked = number
-        job.screen.note("stopping after this update, with a checkpoint; Ctrl-C again to stop at once")
+        how = ", with a checkpoint" if job.saves else ""
+        job.screen.note(f"stopping after this update{how}; Ctrl-C again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can receive signals

@@ -122,6 +122,8 @@ class Job:
     """Bytes that each process holds; raises where the sharding that was asked for is not on."""
     held: Sequence[Mapping[str, int]] = ()
     """What it found last."""
+    saves: bool = True
+    """False: neither checkpoints nor the model are written."""
     progress: Progress = field(default_factory=Progress)
     asked: int | None = None
     """SIGINT or SIGTERM, once it has come to this process."""
@@ -398,6 +400,8 @@ class Loop(_Base):
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
         """A complete checkpoint under its final name, or none."""
         job, step = self.job, self.state.global_step
+        if not job.saves:
+            return
         output_dir = self.args.output_dir
         plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)

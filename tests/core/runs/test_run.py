@@ -119,6 +119,25 @@ def test_the_loss_falls_and_the_summary_says_so(tmp_path: Path, recipe: dict[str
     (rank,) = summary["sharding"]["ranks"]
     assert rank["parameter_bytes"] == rank["gradient_bytes"] == 4 * summary["parameters"]
     assert rank["optimizer_bytes"] >= 8 * summary["parameters"]
+    assert 2**20 < rank["peak_memory_bytes"] <= summary["peak_memory_bytes"]
+
+
+def test_a_run_that_saves_nothing_is_logged_and_measured_all_the_same(
+    tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe["evaluation"] |= {"every": 3, "best": "loss"}
+    recipe["checkpoints"] = {"every": 2}
+    saving = run_recipe(recipe, tmp_path, overrides=["evaluation.best=loss"])
+    words = ["run", str(tmp_path / "recipe.toml"), "--no-save"]
+    run = RunResult(exit_code=ExitCode.OK, run_dir=tmp_path / "other" / "recipe", error=None)
+    assert main([*words, "--set", f"run.output={tmp_path / 'other'}"]) == 0
+    assert "saved  no model" in capsys.readouterr().out
+    assert losses(run) == losses(saving) and run.summary["status"] == "finished"
+    assert run.summary["eval"]["before"] == saving.summary["eval"]["before"]
+    assert not (run.run_dir / "model").exists() and not list((run.run_dir / "checkpoints").iterdir())
+    assert "checkpoint_saved" not in {event["event"] for event in run.events}
+    assert main([*words, "--resume"]) == 2
+    assert "--no-save exclude each other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["run.workers=2", "model.gradient_checkpointing=true", "model.attention=eager"])
@@ -181,11 +200,16 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
     states = [torch.load(run.run_dir / "checkpoints" / "checkpoint-8" / "optimizer.pt") for run in (whole, resumed)]
     flat = [[v for entry in state["state"].values() for v in entry.values()] for state in states]
     assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*flat, strict=True))
-    timeless = [
-        {k: v for k, v in run.summary.items() if k not in ("tokens_per_second", "seconds", "peak_memory_bytes")}
-        for run in (whole, resumed)
-    ]
-    assert timeless[0] == timeless[1]
+    assert timeless(whole.summary) == timeless(resumed.summary)
+
+
+def timeless(values: Any) -> Any:
+    clocks = ("tokens_per_second", "seconds", "peak_memory_bytes")
+    if isinstance(values, list):
+        return [timeless(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    return {key: timeless(value) for key, value in values.items() if key not in clocks}
 
 
 class Shrinking:

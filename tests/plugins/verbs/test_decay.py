@@ -71,9 +71,13 @@ def weights(run: RunResult) -> dict[str, torch.Tensor]:
     return load_file(run.run_dir / "model" / "model.safetensors")
 
 
-def timeless(values: dict[str, Any]) -> dict[str, Any]:
+def timeless(values: Any) -> Any:
     clocks = ("tokens_per_second", "seconds", "peak_memory_bytes")
-    return {key: value for key, value in values.items() if key not in clocks}
+    if isinstance(values, list):
+        return [timeless(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    return {key: timeless(value) for key, value in values.items() if key not in clocks}
 
 
 def assert_same(one: RunResult, other: RunResult, steps: int) -> None:

@@ -1,0 +1,123 @@
+"""Measure shardings and micro-batches: tokens per second and memory.
+
+To be asked before a long run. Each candidate makes a few real updates of the recipe, with the same rows, in processes
+of its own; nothing is saved and nothing is left. Sharding buys memory with communication, so less of it, with more
+accumulation, is often faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fttool.api import ExitCode, add_recipe, load_recipe, verb_parser
+from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, make_candidates, shardings
+from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, measure
+from fttool_plugins.verbs.probe.showing import as_json, in_words, screen
+
+EXAMPLES = f"""\
+examples:
+  fttool probe my.toml                               the recipe's sharding, with half and double its micro-batch
+  fttool probe my.toml --sharding all                every sharding, in the recipe's number of processes
+  fttool probe my.toml --sharding all --processes 4  in four
+  fttool probe my.toml --sharding ddp,fsdp --micro-batches 1,2,4
+  fttool probe my.toml --sharding all --json > probe.json
+
+shardings: {", ".join(KNOWN)}; fsdp and zero name all of their stages.
+  {OWN} is the recipe's own, {ALL} all that so many processes can have; fsdp-2 is reshard_after_forward = false
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure, then recommend."""
+    options = _parser().parse_args(words)
+    loaded = load_recipe(options)
+    chosen = shardings(loaded, options.sharding, options.processes)
+    with _temporary() as folder:
+        found = make_candidates(loaded, chosen, options.micro_batches, WARM_UP + options.updates, folder)
+        outcomes = _measured(found, folder, quiet=options.quiet)
+    if options.json:
+        print(json.dumps(as_json(loaded, options.updates, outcomes), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(screen(loaded, options.updates, outcomes)))
+    return _exit_code(outcomes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("probe", __doc__, EXAMPLES)
+    add_recipe(parser)
+    parser.add_argument(
+        "--sharding", type=_words, default=[], metavar="NAME,…", help="which to measure; default: the recipe's own"
+    )
+    parser.add_argument(
+        "--micro-batches", type=_sizes, default=[], metavar="N,…", help="default: the recipe's, its half and its double"
+    )
+    parser.add_argument("--processes", type=_positive, metavar="N", help="default: as many as the recipe has")
+    parser.add_argument("--updates", type=_positive, default=5, metavar="N", help="that count, after one; default: 5")
+    parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show nothing but the result")
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return found
+
+
+def _sizes(text: str) -> list[int]:
+    return [_positive(word) for word in _words(text)]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+@contextmanager
+def _temporary() -> Generator[Path]:
+    """A folder that is gone afterwards, where SIGTERM ends it all too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))
+    try:
+        with tempfile.TemporaryDirectory(prefix="fttool-probe-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _measured(found: Sequence[Candidate], folder: Path, *, quiet: bool) -> list[Outcome]:
+    """One after the other. Where a micro-batch has no memory, a larger one under the same sharding is not tried."""
+    inherited = environment(folder)
+    outcomes: list[Outcome] = []
+    full: dict[str, int] = {}
+    for number, candidate in enumerate(found, start=1):
+        smaller = full.get(candidate.sharding)
+        if not quiet:
+            print(f"… {number} of {len(found)}: {candidate}", file=sys.stderr, flush=True)
+        if smaller is not None and candidate.loaded is not None:
+            reason = f"not tried: out of memory at {smaller}"
+            code = ExitCode.OUT_OF_MEMORY
+            outcome = Outcome(candidate=candidate, status="out of memory", exit_code=code, reason=reason)
+        else:
+            outcome = measure(candidate, folder, inherited)
+        if outcome.status == "out of memory":
+            full.setdefault(candidate.sharding, candidate.micro_batch)
+        outcomes.append(outcome)
+        if not quiet:
+            print(f"  {in_words(outcome)}", file=sys.stderr, flush=True)
+    return outcomes
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0 where anything was measured; else that of what came nearest to it: memory, another failure, a refusal."""
+    codes = {outcome.status: outcome.exit_code for outcome in reversed(outcomes)}
+    order = ("measured", "out of memory", "failed", "refused")
+    return next(codes[status] for status in order if status in codes)
