@@ -90,7 +90,8 @@ def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen)
         return None
     from fttool.runs.launching import launch
 
-    return launch(_words(options), loaded, shown, nodes, resume=options.resume)
+    words = _words(options)
+    return launch(words, loaded, shown, nodes, going_on=None if options.resume else [*words, "--resume"])
 
 
 def _words(options: argparse.Namespace) -> list[str]:

@@ -9,41 +9,67 @@ have been planned like this from the start.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fttool.errors import ExitCode, UsageError
+from fttool.errors import UsageError
 from fttool.families import Factor, ScheduleContext
 from fttool.recipe.reading import Loaded, load
 from fttool.recipe.toml import format_value
+from fttool.runs.joining import must_launch
 from fttool.runs.record import Record
-from fttool.runs.screen import choose, reporting
+from fttool.runs.screen import Screen, choose, reporting
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint
 from fttool.training.rates import stable_phase
 
 
 def branch(
-    run: Loaded, step: int, overrides: Mapping[str, Any], *, quiet: bool = False, as_json: bool = False
-) -> ExitCode:
+    run: Loaded,
+    step: int,
+    overrides: Mapping[str, Any],
+    *,
+    more: Sequence[str] = (),
+    words: Sequence[str] = (),
+    quiet: bool = False,
+    as_json: bool = False,
+) -> int:
     """Run what begins with a checkpoint of `run` (from `load_run`), under its recipe with `overrides`.
 
-    Those are values by dotted key; `run.name` must be among them. The new directory lies beside the other one.
+    Those are values by dotted key; `run.name` must be among them. `more` are what `--set` takes. The new directory lies
+    beside the other one. Where it takes several processes, each of them is started by `fttool WORDS`, the verb's own
+    command line, and comes here again.
     """
     screen = choose(quiet=quiet, as_json=as_json)
     with reporting(screen):
         folder = run.path.parent if run.path.parent.name not in ("", "..") else run.path.parent.resolve()
         keys = {"run.output": str(folder.parent), **overrides}
-        loaded = load(run.path, [f"{key}={format_value(value)}" for key, value in keys.items()], run.plugins)
+        mine = [f"{key}={format_value(value)}" for key, value in keys.items()]
+        loaded = load(run.path, [*more, *mine], run.plugins)
         # The recipe that the new directory will hold: its paths are absolute, and by it an interrupted run goes on.
         own = folder.parent / loaded.name / "recipe.resolved.toml"
         loaded = replace(loaded, path=own, overrides=())
         start = Start(run=run, checkpoint=_whole(run, step))
+        if must_launch(loaded):
+            return _launched(words, loaded, screen, ["--quiet"] * quiet + ["--json"] * as_json)
 
         from fttool.runs.run import run as begin
+        from fttool.runs.worker import signed_in
 
-        return begin(loaded, screen, start=start)
+        with signed_in():
+            return begin(loaded, screen, start=start)
+
+
+def _launched(words: Sequence[str], loaded: Loaded, screen: Screen, flags: Sequence[str]) -> int:
+    nodes = loaded.recipe.sharding.launch.nodes
+    if nodes > 1:
+        hint = "with --set sharding.nodes=1 its processes are all on this one"
+        raise UsageError(f"the run is for {nodes} machines, and a run branches off on one", hint=hint)
+    from fttool.runs.launching import launch
+    from fttool.runs.nodes import Nodes
+
+    return launch(words, loaded, screen, Nodes(), going_on=["run", str(loaded.path), "--resume", *flags])
 
 
 def checkpoint_steps(run: Loaded) -> list[int]:

@@ -38,9 +38,14 @@ GRACE = 5
 """Seconds that the others have to leave once one has failed; then they are killed."""
 
 
-def launch(words: Sequence[str], loaded: Loaded, screen: Screen, nodes: Nodes, *, resume: bool) -> int:
-    """Run `fttool WORDS` in as many processes as the recipe asks for, and say what failed; returns the exit code."""
-    record = Record.at(loaded, resume)  # what it refuses is refused before anything is started
+def launch(
+    words: Sequence[str], loaded: Loaded, screen: Screen, nodes: Nodes, *, going_on: Sequence[str] | None
+) -> int:
+    """Run `fttool WORDS` in as many processes as the recipe asks for, and say what failed; returns the exit code.
+
+    `going_on` are the words by which the run goes on once it has begun; None where `words` do so themselves.
+    """
+    record = Record.at(loaded, resume=going_on is None)  # what it refuses is refused before anything is started
     wanted = loaded.recipe.sharding.launch
     processes = Processes(wanted.processes // nodes.size, nodes)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, we say in one screen
@@ -48,15 +53,16 @@ def launch(words: Sequence[str], loaded: Loaded, screen: Screen, nodes: Nodes, *
     with _forwarding(processes):
         if nodes.size > 1:
             screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
+        fewer_rows: list[str] = []
         restarts, fits = 0, loaded.recipe.micro_batch if loaded.recipe.run.micro_batch == "auto" else 1
         for attempt in count():
-            ended = nodes.gather(attempt, _attempt(words, processes, attempt, record))
+            ended = nodes.gather(attempt, _attempt([*words, *fewer_rows], processes, attempt, record))
             verdict = judge(ended, wanted.processes, nodes.rank)
             if verdict.text:
                 print(verdict.text, file=sys.stderr, flush=True)
             if verdict.out_of_memory and fits > 1:
                 fits //= 2
-                words = [*words, "--set", f"run.micro_batch={fits}"]
+                fewer_rows = ["--set", f"run.micro_batch={fits}"]
                 how = f"with run.micro_batch = {fits}"
             elif verdict.again and restarts < wanted.max_restarts:
                 restarts += 1
@@ -68,8 +74,8 @@ def launch(words: Sequence[str], loaded: Loaded, screen: Screen, nodes: Nodes, *
             screen.note(f"all processes start again from {where}: {how}")
             if nodes.first:
                 record.event("restarted", number=attempt + 1, why=verdict.text, how=how)
-            if begun and "--resume" not in words:
-                words = [*words, "--resume"]
+            if begun and going_on is not None:
+                words = going_on
     raise AssertionError("a last attempt returns")
 
 

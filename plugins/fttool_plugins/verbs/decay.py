@@ -40,7 +40,15 @@ def main(words: Sequence[str]) -> int:
         "run.max_steps": step + options.steps,
         "schedule": _schedule(run, step, options.steps, options.shape),
     }
-    return branch(run, step, overrides, quiet=options.quiet, as_json=options.json)
+    return branch(
+        run,
+        step,
+        overrides,
+        more=options.overrides,
+        words=["decay", *words],
+        quiet=options.quiet,
+        as_json=options.json,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=_updates, required=True, metavar="N", help="updates of the decay")
     parser.add_argument("--shape", choices=SHAPES, help="default: that of RUN, else 1-sqrt")
     parser.add_argument("--name", help="the new run's; default: RUN's, with checkpoint and steps")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override what --resume may too, e.g. --set sharding.processes=2",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
     shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")

@@ -1,0 +1,39 @@
+"""A run of several processes decays from a checkpoint of its stable phase, in as many processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .watching import assert_same, dist, events
+
+pytestmark = dist
+
+
+def test_it_is_the_run_that_would_have_been_planned_like_that(
+    tmp_path: Path, recipe: dict[str, Any], started: Any
+) -> None:
+    recipe["run"]["max_steps"] = 10
+    recipe["sharding"]["name"] = "fsdp"
+    recipe["checkpoints"] = {"every": 4, "keep": 9}
+    recipe["schedule"] = {"name": "wsd", "warmup": 2, "decay": 2}
+    long = started()
+    assert long.wait(240) == 0, long.stderr.read()
+    planned = started(
+        *("--set", "run.name=planned", "--set", "run.max_steps=7", "--set", "schedule.decay=3"),
+        *("--set", "checkpoints.every=99"),
+    )
+    assert planned.wait(240) == 0, planned.stderr.read()
+    runs = tmp_path / "runs"
+    words = [str(runs / "r"), "--from", "checkpoint-4", "--steps", "3", "--name", "decayed"]
+    command = [sys.executable, "-m", "fttool", "decay", *words, "--set", "sharding.timeout=99"]
+    decayed = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert decayed.returncode == 0, decayed.stderr
+    assert "decayed: finished after 7 of 7 updates" in decayed.stdout
+    assert_same(runs / "decayed", runs / "planned")
+    assert [one["event"] for one in events(runs / "decayed")] == ["branched", "checkpoint_saved", "ended"]
+    words = [*words[:-1], "elsewhere", "--set", "sharding={name='ddp',processes=4,nodes=2}"]
+    refused = subprocess.run([*command[:4], *words], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2 and "the run is for 2 machines" in refused.stderr
