@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
 NO_BARS = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+SAID_TWICE = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
 VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
 
 
@@ -70,6 +71,12 @@ def stay_local() -> None:
 def _set(*names: str) -> None:
     for name in names:
         os.environ.setdefault(name, "1")
+
+
+def heed_the_recipe_alone() -> None:
+    """Forget what `accelerate launch` says of number formats and accumulation: it would silently win over a recipe."""
+    for name in SAID_TWICE:
+        os.environ.pop(name, None)
 
 
 def refuse_trackers(recipe: Recipe) -> None:

@@ -43,7 +43,14 @@ from fttool.recipe.reading import Loaded
 from fttool.rows import chat
 from fttool.rows.data import Rows, TokenRows, prepare
 from fttool.rows.reader import fingerprint
-from fttool.runs.environment import device, memory_bytes, native_bf16, quiet_libraries, refuse_trackers
+from fttool.runs.environment import (
+    device,
+    heed_the_recipe_alone,
+    memory_bytes,
+    native_bf16,
+    quiet_libraries,
+    refuse_trackers,
+)
 from fttool.runs.record import Record, peak_memory_bytes
 from fttool.runs.screen import Screen
 from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
@@ -131,6 +138,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     """Load and check everything, and build the trainer; nothing is written."""
     recipe = loaded.recipe
     quiet_libraries(loaded)
+    heed_the_recipe_alone()
     refuse_trackers(recipe)
     on = device()
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))

@@ -155,6 +155,16 @@ def test_bf16_computes_in_bf16_over_float32_weights(tmp_path: Path, recipe: dict
     assert "bf16" in half.summary["precision"]
 
 
+def test_accelerates_environment_does_not_outvote_the_recipe(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`accelerate launch` sets these, and transformers would compute in bf16 whatever it is told."""
+    plain = run_recipe(recipe, tmp_path)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "7")
+    assert losses(run_recipe(recipe, tmp_path, overrides=["run.name=launched"])) == losses(plain)
+
+
 # -- resume ------------------------------------------------------------------------------------------------------
 
 
