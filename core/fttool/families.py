@@ -659,8 +659,8 @@ class Memory:
     optimizer: int
     """Its state, anchors of pulls included."""
     unit: int
-    """Weights of the largest layer, or of all that stands outside of layers: at most so much is gathered at once where
-    each layer is gathered by itself."""
+    """Weights of the largest layer, or of all that stands outside of layers, in the computation's format: so much is
+    gathered at once where each layer is gathered by itself."""
     activations: int
     """What the forward pass of the largest micro-batch keeps for the backward pass, and its logits."""
     device: int

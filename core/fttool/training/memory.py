@@ -57,7 +57,7 @@ def estimate(
         copies=2 * sum(p.numel() for p in trained if p.element_size() > 2) if half else 0,
         gradients=bytes_of(trained),
         optimizer=sum(state_bytes(optimizer, group) for group in groups),
-        unit=max([weights - sum(inside), *inside]),
+        unit=max([weights - sum(inside), *inside]) // (2 if half and trained[0].element_size() > 2 else 1),
         activations=_activations(model, layers, tokens, recomputed, half) + PER_LOGIT * learned * _outputs(model),
         device=device,
     )

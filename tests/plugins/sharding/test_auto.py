@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from fttool.api import Memory, RecipeError, ShardingContext, ShardingPlan
 from fttool_plugins.sharding.auto import Auto
 from fttool_plugins.sharding.ddp import DDP
 from fttool_plugins.sharding.fsdp import FSDP
+
+from .sizes import table
 
 GIB = 2**30
 SEVEN = Memory(
@@ -71,3 +74,7 @@ def test_without_a_model_nothing_is_chosen() -> None:
 
 def test_one_process_is_never_sharded_and_is_not_refused() -> None:
     assert not Auto(processes=1).sharded and Auto(processes=2).sharded
+
+
+def test_the_page_shows_what_it_takes_for_which_model() -> None:
+    assert table() in (Path(__file__).parents[3] / "docs" / "scale.md").read_text()
