@@ -22,7 +22,7 @@ recipe = 1                        # version of the recipe format
 [run]
 seed = 17
 epochs = 1                        # passes over the rows; or max_steps = …
-micro_batch = 2                   # rows per forward pass; halve it when memory runs out
+micro_batch = 2                   # rows per forward pass; "auto": as many as fit
 global_batch = 16                 # rows per update, by accumulation
 
 [model]
@@ -88,7 +88,7 @@ class_weights = "none"            # "balanced": a rare class counts as much as a
 [run]
 seed = 17
 epochs = 3                        # passes over the rows; or max_steps = …
-micro_batch = 16                  # rows per forward pass; halve it when memory runs out
+micro_batch = 16                  # rows per forward pass; "auto": as many as fit
 global_batch = 16                 # rows per update, by accumulation
 
 [model]
