@@ -1,0 +1,151 @@
+"""The yardstick of a run in several processes: a script for torchrun around transformers' own Trainer.
+
+    torchrun --nproc-per-node 2 plain_trainer.py fsdp FOLDER
+
+It is what one writes who has read the Trainer's page on `ddp`, `fsdp` or `zero` (stage 2), made as quick as its
+arguments allow: rows are tensors of one length without a mask, DistributedDataParallel need not look for parameters
+without a gradient, nothing is logged or saved. `FOLDER/plain.json` says what to train; the first process writes when
+each update ended, and its loss, to `FOLDER/plain-ENGINE.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import deepspeed
+import torch
+from accelerate import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState, PartialState
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import (
+    AutoModelForCausalLM,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
+
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # for inference; it would be compiled for a minute
+
+ENGINES: dict[str, dict[str, Any]] = {
+    "ddp": {"ddp_find_unused_parameters": False},
+    "fsdp": {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"],
+            "reshard_after_forward": True,
+        },
+    },
+    "zero": {
+        "deepspeed": {
+            "zero_optimization": {"stage": 2},
+            "zero_allow_untested_optimizer": True,
+            "gradient_clipping": "auto",
+            "gradient_accumulation_steps": "auto",
+            "train_micro_batch_size_per_gpu": "auto",
+            "train_batch_size": "auto",
+            "steps_per_print": 10**9,
+        }
+    },
+}
+"""Arguments of the Trainer by engine."""
+
+
+class Timed(Trainer):
+    """A Trainer that keeps the losses of its micro-batches, and shards on CPUs too."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.losses: list[torch.Tensor] = []
+        super().__init__(**arguments)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """For FSDP accelerate wants an accelerator; without one it would run DistributedDataParallel, and not say so."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp_plugin_args is None:
+            return
+        for state in (AcceleratorState, PartialState):
+            state._shared_state["distributed_type"] = DistributedType.FSDP
+        AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+        self.is_fsdp_enabled = True
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """Keep the loss, which is a share of that of the update."""
+        loss = super().training_step(*arguments, **named)
+        self.losses.append(loss)
+        return loss
+
+
+class Ends(TrainerCallback):
+    """Looks whether the engine is on before the first update, and notes when each ended."""
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+        self.ends: list[tuple[float, float]] = []
+        self.trainer: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        wrapped = self.trainer.model_wrapped
+        if self.engine == "ddp":
+            assert isinstance(wrapped, DistributedDataParallel), type(wrapped)
+        elif self.engine == "fsdp":
+            assert all(isinstance(p, DTensor) for p in wrapped.parameters()), type(wrapped)
+        else:
+            assert wrapped.zero_optimization_stage() == 2, type(wrapped)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.ends.append((time.perf_counter(), time.process_time()))
+
+
+def main(engine: str, folder: Path) -> None:
+    job = json.loads((folder / "plain.json").read_text())
+    ends = Ends(engine)
+    trainer = Timed(
+        model=AutoModelForCausalLM.from_pretrained(job["model"]),
+        args=TrainingArguments(
+            output_dir=str(folder / "plain"),
+            max_steps=job["updates"],
+            per_device_train_batch_size=job["micro_batch"],
+            gradient_accumulation_steps=job["accumulation"],
+            learning_rate=job["lr"],
+            lr_scheduler_type="cosine",
+            warmup_steps=job["warmup"],
+            seed=job["seed"],
+            use_cpu=True,
+            ddp_backend="gloo",
+            train_sampling_strategy="sequential",
+            dataloader_pin_memory=False,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            **ENGINES[engine],
+        ),
+        train_dataset=[{"input_ids": row, "labels": row} for row in map(torch.tensor, job["rows"])],
+        data_collator=default_data_collator,
+        callbacks=[ends],
+    )
+    trainer.remove_callback(PrinterCallback)
+    ends.trainer = trainer
+    trainer.train()
+    losses = torch.stack(trainer.losses).view(job["updates"], job["accumulation"]).sum(1)
+    torch.distributed.all_reduce(losses)
+    losses /= trainer.args.world_size
+    if trainer.is_world_process_zero():
+        found = {"ends": ends.ends, "losses": losses.tolist()}
+        (folder / f"plain-{engine}.json").write_text(json.dumps(found))
+    torch.distributed.barrier()  # a launcher ends the others as soon as one has left
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
