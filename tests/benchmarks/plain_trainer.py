@@ -1,11 +1,11 @@
 """The yardstick of a run in several processes: a script for torchrun around transformers' own Trainer.
 
-    torchrun --nproc-per-node 2 plain_trainer.py fsdp FOLDER
+    torchrun --nproc-per-node 2 plain_trainer.py FOLDER fsdp first
 
 It is what one writes who has read the Trainer's page on `ddp`, `fsdp` or `zero` (stage 2), made as quick as its
 arguments allow: rows are tensors of one length without a mask, DistributedDataParallel need not look for parameters
-without a gradient, nothing is logged or saved. `FOLDER/plain.json` says what to train; the first process writes when
-each update ended, and its loss, to `FOLDER/plain-ENGINE.json`.
+without a gradient, nothing is logged or saved. `FOLDER/plain.json` says what to train. Updates are made in turns
+with another run (`turns.py`); the first process writes their seconds and losses to `FOLDER/plain-ENGINE.json`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from transformers import (
     TrainingArguments,
     default_data_collator,
 )
+from turns import Turns
 
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # for inference; it would be compiled for a minute
 
@@ -70,7 +70,7 @@ class Timed(Trainer):
         super().__init__(**arguments)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """For FSDP accelerate wants an accelerator; without one it would run DistributedDataParallel, and not say so."""
+        """Tell accelerate to shard: without a GPU it would run DistributedDataParallel, and not say so."""
         super().create_accelerator_and_postprocess()
         if self.args.fsdp_plugin_args is None:
             return
@@ -86,30 +86,32 @@ class Timed(Trainer):
         return loss
 
 
-class Ends(TrainerCallback):
-    """Looks whether the engine is on before the first update, and notes when each ended."""
+class Watch(TrainerCallback):
+    """Sees to it that the engine is on, and takes turns."""
 
-    def __init__(self, engine: str) -> None:
-        self.engine = engine
-        self.ends: list[tuple[float, float]] = []
-        self.trainer: Any = None
+    trainer: Trainer
+
+    def __init__(self, engine: str, turns: Turns | None) -> None:
+        self.engine, self.turns = engine, turns
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        wrapped = self.trainer.model_wrapped
+        model: Any = self.trainer.model_wrapped
         if self.engine == "ddp":
-            assert isinstance(wrapped, DistributedDataParallel), type(wrapped)
+            assert isinstance(model, DistributedDataParallel)
         elif self.engine == "fsdp":
-            assert all(isinstance(p, DTensor) for p in wrapped.parameters()), type(wrapped)
+            assert all(isinstance(p, DTensor) for p in model.parameters())
         else:
-            assert wrapped.zero_optimization_stage() == 2, type(wrapped)
+            assert model.zero_optimization_stage() == 2
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.ends.append((time.perf_counter(), time.process_time()))
+        if self.turns is not None:
+            self.turns.ended()
 
 
-def main(engine: str, folder: Path) -> None:
+def main(folder: Path, engine: str, first: bool) -> None:
     job = json.loads((folder / "plain.json").read_text())
-    ends = Ends(engine)
+    turns = Turns(folder, "plain", job["updates"], first=first) if os.environ["RANK"] == "0" else None
+    watch = Watch(engine, turns)
     trainer = Timed(
         model=AutoModelForCausalLM.from_pretrained(job["model"]),
         args=TrainingArguments(
@@ -133,19 +135,19 @@ def main(engine: str, folder: Path) -> None:
         ),
         train_dataset=[{"input_ids": row, "labels": row} for row in map(torch.tensor, job["rows"])],
         data_collator=default_data_collator,
-        callbacks=[ends],
+        callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    ends.trainer = trainer
+    watch.trainer = trainer
     trainer.train()
     losses = torch.stack(trainer.losses).view(job["updates"], job["accumulation"]).sum(1)
     torch.distributed.all_reduce(losses)
     losses /= trainer.args.world_size
-    if trainer.is_world_process_zero():
-        found = {"ends": ends.ends, "losses": losses.tolist()}
+    if turns is not None:
+        found = {"seconds": turns.seconds, "losses": losses.tolist()}
         (folder / f"plain-{engine}.json").write_text(json.dumps(found))
     torch.distributed.barrier()  # a launcher ends the others as soon as one has left
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "first")

@@ -3,10 +3,10 @@
     python tests/benchmarks/sharding.py            about twenty minutes on two cores
     python tests/benchmarks/sharding.py --quick    two minutes; shows that it works, its times mean nothing
 
-Speed is that of `plain_trainer.py`, transformers' own Trainer under torchrun, on the same model, rows, batches, seed and
-number format (float32), in two processes of one thread each, which speak over gloo. Every token is learned and no slot
-is padding, so both have the same work; their losses must be the same, or it ends. A round runs each once, in one order
-or the other, and a ratio is one of that round.
+Speed is compared with `plain_trainer.py`, transformers' own Trainer under torchrun, on the same model, rows, batches,
+seed and number format (float32), in two processes of one thread each, which speak over gloo. Every token is learned and
+no slot is padding, so both have the same work; where their losses differ, it ends. Both run at once and take turns,
+update by update: a ratio is one of two updates that follow each other, a round's the median of its ratios.
 
 What a process holds is what the run itself has counted: parameters, gradients and AdamW's state, over the number of
 parameters.
@@ -21,23 +21,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import report
+import turns
 import workload
-from contestants import LEFT_OUT, Clock, planned, prepared_run
+from contestants import planned, prepared_run
+from turns import Turns
 from workload import LR, SEED, WARMUP, Case, write_recipe
 
 from fttool.recipe.reading import load
 from fttool.runs.record import Record
 from fttool.runs.run import run
+from fttool.runs.screen import Screen
 from fttool.training.world import World
 
 OF_PLAIN = 0.97
@@ -48,8 +49,8 @@ OVER_FORMULA = 1.05
 """Bytes of the process that holds the most, over those of the formula."""
 
 HERE = Path(__file__).parent
-ENDS = "ends.json"
-"""File in a run directory: when each update ended."""
+SECONDS = "seconds.json"
+"""File in a run directory: of each update."""
 
 PROCESSES = 2
 ENGINES: dict[str, dict[str, Any]] = {
@@ -73,13 +74,14 @@ def main() -> None:
     """Compare and count, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny model, one round of few updates, few cells")
-    parser.add_argument("--rounds", type=int, default=None, help="default: 7, or 1 with --quick")
+    parser.add_argument("--rounds", type=int, default=None, help="default: 5, or 1 with --quick")
     parser.add_argument("--child", type=Path, metavar="RECIPE", help=argparse.SUPPRESS)
+    parser.add_argument("--turn", choices=("first", "second"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child)
+        child(options.child, options.turn)
         return
-    rounds, quick = options.rounds or (1 if options.quick else 7), options.quick
+    rounds, quick = options.rounds or (1 if options.quick else 5), options.quick
     found: dict[str, Any] = {"benchmark": "sharding", "machine": report.machine(), "rounds": rounds, "quick": quick}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,10 +90,12 @@ def main() -> None:
             parameters = workload.write_model(folder / "model", layers=2, hidden=64, inner=64)
             length = 32
         else:
-            case = Case("full", 16, 4)
+            case = Case("full", 26, 4)
             parameters = workload.write_model(folder / "model")
             length = 128
-        workload.write_rows(folder, full_rows=PROCESSES * case.updates * case.micro_batch, full_length=length, chat_rows=1)
+        workload.write_rows(
+            folder, full_rows=PROCESSES * case.updates * case.micro_batch, full_length=length, chat_rows=1
+        )
         found["parameters"] = parameters
         found["slots_per_update"] = PROCESSES * case.micro_batch * length
         found |= speed(folder, case, rounds)
@@ -103,34 +107,50 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class Updates:
-    """One run, as its first process has seen it."""
+class Pair:
+    """A run of each, made in turns; seconds are those of the clock and of the first process's processor time."""
 
-    seconds: list[tuple[float, float]]
-    """Of each update that counts: on the clock, and of the first process's processor time."""
-    losses: list[float]
-    """Of each update, where they are of the plain script."""
-    logged: dict[int, float] = field(default_factory=dict[int, float])
-    """Mean loss since the line before, by the update after which it was logged, where they are of fttool."""
+    fttool: list[list[float]]
+    """Seconds of each update."""
+    plain: list[list[float]]
+    difference: float
+    """The largest relative difference of the losses that fttool has logged to the plain script's."""
+
+    def ratio(self, clock: int) -> float:
+        """Of fttool's speed over the plain script's: the median over all pairs of updates."""
+        return statistics.median(
+            theirs[clock] / ours[clock] for ours, theirs in zip(self.fttool, self.plain, strict=True)
+        )
+
+    def fastest(self, who: str) -> float:
+        """Milliseconds of the fastest update."""
+        return 1000 * min(update[0] for update in getattr(self, who))
 
 
 def speed(folder: Path, case: Case, rounds: int) -> dict[str, Any]:
     """Slots a second of fttool over those of the plain script, by engine."""
     write_job(folder, case)
-    runs: dict[str, list[dict[str, Updates]]] = {engine: [] for engine in ENGINES}
+    turns.make(folder)
+    pairs: dict[str, list[Pair]] = {engine: [] for engine in ENGINES}
     for number in range(rounds):
         for engine, table in ENGINES.items():
-            contestants = {
-                "fttool": partial(by_fttool, folder, replace(case, sharding=table), f"{engine}-{number}"),
-                "plain": partial(by_plain, folder, engine),
-            }
-            made: dict[str, Updates] = {}
-            for who in contestants if number % 2 == 0 else reversed(contestants):
-                note(f"round {number + 1} of {rounds}: {engine}, {who}")
-                made[who] = contestants[who]()
-            assert difference(made["fttool"], made["plain"]) < CURVE, f"{engine}: other work has been done"
-            runs[engine].append(made)
-    return {"fttool_over_plain": {engine: compared(of_both) for engine, of_both in runs.items()}}
+            made = pair(folder, engine, replace(case, sharding=table), number)
+            note(f"round {number + 1} of {rounds}: {engine}, {made.ratio(0):.3f} of the plain script's speed")
+            pairs[engine].append(made)
+    return {"fttool_over_plain": {engine: compared(rounds) for engine, rounds in pairs.items()}}
+
+
+def compared(pairs: list[Pair]) -> dict[str, Any]:
+    """Ratios of speed and what is behind them."""
+    return {
+        "clock": report.figure([one.ratio(0) for one in pairs], at_least=OF_PLAIN),
+        "processor": report.figure([one.ratio(1) for one in pairs]),
+        "fastest_update": report.figure([one.fastest("plain") / one.fastest("fttool") for one in pairs]),
+        "fastest_update_milliseconds": {
+            who: report.figure([one.fastest(who) for one in pairs]) for who in ("fttool", "plain")
+        },
+        "largest_relative_difference_of_losses": report.figure([one.difference for one in pairs], at_most=CURVE),
+    }
 
 
 def write_job(folder: Path, case: Case) -> None:
@@ -152,61 +172,27 @@ def write_job(folder: Path, case: Case) -> None:
     (folder / "plain.json").write_text(json.dumps(job))
 
 
-def by_fttool(folder: Path, case: Case, name: str) -> Updates:
-    """A run of fttool."""
-    run_dir = launched(folder, case, name)
+def pair(folder: Path, engine: str, case: Case, number: int) -> Pair:
+    """A run of each; in odd rounds the plain script makes the first update."""
+    name = f"{engine}-{number}"
+    order = ("second", "first") if number % 2 else ("first", "second")
+    ours = ["--child", str(write_recipe(folder, case, name)), "--turn", order[0]]
+    processes(PROCESSES, [__file__, *ours], [str(HERE / "plain_trainer.py"), str(folder), engine, order[1]])
+    plain, run_dir = json.loads((folder / f"plain-{engine}.json").read_text()), folder / "runs" / name
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    logged = {line["step"]: line["loss"] for line in lines if "loss" in line}
-    return Updates(seconds(json.loads((run_dir / ENDS).read_text())), [], logged)
+    off = difference({line["step"]: line["loss"] for line in lines if "loss" in line}, plain["losses"])
+    assert off < CURVE, f"{engine}: losses differ by {off}, so this was not the same work"
+    return Pair(json.loads((run_dir / SECONDS).read_text()), plain["seconds"], off)
 
 
-def by_plain(folder: Path, engine: str) -> Updates:
-    """A run of the plain script."""
-    processes([str(HERE / "plain_trainer.py"), engine, str(folder)], PROCESSES)
-    found = json.loads((folder / f"plain-{engine}.json").read_text())
-    return Updates(seconds(found["ends"]), found["losses"])
-
-
-def seconds(ends: list[list[float]]) -> list[tuple[float, float]]:
-    """What lies between the ends of two updates, on both clocks."""
-    return [(end[0] - begin[0], end[1] - begin[1]) for begin, end in pairwise(ends[LEFT_OUT - 1 :])]
-
-
-def difference(ours: Updates, theirs: Updates) -> float:
-    """The largest relative difference of the losses that fttool has logged to the plain script's."""
+def difference(logged: dict[int, float], losses: list[float]) -> float:
+    """The largest relative difference of mean losses since the line before, by its update, to those of each update."""
     found, before = 0.0, 0
-    for step, loss in ours.logged.items():
-        expected = statistics.mean(theirs.losses[before:step])
+    for step, loss in logged.items():
+        expected = statistics.mean(losses[before:step])
         found, before = max(found, abs(loss - expected) / expected), step
     assert before
     return found
-
-
-def compared(rounds: list[dict[str, Updates]]) -> dict[str, Any]:
-    """Ratios of speed within each round, and milliseconds."""
-
-    def ratios(of: Callable[[Updates], float], at_least: float | None = None) -> dict[str, Any]:
-        return report.figure([of(one["plain"]) / of(one["fttool"]) for one in rounds], at_least=at_least)
-
-    return {
-        "clock": ratios(fastest, OF_PLAIN),
-        "median_update": ratios(median),
-        "processor": ratios(partial(fastest, clock=1)),
-        "milliseconds": {who: report.figure([1000 * fastest(one[who]) for one in rounds]) for who in rounds[0]},
-        "largest_relative_difference_of_losses": report.figure(
-            [difference(one["fttool"], one["plain"]) for one in rounds], at_most=CURVE
-        ),
-    }
-
-
-def fastest(run: Updates, clock: int = 0) -> float:
-    """Seconds of a run's fastest update: other work disturbs it least."""
-    return min(update[clock] for update in run.seconds)
-
-
-def median(run: Updates) -> float:
-    """Seconds of a run's median update."""
-    return statistics.median(update[0] for update in run.seconds)
 
 
 # -- what is held --------------------------------------------------------------------------------------------------
@@ -220,18 +206,20 @@ def held(folder: Path, parameters: int, quick: bool) -> dict[str, Any]:
         for name, (table, precision, (own, shared)) in CELLS.items():
             if quick and (number, name) not in ((2, "fsdp"), (2, "zero-3")):
                 continue
-            note(f"bytes: {name} in {number} processes")
             table = {**table, "processes": number}
             of_number[name] = cell(folder, parameters, table, precision, own + shared / number)
+            note(f"{name} in {number} processes: {of_number[name]['most']} bytes per parameter")
     return {"bytes_per_parameter": found}
 
 
 def cell(folder: Path, parameters: int, table: dict[str, Any], precision: str, formula: float) -> dict[str, Any]:
     """A short run under one sharding."""
     case = Case("full", WARMUP + 1, 1, sharding=table, precision=precision)
-    run_dir = launched(folder, case, "-".join(["held", *(str(value) for value in table.values())]))
-    ranks = json.loads((run_dir / "summary.json").read_text())["sharding"]["ranks"]
-    assert len(ranks) == table.get("processes", 1)
+    name = "-".join(["held", *(str(value) for value in table.values())])
+    number = table.get("processes", 1)
+    processes(number, [__file__, "--child", str(write_recipe(folder, case, name))])
+    ranks = json.loads((folder / "runs" / name / "summary.json").read_text())["sharding"]["ranks"]
+    assert len(ranks) == number
     each = [sum(rank.values()) / parameters for rank in ranks]
     return {
         "precision": precision,
@@ -245,29 +233,47 @@ def cell(folder: Path, parameters: int, table: dict[str, Any], precision: str, f
 # -- processes -----------------------------------------------------------------------------------------------------
 
 
-def launched(folder: Path, case: Case, name: str) -> Path:
-    """Run fttool on a case; returns the run directory."""
-    recipe = write_recipe(folder, case, name)
-    processes([__file__, "--child", str(recipe)], case.sharding.get("processes", 1))
-    return folder / "runs" / name
-
-
-def processes(words: list[str], number: int) -> None:
-    """Run a script in several processes of one thread each, as torchrun does; what it says is shown if it fails."""
+def processes(number: int, *scripts: list[str]) -> None:
+    """Run scripts at once, each in several processes of one thread, as torchrun does; where one fails, all end."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"] if number > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *launcher, *words], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
+    with tempfile.TemporaryFile("w+") as said:
+        started = [
+            subprocess.Popen([sys.executable, *launcher, *words], stdout=said, stderr=said, env=environment)
+            for words in scripts
+        ]
+        while any(one.poll() is None for one in started) and not any(one.poll() for one in started):
+            time.sleep(0.2)
+        for one in started:
+            one.terminate()
+            one.wait()
+        if any(one.returncode for one in started):
+            said.seek(0)
+            raise SystemExit(said.read())
 
 
-def child(recipe: Path) -> None:
-    """One process of a run of fttool; the first notes when each update ended."""
-    clock = Clock()
+class InTurns(Screen):
+    """A screen that shows nothing and takes turns after each update."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def step(self, step: int) -> None:
+        """Let the other make one."""
+        self.turns.ended()
+
+
+def child(recipe: Path, turn: str | None) -> None:
+    """One process of a run of fttool."""
     loaded = load(recipe)
-    run(loaded, clock)
-    if World.here().first:
-        (Record.place(loaded) / ENDS).write_text(json.dumps(clock.timed.ends))
+    if turn is None or not World.here().first:
+        run(loaded, Screen())
+        return
+    updates = loaded.recipe.run.max_steps
+    assert updates is not None
+    screen = InTurns(Turns(recipe.parent, "fttool", updates, first=turn == "first"))
+    run(loaded, screen)
+    (Record.place(loaded) / SECONDS).write_text(json.dumps(screen.turns.seconds))
 
 
 def note(what: str) -> None:
