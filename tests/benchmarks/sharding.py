@@ -90,7 +90,7 @@ def main() -> None:
             parameters = workload.write_model(folder / "model", layers=2, hidden=64, inner=64)
             length = 32
         else:
-            case = Case("full", 26, 4)
+            case = Case("full", 20, 4)
             parameters = workload.write_model(folder / "model")
             length = 128
         workload.write_rows(
