@@ -87,12 +87,12 @@ class Timed(Trainer):
 
 
 class Watch(TrainerCallback):
-    """Sees to it that the engine is on, and takes turns."""
+    """Sees to it that the engine is on."""
 
     trainer: Trainer
 
-    def __init__(self, engine: str, turns: Turns | None) -> None:
-        self.engine, self.turns = engine, turns
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         model: Any = self.trainer.model_wrapped
@@ -103,15 +103,10 @@ class Watch(TrainerCallback):
         else:
             assert model.zero_optimization_stage() == 2
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.turns is not None:
-            self.turns.ended()
-
 
 def main(folder: Path, engine: str, first: bool) -> None:
     job = json.loads((folder / "plain.json").read_text())
-    turns = Turns(folder, "plain", job["updates"], first=first) if os.environ["RANK"] == "0" else None
-    watch = Watch(engine, turns)
+    watch, turns = Watch(engine), Turns(folder, "plain", first=first)
     trainer = Timed(
         model=AutoModelForCausalLM.from_pretrained(job["model"]),
         args=TrainingArguments(
@@ -135,7 +130,7 @@ def main(folder: Path, engine: str, first: bool) -> None:
         ),
         train_dataset=[{"input_ids": row, "labels": row} for row in map(torch.tensor, job["rows"])],
         data_collator=default_data_collator,
-        callbacks=[watch],
+        callbacks=[watch, turns],
     )
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
@@ -143,7 +138,7 @@ def main(folder: Path, engine: str, first: bool) -> None:
     losses = torch.stack(trainer.losses).view(job["updates"], job["accumulation"]).sum(1)
     torch.distributed.all_reduce(losses)
     losses /= trainer.args.world_size
-    if turns is not None:
+    if trainer.is_world_process_zero():
         found = {"seconds": turns.seconds, "losses": losses.tolist()}
         (folder / f"plain-{engine}.json").write_text(json.dumps(found))
     torch.distributed.barrier()  # a launcher ends the others as soon as one has left

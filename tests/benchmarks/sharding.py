@@ -32,7 +32,6 @@ import report
 import turns
 import workload
 from contestants import planned, prepared_run
-from turns import Turns
 from workload import LR, SEED, WARMUP, Case, write_recipe
 
 from fttool.recipe.reading import load
@@ -90,7 +89,7 @@ def main() -> None:
             parameters = workload.write_model(folder / "model", layers=2, hidden=64, inner=64)
             length = 32
         else:
-            case = Case("full", 20, 4)
+            case = Case("full", 16, 4)
             parameters = workload.write_model(folder / "model")
             length = 128
         workload.write_rows(
@@ -252,28 +251,17 @@ def processes(number: int, *scripts: list[str]) -> None:
             raise SystemExit(said.read())
 
 
-class InTurns(Screen):
-    """A screen that shows nothing and takes turns after each update."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-
-    def step(self, step: int) -> None:
-        """Let the other make one."""
-        self.turns.ended()
-
-
 def child(recipe: Path, turn: str | None) -> None:
     """One process of a run of fttool."""
-    loaded = load(recipe)
-    if turn is None or not World.here().first:
-        run(loaded, Screen())
-        return
-    updates = loaded.recipe.run.max_steps
-    assert updates is not None
-    screen = InTurns(Turns(recipe.parent, "fttool", updates, first=turn == "first"))
-    run(loaded, screen)
-    (Record.place(loaded) / SECONDS).write_text(json.dumps(screen.turns.seconds))
+    loaded, took = load(recipe), None
+    if turn is not None:
+        import transformers.trainer
+
+        took = turns.Turns(recipe.parent, "fttool", first=turn == "first")
+        transformers.trainer.DEFAULT_CALLBACKS.append(took)
+    run(loaded, Screen())
+    if took is not None and World.here().first:
+        (Record.place(loaded) / SECONDS).write_text(json.dumps(took.seconds))
 
 
 def note(what: str) -> None:
