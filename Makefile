@@ -20,5 +20,8 @@ docs:
 bench:
 	python tests/benchmarks/training.py
 	python tests/benchmarks/memory.py
+	python tests/benchmarks/freezing.py
 	python tests/benchmarks/regularizers.py
+	python tests/benchmarks/features.py
+	python tests/benchmarks/sharding.py
 	python tests/benchmarks/start_up.py

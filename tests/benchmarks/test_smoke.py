@@ -12,16 +12,17 @@ import pytest
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
-SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features")
+SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features", "sharding")
+MARKS = (pytest.mark.dist, pytest.mark.xdist_group("sharding"))
 
 
 def promised(script: str) -> list[str]:
     """The keys of a script's output that the page names, dotted: `training.chat.learned_share_of_tokens`."""
-    return re.findall(rf"`{script}\.([a-z_.-]+[a-z_-])`", PAGE.read_text(encoding="utf-8"))
+    return re.findall(rf"`{script}\.([a-z0-9_.-]+[a-z0-9_-])`", PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [pytest.param(one, marks=MARKS if one == "sharding" else ()) for one in SCRIPTS])
 def test_it_prints_one_json_object_with_the_promised_keys(script: str) -> None:
     words = [sys.executable, str(HERE / f"{script}.py"), "--quick"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,13 @@ class Case:
     regularizers: tuple[dict[str, Any], ...] = ()
     freezing: Any = "full"
     model: str = "model"
+    sharding: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
+    precision: str = "fp32"
+
+    @property
+    def global_batch(self) -> int:
+        """Rows of an update, over all processes."""
+        return self.micro_batch * self.accumulation * self.sharding.get("processes", 1)
 
 
 def write_recipe(folder: Path, case: Case, name: str) -> Path:
@@ -113,7 +120,7 @@ def write_recipe(folder: Path, case: Case, name: str) -> Path:
             "output": str(folder / "runs"),
             "max_steps": case.updates,
             "micro_batch": case.micro_batch,
-            "global_batch": case.micro_batch * case.accumulation,
+            "global_batch": case.global_batch,
             "seed": SEED,
         },
         "model": {"source": str(folder / case.model)},
@@ -123,7 +130,8 @@ def write_recipe(folder: Path, case: Case, name: str) -> Path:
         "optimizer": {"name": "adamw", "lr": LR},
         "schedule": {"name": "cosine", "warmup": WARMUP},
         "regularizers": list(case.regularizers),
-        "precision": "fp32",
+        "precision": case.precision,
+        "sharding": case.sharding,
     }
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(recipe), encoding="utf-8")

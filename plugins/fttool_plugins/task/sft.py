@@ -66,7 +66,7 @@ def score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
         inputs["attention_mask"] = batch["attention_mask"]
     with _only(places_N, _head(model)):
         outputs = model(**inputs)
-    logits_NV = outputs.logits[0].float()
+    logits_NV = outputs.logits.flatten(0, 1).float()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     balancing = getattr(outputs, "aux_loss", None)
     if model.training and balancing is not None:
