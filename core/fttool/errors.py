@@ -110,6 +110,8 @@ class OutOfMemoryError(FttoolError):
     """The device or the machine has no memory left."""
 
     exit_code = ExitCode.OUT_OF_MEMORY
+    with_fewer_rows: bool = False
+    """True where fewer rows at once may have room, and `run.micro_batch` leaves their number open."""
 
 
 class DivergedError(FttoolError):

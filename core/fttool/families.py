@@ -653,8 +653,10 @@ class Memory:
     """What one process would hold if nothing were sharded, in bytes, and what there is for it. An estimate."""
 
     weights: int
+    gathered: int
+    """All weights in the format of the computation: what a process gathers that holds a share of them."""
     copies: int
-    """The 16-bit copies of float32 weights that autocast keeps for a backward pass."""
+    """The 16-bit copies of float32 weights that autocast keeps for a backward pass, of those that it goes through."""
     gradients: int
     optimizer: int
     """Its state, anchors of pulls included."""

@@ -32,6 +32,8 @@ def explained(loaded: Loaded) -> Generator[None]:
     with blamed(loaded):
         try:
             yield
+        except OutOfMemoryError:
+            raise
         except Exception as error:
             fault = error.__cause__ if isinstance(error, FttoolError) else error
             if not isinstance(fault, MemoryError | RuntimeError) or not ran_out_of_memory(fault):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .conftest import UPDATES
-from .sabotage import sabotage
+from .sabotage import PASS, sabotage
 from .watching import alive, assert_same, children, dist, events, timeless, updates, wait_for
 
 pytestmark = dist
@@ -44,14 +44,14 @@ def test_memory_that_runs_out_halves_the_micro_batch_of_all_processes(
     recipe["run"] |= {"max_steps": UPDATES, "micro_batch": "auto"}
     recipe["checkpoints"] = {"every": 10}
     full = "raise __import__('torch').OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')"
-    process = started(**sabotage(tmp_path, full, update=15))
+    process = started(**sabotage(tmp_path, full, update=25, at=PASS))
     _, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     run = tmp_path / "runs" / "r"
     found = {one["event"]: one for one in events(run)}
-    assert found["restarted"]["how"] == "with run.micro_batch = 2" and found["resumed"]["step"] == 10
-    assert "out of memory: OutOfMemoryError: CUDA out of memory" in said and "in process 2 of 2" in said
-    assert "start again from the newest checkpoint: with run.micro_batch = 2" in said
+    assert found["restarted"]["how"] == "with run.micro_batch = 2, as memory ran out" and found["resumed"]["step"] == 10
+    assert "out of memory" in found["restarted"]["why"] and "in process 2 of 2" in found["restarted"]["why"]
+    assert "start again from the newest checkpoint: with run.micro_batch = 2" in said and "try" not in said
     assert losses(run) == pytest.approx(losses(undisturbed), rel=1e-5)
 
 

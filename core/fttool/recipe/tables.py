@@ -194,7 +194,7 @@ class EvaluationTable(Table):
     best: str | None = None
     """Metric by which the best checkpoint is kept and becomes the final model; default: the last state does."""
     micro_batch: PositiveInt | None = None
-    """Sequences per forward pass; default: `run.micro_batch`, and `auto` works here as there."""
+    """Sequences per forward pass; default: `run.micro_batch`. Where that is `auto`, they are halved here too."""
     samples: NonNegativeInt = 3
     """Evaluation prompts that are answered before and after, side by side."""
     sample_tokens: PositiveInt = 64
@@ -249,10 +249,15 @@ class Recipe(Table):
 
     @property
     def micro_batch(self) -> int:
-        """Sequences per forward pass and process, to begin with where the recipe says `auto`."""
+        """Sequences per forward pass and process; where the recipe says `auto`, all that an update gives a process."""
         if self.run.micro_batch == "auto":
             return max(1, (self.run.global_batch or 1) // self.sharding.world_size)
         return self.run.micro_batch
+
+    def fewer_at_once(self, rows: int) -> int:
+        """The largest micro-batch of at most half of `rows` that divides what an update gives a process."""
+        share = self.global_batch // self.sharding.world_size
+        return max((size for size in range(1, rows // 2 + 1) if share % size == 0), default=1)
 
     @property
     def accumulation(self) -> int:

@@ -45,6 +45,7 @@ def branch(
     with reporting(screen):
         folder = run.path.parent if run.path.parent.name not in ("", "..") else run.path.parent.resolve()
         keys = {"run.output": str(folder.parent), **overrides}
+        _refuse_decided(more, keys)
         mine = [f"{key}={format_value(value)}" for key, value in keys.items()]
         loaded = load(run.path, [*more, *mine], run.plugins)
         # The recipe that the new directory will hold: its paths are absolute, and by it an interrupted run goes on.
@@ -59,6 +60,13 @@ def branch(
 
         with signed_in():
             return begin(loaded, screen, start=start)
+
+
+def _refuse_decided(more: Sequence[str], keys: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where `--set` speaks of what the branch decides."""
+    for key in (one.partition("=")[0].strip() for one in more):
+        if any(f"{key}.".startswith(f"{own}.") or f"{own}.".startswith(f"{key}.") for own in keys):
+            raise UsageError(f"--set {key} has no say here", hint="--help shows what does")
 
 
 def _launched(words: Sequence[str], loaded: Loaded, screen: Screen, flags: Sequence[str]) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
 NO_BARS = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+FULL = ("out of memory", "allocate memory", "cublas_status_alloc_failed", "failed to cuda calloc")
+"""What is said where memory has run out, in lower case: by CUDA, the C library, cuBLAS and NCCL."""
 SAID_TWICE = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
 VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
 
@@ -74,9 +76,17 @@ def _set(*names: str) -> None:
 
 
 def heed_the_recipe_alone() -> None:
-    """Forget what `accelerate launch` says of number formats and accumulation: it would silently win over a recipe."""
+    """Forget what `accelerate launch` says of number formats and accumulation: it would silently win over a recipe.
+
+    And let transformers not compare a resumed run's arguments: fttool compares recipes, and knows what may differ.
+    """
     for name in SAID_TWICE:
         os.environ.pop(name, None)
+    logging.getLogger("transformers.trainer_utils").addFilter(_compares_no_arguments)
+
+
+def _compares_no_arguments(record: logging.LogRecord) -> bool:
+    return "trainer_state.json" not in record.getMessage()
 
 
 def refuse_trackers(recipe: Recipe) -> None:
@@ -113,7 +123,7 @@ def memory_bytes(on: torch.device, processes: int) -> int:
     import torch
 
     if on.type == "cuda":
-        return torch.cuda.mem_get_info(on)[1]
+        return torch.cuda.get_device_properties(int(os.environ.get("LOCAL_RANK", "0"))).total_memory
     return int(psutil.virtual_memory().total) // processes
 
 
@@ -132,8 +142,7 @@ def ran_out_of_memory(fault: BaseException) -> bool:
     """True where there was no memory left, on a GPU or in the machine."""
     import torch
 
-    known = isinstance(fault, MemoryError | torch.OutOfMemoryError)
-    return known or "allocate memory" in str(fault) or "out of memory" in str(fault).lower()
+    return isinstance(fault, MemoryError | torch.OutOfMemoryError) or any(words in str(fault).lower() for words in FULL)
 
 
 def out_of_memory_hint(recipe: Recipe) -> str:
@@ -141,8 +150,10 @@ def out_of_memory_hint(recipe: Recipe) -> str:
     advice: list[str] = []
     alone = recipe.sharding.world_size == 1
     if recipe.micro_batch > 1 and not (alone and recipe.run.micro_batch == "auto"):
-        half = recipe.micro_batch // 2
+        half = recipe.fewer_at_once(recipe.micro_batch)
         advice.append(f"run.micro_batch = {half} with run.global_batch = {recipe.global_batch} (the same updates)")
+    if (recipe.evaluation.micro_batch or 1) > 1:
+        advice.append("a smaller evaluation.micro_batch, if it was in an evaluation")
     if not recipe.model.gradient_checkpointing:
         advice.append("model.gradient_checkpointing = true")
     advice.append(f"a batching.max_length below {recipe.batching.max_length}")

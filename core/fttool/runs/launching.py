@@ -21,9 +21,10 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from fttool.errors import FttoolError, gist
 from fttool.recipe.reading import Loaded
@@ -32,6 +33,7 @@ from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.runs.verdict import Ended, judge
 from fttool.runs.worker import LAUNCHER
+from fttool.training import checkpoints
 from fttool.training.world import REPORTS
 
 GRACE = 5
@@ -53,30 +55,39 @@ def launch(
     with _forwarding(processes):
         if nodes.size > 1:
             screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
-        fewer_rows: list[str] = []
-        restarts, fits = 0, loaded.recipe.micro_batch if loaded.recipe.run.micro_batch == "auto" else 1
-        for attempt in count():
-            ended = nodes.gather(attempt, _attempt([*words, *fewer_rows], processes, attempt, record))
+        at_once = _rows_at_once(loaded, record, resumed=going_on is None)
+        attempt = restarts = 0
+        while True:
+            micro_batch = ["--set", f"run.micro_batch={at_once}"] if at_once < loaded.recipe.micro_batch else []
+            ended = nodes.gather(attempt, _attempt([*words, *micro_batch], processes, attempt, record))
             verdict = judge(ended, wanted.processes, nodes.rank)
-            if verdict.text:
+            fewer = verdict.with_fewer_rows and loaded.recipe.run.micro_batch == "auto" and at_once > 1
+            if verdict.text and not fewer:
                 print(verdict.text, file=sys.stderr, flush=True)
-            if verdict.out_of_memory and fits > 1:
-                fits //= 2
-                fewer_rows = ["--set", f"run.micro_batch={fits}"]
-                how = f"with run.micro_batch = {fits}"
+            if fewer:
+                at_once = loaded.recipe.fewer_at_once(at_once)
+                how = f"with run.micro_batch = {at_once}, as memory ran out"
             elif verdict.again and restarts < wanted.max_restarts:
                 restarts += 1
                 how = f"restart {restarts} of {wanted.max_restarts}"
             else:
                 return verdict.exit_code
+            attempt += 1
             begun = ended[0] is not None and ended[0].begun  # one answer for all: a shared disk may show it late
-            where = "the newest checkpoint" if begun else "the beginning"
+            where = "the newest checkpoint" if checkpoints.steps(record.checkpoints) else "the beginning"
             screen.note(f"all processes start again from {where}: {how}")
             if nodes.first:
-                record.event("restarted", number=attempt + 1, why=verdict.text, how=how)
+                record.event("restarted", number=attempt, why=verdict.text, how=how)
             if begun and going_on is not None:
                 words = going_on
-    raise AssertionError("a last attempt returns")
+
+
+def _rows_at_once(loaded: Loaded, record: Record, *, resumed: bool) -> int:
+    """The recipe's micro-batch; under `auto` a resumed run begins with what was found before it stopped."""
+    found: Any = None
+    if resumed and loaded.recipe.run.micro_batch == "auto":
+        found = tomli.loads((record.path / "recipe.resolved.toml").read_text(encoding="utf-8"))["run"]["micro_batch"]
+    return found if isinstance(found, int) else loaded.recipe.micro_batch
 
 
 @dataclass

@@ -504,7 +504,7 @@ def refuse_unseen_weights(plan: ShardingPlan, update: Update, loaded: Loaded) ->
         if plan.weights_apart and one.after_update is not None:
             name = loaded.recipe.regularizers[index].id()
             message = f"{name} looks at the weights after each update, and this sharding keeps them apart then"
-            raise RecipeError(Problem(message, hint='say sharding = "fsdp"', key=("regularizers", index)))
+            raise RecipeError(Problem(message, hint='say sharding.name = "fsdp"', key=("regularizers", index)))
 
 
 def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> None:

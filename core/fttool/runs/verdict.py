@@ -39,8 +39,8 @@ class Verdict:
     exit_code: int
     text: str = ""
     again: bool = False
-    out_of_memory: bool = False
-    """What ended it is that, so another attempt may end better with fewer rows at once."""
+    with_fewer_rows: bool = False
+    """Memory ran out, and another attempt may end better with fewer rows at once."""
 
 
 def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdict:
@@ -66,7 +66,7 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
         return Verdict(ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED)
     if own:
         verdict = _said(own[0], process, again and not own[0]["expected"])
-        return replace(verdict, out_of_memory=again and verdict.exit_code == ExitCode.OUT_OF_MEMORY)
+        return replace(verdict, with_fewer_rows=again and own[0]["with_fewer_rows"])
     if killed:
         rank, number = next(iter(killed.items()))
         where = process(rank) + ("," if "," in process(rank) else "")

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fttool.errors import ExitCode, FttoolError, gist
+from fttool.errors import ExitCode, FttoolError, OutOfMemoryError, gist
 from fttool.training.world import REPORTS
 
 LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
@@ -61,6 +61,7 @@ def report(fault: BaseException, text: str, exit_code: int) -> bool:
         "expected": expected,
         "text": text if expected else "".join(traceback.format_exception(fault, limit=-5)) + text,
         "exit_code": exit_code,
+        "with_fewer_rows": isinstance(fault, OutOfMemoryError) and fault.with_fewer_rows,
     }
     aside = Path(folder) / f".report-{rank}"
     aside.write_text(json.dumps(content), encoding="utf-8")

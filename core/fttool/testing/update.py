@@ -315,6 +315,7 @@ class ShardingContract(Contract):
         size = 4 * 10**8
         memory = Memory(
             weights=size,
+            gathered=size,
             copies=0,
             gradients=size,
             optimizer=2 * size,

@@ -10,14 +10,13 @@ import torch
 
 from fttool.families import Example, Measure, MetricContext, Predictions
 from fttool.recipe.tables import Recipe
-from fttool.training.passes import Batch, in_one
+from fttool.training.passes import Batch, InPasses, in_one
 from fttool.training.world import ALONE, World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Score = Callable[[Any, Mapping[str, torch.Tensor]], Predictions]
-InPasses = Callable[[Batch, Callable[[Batch], dict[str, torch.Tensor]]], list[dict[str, torch.Tensor]]]
 
 
 def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:

@@ -37,6 +37,7 @@ from fttool.families import Features, Predictions, RowGroup
 from fttool.rows.loader import EpochLoader
 from fttool.runs.screen import Screen
 from fttool.training.evaluation import Score
+from fttool.training.passes import Batch, InPasses, in_one
 
 GB = 10**9
 
@@ -77,7 +78,9 @@ class Backbone:
         with _answering(base, lambda *_, **__: outputs):
             return self.task_score(model, tensors)
 
-    def compute(self, model: Any, screen: Screen, stopped: Callable[[], bool]) -> dict[str, Any]:
+    def compute(
+        self, model: Any, screen: Screen, stopped: Callable[[], bool], passes: InPasses = in_one
+    ) -> dict[str, Any]:
         """Compute and keep the features of all rows, or say why not; returns what `events.jsonl` is to hold.
 
         Raises `KeyboardInterrupt` once it is told to stop.
@@ -86,7 +89,7 @@ class Backbone:
         try:
             self._refuse(model)
             self.loader.tell_places(list(accumulate(self.lengths, initial=0)))
-            kept = self._run(model, screen, stopped)
+            kept = self._run(model, screen, stopped, passes)
         except NotKept as reason:
             self.loader.tell_places(None)
             screen.note(f"the base model runs in each epoch: {reason}")
@@ -109,24 +112,29 @@ class Backbone:
         if any(p.requires_grad for p in base.parameters()):
             raise NotKept("some of it trains")
 
-    def _run(self, model: Any, screen: Screen, stopped: Callable[[], bool]) -> Kept:
+    def _run(self, model: Any, screen: Screen, stopped: Callable[[], bool], passes: InPasses) -> Kept:
         kept = Kept(sum(self.lengths), Room(self.bounds, self.folder))
         model.train()
         with kept.room.files:  # what is mapped of them stays when they are closed
             for groups in screen.track(self.loader.all_rows(), "computing the features of all rows"):
                 if stopped():
                     raise KeyboardInterrupt
-                self._add(kept, model, groups)
+                self._add(kept, model, groups, passes)
             kept.finish()
         return kept
 
-    def _add(self, kept: Kept, model: Any, groups: Sequence[RowGroup]) -> None:
+    def _add(self, kept: Kept, model: Any, groups: Sequence[RowGroup], passes: InPasses) -> None:
         """Compute and keep a micro-batch; the first one shows how much all of them will take."""
         first, device = not kept.room.used, next(model.parameters()).device
         batch = self.loader.micro_batch(groups)
-        rows, places_BT = list(chain.from_iterable(batch.pop("rows"))), batch.pop("places")
-        tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
-        kept.add(observe(self.task_score, model, tensors, places_BT), places_BT, rows)
+        rows = list(chain.from_iterable(batch["rows"]))
+
+        def observed(some: Batch) -> tuple[Observed, Places, list[int]]:
+            tensors = {key: value.to(device) for key, value in some.items() if isinstance(value, Tensor)}
+            return observe(self.task_score, model, tensors, some["places"]), some["places"], list(chain(*some["rows"]))
+
+        for found in passes(batch, observed):
+            kept.add(*found)
         if first:
             kept.room.refuse(kept.room.used * sum(self.lengths) / sum(self.lengths[row] for row in rows))
 

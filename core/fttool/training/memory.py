@@ -1,10 +1,10 @@
 """What a process of a run would hold, before anything is computed: an estimate, from the model and its rows alone.
 
-Weights, gradients and optimizer state are counted exactly. Activations are those of a common transformer, without
-attention scores, by the formula of Korthikanti et al. 2022 (arXiv 2205.05198): so many numbers per token, layer and
-hidden dimension, or the inputs of the layers and one whole layer where they are computed again. Not counted: what
-regularizers keep beside the optimizer (an average, mixed weights), what the allocator cannot use, and the libraries
-themselves.
+Weights and gradients are counted; the optimizer's state is what it keeps of a square matrix. Activations are those of a
+common transformer, without attention scores, by the formula of Korthikanti et al. 2022 (arXiv 2205.05198): so many
+numbers per token, layer and hidden dimension, or the inputs of the layers and one whole layer where they are computed
+again. Not counted: what regularizers keep beside the optimizer (an average, mixed weights), what the allocator cannot
+use, and the libraries themselves.
 """
 
 from __future__ import annotations
@@ -50,15 +50,23 @@ def estimate(
     """
     by_name = dict(model.named_parameters())
     trained = [p for p in by_name.values() if p.requires_grad]
-    inside = [bytes_of(by_name[name] for name in block) for block in layers.blocks]
-    weights = bytes_of(by_name.values())
+
+    def gathered(names: Iterable[str]) -> int:
+        return sum(p.numel() * (2 if half else p.element_size()) for p in map(by_name.__getitem__, names))
+
+    way = _way_back(by_name, layers)
+    used = (*way, layers.final, layers.head, layers.embeddings if layers.tied else ())
+    casts = [name for part in used for name in part if by_name[name].element_size() > 2]
+    in_layers = [gathered(block) for block in layers.blocks]
+    whole = gathered(by_name)
     return Memory(
-        weights=weights,
-        copies=2 * sum(p.numel() for p in trained if p.element_size() > 2) if half else 0,
+        weights=bytes_of(by_name.values()),
+        gathered=whole,
+        copies=gathered(casts) if half else 0,
         gradients=bytes_of(trained),
         optimizer=sum(state_bytes(optimizer, group) for group in groups),
-        unit=max([weights - sum(inside), *inside]) // (2 if half and trained[0].element_size() > 2 else 1),
-        activations=_activations(model, layers, tokens, recomputed, half) + PER_LOGIT * learned * _outputs(model),
+        unit=max([whole - sum(in_layers), *in_layers]),
+        activations=_activations(model, len(way), tokens, recomputed, half) + PER_LOGIT * learned * _outputs(model),
         device=device,
     )
 
@@ -76,19 +84,20 @@ def state_bytes(optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimize
     return kept * sum(p.numel() for p in params) // toy.numel()
 
 
-def _activations(model: PreTrainedModel, layers: Layers, tokens: int, recomputed: bool, half: bool) -> int:
-    """Of the layers from the first that trains on: below it nothing goes back."""
-    by_name = dict(model.named_parameters())
-    deepest = next((at for at, block in enumerate(layers.blocks) if _trains(by_name, block)), len(layers.blocks))
-    kept = len(layers.blocks) - (0 if _trains(by_name, layers.embeddings) else deepest)
+def _way_back(by_name: Mapping[str, Tensor], layers: Layers) -> Sequence[Sequence[str]]:
+    """The layers through which a backward pass goes: from the first that trains on, or all where embeddings do."""
+    if any(by_name[name].requires_grad for name in layers.embeddings):
+        return layers.blocks
+    trains = [any(by_name[name].requires_grad for name in block) for block in layers.blocks]
+    return layers.blocks[trains.index(True) :] if any(trains) else ()
+
+
+def _activations(model: PreTrainedModel, depth: int, tokens: int, recomputed: bool, half: bool) -> int:
+    """What `depth` layers keep."""
     of_a_vector = tokens * _hidden(model) * (2 if half or next(model.parameters()).element_size() == 2 else 4)
     if recomputed:
-        return (kept + PER_LAYER) * of_a_vector if kept else 0
-    return kept * PER_LAYER * of_a_vector
-
-
-def _trains(by_name: Mapping[str, Tensor], names: Iterable[str]) -> bool:
-    return any(by_name[name].requires_grad for name in names)
+        return (depth + PER_LAYER) * of_a_vector if depth else 0
+    return depth * PER_LAYER * of_a_vector
 
 
 def _hidden(model: PreTrainedModel) -> int:

@@ -16,6 +16,8 @@ from fttool.runs.environment import ran_out_of_memory
 
 Batch = Mapping[str, Any]
 T = TypeVar("T")
+InPasses = Callable[[Batch, Callable[[Batch], Any]], list[Any]]
+"""Micro-batch, and what is to be made of each pass → what was made of it, pass by pass."""
 
 
 def in_one(batch: Batch, work: Callable[[Batch], T]) -> list[T]:
@@ -32,7 +34,7 @@ def pieces(batch: Batch, rows: int) -> Iterator[Batch]:
     for start in range(0, total, rows):
         piece = {key: value[start : start + rows] if _per_row(value) else value for key, value in batch.items()}
         filled = int(piece["attention_mask"].any(0).sum()) if "attention_mask" in piece else width
-        yield {key: value[:, :filled] if _per_slot(value, width) else value for key, value in piece.items()}
+        yield {key: value[:, :filled] if _per_slot(key, value, width) else value for key, value in piece.items()}
 
 
 def attempted(work: Callable[[Batch], T], some: Iterable[Batch]) -> list[T] | None:
@@ -52,5 +54,7 @@ def _per_row(value: Any) -> bool:
     return isinstance(value, torch.Tensor | np.ndarray | list)
 
 
-def _per_slot(value: Any, width: int) -> bool:
+def _per_slot(key: str, value: Any, width: int) -> bool:
+    if key == "targets":  # of several classes they are as wide as there are classes
+        return False
     return isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 2 and value.shape[1] == width

@@ -23,12 +23,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
-from fttool.errors import DivergedError, PluginError, Problem, UsageError, gist
+from fttool.errors import DivergedError, OutOfMemoryError, PluginError, Problem, UsageError, gist
 from fttool.families import ALWAYS, Factor, Measure, Regularization, ShardingPlan
 from fttool.observers import Observers
 from fttool.recipe.tables import Recipe
 from fttool.rows.data import Rows
 from fttool.rows.loader import EpochLoader
+from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.training import checkpoints, weights
@@ -59,7 +60,8 @@ class Progress:
     seconds: float = 0.0
     """Time spent in updates, without evaluation and saving."""
     fits: dict[str, int] = field(default_factory=dict[str, int])
-    """Sequences that go through the model at once, where memory ran out on more: in `training` and in `evaluation`."""
+    """Sequences that go through the model at once, where memory ran out on more: in `training`, `evaluation` and for
+    `features`."""
     met_rows: list[int] = field(default_factory=list[int])
     """Rows seen of each dataset that is learned from."""
     met_tokens: list[int] = field(default_factory=list[int])
@@ -245,14 +247,17 @@ class Loop(_Base):
         return self._operations_per_slot * slots
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """A micro-batch forward and back; in several passes it is a whole update, so nothing else is undone."""
+        """A micro-batch forward and back.
+
+        In several passes it is a whole update (`Recipe.micro_batch`), so there is nothing else to undo.
+        """
         step = super().training_step
 
         def undo() -> None:
             self._losses.clear()
             _bare(self.optimizer).zero_grad()
 
-        losses = self._in_passes("training", inputs, lambda some: step(model, dict(some), num_items_in_batch), undo)
+        losses = self.in_passes("training", inputs, lambda some: step(model, dict(some), num_items_in_batch), undo)
         return torch.stack(losses).sum()
 
     def compute_loss(
@@ -353,7 +358,7 @@ class Loop(_Base):
                 job.measures,
                 self.args.device,
                 job.world,
-                lambda batch, work: self._in_passes("evaluation", batch, work, lambda: None),
+                lambda batch, work: self.in_passes("evaluation", batch, work),
             )
 
         def values_of(sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -476,14 +481,18 @@ class Loop(_Base):
         """Names of the parameters that train in some update."""
         return {name for group in self.job.groups for name in group.names}
 
-    def _in_passes(self, use: str, batch: Batch, work: Callable[[Batch], T], undo: Callable[[], None]) -> list[T]:
+    def in_passes(
+        self, use: str, batch: Batch, work: Callable[[Batch], T], undo: Callable[[], None] = lambda: None
+    ) -> list[T]:
         """What `work` makes of a micro-batch, in as many passes as it takes where the recipe says so.
 
         `undo` is called where it begins again. With several processes a pass more in one of them would leave the
         others waiting: they start again together, see `runs/launching.py`.
         """
         job, size = self.job, len(batch["rows"])
-        if job.recipe.run.micro_batch != "auto" or job.world.size > 1:
+        if job.world.size > 1:
+            return self._in_one_pass(use, batch, work)
+        if job.recipe.run.micro_batch != "auto":
             return in_one(batch, work)
         while (now := min(size, job.progress.fits.get(use, size))) > 1:
             done = attempted(work, pieces(batch, now))
@@ -494,6 +503,18 @@ class Loop(_Base):
             job.record.event("out_of_memory", step=self.state.global_step, use=use, was=now, now=now // 2)
             job.screen.note(f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes")
         return [work(piece) for piece in pieces(batch, 1)]
+
+    def _in_one_pass(self, use: str, batch: Batch, work: Callable[[Batch], T]) -> list[T]:
+        """In one pass; where memory runs out, what is raised says whether fewer rows at once may help."""
+        recipe = self.job.recipe
+        try:
+            return in_one(batch, work)
+        except (MemoryError, RuntimeError) as fault:
+            if not ran_out_of_memory(fault):
+                raise
+            error = OutOfMemoryError(f"out of memory: {gist(fault)}", hint=out_of_memory_hint(recipe))
+            error.with_fewer_rows = use == "training" or recipe.evaluation.micro_batch is None
+            raise error from fault
 
     def go_on_logging(self) -> None:
         """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
@@ -546,7 +567,12 @@ class _Watch(TrainerCallback):
             job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
             job.progress.answers_before = job.answers()
         if job.backbone is not None:
-            found = job.backbone.compute(self.trainer.model, job.screen, lambda: job.asked is not None)
+            found = job.backbone.compute(
+                self.trainer.model,
+                job.screen,
+                lambda: job.asked is not None,
+                lambda batch, work: self.trainer.in_passes("features", batch, work),
+            )
             job.record.event("features", **found)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -637,8 +663,11 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
 def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
     sharding, name = job.recipe.sharding, checkpoint.path.name
     if not any(checkpoint.path.glob(job.plan.marker)):
-        message = f"{name} was saved under another kind of sharding than '{sharding.id()}'"
-        raise UsageError(message, hint="resume it with the [sharding] that its run began with")
+        now, hint = f"'{sharding.id()}'", "resume it with the [sharding] that its run began with"
+        if job.plan.reason:
+            now, hint = f"what '{sharding.id()}' takes now", "the run's log says what it took then: name that one"
+            now += f" ({job.plan.reason})"
+        raise UsageError(f"{name} was saved under another kind of sharding than {now}", hint=hint)
     saved, now = checkpoints.processes(checkpoint), job.world.size
     if saved != now and not job.plan.reshards:
         message = f"{saved} processes saved {name}, and '{sharding.id()}' cannot read it in {now}"

@@ -45,7 +45,7 @@ class Adafactor(Optimizer):
         """Refuse an engine that cuts matrices up: there are no rows and columns in the pieces."""
         if recipe.sharding.id() == "zero":
             message = "adafactor sums over rows and columns, and zero hands an optimizer flat pieces of matrices"
-            yield Problem(message, key=("optimizer", "name"), hint='say sharding = "fsdp", or optimizer = "adamw"')
+            yield Problem(message, key=("optimizer", "name"), hint='say sharding.name = "fsdp", or optimizer = "adamw"')
 
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
         """Yield `torch.optim.Adafactor`; rate and decay come with the groups."""

@@ -62,7 +62,7 @@ class Muon(Optimizer):
         """
         if recipe.sharding.id() == "zero":
             message = "muon needs whole matrices, and zero hands an optimizer flat pieces of them"
-            yield Problem(message, key=("optimizer", "name"), hint='say sharding = "fsdp", or optimizer = "adamw"')
+            yield Problem(message, key=("optimizer", "name"), hint='say sharding.name = "fsdp", or optimizer = "adamw"')
         if recipe.freezing.id() in WITHOUT_MATRICES:
             message = f"muon is for the matrices of layers, and freezing '{recipe.freezing.id()}' trains none of them"
             yield Problem(message, key=("optimizer", "name"), hint='say optimizer = "adamw"')

@@ -45,7 +45,7 @@ class Auto(SeveralProcesses):
     def build(self, ctx: ShardingContext) -> ShardingPlan:
         """Yield the plan of the strategy that is chosen."""
         if ctx.memory is None:
-            hint = "fttool run --dry-run says what it would be; name that one here"
+            hint = "fttool run --dry-run says what it would be (of which GPUs: sharding.memory_gb); name that one here"
             raise RecipeError("sharding 'auto' is decided when the model is loaded", hint=hint)
         memory = ctx.memory()
         there = memory.device if self.memory_gb is None else self.memory_gb * GIB
@@ -73,7 +73,7 @@ class Auto(SeveralProcesses):
             _Choice(
                 "fsdp (reshard_after_forward = false)",
                 FSDP(**options, reshard_after_forward=False),
-                share + (memory.copies or memory.weights),
+                share + memory.gathered,
             ),
             _Choice("fsdp", FSDP(**options), share + layers),
             _Choice("fsdp (cpu_offload = true)", FSDP(**options, cpu_offload=True), memory.activations + layers),

@@ -112,6 +112,6 @@ def _prove(trainer: Trainer) -> Mapping[str, int]:
     if not isinstance(model, FSDPModule) or whole:
         what = f"'{whole[0]}' is held whole" if whole else f"the model is a {type(model).__name__}"
         raise RecipeError(
-            f"sharding 'fsdp' is not on: {what}", hint='sharding = "ddp" holds everything in each process'
+            f"sharding 'fsdp' is not on: {what}", hint='sharding.name = "ddp" holds everything in each process'
         )
     return bytes_held(trainer)

@@ -92,8 +92,10 @@ def kept(model: PreTrainedModel, rows: int, width: int) -> int:
     return sum(found.values())
 
 
-def estimated(model: PreTrainedModel, tokens: int, learned: int = 0, *, recomputed: bool = False) -> Memory:
-    group = {"params": list(model.parameters())}
+def estimated(
+    model: PreTrainedModel, tokens: int, learned: int = 0, *, recomputed: bool = False, half: bool = False
+) -> Memory:
+    group = {"params": [p for p in model.parameters() if p.requires_grad]}
     return estimate(
         model,
         layers(model),
@@ -102,7 +104,7 @@ def estimated(model: PreTrainedModel, tokens: int, learned: int = 0, *, recomput
         tokens=tokens,
         learned=learned,
         recomputed=recomputed,
-        half=False,
+        half=half,
         device=2**34,
     )
 
@@ -128,6 +130,31 @@ def test_only_layers_above_the_first_that_trains_keep_anything() -> None:
         p.requires_grad_("lm_head" in name)
     assert estimated(model, 384).activations == 0
     assert estimated(model, 384, learned=10).activations == 10 * 512 * 12
+
+
+@pytest.mark.parametrize("deepest", [0, 2])
+def test_the_copies_of_autocast_are_those_of_all_weights_on_the_way_back(deepest: int) -> None:
+    """One matrix trains, as an adapter would; gradients pass through the frozen weights above it."""
+    model = llama(64, 4)
+    for name, p in model.named_parameters():
+        p.requires_grad_(f".layers.{deepest}.self_attn.q_proj" in name)
+    found: dict[int, int] = {}
+    numels = {p.numel() for p in model.parameters() if p.ndim == 2}
+    alive: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        alive.append(tensor)
+        if tensor.dtype == torch.bfloat16 and tensor.ndim == 2 and tensor.untyped_storage().nbytes() // 2 in numels:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.autocast("cpu", torch.bfloat16), hooks:
+        model(input_ids=torch.randint(0, 512, (1, 7)), use_cache=False)
+    memory = estimated(model, 7, half=True)
+    assert memory.copies == pytest.approx(sum(found.values()), rel=0.15)
+    assert memory.gathered == 2 * sum(p.numel() for p in model.parameters())
+    assert memory.gradients == 4 * 64 * 64 and memory.optimizer == 2 * memory.gradients
 
 
 @pytest.mark.parametrize("kind", [*CAUSAL, *ENCODERS, *SEQ2SEQ])

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tomli_w import dumps
 from transformers import LlamaForCausalLM
 
 from fttool.errors import OutOfMemoryError
+from fttool.recipe.reading import load
 from fttool.testing import RunResult, run_recipe
 from fttool.training.passes import attempted, pieces
 
@@ -43,6 +45,12 @@ def test_pieces_are_the_rows_in_order_without_needless_padding() -> None:
         for key in ("input_ids", "attention_mask", "places"):
             assert (piece[key] == whole[key][start : start + size, :width]).all()
         assert piece["targets"].equal(whole["targets"][start : start + size])
+
+
+def test_targets_of_several_classes_are_never_cut() -> None:
+    """There may be as many classes as slots."""
+    whole = {**micro_batch(6, 6, 3, 3), "targets": torch.zeros(4, 6)}
+    assert [tuple(piece["targets"].shape) for piece in pieces(whole, 2)] == [(2, 6), (2, 6)]
 
 
 def test_a_micro_batch_that_fits_and_one_without_a_mask_keep_their_tensors() -> None:
@@ -172,7 +180,9 @@ def test_a_resumed_run_keeps_what_was_found(tmp_path: Path, recipe: dict[str, An
     assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
 
 
-def test_a_run_is_resumed_with_fewer_rows_at_once(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+def test_a_run_is_resumed_with_fewer_rows_at_once(
+    tmp_path: Path, recipe: dict[str, Any], room: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     recipe["run"]["micro_batch"] = 4
     recipe["checkpoints"] = {"every": 2}
     expected = run_recipe(recipe, tmp_path, overrides=["run.name=whole"])
@@ -180,9 +190,33 @@ def test_a_run_is_resumed_with_fewer_rows_at_once(tmp_path: Path, recipe: dict[s
     with pytest.raises(KeyError, match="unplugged"):
         run_recipe(recipe, tmp_path, overrides=["run.name=less"])
     tried = room()
+    capfd.readouterr()
     found = run_recipe(recipe, tmp_path, overrides=["run.name=less", "run.micro_batch=2"], resume=True)
     assert found.exit_code == 0 and max(tried) == 2
+    assert "trainer_state.json" not in capfd.readouterr().err
     assert losses(found) == pytest.approx(losses(expected), rel=1e-6)
+
+
+def test_features_are_computed_in_passes_too(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
+    del recipe["run"]["max_steps"]
+    recipe["run"]["epochs"] = 2
+    recipe["freezing"] = {"name": "head-only", "untie": True}
+    expected = run_recipe(recipe, tmp_path, overrides=["run.name=whole"])
+    room(3, 3)
+    found = run_recipe(recipe, tmp_path, overrides=["run.name=auto"])
+    assert found.error is None
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-5)
+    assert found.summary["fits"]["features"] == 2
+    assert any(one["event"] == "features" and one["kept"] for one in found.events)
+
+
+def test_fewer_rows_divide_what_an_update_gives_a_process(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(dumps(recipe))
+    table = "sharding={name='ddp',processes=2}"
+    for share, found in ((7, 1), (8, 4), (9, 3), (14, 7), (15, 5), (1, 1)):
+        assert load(file, [table, f"run.global_batch={2 * share}"]).recipe.fewer_at_once(share) == found
+    assert load(file, [table, "run.global_batch=28"]).recipe.fewer_at_once(7) == 2
 
 
 def test_one_row_that_does_not_fit_ends_the_run_with_advice(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:

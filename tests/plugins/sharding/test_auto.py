@@ -18,6 +18,7 @@ from .sizes import table
 GIB = 2**30
 SEVEN = Memory(
     weights=28 * GIB,
+    gathered=14 * GIB,
     copies=14 * GIB,
     gradients=28 * GIB,
     optimizer=56 * GIB,

@@ -484,6 +484,11 @@ def test_rows_or_a_model_that_have_changed(finished: RunResult, tmp_path: Path) 
     assert "the model or its tokenizer has changed" in refusal(finished, "--steps", "2")
 
 
+@pytest.mark.parametrize("word", ["run.max_steps=100", "run.name=x", "schedule.name=linear", "schedule={}", "run={}"])
+def test_what_it_decides_itself_cannot_be_set(finished: RunResult, word: str) -> None:
+    assert f"--set {word.partition('=')[0]} has no say here" in refusal(finished, "--steps", "2", "--set", word)
+
+
 def test_a_folder_that_is_no_run(finished: RunResult, tmp_path: Path) -> None:
     nowhere = RunResult(exit_code=ExitCode.OK, run_dir=tmp_path / "nowhere", error=None)
     with pytest.raises(UsageError, match="is no run directory"):
