@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ def _rows_at_once(loaded: Loaded, record: Record, *, resumed: bool) -> int:
     """The recipe's micro-batch; under `auto` a resumed run begins with what was found before it stopped."""
     found: Any = None
     if resumed and loaded.recipe.run.micro_batch == "auto":
-        found = tomli.loads((record.path / "recipe.resolved.toml").read_text(encoding="utf-8"))["run"]["micro_batch"]
+        with suppress(OSError, ValueError, KeyError):  # what is wrong with it, the processes will say
+            text = (record.path / "recipe.resolved.toml").read_text(encoding="utf-8")
+            found = tomli.loads(text)["run"]["micro_batch"]
     return found if isinstance(found, int) else loaded.recipe.micro_batch
 
 
