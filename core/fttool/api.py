@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from fttool.runs.saved import saved_model
     from fttool.training.shards import shared_like, whole
     from fttool.verbs import (
+        add_overrides,
         add_recipe,
         altered,
         load_recipe,
@@ -123,6 +124,7 @@ _LATER = {
     "fttool.runs.saved": ("saved_model",),
     "fttool.training.shards": ("shared_like", "whole"),
     "fttool.verbs": (
+        "add_overrides",
         "add_recipe",
         "altered",
         "load_recipe",
@@ -219,6 +221,7 @@ __all__ = [
     "Track",
     "Updates",
     "UsageError",
+    "add_overrides",
     "add_recipe",
     "aligned",
     "altered",

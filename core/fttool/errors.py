@@ -111,7 +111,7 @@ class OutOfMemoryError(FttoolError):
 
     exit_code = ExitCode.OUT_OF_MEMORY
     with_fewer_rows: bool = False
-    """True where fewer rows at once may have room, and `run.micro_batch` leaves their number open."""
+    """True where it ran out on rows whose number `run.micro_batch` decides."""
 
 
 class DivergedError(FttoolError):

@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.cli.recipe_arguments import add_recipe, load_recipe
+from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
 from fttool.errors import ModelError, UsageError
 from fttool.families import LoadOptions, Numerics, PrecisionContext, ShardingContext, ShardingPlan, TaskContext
 from fttool.faults import explained
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fttool.runs.preparing import Prepared
 
 __all__ = [
+    "add_overrides",
     "add_recipe",
     "altered",
     "load_recipe",

@@ -12,13 +12,18 @@ from fttool.recipe.reading import Loaded, load
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """`RECIPE` and `--set`."""
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="the recipe, a TOML file")
+    add_overrides(parser, "override one key, e.g. --set run.max_steps=50 (a TOML value, else a plain string)")
+
+
+def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--set`, and in words what it is for."""
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one key, e.g. --set run.max_steps=50 (a TOML value, else a plain string)",
+        help=what,
     )
 
 

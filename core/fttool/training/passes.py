@@ -26,14 +26,15 @@ def in_one(batch: Batch, work: Callable[[Batch], T]) -> list[T]:
 
 
 def pieces(batch: Batch, rows: int) -> Iterator[Batch]:
-    """A micro-batch of B sequences in pieces of at most `rows`, without slots that are padding in all of a piece."""
+    """A micro-batch of B sequences in pieces of at most `rows`, without the slots behind its longest sequence."""
     total, width = len(batch["rows"]), batch["input_ids"].shape[1]
     if total <= rows:
         yield batch
         return
     for start in range(0, total, rows):
         piece = {key: value[start : start + rows] if _per_row(value) else value for key, value in batch.items()}
-        filled = int(piece["attention_mask"].any(0).sum()) if "attention_mask" in piece else width
+        mask = piece.get("attention_mask")
+        filled = width if mask is None or mask.ndim != 2 else int(mask.any(0).nonzero().max()) + 1
         yield {key: value[:, :filled] if _per_slot(key, value, width) else value for key, value in piece.items()}
 
 

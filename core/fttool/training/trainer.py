@@ -663,11 +663,11 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
 def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
     sharding, name = job.recipe.sharding, checkpoint.path.name
     if not any(checkpoint.path.glob(job.plan.marker)):
-        now, hint = f"'{sharding.id()}'", "resume it with the [sharding] that its run began with"
+        other, hint = f"'{sharding.id()}'", "resume it with the [sharding] that its run began with"
         if job.plan.reason:
-            now, hint = f"what '{sharding.id()}' takes now", "the run's log says what it took then: name that one"
-            now += f" ({job.plan.reason})"
-        raise UsageError(f"{name} was saved under another kind of sharding than {now}", hint=hint)
+            other = f"what '{sharding.id()}' takes now ({job.plan.reason})"
+            hint = "the run's log says what it took then: name that one"
+        raise UsageError(f"{name} was saved under another kind of sharding than {other}", hint=hint)
     saved, now = checkpoints.processes(checkpoint), job.world.size
     if saved != now and not job.plan.reshards:
         message = f"{saved} processes saved {name}, and '{sharding.id()}' cannot read it in {now}"

@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fttool.api import Loaded, UsageError, branch, checkpoint_steps, load_run, named, stable_steps, verb_parser
+from fttool.api import (
+    Loaded,
+    UsageError,
+    add_overrides,
+    branch,
+    checkpoint_steps,
+    load_run,
+    named,
+    stable_steps,
+    verb_parser,
+)
 from fttool_plugins.schedule.wsd import SHAPES, WarmupStableDecay
 
 EXAMPLES = """\
@@ -58,14 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=_updates, required=True, metavar="N", help="updates of the decay")
     parser.add_argument("--shape", choices=SHAPES, help="default: that of RUN, else 1-sqrt")
     parser.add_argument("--name", help="the new run's; default: RUN's, with checkpoint and steps")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override what --resume may too, e.g. --set sharding.processes=2",
-    )
+    add_overrides(parser, "override what --resume may too, e.g. --set sharding.processes=2")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
     shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")

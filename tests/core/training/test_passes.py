@@ -47,6 +47,13 @@ def test_pieces_are_the_rows_in_order_without_needless_padding() -> None:
         assert piece["targets"].equal(whole["targets"][start : start + size])
 
 
+def test_padding_in_front_is_no_padding_behind() -> None:
+    """A batching strategy of others may put it there: nothing that is filled is cut off."""
+    whole = micro_batch(4, 2)
+    whole["attention_mask"] = whole["attention_mask"].flip(1)
+    assert [tuple(piece["input_ids"].shape) for piece in pieces(whole, 1)] == [(1, 4), (1, 4)]
+
+
 def test_targets_of_several_classes_are_never_cut() -> None:
     """There may be as many classes as slots."""
     whole = {**micro_batch(6, 6, 3, 3), "targets": torch.zeros(4, 6)}
