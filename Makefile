@@ -1,7 +1,7 @@
 .PHONY: test lint fix docs bench
 
 test:
-	pytest -n auto --dist loadgroup
+	pytest -n auto
 
 lint:
 	ruff check .

@@ -1,7 +1,22 @@
 """Order: what starts several processes comes first, in one worker, while the others do the rest."""
 
+from typing import Any
+
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("dist") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of sharding in one worker, in their order: many of them look at runs that were made for all."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ShardingTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "sharding" if nodeid.startswith("tests/sharding/") else nodeid
+
+    config.option.loadscopereorder = False
+    return ShardingTogether(config, log)

@@ -13,7 +13,6 @@ import pytest
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
 SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features", "sharding")
-MARKS = (pytest.mark.dist, pytest.mark.xdist_group("sharding"))
 
 
 def promised(script: str) -> list[str]:
@@ -22,7 +21,9 @@ def promised(script: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [pytest.param(one, marks=MARKS if one == "sharding" else ()) for one in SCRIPTS])
+@pytest.mark.parametrize(
+    "script", [pytest.param(one, marks=pytest.mark.dist if one == "sharding" else ()) for one in SCRIPTS]
+)
 def test_it_prints_one_json_object_with_the_promised_keys(script: str) -> None:
     words = [sys.executable, str(HERE / f"{script}.py"), "--quick"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

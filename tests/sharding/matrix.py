@@ -26,6 +26,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "freezing-patterns": {"freezing": {"name": "patterns", "train": ["*.mlp.*"]}},
     "freezing-lisa": {"freezing": {"name": "lisa", "n": 1, "every": 2}},
     "freezing-lora": {"freezing": {"name": "lora", "rank": 2}},
+    "lora-dropout": {"freezing": {"name": "lora", "rank": 2, "dropout": 0.2}},
     "layer-rates": {"layer_rates": {"name": "discriminative", "decay": 0.5}},
     "schedule-linear": {"schedule": {"name": "linear", "warmup": 2}},
     "schedule-wsd": {"schedule": {"name": "wsd", "warmup": 1, "decay": 3}},
@@ -35,6 +36,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "l2-init": {"regularizers": [{"name": "l2-init", "strength": 0.1}]},
     "l2-sp-decoupled": {"regularizers": [{"name": "l2-sp", "alpha": 1.0, "decoupled": True}]},
     "ewc": {"regularizers": [{"name": "ewc", "strength": 1.0, "examples": 8}]},
+    "mixout": {"regularizers": [{"name": "mixout", "p": 0.5}]},
     "ema": {"regularizers": [{"name": "ema", "decay": 0.8}]},
     "wise-ft": {"regularizers": [{"name": "wise-ft", "alpha": 0.7}]},
     "gradual-l2-init": {
@@ -69,8 +71,13 @@ WHOLE = os.environ.get("FTTOOL_MATRIX") == "whole"
 SHARDINGS |= MORE if WHOLE else {}
 SAMPLE = ("padded", "packed", "freezing-gradual", "l2-init", "ewc")
 """Cells that are made in more processes too."""
-IN_16_BITS = {"precision": {"name": "bf16"}, "regularizers": [{"name": "l2-init", "strength": 0.1}]}
-"""A cell that rounds differently in each engine, and so is near the others and not equal to them."""
+DRAWN = ("lora-dropout", "mixout", "bf16-mixout")
+"""Cells in which each process draws numbers of its own, and so has those of `ddp` and not of one process."""
+IN_16_BITS: dict[str, dict[str, Any]] = {
+    "bf16": {"precision": {"name": "bf16"}, "regularizers": [{"name": "l2-init", "strength": 0.1}]},
+    "bf16-mixout": {"precision": {"name": "bf16"}, "regularizers": [{"name": "mixout", "p": 0.5}]},
+}
+"""Cells that round differently in each engine, and so are near the others and not equal to them."""
 RESUMED = ("packed", "freezing-lora", "gradual-l2-init", "ewc", "ema", "optimizer-adafactor", "optimizer-muon")
 IMPOSSIBLE = {
     **{(f"zero-{stage}", cell): "flat pieces" for stage in "123" for cell in ("optimizer-muon", "optimizer-adafactor")},
@@ -80,11 +87,12 @@ IMPOSSIBLE = {
 
 
 def table() -> str:
-    """Which cells have the numbers of one process, for the page; with two processes."""
+    """Which cells have the numbers of one process or of `ddp`, for the page; with two processes."""
     shown = ["ddp", "fsdp", "zero-1", "zero-2", "zero-3"]
     lines = [["", *shown], ["---"] * (len(shown) + 1)]
     for cell in CELLS:
-        lines.append([cell, *("refused" if (sharding, cell) in IMPOSSIBLE else "=" for sharding in shown)])
+        same = "ddp" if cell in DRAWN else "="
+        lines.append([cell, *("refused" if (sharding, cell) in IMPOSSIBLE else same for sharding in shown)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -142,7 +150,7 @@ def run_cells(
     folder.mkdir(exist_ok=True)
     processes = sharding.get("processes", 1)
     for name in cells:
-        changes = IN_16_BITS if name == "bf16" else CELLS[name]
+        changes = (CELLS | IN_16_BITS)[name]
         recipe = {**base, **changes, "sharding": dict(sharding)}
         for table in ("run", "model"):
             recipe[table] = {**base[table], **changes.get(table, {})}
@@ -152,11 +160,11 @@ def run_cells(
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = [sys.executable, *launcher, *command[1:]]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
-    errors = [file.read_text() for file in folder.glob("*.error")]
-    assert done.returncode == 0, "\n".join(errors) or done.stderr[-3000:]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    errors = {file.stem: file.read_text() for file in folder.glob("*.error")}
+    assert done.returncode == 0, f"{errors}\n{done.stderr[-9000:]}"
     found: dict[str, Outcome | str] = {}
     for name in cells:
-        error = folder / f"{name}.error"
+        error = folder / f"{name}.0.error"
         found[name] = error.read_text() if error.exists() else Outcome(folder / "runs" / name)
     return found

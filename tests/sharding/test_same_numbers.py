@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,30 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .matrix import CELLS, IMPOSSIBLE, RESUMED, SAMPLE, SHARDINGS, WHOLE, Outcome, base, run_cells, table, write_rows
+from .matrix import (
+    CELLS,
+    DRAWN,
+    IMPOSSIBLE,
+    IN_16_BITS,
+    RESUMED,
+    SAMPLE,
+    SHARDINGS,
+    WHOLE,
+    Outcome,
+    base,
+    run_cells,
+    table,
+    write_rows,
+)
 
-pytestmark = [pytest.mark.dist, pytest.mark.slow, pytest.mark.xdist_group("sharding")]
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
 
 RESUMING = [one for one, table in SHARDINGS.items() if table["processes"] == 2] if WHOLE else ["fsdp", "zero-3"]
 
 
 def cells_of(sharding: str) -> tuple[str, ...]:
-    return (*CELLS, "bf16") if SHARDINGS[sharding]["processes"] == 2 else SAMPLE
+    return (*CELLS, *IN_16_BITS) if SHARDINGS[sharding]["processes"] == 2 else SAMPLE
 
 
 def settings(sharding: str, common: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +73,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, common: dict[str, Any]) -
     return of
 
 
-def one_process(sharding: str) -> str:
+def plainest(sharding: str, cell: str) -> str:
+    """What a cell is compared with: one process, or where each draws for itself as many under `ddp`."""
+    if cell in DRAWN:
+        return "ddp"
     return f"none {sharding}" if SHARDINGS[sharding]["processes"] == 3 else "none"
 
 
@@ -67,11 +84,14 @@ def model_of(run: Outcome) -> dict[str, torch.Tensor]:
     return load_file(next((run.run_dir / "model").glob("*.safetensors")))
 
 
-@pytest.mark.parametrize(
-    ("sharding", "cell"), [(one, cell) for one in SHARDINGS for cell in cells_of(one) if cell != "bf16"]
-)
-def test_a_cell_equals_one_process(outcomes: Any, sharding: str, cell: str) -> None:
-    one, several = outcomes(one_process(sharding))[cell], outcomes(sharding)[cell]
+def compared(cells: Container[str]) -> list[tuple[str, str]]:
+    pairs = [(one, cell) for one in SHARDINGS for cell in cells_of(one) if cell in cells]
+    return [(one, cell) for one, cell in pairs if plainest(one, cell) != one]
+
+
+@pytest.mark.parametrize(("sharding", "cell"), compared(CELLS))
+def test_a_cell_has_the_same_numbers(outcomes: Any, sharding: str, cell: str) -> None:
+    one, several = outcomes(plainest(sharding, cell))[cell], outcomes(sharding)[cell]
     if (sharding, cell) in IMPOSSIBLE:
         assert isinstance(several, str) and IMPOSSIBLE[sharding, cell] in several
         return
@@ -87,15 +107,20 @@ def test_a_cell_equals_one_process(outcomes: Any, sharding: str, cell: str) -> N
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("sharding", [name for name in SHARDINGS if "bf16" in cells_of(name)])
-def test_bf16_computes_in_it_over_float32_masters(outcomes: Any, sharding: str) -> None:
-    """The losses are near those of one process; DeepSpeed's model is in 16 bits: 4 + 12/N, 2 + 14/N and 16/N bytes."""
-    one, several = outcomes("none")["bf16"], outcomes(sharding)["bf16"]
+@pytest.mark.parametrize(("sharding", "cell"), compared(IN_16_BITS))
+def test_losses_in_bf16_are_near(outcomes: Any, sharding: str, cell: str) -> None:
+    one, several = outcomes(plainest(sharding, cell))[cell], outcomes(sharding)[cell]
     assert isinstance(one, Outcome) and isinstance(several, Outcome), (one, several)
     for ours, theirs in zip(several.metrics, one.metrics, strict=True):
         for key in ("loss", "eval_loss", "penalty"):
             assert key not in theirs or ours[key] == pytest.approx(theirs[key], rel=2e-3)
-    count = sum(tensor.numel() for tensor in model_of(one).values())
+
+
+@pytest.mark.parametrize("sharding", [name for name in SHARDINGS if "bf16" in cells_of(name)])
+def test_bf16_has_float32_masters(outcomes: Any, sharding: str) -> None:
+    """DeepSpeed's model is in 16 bits: 4 + 12/N, 2 + 14/N and 16/N bytes."""
+    several = outcomes(sharding)["bf16"]
+    count = sum(tensor.numel() for tensor in model_of(several).values())
     rank = several.summary["sharding"]["ranks"][1]
     anchors = 4 * count / (1 if sharding == "ddp" else 2)
     expected = {"ddp": 16, "fsdp": 16 / 2, "zero-1": 4 + 12 / 2, "zero-2": 2 + 14 / 2, "zero-3": 16 / 2}[sharding]

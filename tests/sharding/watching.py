@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-dist = [pytest.mark.dist, pytest.mark.slow, pytest.mark.xdist_group("sharding")]
+dist = [pytest.mark.dist, pytest.mark.slow]
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:

@@ -1,9 +1,12 @@
 """Run every recipe in a folder, one after the other, in this process: `python worker.py FOLDER [--resume]`.
 
 Or under a launcher. Starting a process costs seconds, a cell of the matrix less than one. What a cell raises is written
-beside its recipe; where it is no word to a user, the others are not run.
+beside its recipe, by rank; where it is no word to a user, the others are not run. A process that hangs says where it
+does, and ends.
 """
 
+import faulthandler
+import gc
 import sys
 import traceback
 from pathlib import Path
@@ -14,17 +17,22 @@ from fttool.runs.run import run
 from fttool.runs.screen import Screen
 from fttool.training.world import World
 
+SECONDS = 500
+"""The longest that all cells together may take; alone they take about one minute."""
+
 
 def main(folder: Path, *, resume: bool) -> None:
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    said = f".{World.here().rank}.error"
     for file in sorted(folder.glob("*.toml")):
         try:
             run(load(file), Screen(), resume=resume)
         except FttoolError as error:
-            if World.here().first:
-                file.with_suffix(".error").write_text(str(error))
+            file.with_suffix(said).write_text(str(error))
         except Exception:
-            file.with_suffix(".error").write_text(traceback.format_exc())
+            file.with_suffix(said).write_text(traceback.format_exc())
             raise
+        gc.collect()  # engines of past runs end here, in all processes at once
 
 
 main(Path(sys.argv[1]), resume="--resume" in sys.argv)

@@ -16,9 +16,13 @@ from transformers.pytorch_utils import Conv1D
 
 
 def mixed(weight: Tensor, start: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
-    """u + m(w − u)/(1 − p) with one m for all that `shape` broadcasts over; autograd gives its gradient m/(1 − p)."""
+    """u + m(w − u)/(1 − p) with one m for all that `shape` broadcasts over; autograd gives its gradient m/(1 − p).
+
+    In the weight's format: engines that shard hand out 16-bit copies, and u is rounded as they are, so that a weight
+    that has not moved is u.
+    """
     keep = torch.empty(shape, dtype=weight.dtype, device=weight.device).bernoulli_(1 - p)
-    return torch.lerp(start, weight, keep.div_(1 - p))
+    return torch.lerp(start.to(weight.dtype), weight, keep.div_(1 - p))
 
 
 class MixoutLinear(nn.Linear):

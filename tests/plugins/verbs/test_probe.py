@@ -70,7 +70,6 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.xdist_group("sharding")
 def test_two_shardings_are_measured(tmp_path: Path, write: Callable[..., str], capsys: Any) -> None:
     recipe = write(sharding={"name": "ddp", "processes": 2, "max_restarts": 2})
     words = [recipe, "--sharding", "recipe,fsdp-3", "--micro-batches", "2", "--updates", "2", "--json"]
@@ -119,7 +118,6 @@ def test_a_run_that_fails_says_why(tmp_path: Path, write: Callable[..., str], ca
 
 @pytest.mark.dist
 @pytest.mark.slow
-@pytest.mark.xdist_group("sharding")
 @pytest.mark.parametrize(("sharding", "number", "code"), [("ddp", signal.SIGTERM, 143), ("none", signal.SIGINT, 130)])
 def test_a_signal_ends_all_of_it(
     tmp_path: Path, write: Callable[..., str], sharding: str, number: int, code: int
