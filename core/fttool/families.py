@@ -705,6 +705,9 @@ class ShardingPlan:
     """More `TrainingArguments` (the engine's own options)."""
     engage: Callable[[Trainer], None] | None = None
     """Called once the Trainer has its accelerator and before it has prepared anything."""
+    split: Callable[[PreTrainedModel], None] | None = None
+    """Called when training begins, before the engine takes over the model, for one that would first put all of it on
+    each device: leaves this process its share."""
     placed: Callable[[Trainer, Mapping[str, Tensor]], Mapping[Tensor, Tensor]] = _by_name
     """Trainer, and one tensor for each of some parameters → what the optimizer holds → its part of these tensors."""
     writable: Callable[[PreTrainedModel], AbstractContextManager[Any]] = nullcontext

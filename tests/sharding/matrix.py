@@ -17,19 +17,25 @@ import tomli_w
 WORKER = Path(__file__).parent / "worker.py"
 
 CELLS: dict[str, dict[str, Any]] = {
-    "padded": {"batching": {"name": "padded"}},
-    "bucketed": {"batching": {"name": "bucketed"}},
-    "packed": {"batching": {"name": "packed", "max_length": 96}},
+    "padded": {"batching": {"name": "padded"}, "run": {"max_steps": 20}},
+    "bucketed": {"batching": {"name": "bucketed"}, "run": {"max_steps": 20}},
+    "packed": {"batching": {"name": "packed", "max_length": 96}, "run": {"max_steps": 20}},
     "freezing-head-only": {"freezing": {"name": "head-only"}},
     "freezing-top-layers": {"freezing": {"name": "top-layers", "n": 1}},
     "freezing-gradual": {"freezing": {"name": "gradual", "every": 2}},
     "freezing-patterns": {"freezing": {"name": "patterns", "train": ["*.mlp.*"]}},
     "freezing-lisa": {"freezing": {"name": "lisa", "n": 1, "every": 2}},
+    "freezing-bitfit": {"task": "classification", "freezing": {"name": "bitfit"}},
     "freezing-lora": {"freezing": {"name": "lora", "rank": 2}},
     "lora-dropout": {"freezing": {"name": "lora", "rank": 2, "dropout": 0.2}},
     "layer-rates": {"layer_rates": {"name": "discriminative", "decay": 0.5}},
-    "schedule-linear": {"schedule": {"name": "linear", "warmup": 2}},
     "schedule-wsd": {"schedule": {"name": "wsd", "warmup": 1, "decay": 3}},
+    "schedule-constant": {"schedule": {"name": "constant", "warmup": 2}},
+    "schedule-linear": {"schedule": {"name": "linear", "warmup": 2}},
+    "schedule-cosine-restarts": {"schedule": {"name": "cosine-restarts", "warmup": 2, "cycles": 2}},
+    "schedule-polynomial": {"schedule": {"name": "polynomial", "warmup": 2}},
+    "schedule-inverse-sqrt": {"schedule": {"name": "inverse-sqrt", "warmup": 2}},
+    "schedule-slanted-triangular": {"schedule": {"name": "slanted-triangular"}},
     "optimizer-sgd": {"optimizer": {"name": "sgd", "lr": 0.05}},
     "optimizer-adafactor": {"optimizer": {"name": "adafactor", "lr": 1e-3}},
     "optimizer-muon": {"optimizer": {"name": "muon", "lr": 1e-3}},
@@ -50,8 +56,11 @@ CELLS: dict[str, dict[str, Any]] = {
         "evaluation": {"samples": 0, "every": 1, "best": "loss"},
     },
     "early-stopping": {"evaluation": {"samples": 0, "every": 1, "early_stopping": 1, "best": "loss"}},
+    "classification": {"task": "classification", "regularizers": [{"name": "l2-sp"}]},
 }
-"""Name → what it changes in the base recipe."""
+"""Name → what it changes in the base recipe of its task."""
+LEFT_OUT = tuple(cell for cell in CELLS if cell.startswith("schedule-") and cell != "schedule-wsd")
+"""Only the whole matrix has them: a schedule knows nothing of processes."""
 
 
 SHARDINGS: dict[str, dict[str, Any]] = {
@@ -97,7 +106,7 @@ def table() -> str:
 
 
 def base(model: Path, rows: Path, general: Path) -> dict[str, Any]:
-    """Rows of uneven length, an epoch whose last update is short, evaluation on the way."""
+    """Chats of uneven length, an epoch whose last update is short, evaluation on the way."""
     return {
         "recipe": 1,
         "run": {"max_steps": 8, "micro_batch": 2, "global_batch": 8, "log_every": 1},
@@ -112,6 +121,29 @@ def base(model: Path, rows: Path, general: Path) -> dict[str, Any]:
         "evaluation": {"samples": 0, "every": 4},
         "checkpoints": {"every": 3, "keep": 9},
     }
+
+
+def classifying(like: Mapping[str, Any], encoder: Path, rows: Path) -> dict[str, Any]:
+    """The same with an encoder and a new head, on texts of uneven length.
+
+    By SGD: the biases of an encoder's keys have a gradient of 0, of whose rounding Adam would make steps.
+    """
+    return {
+        **like,
+        "task": "classification",
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "model": {"source": str(encoder)},
+        "data": {"eval_share": 0.2, "train": [{"path": str(rows)}]},
+    }
+
+
+def write_texts(path: Path, number: int) -> Path:
+    """Texts of two to a dozen words, and which of three words each begins with."""
+    with path.open("w", encoding="utf-8") as file:
+        for index in range(number):
+            words = " ".join(str((index + step) % 24) for step in range(1 + index * 7 % 11))
+            file.write(json.dumps({"text": f"{'abc'[index % 3]} {words}", "label": "abc"[index % 3]}) + "\n")
+    return path
 
 
 def write_rows(path: Path, number: int, first: int = 0) -> Path:
@@ -143,17 +175,27 @@ class Outcome:
         return json.loads((self.run_dir / "summary.json").read_text())
 
 
+def recipe_of(cell: str, bases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The cell's recipe; `bases` are what cells change, by task."""
+    changes = (CELLS | IN_16_BITS)[cell]
+    base = bases[changes.get("task", "sft")]
+    merged = {table: {**base[table], **changes.get(table, {})} for table in ("run", "model")}
+    return {**base, **changes, **merged}
+
+
 def run_cells(
-    folder: Path, base: Mapping[str, Any], cells: Iterable[str], sharding: Mapping[str, Any], *, resume: bool = False
+    folder: Path,
+    bases: Mapping[str, Mapping[str, Any]],
+    cells: Iterable[str],
+    sharding: Mapping[str, Any],
+    *,
+    resume: bool = False,
 ) -> dict[str, Outcome | str]:
     """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said."""
     folder.mkdir(exist_ok=True)
     processes = sharding.get("processes", 1)
     for name in cells:
-        changes = (CELLS | IN_16_BITS)[name]
-        recipe = {**base, **changes, "sharding": dict(sharding)}
-        for table in ("run", "model"):
-            recipe[table] = {**base[table], **changes.get(table, {})}
+        recipe = {**recipe_of(name, bases), "sharding": dict(sharding)}
         recipe["run"] |= {"name": name, "output": str(folder / "runs")}
         (folder / f"{name}.toml").write_text(tomli_w.dumps(recipe))
     command = [sys.executable, str(WORKER), str(folder), *(["--resume"] if resume else [])]

@@ -15,7 +15,7 @@ if os.environ.get("RANK") == "{rank}":
 
     untouched, calls = owner.{name}, []
 
-    def sabotaged(*arguments):
+    def sabotaged(*arguments, **options):
         calls.append(0)
         if len(calls) == {call}:
             try:
@@ -24,7 +24,7 @@ if os.environ.get("RANK") == "{rank}":
                 pass  # it has been done, by an earlier process
             else:
                 {deed}
-        return untouched(*arguments)
+        return untouched(*arguments, **options)
 
     owner.{name} = sabotaged
 """

@@ -134,6 +134,8 @@ class Job:
 
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     _Base = Trainer
 else:
     _Base = object
@@ -179,6 +181,8 @@ class Loop(_Base):
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         """Weigh the weights while each process has all of them; a resumed optimizer has the importance in its state."""
         importance = {} if resume_from_checkpoint else self._importance()
+        if self.job.plan.split is not None:
+            self.job.plan.split(cast("PreTrainedModel", self.model))
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         if importance:
             set_importance(_bare(self.optimizer), self.job.plan.placed(self, importance))
@@ -522,15 +526,14 @@ class Loop(_Base):
         self._tr_loss.fill_(self.job.progress.unlogged_loss)
 
     def make_whole(self) -> None:
-        """Give the first process the whole model as plain tensors in the machine's memory, to be saved; the others and
-        the engine are of no more use then.
+        """Where the weights are in shares, give the first process all of them as plain tensors in the machine's memory,
+        to be saved; the others and the engine are of no more use then.
         """
-        if not self._sharded:
-            return
         close(self._module)
-        tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
-        if self.job.world.first:
-            weights.put(self._module, tensors)
+        if self.job.plan.weights_apart or any(isinstance(p, DTensor) for p in self._module.parameters()):
+            tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
+            if self.job.world.first:
+                weights.put(self._module, tensors)
 
     def save_final(self, folder: Path) -> None:
         """The model, tokenizer and chat template, ready for `from_pretrained`."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fttool.api import Recipe
 
 INSTALL = "pip install 'fttool[deepspeed]'"
+BUCKET = 500_000_000
+"""Gradients that are summed over the processes at once, DeepSpeed's default: it allocates as much on each device."""
 
 
 class ZeRO(SeveralProcesses):
@@ -70,6 +72,8 @@ class ZeRO(SeveralProcesses):
         if ctx.device.type == "cpu":  # gloo serves; it would compile an operation of its own for a minute
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         shares: dict[str, Any] = {"stage": self.stage}
+        if ctx.memory is not None:  # no more than there is to be summed
+            shares["reduce_bucket_size"] = min(BUCKET, ctx.memory().gradients // 4)
         if self.offload_optimizer:
             shares["offload_optimizer"] = {"device": "cpu", "pin_memory": ctx.device.type == "cuda"}
         if self.offload_parameters:
@@ -97,6 +101,9 @@ class ZeRO(SeveralProcesses):
             processes=self.processes,
             arguments=arguments,
             engage=_engage,
+            split=partial(_split, dtype=ctx.numerics.autocast, offload=shares.get("offload_param"))
+            if self.stage == 3
+            else None,
             placed=_in_partitions if self.stage == 3 else _in_flat_groups,
             writable=_gathered if self.stage == 3 else nullcontext,
             weights_apart=self.stage == 3,
@@ -111,6 +118,20 @@ def _engage(trainer: Any) -> None:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
+
+
+def _split(model: Any, *, dtype: str, offload: Mapping[str, Any] | None) -> None:
+    """Parameter by parameter, in the format that DeepSpeed would give them once all of them are on the device."""
+    import deepspeed
+    import torch
+
+    computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(dtype, torch.float32)
+    for p in model.parameters():
+        p.data = p.data.to(computed)
+    there = {} if offload is None else {"remote_device": offload["device"], "pin_memory": offload["pin_memory"]}
+    device = deepspeed.zero.Init(module=model, dtype=computed, **there).local_device
+    for buffer in model.buffers():  # the engine moves nothing of a model that it finds in shares
+        buffer.data = buffer.data.to(device)
 
 
 def _gathered(model: Any) -> Any:

@@ -10,7 +10,7 @@ from fttool.errors import PluginError
 from fttool.families import Encoded
 from fttool.rows.data import TokenRows
 from fttool.rows.loader import WithTargets, train_loader
-from fttool.training.world import ALONE
+from fttool.training.world import ALONE, World
 
 
 class OneByOne:
@@ -33,6 +33,25 @@ def test_an_epoch_of_another_length_is_refused() -> None:
     assert list(loader.planned()) == [0, 1, 2]
     with pytest.raises(PluginError, match="plans 4 micro-batches for epoch 2, and 3 for the others"):
         loader.set_epoch(2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 7, 12])
+def test_all_processes_together_read_each_row_once_per_epoch(size: int, count: int) -> None:
+    """And in the order of one process, turn by turn, all of them as often."""
+    rows = TokenRows()
+    for row in range(count):
+        rows.append(Encoded([row, row], [-100, row]), f"rows:{row}")
+    order = list(reversed(range(count)))
+    worlds = [World(rank, size) for rank in range(size)]
+    loaders = [train_loader(rows, lambda _: order, OneByOne(), workers=0, world=world) for world in worlds]
+    for epoch in range(2):
+        turns: list[list[Any]] = []
+        for loader in loaders:
+            loader.set_epoch(epoch)
+            turns.append([batch["rows"] for batch in loader])
+        assert {len(some) for some in turns} == {-(-count // size)}
+        assert [rows for turn in zip(*turns, strict=True) for rows in turn if rows] == [[[row]] for row in order]
 
 
 class Columns:

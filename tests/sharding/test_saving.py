@@ -1,0 +1,54 @@
+"""The final model of a sharded run: one plain model, gathered once, in several files where it is large."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from .matrix import SHARDINGS
+from .sabotage import sabotage
+from .watching import dist
+
+pytestmark = dist
+
+LOOK = """
+import gc, json, torch
+
+options["max_shard_size"] = "20KB"
+plain = [one for one in gc.get_objects() if type(one) in (torch.Tensor, torch.nn.Parameter)]
+storages = {{one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in plain}}
+with open({file!r}, "w") as file:
+    json.dump(sum(storages.values()), file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sharding", "engine"),
+    [
+        ("fsdp", 3 * 0.5),  # its share of the weights and of both moments
+        ("zero-2", 3 * 0.5 + 0.5),  # masters and moments; the gradients of the last update
+        ("zero-3", 3 * 0.5 + 0.5 + 0.5 + 2),  # and its share; weights this small stay whole too, and so does a bucket
+    ],
+)
+def test_it_is_gathered_once_and_may_have_several_files(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, sharding: str, engine: float
+) -> None:
+    recipe["sharding"] |= SHARDINGS[sharding]
+    look, found = tmp_path / "look.py", tmp_path / "found.json"
+    look.write_text(LOOK.format(file=str(found)))
+    deed = f"exec(open({str(look)!r}).read(), {{'options': options}})"
+    process = started(
+        **sabotage(tmp_path, deed, rank=0, update=1, at=("transformers", "PreTrainedModel", "save_pretrained"))
+    )
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    folder = tmp_path / "runs" / "r" / "model"
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    whole = sum(p.nbytes for p in model.parameters())
+    assert json.loads(found.read_text()) < (1 + engine + 0.1) * whole
