@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
@@ -601,8 +600,9 @@ class Regularization:
     """A scalar added to each update's loss."""
     after_update: Callable[[PreTrainedModel, int], None] | None = None
     """Called after each update with the number of updates done."""
-    final_weights: Callable[[PreTrainedModel], None] | None = None
-    """Changes the weights in place, once, before the final model is evaluated and saved."""
+    final_weights: Callable[[Iterable[tuple[str, Tensor]]], None] | None = None
+    """Changes the weights in place, once, before the final model is evaluated and saved; they come by name, one after
+    the other, and each can be read and changed until the next one is asked for."""
     files: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """Option → the file that it names: `lock.json` notes its hash, and a resumed run needs the same."""
 
@@ -684,6 +684,8 @@ class ShardingContext:
     """Names of the classes of the model's layers; empty where no model was loaded."""
     varies: bool = False
     """True where what trains changes during the run."""
+    trained: int | None = None
+    """Parameters that train in some update; None where no model was loaded."""
     memory: Callable[[], Memory] | None = None
     """Estimates what the run holds; None where no model was loaded."""
 
@@ -691,6 +693,10 @@ class ShardingContext:
 def _by_name(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:
     by_name = dict(cast("Any", trainer).model.named_parameters())
     return {by_name[name]: values for name, values in tensors.items()}
+
+
+def _named(model: PreTrainedModel) -> Iterable[tuple[str, Tensor]]:
+    return model.named_parameters()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -710,9 +716,9 @@ class ShardingPlan:
     each device: leaves this process its share."""
     placed: Callable[[Trainer, Mapping[str, Tensor]], Mapping[Tensor, Tensor]] = _by_name
     """Trainer, and one tensor for each of some parameters → what the optimizer holds → its part of these tensors."""
-    writable: Callable[[PreTrainedModel], AbstractContextManager[Any]] = nullcontext
-    """While open, the weights can be read and changed, in all processes alike; asked for once, after the last update.
-    """
+    weights: Callable[[PreTrainedModel], Iterable[tuple[str, Tensor]]] = _named
+    """The final weights by name, each of which can be read and changed, in all processes alike, until the next one is
+    asked for."""
     weights_apart: bool = False
     """True where the model holds no weights between updates: no regularizer can look at them then."""
     marker: str = "optimizer.pt"

@@ -178,9 +178,9 @@ def summed_metric(details: Callable[[Any], Any]) -> Measure:
     return Measure(statistics=lambda p: p.losses_N.double().sum()[None], value=lambda t: float(t[0]), details=details)
 
 
-def zero(model: Any) -> None:
+def zero(weights: Any) -> None:
     with torch.no_grad():
-        for p in model.parameters():
+        for _, p in weights:
             p.mul_(float("nan"))
 
 

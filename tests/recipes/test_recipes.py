@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,21 @@ def test_lora_trains_a_twentieth_and_is_asked_like_any_run(tmp_path: Path, capsy
     capsys.readouterr()
     assert main(["generate", str(run_dir), "What does math.sqrt do?", "--max-tokens", "20"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_have_the_numbers_of_one(tmp_path: Path) -> None:
+    losses: dict[str, float] = {}
+    few = ["run.max_steps=6", "evaluation.samples=0", "data.train.0.limit=200", f"run.output={tmp_path}"]
+    for name, sharding in {"two": [], "one": ['sharding="none"']}.items():
+        words = [part for word in (*few, *sharding, f"run.name={name}") for part in ("--set", word)]
+        command = [sys.executable, "-m", "fttool", "run", "-q", str(RECIPES / "two-processes.toml"), *words]
+        subprocess.run(command, check=True, timeout=240)
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        losses[name] = summary["eval"]["after"]["loss"]
+        assert len(summary["sharding"]["ranks"]) == (2 if name == "two" else 1)
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-5)
 
 
 @pytest.mark.slow

@@ -491,10 +491,11 @@ def estimated(
 def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> ShardingPlan:
     """How the run is spread over processes; in a process that looks at it by itself, without an engine."""
     varies = any(group.trains_in != ALWAYS for group in update.groups)
-    plan = loaded.recipe.sharding.build(replace(context, varies=varies))
+    trained = sum(group.count for group in update.groups)
+    plan = loaded.recipe.sharding.build(replace(context, varies=varies, trained=trained))
     refuse_unseen_weights(plan, update, loaded)
     if World.here().size != plan.processes:  # a dry run, or a verb
-        return replace(plan, arguments={}, engage=None)
+        return replace(plan, arguments={}, engage=None, split=None)
     return plan
 
 

@@ -284,8 +284,7 @@ def finish(prepared: Prepared, record: Record) -> None:
         changed = True
     for one in job.regularizations:
         if one.final_weights is not None:
-            with prepared.plan.writable(prepared.model):
-                one.final_weights(prepared.model)
+            one.final_weights(prepared.plan.weights(prepared.model))
             changed = True
     if changed and prepared.rows.measurable:
         trainer.evaluate()

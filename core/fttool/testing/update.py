@@ -207,7 +207,7 @@ class RegularizerContract(Contract):
         loss = float(built.loss(model)) if built.loss else None
         self.use(built)
         if built.final_weights is not None:
-            built.final_weights(model)
+            built.final_weights(model.named_parameters())
         return coefficients, importance, loss, [p.tolist() for p in model.parameters()]
 
     def use(self, built: Regularization) -> None:
@@ -271,7 +271,7 @@ class RegularizerContract(Contract):
         assert logits.isfinite().all()
         self.use(built)
         if built.final_weights is not None:
-            built.final_weights(self.model)
+            built.final_weights(self.model.named_parameters())
         assert all(p.isfinite().all() for p in self.model.parameters())
         saved = {name: p.shape for name, p in self.model.state_dict().items()}
         assert saved == shapes, "the saved model would have other parameters than the one it came from"

@@ -22,7 +22,8 @@ def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
     if isinstance(values, DTensor) or not isinstance(parameter, DTensor):
         return values.to(parameter)
     values = values.to(parameter.device, parameter.dtype)
-    return distribute_tensor(values, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    shares = distribute_tensor(values, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return shares.to(parameter.device)  # they were made on the mesh's; offloaded parameters are elsewhere
 
 
 def close(model: nn.Module) -> None:

@@ -206,6 +206,9 @@ class Loop(_Base):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The next update's rate comes from the schedule as it is now, not from that of the run that saved it."""
+        scaler = self.accelerator.scaler
+        if checkpoint is not None and scaler is not None:  # torch makes FSDP's state by a step, which asks for a scale
+            scaler._lazy_init_scale_growth_tracker(self.args.device)  # pyright: ignore[reportPrivateUsage]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
@@ -304,8 +307,7 @@ class Loop(_Base):
         if anywhere:
             bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
             self.diverged(f"the loss of update {step} is not finite", bad)
-        scaled = getattr(self.accelerator, "scaler", None) is not None
-        if not math.isfinite(norm) and not scaled:
+        if not math.isfinite(norm) and not self.args.fp16:  # there a skipped update is not a diverged one
             self.diverged(f"the gradient of update {step} is not finite", self.latest_rows)
 
     def diverged(self, what: str, rows: Sequence[int]) -> None:
@@ -653,7 +655,7 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
     """
     _refuse_another_sharding(job, checkpoint)
     job.progress = Progress(**checkpoint.progress)
-    state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", weights_only=True)
+    state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", map_location="cpu", weights_only=True)
     if set(state) != set(job.stateful):
         raise PluginError(
             f"the checkpoint holds state of {sorted(state)}, this recipe's strategies of {sorted(job.stateful)}",

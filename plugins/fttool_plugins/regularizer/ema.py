@@ -108,14 +108,14 @@ class Average:
                 self.mean[name] = shared_like(self.mean[name], p.float()).lerp_(p.float(), 1 - kept)
         self.taken_in += 1
 
-    def write(self, model: PreTrainedModel) -> None:
-        """Make the average the model's weights; where there is none yet, they stay."""
+    def write(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Make the average the final weights; where there is none yet, they stay."""
         import torch
 
         from fttool.api import shared_like
 
         with torch.no_grad():
-            for name, p in model.named_parameters():
+            for name, p in weights:
                 if name in self.mean:
                     p.copy_(shared_like(self.mean[name], p))
 

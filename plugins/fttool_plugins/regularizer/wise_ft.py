@@ -13,17 +13,16 @@ from fttool.api import Fraction, Problem, RecipeError, Regularization, Regulariz
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
     from fttool.api import Recipe
 
 
-def interpolate(model: PreTrainedModel, start: Mapping[str, Tensor], alpha: float) -> None:
+def interpolate(weights: Iterable[tuple[str, Tensor]], start: Mapping[str, Tensor], alpha: float) -> None:
     """(1 − α)θ₀ + αθ₁ in place, in float32 whatever the weights' format; what `start` lacks stays θ₁."""
     import torch
 
     with torch.no_grad():
-        for name, p in model.named_parameters():
+        for name, p in weights:
             if name in start:
                 before = start[name].to(p.device, torch.float32)
                 p.copy_(before.lerp(p.float(), alpha))
@@ -65,4 +64,4 @@ class WiseFT(Regularizer):
                 "wise-ft mixes pre-trained weights, and none of those that train are",
                 hint="leave it out, or let pre-trained weights train: [freezing]",
             )
-        return Regularization(final_weights=lambda model: interpolate(model, ctx.start(), self.alpha))
+        return Regularization(final_weights=lambda weights: interpolate(weights, ctx.start(), self.alpha))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from fttool.api import RecipeError, ShardingContext, ShardingPlan
+from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan
 from fttool_plugins.sharding.ddp import DDP
-from fttool_plugins.sharding.fsdp import FSDP
+from fttool_plugins.sharding.fsdp import FSDP, refuse_16_bits
 from fttool_plugins.sharding.none import Unsharded
 from fttool_plugins.sharding.several import SeveralProcesses
 
 if TYPE_CHECKING:
-    from fttool.api import Memory, Sharding
+    from fttool.api import Memory, Recipe, Sharding
 
 GIB, MIB = 2**30, 2**20
 USABLE = 0.9
@@ -41,6 +42,12 @@ class Auto(SeveralProcesses):
     def sharded(self) -> bool:
         """It may be, where there are several processes."""
         return self.processes > 1
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """What it may choose must be able to run the recipe."""
+        yield from super().check(recipe)
+        if self.processes > 1:
+            yield from refuse_16_bits(recipe)
 
     def build(self, ctx: ShardingContext) -> ShardingPlan:
         """Yield the plan of the strategy that is chosen."""

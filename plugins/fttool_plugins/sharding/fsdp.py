@@ -47,8 +47,9 @@ class FSDP(SeveralProcesses):
         return True
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Two kinds of activation checkpointing exclude each other."""
+        """Two kinds of activation checkpointing exclude each other, and what trains is in float32."""
         yield from super().check(recipe)
+        yield from refuse_16_bits(recipe)
         if self.activation_checkpointing and recipe.model.gradient_checkpointing:
             yield Problem(
                 "sharding.activation_checkpointing and model.gradient_checkpointing do the same",
@@ -80,6 +81,16 @@ class FSDP(SeveralProcesses):
             engage=partial(_engage, computed=computed),
             marker="pytorch_model_fsdp_0" if self.state == "sharded" else "pytorch_model_fsdp.bin",
             prove=_prove,
+        )
+
+
+def refuse_16_bits(recipe: Recipe) -> Iterable[Problem]:
+    """accelerate makes shards of weights that train float32, silently; beside adapters the others stay as they are."""
+    if getattr(recipe.precision, "weights", "float32") != "float32" and recipe.freezing.id() != "lora":
+        yield Problem(
+            "fsdp holds what trains in float32, whatever precision.weights says",
+            hint='leave precision.weights out: the computation stays in bf16; or say sharding.name = "ddp"',
+            key=("precision", "weights"),
         )
 
 

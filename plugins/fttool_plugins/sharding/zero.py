@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +11,7 @@ from fttool_plugins.sharding.several import SeveralProcesses
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import Trainer
+    from transformers import PreTrainedModel, Trainer
 
     from fttool.api import Recipe
 
@@ -72,8 +71,8 @@ class ZeRO(SeveralProcesses):
         if ctx.device.type == "cpu":  # gloo serves; it would compile an operation of its own for a minute
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         shares: dict[str, Any] = {"stage": self.stage}
-        if ctx.memory is not None:  # no more than there is to be summed
-            shares["reduce_bucket_size"] = min(BUCKET, ctx.memory().gradients // 4)
+        if ctx.trained is not None:  # no more than there is to be summed
+            shares["reduce_bucket_size"] = min(BUCKET, ctx.trained)
         if self.offload_optimizer:
             shares["offload_optimizer"] = {"device": "cpu", "pin_memory": ctx.device.type == "cuda"}
         if self.offload_parameters:
@@ -97,19 +96,18 @@ class ZeRO(SeveralProcesses):
             "ddp_timeout": self.timeout,
             "deepspeed": config,
         }
+        by_stage: dict[str, Any] = {"placed": _in_flat_groups}
+        if self.stage == 3:
+            split = partial(_split, dtype=ctx.numerics.autocast, offload=shares.get("offload_param"))
+            by_stage = {"split": split, "placed": _in_partitions, "weights": _one_by_one, "weights_apart": True}
         return ShardingPlan(
             processes=self.processes,
             arguments=arguments,
             engage=_engage,
-            split=partial(_split, dtype=ctx.numerics.autocast, offload=shares.get("offload_param"))
-            if self.stage == 3
-            else None,
-            placed=_in_partitions if self.stage == 3 else _in_flat_groups,
-            writable=_gathered if self.stage == 3 else nullcontext,
-            weights_apart=self.stage == 3,
             marker=f"global_step*/{'zero_pp_rank_0_' if self.stage == 3 else ''}mp_rank_00_model_states.pt",
             reshards=False,
             prove=partial(_prove, stage=self.stage),
+            **by_stage,
         )
 
 
@@ -120,25 +118,28 @@ def _engage(trainer: Any) -> None:
     unset_hf_deepspeed_config()
 
 
-def _split(model: Any, *, dtype: str, offload: Mapping[str, Any] | None) -> None:
+def _split(model: PreTrainedModel, *, dtype: str, offload: Mapping[str, Any] | None) -> None:
     """Parameter by parameter, in the format that DeepSpeed would give them once all of them are on the device."""
     import deepspeed
     import torch
 
     computed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(dtype, torch.float32)
     for p in model.parameters():
-        p.data = p.data.to(computed)
+        if p.is_floating_point():
+            p.data = p.data.to(computed)
     there = {} if offload is None else {"remote_device": offload["device"], "pin_memory": offload["pin_memory"]}
     device = deepspeed.zero.Init(module=model, dtype=computed, **there).local_device
     for buffer in model.buffers():  # the engine moves nothing of a model that it finds in shares
         buffer.data = buffer.data.to(device)
 
 
-def _gathered(model: Any) -> Any:
-    """All parameters whole in each process; what the first has changed is everyone's afterwards."""
+def _one_by_one(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Each weight whole in each process while it is the latest; what the first has changed is everyone's then."""
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0)
+    for name, p in model.named_parameters():
+        with deepspeed.zero.GatheredParameters([p], modifier_rank=0):
+            yield name, p
 
 
 def _in_flat_groups(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
                 f"nothing to mix: the weights that '{options.run}' started from are its final ones",
                 hint="what its source lacks, such as a new head, is not mixed; did anything else train?",
             )
-        interpolate(model, before, options.alpha)
+        interpolate(model.named_parameters(), before, options.alpha)
         shutil.copytree(options.run / "model", folder, ignore=shutil.ignore_patterns(*WEIGHTS), dirs_exist_ok=True)
         model.save_pretrained(folder)
     print(f"{options.run}: alpha {options.alpha:g} → {output}", flush=True)

@@ -153,9 +153,9 @@ class Halved(Regularizer):
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield the change of the final weights."""
 
-        def halve(model: Any) -> None:
+        def halve(weights: Any) -> None:
             with torch.no_grad():
-                for parameter in model.parameters():
+                for _, parameter in weights:
                     parameter.mul_(0.5)
 
         return Regularization(final_weights=halve)

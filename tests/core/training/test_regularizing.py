@@ -50,10 +50,10 @@ class Spy(Regularizer):
             CALLED["run_dir"] = ctx.run_dir.is_dir()
             return {}
 
-        def look(model: Any) -> None:
+        def look(weights: Any) -> None:
             torch.manual_seed(5)
             states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-            CALLED["start"], CALLED["end"] = ctx.start(), {n: p.detach().clone() for n, p in model.named_parameters()}
+            CALLED["start"], CALLED["end"] = ctx.start(), {n: p.detach().clone() for n, p in weights}
             after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
             CALLED["randomness kept"] = torch.equal(states[0], after[0]) and states[1:] == after[1:]
 

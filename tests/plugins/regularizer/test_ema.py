@@ -48,7 +48,7 @@ def averaged(strategy: EMA, updates: int, model: Any = None, **changes: Any) -> 
         steps.append(moved(model, step))
         built.after_update(model, step)
         assert all(torch.equal(p, steps[-1][name]) for name, p in model.named_parameters()), "training is left alone"
-    built.final_weights(model)
+    built.final_weights(model.named_parameters())
     return steps, {name: p.detach().clone() for name, p in model.named_parameters()}
 
 

@@ -33,7 +33,7 @@ def trained() -> Any:
 def test_the_weights_lie_between(alpha: float) -> None:
     start, model = weights(tiny_model()), trained()
     after = weights(model)
-    interpolate(model, start, alpha)
+    interpolate(model.named_parameters(), start, alpha)
     for name, values in weights(model).items():
         expected = (1 - alpha) * start[name].double() + alpha * after[name].double()
         torch.testing.assert_close(values.double(), expected, rtol=0, atol=1e-6)
@@ -46,14 +46,14 @@ def test_what_the_start_lacks_stays_as_it_was_trained() -> None:
     start, model = weights(tiny_model()), trained()
     head = start.pop("lm_head.weight")
     after = weights(model)
-    interpolate(model, start, 0.25)
+    interpolate(model.named_parameters(), start, 0.25)
     assert torch.equal(model.lm_head.weight, after["lm_head.weight"]) and not torch.equal(model.lm_head.weight, head)
 
 
 def test_half_precision_is_mixed_in_float32() -> None:
     model = trained().to(torch.bfloat16)
     start, after = weights(tiny_model().to(torch.bfloat16)), weights(model)
-    interpolate(model, start, 0.3)
+    interpolate(model.named_parameters(), start, 0.3)
     for name, values in weights(model).items():
         expected = (0.7 * start[name].double() + 0.3 * after[name].double()).to(torch.bfloat16)
         torch.testing.assert_close(values, expected, rtol=0.008, atol=1e-6)
@@ -68,7 +68,7 @@ def test_the_start_is_asked_for_at_the_end_only() -> None:
     model = trained()
     built = WiseFT(alpha=0.0).build(regularizer_context(model, Path(), start=start))
     assert not asked and built.final_weights is not None
-    built.final_weights(model)
+    built.final_weights(model.named_parameters())
     assert asked == [True]
     assert all(torch.equal(values, weights(tiny_model())[name]) for name, values in weights(model).items())
 

@@ -265,7 +265,7 @@ def test_the_tail_average_is_the_mean_of_the_last_weights() -> None:
                 p.add_(0.1 * update if name != "lm_head.weight" else 0)
         mean(model, update)
         seen.append({name: p.detach().double() for name, p in model.named_parameters()})
-    mean.write(model)
+    mean.write(model.named_parameters())
     for name, p in model.named_parameters():
         expected = sum(one[name] for one in seen[2:]) / 3
         torch.testing.assert_close(p.detach().double(), expected, rtol=1e-6, atol=1e-6)

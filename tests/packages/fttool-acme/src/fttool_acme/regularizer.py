@@ -64,12 +64,12 @@ class Mean:
                 before = self.mean.get(name, torch.zeros_like(p, dtype=torch.float32))
                 self.mean[name] = before.to(p.device).lerp(p.detach().float(), 1 / self.count)
 
-    def write(self, model: PreTrainedModel) -> None:
-        """Make the mean the model's weights; where a run has stopped before the first of them, they stay."""
+    def write(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Make the mean the final weights; where a run has stopped before the first of them, they stay."""
         import torch
 
         with torch.no_grad():
-            for name, p in model.named_parameters():
+            for name, p in weights:
                 if name in self.mean:
                     p.copy_(self.mean[name])
 
