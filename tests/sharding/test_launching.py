@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from fttool.runs.joining import first_host, must_launch
 from fttool.testing import run_recipe
 
 from .conftest import UPDATES
-from .watching import alive, assert_same, children, dist, timeless, updates, wait_for
+from .watching import alive, assert_same, children, dist, free_port, timeless, updates, wait_for
 
 
 class TestSeveralProcesses:
@@ -151,6 +154,28 @@ class TestSeveralProcesses:
         assert said.count("is not finite") == 1 and "rows.jsonl:" in said
         assert json.loads((tmp_path / "runs" / "r" / "summary.json").read_text())["status"] == "diverged"
 
+    def test_a_recipe_may_be_called_like_an_option_and_a_file_here_like_a_library(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "trl.py").write_text("raise ValueError('not meant')")
+        (tmp_path / "-r.toml").write_text(tomli_w.dumps(recipe))
+        words = [sys.executable, "-m", "fttool", "run", "./-r.toml"]
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # as the installed command
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment)
+        assert done.returncode == 0, done.stderr
+
+    def test_deepspeeds_own_launcher_is_joined(self, tmp_path: Path, recipe: dict[str, Any]) -> None:
+        (tmp_path / "r.toml").write_text(tomli_w.dumps(recipe))
+        hosts = base64.urlsafe_b64encode(json.dumps({"localhost": [0, 1]}).encode()).decode()
+        launcher = [sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={hosts}", "--node_rank=0"]
+        place = ["--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+        words = [*launcher, *place, "--module", "fttool", "run", str(tmp_path / "r.toml")]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / "runs" / "r" / "summary.json").read_text())
+        assert summary["status"] == "finished" and len(summary["sharding"]["ranks"]) == 2
+
     def test_what_is_wrong_is_said_once(self, recipe: dict[str, Any], started: Any) -> None:
         recipe["model"]["source"] = "./no-such-model"
         process = started()
@@ -206,6 +231,20 @@ class TestWhoStarts:
         assert told == {
             "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "gpu07", "MASTER_PORT": "21234"
         }  # fmt: skip
+
+    @pytest.mark.parametrize(("tasks", "processes"), [("1", 2), ("4", 1)])
+    def test_srun_with_another_number_of_tasks(
+        self, tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tasks: str, processes: int
+    ) -> None:
+        """A single task is a shell, or this launcher; several would each make the whole run."""
+        place = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "gpu07"}
+        monkeypatch.setattr(os, "environ", {"SLURM_STEP_NUM_TASKS": tasks, **place})
+        loaded = self.loaded(tmp_path, {**recipe, "sharding": {"name": "ddp", "processes": processes}})
+        if tasks == "1":
+            assert must_launch(loaded)
+        else:
+            with pytest.raises(UsageError, match="has started 4 processes"):
+                must_launch(loaded)
 
     @pytest.mark.parametrize(
         ("hosts", "first"),

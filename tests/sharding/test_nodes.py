@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from fttool.runs.verdict import Ended, judge
 
 from .conftest import UPDATES
 from .sabotage import sabotage
-from .watching import alive, assert_same, children, dist, events, updates, wait_for
+from .watching import alive, assert_same, children, dist, events, free_port, updates, wait_for
 
 
 @pytest.fixture
@@ -24,10 +23,7 @@ def two(started: Any) -> Any:
     """Start the launchers of two nodes."""
 
     def start(*words: str, **environment: str) -> tuple[Any, Any]:
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            meeting = f"localhost:{free.getsockname()[1]}"
-        told = ["--nodes", "2", "--rendezvous", meeting, *words]
+        told = ["--nodes", "2", "--rendezvous", f"localhost:{free_port()}", *words]
         second = started(*told, "--node-rank", "1", **environment)
         return started(*told, "--node-rank", "0", **environment), second
 
@@ -138,7 +134,7 @@ def test_another_launcher_has_placed_it(
 
 def report(rank: int, *, lost_touch: bool = False, expected: bool = False, text: str = "a bug") -> dict[str, Any]:
     said = {"rank": rank, "time": float(rank), "lost_touch": lost_touch, "expected": expected, "text": text}
-    said["with_fewer_rows"] = False
+    said |= {"with_fewer_rows": False, "problems": [{"message": text, "where": "", "hint": ""}]}
     return {**said, "exit_code": 4 if expected else 1}
 
 
@@ -163,6 +159,13 @@ TIMED_OUT = report(0, lost_touch=True, text="gloo: timed out waiting")
         ([Ended(codes={"0": 130}), Ended(codes={"1": -15})], 130, "", False),  # one was sent it; the other ends last
         ([Ended(codes={"0": -9}, asked=[15]), Ended(codes={"1": 143})], 1, "was killed by SIGKILL", False),
         ([Ended(codes={"0": 3}), Ended()], 3, "exit code 3 and said nothing", True),
+        ([Ended(codes={"0": -15}), Ended(codes={"1": 3})], 3, "process 2 of 2, on another node ended with exit", True),
+        ([Ended(codes={"1": 3}, reaped=[0]), Ended()], 3, "exit code 3 and said nothing", True),  # NCCL stays stuck
+        ([Ended(codes={"0": -15}), Ended(codes={"1": -9})], 1, "process 2 of 2, on another node, was killed by", True),
+        ([Ended(codes={"0": -11}), Ended(codes={"1": -15})], 1, "was killed by SIGSEGV\n    fttool run", True),
+        ([Ended(codes={"0": -35}), Ended()], 1, "was killed by signal 35", True),
+        ([Ended(codes={"0": -15}, reaped=[1], asked=[15]), Ended(codes={"1": -9})], 1, "did not answer", False),
+        ([Ended(asked=[15], finished=True), Ended(finished=True)], 0, "", False),  # asked too late
     ],
 )
 def test_what_went_wrong_first(ended: list[Ended | None], code: int, text: str, again: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -79,6 +80,39 @@ def test_an_exception_is_shown_with_the_traceback_of_who_raised_it(
     assert process.returncode == 1 and not alive(ranks)
     assert said.count("Traceback") == 1 and said.count("KeyError: 'a bug'") == 2
     assert said.rstrip().endswith(f"in process {rank + 1} of 2") and "gloo" not in said
+
+
+def test_programs_are_told_what_went_wrong_first(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+    process = started("--json", **sabotage(tmp_path, "raise KeyError('a bug')"))
+    shown, _ = process.communicate(timeout=120)
+    told = [json.loads(line) for line in shown.splitlines()]
+    (failed,) = (one for one in told if one["event"] == "failed")
+    assert failed == told[-1] and failed["exit_code"] == process.returncode == 1
+    assert failed["problems"] == [{"message": "KeyError: 'a bug'", "where": "", "hint": ""}]
+
+
+def test_a_process_that_leaves_without_a_word(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+    process = started(**sabotage(tmp_path, "os._exit(3)"))
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3 and "process 2 of 2 ended with exit code 3 and said nothing" in said
+
+
+def test_a_signal_while_a_process_hangs_is_no_success(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+    """No checkpoint can be written, which 143 would promise."""
+    recipe["sharding"]["timeout"] = 10
+    process = started(**sabotage(tmp_path, "while True: __import__('time').sleep(1)"))
+    wait_for(lambda: (tmp_path / "sabotage" / "done").exists())
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "process 2 of 2 did not answer the others" in said
+
+
+def test_a_process_that_hangs_before_the_first_update(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
+    recipe["sharding"]["timeout"] = 10
+    place = ("fttool.runs.record", "Record", "place")
+    process = started(**sabotage(tmp_path, "__import__('time').sleep(600)", update=1, at=place))
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 1 and "process 2 of 2 did not answer the others" in said
 
 
 @pytest.mark.parametrize("deed", ["os.kill(os.getpid(), 19)", "while True: __import__('time').sleep(1)"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -29,6 +30,12 @@ def children(process: subprocess.Popen[str]) -> list[int]:
         if parent == process.pid and ranks:
             found[int(ranks[0].removeprefix(b"RANK="))] = int(folder.name)
     return [found[rank] for rank in sorted(found)]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:

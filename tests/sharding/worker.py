@@ -36,3 +36,4 @@ def main(folder: Path, *, resume: bool) -> None:
 
 
 main(Path(sys.argv[1]), resume="--resume" in sys.argv)
+World.here().end()

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without "…" must not end a run
+    if words and words[0].startswith("--local_rank="):  # DeepSpeed's launcher puts it there, and into the environment
+        del words[0]
     debug = "--debug" in words
     try:
         code = _answer(words)

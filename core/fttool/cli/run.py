@@ -98,9 +98,10 @@ def _words(options: argparse.Namespace) -> list[str]:
     """The command line again, for the processes of a run."""
     flags = ("resume", "no-save", "json", "quiet", "verbose", "debug")
     overrides = [word for override in options.overrides for word in ("--set", override)]
+    recipe = str(options.recipe)
     return [
         "run",
-        str(options.recipe),
+        f"./{recipe}" if recipe.startswith("-") else recipe,
         *overrides,
         *(f"--{flag}" for flag in flags if getattr(options, flag.replace("-", "_"), False)),
     ]

@@ -17,7 +17,7 @@ def must_launch(loaded: Loaded, *, placed: bool = False) -> bool:
     """
     wanted = loaded.recipe.sharding.world_size
     if not placed:
-        _join_slurm(os.environ, wanted)
+        _join_slurm(os.environ)
     started = os.environ.get("WORLD_SIZE")
     if started is None:
         return wanted > 1
@@ -32,10 +32,13 @@ def must_launch(loaded: Loaded, *, placed: bool = False) -> bool:
     return False
 
 
-def _join_slurm(environment: Any, wanted: int) -> None:
-    """Say in torch's words what SLURM says in its own, where `srun` has started the processes of the run."""
-    tasks = environment.get("SLURM_STEP_NUM_TASKS")
-    if tasks is None or "RANK" in environment or wanted == 1:
+def _join_slurm(environment: Any) -> None:
+    """Say in torch's words what SLURM says in its own, where `srun` has started the processes of the run.
+
+    A single task is a shell, or this launcher.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks == "1" or "RANK" in environment:
         return
     environment["RANK"] = environment["SLURM_PROCID"]
     environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]

@@ -26,7 +26,7 @@ from typing import Any
 
 import tomli
 
-from fttool.errors import FttoolError, gist
+from fttool.errors import FttoolError, Problem, gist
 from fttool.recipe.reading import Loaded
 from fttool.runs.nodes import Nodes
 from fttool.runs.record import Record
@@ -50,8 +50,8 @@ def launch(
     record = Record.at(loaded, resume=going_on is None)  # what it refuses is refused before anything is started
     wanted = loaded.recipe.sharding.launch
     processes = Processes(wanted.processes // nodes.size, nodes)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says, we say in one screen
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes.number)))
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # `-m` would import from the folder that this was started in
     with _forwarding(processes):
         if nodes.size > 1:
             screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
@@ -71,6 +71,8 @@ def launch(
                 restarts += 1
                 how = f"restart {restarts} of {wanted.max_restarts}"
             else:
+                if verdict.text:
+                    screen.failed(verdict.problems or [Problem(verdict.text)], verdict.exit_code)
                 return verdict.exit_code
             attempt += 1
             begun = ended[0] is not None and ended[0].begun  # one answer for all: a shared disk may show it late
@@ -127,9 +129,13 @@ def _attempt(words: Sequence[str], processes: Processes, attempt: int, record: R
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
+    for name in list(logging.root.manager.loggerDict):  # what they say, we say in one screen
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     nodes = processes.nodes
     codes: dict[str, int] = {}
     reaped: list[int] = []
+    finished = False
     with tempfile.TemporaryDirectory(prefix="fttool-") as name:
         os.environ[REPORTS] = name
         try:
@@ -142,6 +148,7 @@ def _attempt(words: Sequence[str], processes: Processes, attempt: int, record: R
             config = _config(processes, nodes.endpoint(attempt))
             with _reaping(processes, attempt) as reaped:
                 elastic_launch(config, sys.executable)("-m", "fttool", *words)
+                finished = True
         except ChildFailedError as failed:
             codes = {str(rank): failure.exitcode for rank, failure in failed.failures.items()}
         except SignalException as stopped:
@@ -156,7 +163,7 @@ def _attempt(words: Sequence[str], processes: Processes, attempt: int, record: R
     if codes or processes.asked:
         nodes.alarm(attempt)
     begun = (record.path / "lock.json").is_file()
-    return Ended(codes=codes, reports=reports, reaped=reaped, asked=processes.asked, begun=begun)
+    return Ended(codes=codes, reports=reports, reaped=reaped, asked=processes.asked, begun=begun, finished=finished)
 
 
 def _config(processes: Processes, endpoint: str) -> Any:

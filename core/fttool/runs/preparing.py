@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -572,7 +573,17 @@ def trainer_arguments(
         **parts.arguments,
         **plan.arguments,
     }
+    if on.type == "cpu" and World.here().size == plan.processes > 1:
+        _meet(arguments.get("ddp_timeout", 1800))
     return parts.arguments_class(**arguments)
+
+
+def _meet(timeout: int) -> None:
+    """Bring the processes together, as the arguments would do; but those tell the timeout only where there are GPUs."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
 
 
 def _remove_printers(trainer: Any) -> None:

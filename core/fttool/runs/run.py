@@ -10,7 +10,6 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import DivergedError, ExitCode, Problem, RecipeError, UsageError
@@ -59,7 +58,6 @@ def run(
         prepared = prepare_run(loaded, screen, record, observers, world)
         prepared.trainer.job.saves = saves
         if world.size > 1:
-            give_up_after(prepared.trainer.args.ddp_timeout_delta)
             refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
         checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
         step = world.gather(checkpoint.step if checkpoint else None)[0]
@@ -67,13 +65,6 @@ def run(
             checkpoint = same_checkpoint(prepared, record, step)
         prepared.trainer.args.output_dir = str(record.path)
         return train(prepared, record, observers, screen, checkpoint)
-
-
-def give_up_after(timeout: timedelta) -> None:
-    """How long a process waits for the others: transformers says so to the process group only where it is for GPUs."""
-    from torch.distributed.distributed_c10d import _set_pg_timeout  # pyright: ignore[reportPrivateUsage]
-
-    _set_pg_timeout(timeout)
 
 
 def refuse_several_plans(plans: Sequence[Mapping[str, Any]], loaded: Loaded) -> None:

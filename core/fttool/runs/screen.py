@@ -6,13 +6,15 @@ Progress goes to stderr; what the run is for (the closing screen, or the events)
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fttool.errors import ExitCode, FttoolError, gist
+from fttool.errors import ExitCode, FttoolError, Problem, gist
+from fttool.training.world import REPORTS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -50,7 +52,7 @@ class Screen:
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The run has ended; `text` is the closing screen."""
 
-    def failed(self, error: FttoolError) -> None:
+    def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
         """The run was refused, or has ended with an error; for people the command line writes it to stderr."""
 
 
@@ -186,26 +188,32 @@ class Events(Screen):
         """`finished`, with the whole summary."""
         self._print("finished", summary=summary)
 
-    def failed(self, error: FttoolError) -> None:
+    def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
         """`failed`, with the exit code and the problems."""
-        problems = [{"message": p.message, "where": p.where, "hint": p.hint} for p in error.problems]
-        self._print("failed", exit_code=int(error.exit_code), problems=problems)
+        found = [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
+        self._print("failed", exit_code=int(exit_code), problems=found)
 
 
 @contextmanager
 def reporting(screen: Screen) -> Generator[None]:
-    """Around a run: the screen hears how it ended, whatever that is."""
+    """Around a run: the screen hears how it ended, whatever that is.
+
+    Not in a process that fttool has started: what went wrong first, of all of them, the launcher says.
+    """
     try:
         yield
-    except FttoolError as error:
-        screen.failed(error)
-        raise
     except (Exception, KeyboardInterrupt) as fault:
-        error = FttoolError(gist(fault))
-        if isinstance(fault, KeyboardInterrupt):
-            error.exit_code = ExitCode.INTERRUPTED
-        screen.failed(error)
+        if REPORTS not in os.environ:
+            screen.failed(*failure(fault))
         raise
+
+
+def failure(fault: BaseException) -> tuple[Sequence[Problem], ExitCode]:
+    """What is wrong, and the exit code that says so."""
+    if isinstance(fault, FttoolError):
+        return fault.problems, fault.exit_code
+    code = ExitCode.INTERRUPTED if isinstance(fault, KeyboardInterrupt) else ExitCode.FAILURE
+    return (Problem(gist(fault)),), code
 
 
 def choose(*, quiet: bool, as_json: bool) -> Screen:

@@ -5,12 +5,13 @@ Every launcher of the run judges by the same facts, so all of them say the same 
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fttool.errors import ExitCode
+from fttool.errors import ExitCode, Problem
 
 STOPPED: dict[int, int] = {ExitCode.PREEMPTED: signal.SIGTERM, ExitCode.INTERRUPTED: signal.SIGINT}
 """Exit code of a process that has obeyed a signal, and which."""
@@ -30,6 +31,8 @@ class Ended:
     """Signals that the launcher was sent."""
     begun: bool = False
     """There is a run directory to resume."""
+    finished: bool = False
+    """All of them have ended well: a signal came too late to stop anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Verdict:
 
     exit_code: int
     text: str = ""
+    problems: Sequence[Problem] = ()
+    """What a process has said, for programs; empty where the launcher speaks itself."""
     again: bool = False
     with_fewer_rows: bool = False
     """Memory ran out, and another attempt may end better with fewer rows at once."""
@@ -54,14 +59,20 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     asked = {number for one in heard for number in one.asked} | obeyed
     reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
     own = [report for report in reports if not report["lost_touch"]]
-    silent, killed = _silent_and_killed(heard, codes, reports, asked)
+    mute = {rank: code for rank, code in codes.items() if code > 0 and code not in STOPPED}
+    mute = {rank: code for rank, code in mute.items() if rank not in {report["rank"] for report in reports}}
+    waited = any(report["lost_touch"] and re.search("timed out|timeout", report["text"].lower()) for report in reports)
+    in_vain = waited or any(one.reaped for one in heard)
+    silent, killed = _silent_and_killed(heard, codes, reports, asked, in_vain)
     again = len(heard) == len(ended) and not asked
 
     def process(rank: int) -> str:
         elsewhere = rank * len(ended) // processes != here
         return f"process {rank + 1} of {processes}{', on another node' if elsewhere else ''}"
 
-    if asked and not own and not killed:
+    if all(one is not None and one.finished for one in ended):
+        return Verdict(ExitCode.OK)
+    if asked and not (own or killed or mute or in_vain):
         # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
         return Verdict(ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED)
     if own:
@@ -70,16 +81,19 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     if killed:
         rank, number = next(iter(killed.items()))
         where = process(rank) + ("," if "," in process(rank) else "")
-        text = f"{where} was killed by {signal.Signals(number).name}\n"
-        text += (
-            "    the system does this where memory runs out; fttool run … --resume goes on from the newest checkpoint"
-        )
-        return Verdict(ExitCode.FAILURE, text, again)
+        text = f"{where} was killed by {_name(number)}\n    "
+        text += "the system does this where memory runs out; " if number == signal.SIGKILL else ""
+        text += "fttool run … --resume goes on from the newest checkpoint"
+        return Verdict(ExitCode.FAILURE, text, again=again)
+    if mute:
+        rank, code = next(iter(mute.items()))
+        return Verdict(code, f"{process(rank)} ended with exit code {code} and said nothing", again=again)
     if silent:
         which = " and ".join(map(process, silent))
         text = f"{which} did not answer the others within sharding.timeout, and had to be killed\n"
-        text += f"    what it printed is in logs/rank-{silent[0]}.log, unless it is the first"
-        return Verdict(ExitCode.FAILURE, text, again)
+        text += "    what it printed, if anything, is "
+        text += f"in logs/rank-{silent[0]}.log of the run directory" if silent[0] else "above"
+        return Verdict(ExitCode.FAILURE, text, again=again)
     if len(heard) < len(ended):
         gone = ended.index(None)
         text = f"the launcher on node {gone} does not answer any more\n"
@@ -87,28 +101,31 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
         return Verdict(ExitCode.FAILURE, text)
     if reports:
         return _said(reports[0], process, again)
-    if not codes:
-        return Verdict(ExitCode.OK)
-    rank, code = max(codes.items(), key=lambda item: item[1])
-    return Verdict(code, f"{process(rank)} ended with exit code {code} and said nothing", again)
+    assert not codes, codes
+    return Verdict(ExitCode.OK)
 
 
 def _said(report: dict[str, Any], process: Any, again: bool) -> Verdict:
-    return Verdict(report["exit_code"], f"{report['text']}\n    in {process(report['rank'])}", again)
+    text = f"{report['text']}\n    in {process(report['rank'])}"
+    return Verdict(report["exit_code"], text, [Problem(**one) for one in report["problems"]], again)
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _silent_and_killed(
-    heard: Sequence[Ended], codes: dict[int, int], reports: Sequence[dict[str, Any]], asked: set[int]
+    heard: Sequence[Ended], codes: dict[int, int], reports: Sequence[dict[str, Any]], asked: set[int], in_vain: bool
 ) -> tuple[list[int], dict[int, int]]:
     """Ranks that no longer answered, and signals by rank of those that were killed by somebody else.
 
-    Where some have waited in vain, SIGTERM is what the launcher sent to those that were waited for, and SIGABRT is how
-    NCCL ends one that has waited.
+    SIGTERM is what torch's launcher sends to the others once one has ended. Where some have waited `in_vain`, it was
+    sent to those that were waited for, and SIGABRT is how NCCL ends one that has waited.
     """
     reaped = {rank for one in heard for rank in one.reaped}
-    closing = {signal.SIGTERM} if asked else set[int]()  # what the launcher sends to those that end last
-    in_vain = bool(reaped) or any("timed out" in report["text"].lower() for report in reports)
-    expected = {*asked, signal.SIGTERM, signal.SIGABRT} if in_vain else asked | closing
+    others = any(code != -signal.SIGTERM for code in codes.values())
+    closing = {signal.SIGTERM} if asked or others or in_vain else set[int]()
+    expected = asked | closing | ({signal.SIGABRT} if in_vain else set[int]())
     killed = {rank: -code for rank, code in codes.items() if code < 0 and rank not in reaped and -code not in expected}
     spoken = {report["rank"] for report in reports}
     closed = {rank for rank, code in codes.items() if in_vain and code == -signal.SIGTERM}

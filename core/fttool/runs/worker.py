@@ -9,10 +9,12 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from fttool.errors import ExitCode, FttoolError, OutOfMemoryError, gist
-from fttool.training.world import REPORTS
+from fttool.runs.screen import failure
+from fttool.training.world import REPORTS, World
 
 LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
 LOST_TOUCH_WORDS = ("closed by peer", "reset by peer", "gloo", "nccl", "timed out waiting")
@@ -24,19 +26,22 @@ LAUNCHER = "launcher"
 
 @contextmanager
 def signed_in() -> Generator[None]:
-    """Around a run: note this process's number, and that it has ended by itself.
-
-    Should the launcher be killed, this process ends: an orphan would hold the GPU for ever.
-    """
+    """Around a run: note this process's number, and that it has ended by itself."""
     folder = os.environ.get(REPORTS)
-    if folder is None:
-        yield
-        return
-    rank = os.environ["RANK"]
-    aside = Path(folder) / f".process-{rank}"
+    if folder is not None:
+        _sign_in(Path(folder), os.environ["RANK"])
+    yield
+    World.here().end()
+    if folder is not None:
+        (Path(folder) / f"ended-{os.environ['RANK']}").touch()
+
+
+def _sign_in(folder: Path, rank: str) -> None:
+    """Should the launcher be killed, this process ends: an orphan would hold the GPU for ever."""
+    aside = folder / f".process-{rank}"
     aside.write_text(str(os.getpid()))
-    aside.rename(Path(folder) / f"process-{rank}")
-    launcher = int((Path(folder) / LAUNCHER).read_text())  # asked for its number, it may be gone already
+    aside.rename(folder / f"process-{rank}")
+    launcher = int((folder / LAUNCHER).read_text())  # asked for its number, it may be gone already
 
     def watch() -> None:
         while os.getppid() == launcher:
@@ -44,8 +49,6 @@ def signed_in() -> Generator[None]:
         os._exit(ExitCode.FAILURE)
 
     threading.Thread(target=watch, daemon=True).start()
-    yield
-    (Path(folder) / f"ended-{rank}").touch()
 
 
 def report(fault: BaseException, text: str, exit_code: int) -> bool:
@@ -59,6 +62,7 @@ def report(fault: BaseException, text: str, exit_code: int) -> bool:
         "time": time.time(),
         "lost_touch": _lost_touch(fault),
         "expected": expected,
+        "problems": [asdict(problem) for problem in failure(fault)[0]],
         "text": text if expected else "".join(traceback.format_exception(fault, limit=-5)) + text,
         "exit_code": exit_code,
         "with_fewer_rows": isinstance(fault, OutOfMemoryError) and fault.with_fewer_rows,

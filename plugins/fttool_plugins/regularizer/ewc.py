@@ -37,7 +37,9 @@ class EWC(Regularizer):
     not clipped.
 
     Under `fsdp` and `zero` each process finds F on its CPU, before the model is sharded: for a large one make the file
-    beforehand. Use it where general rows can be had to find F on, but not to train on, or where F was published. Cost: 8 bytes
+    beforehand.
+
+    Use it where general rows can be had to find F on, but not to train on, or where F was published. Cost: 8 bytes
     per parameter that is pulled, about 1% of an update's time, and one forward and backward pass per example
     beforehand.
     """

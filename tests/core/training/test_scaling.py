@@ -1,4 +1,4 @@
-"""Loss scaling (fp16), as far as it can be tried without a GPU: what the loop makes of overflows, and of a resumed run."""
+"""Loss scaling (fp16), as far as it can be tried without a GPU: what the loop makes of overflows and a resumed run."""
 
 from __future__ import annotations
 
