@@ -142,6 +142,7 @@ def main(folder: Path, engine: str, first: bool) -> None:
         found = {"seconds": turns.seconds, "losses": losses.tolist()}
         (folder / f"plain-{engine}.json").write_text(json.dumps(found))
     torch.distributed.barrier()  # a launcher ends the others as soon as one has left
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

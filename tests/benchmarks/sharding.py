@@ -264,6 +264,7 @@ def child(recipe: Path, turn: str | None) -> None:
     run(loaded, Screen())
     if took is not None and World.here().first:
         (Record.place(loaded) / SECONDS).write_text(json.dumps(took.seconds))
+    World.here().end()
 
 
 def note(what: str) -> None:
