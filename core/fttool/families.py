@@ -569,7 +569,8 @@ class RegularizerContext:
     it is asked for, on the model's device; raises `RecipeError` where there is none."""
     start: Callable[[], Mapping[str, Tensor]]
     """The weights as they were loaded, by parameter name, without those in `new`: read again from the source, so that
-    no second copy of them is held while the model trains."""
+    no second copy of them is held while the model trains. In shares where the model's are, else in the machine's
+    memory."""
     track: Track
     """Shows how far a long computation is."""
 

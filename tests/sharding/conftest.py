@@ -14,7 +14,10 @@ import tomli_w
 
 from .matrix import base, write_rows
 
-UPDATES = 60
+KILLS = int(os.environ.get("FTTOOL_KILLS", 4))
+"""How often `test_killing.py` kills."""
+UPDATES = max(60, 10 * KILLS)
+"""Of runs that are stopped on the way: between two kills there are a few."""
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from typing import Any
 
 from fttool.training import checkpoints
 
-from .conftest import UPDATES
+from .conftest import KILLS, UPDATES
 from .watching import assert_same, children, dist, events, updates, wait_for
 
 pytestmark = dist
 
-KILLS = int(os.environ.get("FTTOOL_KILLS", 4))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 

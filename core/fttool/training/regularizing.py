@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from fttool.errors import Problem, RecipeError, did_you_mean
 from fttool.families import Encoded, LoadOptions, RegularizerContext, Source, TaskParts
@@ -96,9 +97,10 @@ def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:
 
 
 def shared_alike(weights: Mapping[str, Tensor], model: PreTrainedModel) -> Mapping[str, Tensor]:
-    """Weights in shares where the model's are."""
+    """Weights in shares where the model's are; the others stay where they were read."""
     present = dict(model.named_parameters())
-    return {name: shared_like(tensor, present[name]) for name, tensor in weights.items() if name in present}
+    found = {name: (tensor, present[name]) for name, tensor in weights.items() if name in present}
+    return {name: shared_like(t, p) if isinstance(p, DTensor) else t for name, (t, p) in found.items()}
 
 
 @contextmanager
