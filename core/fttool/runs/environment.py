@@ -117,6 +117,17 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def refuse_missing_gpu(on: torch.device) -> None:
+    """Raise `RecipeError` in a process of a run for which this machine has no GPU; CUDA would say so much later."""
+    import torch
+
+    place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if on.type == "cuda" and place >= there:
+        message = f"there is no GPU for process {place + 1} on this machine, which shows {there}"
+        hint = "one process a GPU: lower sharding.processes; SLURM must show each task all of them (--gpus-per-node)"
+        raise RecipeError(Problem(message, hint=hint, key=("sharding",)))
+
+
 def memory_bytes(on: torch.device, processes: int) -> int:
     """Memory of the device, or of the machine where the computation is on its CPU and shared by so many processes."""
     import psutil

@@ -50,6 +50,7 @@ from fttool.runs.environment import (
     memory_bytes,
     native_bf16,
     quiet_libraries,
+    refuse_missing_gpu,
     refuse_trackers,
 )
 from fttool.runs.record import Record, peak_memory_bytes
@@ -142,6 +143,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     heed_the_recipe_alone()
     refuse_trackers(recipe)
     on = device()
+    refuse_missing_gpu(on)
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
