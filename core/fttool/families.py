@@ -569,8 +569,8 @@ class RegularizerContext:
     it is asked for, on the model's device; raises `RecipeError` where there is none."""
     start: Callable[[], Mapping[str, Tensor]]
     """The weights as they were loaded, by parameter name, without those in `new`: read again from the source, so that
-    no second copy of them is held while the model trains. In shares where the model's are, else in the machine's
-    memory."""
+    no second copy of them is held while the model trains. Those of a model in `DTensor`s are shared alike; others lie
+    in the machine's memory, and may have to be moved to the weight's device."""
     track: Track
     """Shows how far a long computation is."""
 
@@ -713,8 +713,8 @@ class ShardingPlan:
     engage: Callable[[Trainer], None] | None = None
     """Called once the Trainer has its accelerator and before it has prepared anything."""
     split: Callable[[PreTrainedModel], None] | None = None
-    """Called when training begins, before the engine takes over the model, for one that would first put all of it on
-    each device: leaves this process its share."""
+    """Called when training begins, before the engine takes over the model, where it would first put all of it on each
+    device: leaves this process its share."""
     placed: Callable[[Trainer, Mapping[str, Tensor]], Mapping[Tensor, Tensor]] = _by_name
     """Trainer, and one tensor for each of some parameters → what the optimizer holds → its part of these tensors."""
     weights: Callable[[PreTrainedModel], Iterable[tuple[str, Tensor]]] = _named

@@ -232,7 +232,7 @@ MIDRUN = {
         "KeyError: 2",
         2,
     ),
-    "final_weights raises": ("return Regularization(final_weights=lambda model: 1 / 0)", "ZeroDivisionError", 2),
+    "final_weights raises": ("return Regularization(final_weights=lambda weights: 1 / 0)", "ZeroDivisionError", 2),
 }
 
 

@@ -19,6 +19,7 @@ LOOK = """
 import gc, json, torch
 
 options["max_shard_size"] = "20KB"
+assert all(p.untyped_storage().nbytes() == p.nbytes for p in arguments[0].parameters())  # else each is copied
 plain = [one for one in gc.get_objects() if type(one) in (torch.Tensor, torch.nn.Parameter)]
 storages = {{one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in plain}}
 with open({file!r}, "w") as file:
@@ -30,7 +31,7 @@ with open({file!r}, "w") as file:
     ("sharding", "engine"),
     [
         ("fsdp", 3 * 0.5),  # its share of the weights and of both moments
-        ("zero-2", 3 * 0.5 + 0.5),  # masters and moments; the gradients of the last update
+        ("zero-2", 3 * 0.5 + 0.5 + 1),  # masters and moments; the last gradients; what the weights were pieces of
         ("zero-3", 3 * 0.5 + 0.5 + 0.5 + 2),  # and its share; weights this small stay whole too, and so does a bucket
     ],
 )
@@ -40,7 +41,7 @@ def test_it_is_gathered_once_and_may_have_several_files(
     recipe["sharding"] |= SHARDINGS[sharding]
     look, found = tmp_path / "look.py", tmp_path / "found.json"
     look.write_text(LOOK.format(file=str(found)))
-    deed = f"exec(open({str(look)!r}).read(), {{'options': options}})"
+    deed = f"exec(open({str(look)!r}).read(), {{'options': options, 'arguments': arguments}})"
     process = started(
         **sabotage(tmp_path, deed, rank=0, update=1, at=("transformers", "PreTrainedModel", "save_pretrained"))
     )

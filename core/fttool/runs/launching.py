@@ -26,7 +26,7 @@ from typing import Any
 
 import tomli
 
-from fttool.errors import FttoolError, Problem, gist
+from fttool.errors import FttoolError, gist
 from fttool.recipe.reading import Loaded
 from fttool.runs.nodes import Nodes
 from fttool.runs.record import Record
@@ -51,7 +51,8 @@ def launch(
     wanted = loaded.recipe.sharding.launch
     processes = Processes(wanted.processes // nodes.size, nodes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes.number)))
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # `-m` would import from the folder that this was started in
+    if not {"", str(Path.cwd())} & set(sys.path):  # then the processes must not either, as `-m` would make them
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     with _forwarding(processes):
         if nodes.size > 1:
             screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
@@ -72,7 +73,7 @@ def launch(
                 how = f"restart {restarts} of {wanted.max_restarts}"
             else:
                 if verdict.text:
-                    screen.failed(verdict.problems or [Problem(verdict.text)], verdict.exit_code)
+                    screen.failed(verdict.problems, verdict.exit_code)
                 return verdict.exit_code
             attempt += 1
             begun = ended[0] is not None and ended[0].begun  # one answer for all: a shared disk may show it late

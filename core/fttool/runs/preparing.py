@@ -576,16 +576,16 @@ def trainer_arguments(
         **plan.arguments,
     }
     if on.type == "cpu" and World.here().size == plan.processes > 1:
-        _meet(arguments.get("ddp_timeout", 1800))
+        _meet(arguments.get("ddp_backend") or "gloo", arguments.get("ddp_timeout", 1800))
     return parts.arguments_class(**arguments)
 
 
-def _meet(timeout: int) -> None:
+def _meet(backend: str, timeout: int) -> None:
     """Bring the processes together, as the arguments would do; but those tell the timeout only where there are GPUs."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
 
 
 def _remove_printers(trainer: Any) -> None:

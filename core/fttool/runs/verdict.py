@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class Verdict:
     exit_code: int
     text: str = ""
     problems: Sequence[Problem] = ()
-    """What a process has said, for programs; empty where the launcher speaks itself."""
+    """The same for programs."""
     again: bool = False
     with_fewer_rows: bool = False
     """Memory ran out, and another attempt may end better with fewer rows at once."""
@@ -58,21 +58,24 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     obeyed = {STOPPED[code] for code in codes.values() if code in STOPPED}  # a process was sent it, not its launcher
     asked = {number for one in heard for number in one.asked} | obeyed
     reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
+    spoken = {report["rank"] for report in reports}
     own = [report for report in reports if not report["lost_touch"]]
-    mute = {rank: code for rank, code in codes.items() if code > 0 and code not in STOPPED}
-    mute = {rank: code for rank, code in mute.items() if rank not in {report["rank"] for report in reports}}
-    waited = any(report["lost_touch"] and re.search("timed out|timeout", report["text"].lower()) for report in reports)
-    in_vain = waited or any(one.reaped for one in heard)
-    silent, killed = _silent_and_killed(heard, codes, reports, asked, in_vain)
-    again = len(heard) == len(ended) and not asked
+    mute = {rank: code for rank, code in codes.items() if code > 0 and code not in STOPPED and rank not in spoken}
+    in_vain = any(one.reaped for one in heard) or any(map(_waited, reports))
+    silent, killed = _silent_and_killed(heard, codes, spoken, asked, in_vain)
+    gone = [node for node, one in enumerate(ended) if one is None]
+    if mute or gone or set(killed.values()) - {signal.SIGABRT}:  # gloo and NCCL end those so that are left behind
+        killed = {rank: number for rank, number in killed.items() if number != signal.SIGABRT}
+    again = not gone and not asked
 
     def process(rank: int) -> str:
         elsewhere = rank * len(ended) // processes != here
-        return f"process {rank + 1} of {processes}{', on another node' if elsewhere else ''}"
+        return f"process {rank + 1} of {processes}{', on another node,' if elsewhere else ''}"
 
-    if all(one is not None and one.finished for one in ended):
+    if ended[0] is not None and ended[0].finished:  # and with its first processes the run
         return Verdict(ExitCode.OK)
-    if asked and not (own or killed or mute or in_vain):
+    before_the_start = any(one.asked and not one.codes and not one.finished for one in heard)
+    if asked and not (own or killed or mute) and (obeyed or before_the_start or not (in_vain or gone)):
         # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
         return Verdict(ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED)
     if own:
@@ -80,34 +83,40 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
         return replace(verdict, with_fewer_rows=again and own[0]["with_fewer_rows"])
     if killed:
         rank, number = next(iter(killed.items()))
-        where = process(rank) + ("," if "," in process(rank) else "")
-        text = f"{where} was killed by {_name(number)}\n    "
-        text += "the system does this where memory runs out; " if number == signal.SIGKILL else ""
-        text += "fttool run … --resume goes on from the newest checkpoint"
-        return Verdict(ExitCode.FAILURE, text, again=again)
+        why = "the system does this where memory runs out; " if number == signal.SIGKILL else ""
+        hint = f"{why}fttool run … --resume goes on from the newest checkpoint"
+        return _found(ExitCode.FAILURE, f"{process(rank)} was killed by {_name(number)}", hint, again)
     if mute:
         rank, code = next(iter(mute.items()))
-        return Verdict(code, f"{process(rank)} ended with exit code {code} and said nothing", again=again)
+        return _found(code, f"{process(rank)} ended with exit code {code} and said nothing", "", again)
     if silent:
         which = " and ".join(map(process, silent))
-        text = f"{which} did not answer the others within sharding.timeout, and had to be killed\n"
-        text += "    what it printed, if anything, is "
-        text += f"in logs/rank-{silent[0]}.log of the run directory" if silent[0] else "above"
-        return Verdict(ExitCode.FAILURE, text, again=again)
-    if len(heard) < len(ended):
-        gone = ended.index(None)
-        text = f"the launcher on node {gone} does not answer any more\n"
-        text += "    what it said last is on its own screen; fttool run … --resume on all nodes goes on"
-        return Verdict(ExitCode.FAILURE, text)
+        message = f"{which} did not answer the others within sharding.timeout, and had to be killed"
+        where = f"in logs/rank-{silent[0]}.log of the run directory" if silent[0] else "on the first node's screen"
+        return _found(ExitCode.FAILURE, message, f"what it printed, if anything, is {where}", again)
+    if gone:
+        hint = "what it said last is on its own screen; fttool run … --resume on all nodes goes on"
+        return _found(ExitCode.FAILURE, f"the launcher on node {gone[0]} does not answer any more", hint, False)
     if reports:
         return _said(reports[0], process, again)
     assert not codes, codes
     return Verdict(ExitCode.OK)
 
 
-def _said(report: dict[str, Any], process: Any, again: bool) -> Verdict:
-    text = f"{report['text']}\n    in {process(report['rank'])}"
+def _found(exit_code: int, message: str, hint: str, again: bool) -> Verdict:
+    """What the launcher has found, as none of the processes has said it."""
+    problem = Problem(message, hint=hint)
+    return Verdict(exit_code, str(problem), [problem], again)
+
+
+def _said(report: dict[str, Any], process: Callable[[int], str], again: bool) -> Verdict:
+    text = f"{report['text']}\n    in {process(report['rank']).rstrip(',')}"
     return Verdict(report["exit_code"], text, [Problem(**one) for one in report["problems"]], again)
+
+
+def _waited(report: dict[str, Any]) -> bool:
+    """True where a process has given up waiting for the others."""
+    return report["lost_touch"] and re.search("timed out|timeout", report["problems"][0]["message"].lower()) is not None
 
 
 def _name(number: int) -> str:
@@ -115,7 +124,7 @@ def _name(number: int) -> str:
 
 
 def _silent_and_killed(
-    heard: Sequence[Ended], codes: dict[int, int], reports: Sequence[dict[str, Any]], asked: set[int], in_vain: bool
+    heard: Sequence[Ended], codes: dict[int, int], spoken: set[int], asked: set[int], in_vain: bool
 ) -> tuple[list[int], dict[int, int]]:
     """Ranks that no longer answered, and signals by rank of those that were killed by somebody else.
 
@@ -126,7 +135,7 @@ def _silent_and_killed(
     others = any(code != -signal.SIGTERM for code in codes.values())
     closing = {signal.SIGTERM} if asked or others or in_vain else set[int]()
     expected = asked | closing | ({signal.SIGABRT} if in_vain else set[int]())
-    killed = {rank: -code for rank, code in codes.items() if code < 0 and rank not in reaped and -code not in expected}
-    spoken = {report["rank"] for report in reports}
+    left = {rank: code for rank, code in codes.items() if rank not in reaped | spoken}
+    killed = {rank: -code for rank, code in left.items() if code < 0 and -code not in expected}
     closed = {rank for rank, code in codes.items() if in_vain and code == -signal.SIGTERM}
     return sorted((reaped | closed) - spoken), killed

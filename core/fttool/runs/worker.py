@@ -26,7 +26,7 @@ LAUNCHER = "launcher"
 
 @contextmanager
 def signed_in() -> Generator[None]:
-    """Around a run: note this process's number, and that it has ended by itself."""
+    """Around a run: note this process's number, and once it has ended by itself, let go of the others and say so."""
     folder = os.environ.get(REPORTS)
     if folder is not None:
         _sign_in(Path(folder), os.environ["RANK"])

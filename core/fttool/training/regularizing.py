@@ -97,7 +97,7 @@ def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:
 
 
 def shared_alike(weights: Mapping[str, Tensor], model: PreTrainedModel) -> Mapping[str, Tensor]:
-    """Weights in shares where the model's are; the others stay where they were read."""
+    """Weights shared as the model's where those are `DTensor`s; the others stay where they were read."""
     present = dict(model.named_parameters())
     found = {name: (tensor, present[name]) for name, tensor in weights.items() if name in present}
     return {name: shared_like(t, p) if isinstance(p, DTensor) else t for name, (t, p) in found.items()}

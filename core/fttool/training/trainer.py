@@ -528,14 +528,17 @@ class Loop(_Base):
         self._tr_loss.fill_(self.job.progress.unlogged_loss)
 
     def make_whole(self) -> None:
-        """Where the weights are in shares, give the first process all of them as plain tensors in the machine's memory,
-        to be saved; the others and the engine are of no more use then.
+        """Where an engine holds the weights, give the first process all of them as plain tensors in the machine's
+        memory, to be saved; the others and the engine are of no more use then.
         """
         close(self._module)
         if self.job.plan.weights_apart or any(isinstance(p, DTensor) for p in self._module.parameters()):
             tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
             if self.job.world.first:
                 weights.put(self._module, tensors)
+        elif self.is_deepspeed_enabled and self.job.world.first:
+            for p in self._module.parameters():  # pieces of one tensor: to save them on the device would take it twice
+                p.data = p.data.to("cpu", copy=True)
 
     def save_final(self, folder: Path) -> None:
         """The model, tokenizer and chat template, ready for `from_pretrained`."""

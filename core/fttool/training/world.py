@@ -92,7 +92,8 @@ class World:
         if self.size > 1:
             import torch.distributed as dist
 
-            dist.destroy_process_group()
+            with suppress(RuntimeError):  # the run is complete
+                dist.destroy_process_group()
 
 
 ALONE = World()
