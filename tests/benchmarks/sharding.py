@@ -39,6 +39,7 @@ from fttool.recipe.reading import load
 from fttool.runs.record import Record
 from fttool.runs.run import run
 from fttool.runs.screen import Screen
+from fttool.runs.worker import leave
 from fttool.training.world import World
 
 OF_PLAIN = 0.97
@@ -264,7 +265,7 @@ def child(recipe: Path, turn: str | None) -> None:
     run(loaded, Screen())
     if took is not None and World.here().first:
         (Record.place(loaded) / SECONDS).write_text(json.dumps(took.seconds))
-    World.here().end()
+    leave(0)
 
 
 def note(what: str) -> None:

@@ -171,6 +171,7 @@ TIMED_OUT = report(0, lost_touch=True, text="gloo: timed out waiting")
         ([Ended(codes={"0": 130, "1": -9}, reaped=[1], asked=[2, 2]), Ended()], 130, "", False),  # twice, and one stuck
         ([Ended(asked=[15]), Ended(codes={"1": -9}, reaped=[1])], 143, "", False),  # before the start
         ([Ended(codes={"0": -6}), Ended(codes={"1": -9})], 1, "process 2 of 2, on another node, was killed by", True),
+        ([Ended(codes={"0": 143, "1": -6}, asked=[15]), Ended()], 143, "", False),  # aborted at its exit
         ([Ended(codes={"0": -6}), Ended(codes={"1": 3})], 3, "exit code 3 and said nothing", True),
         ([Ended(codes={"0": -6}, reports=[LOST]), None], 1, "launcher on node 1 does not answer", False),
         ([Ended(codes={"0": 1}, reports=[LOST], asked=[15]), None], 1, "launcher on node 1 does not answer", False),

@@ -15,6 +15,7 @@ from fttool.errors import FttoolError
 from fttool.recipe.reading import load
 from fttool.runs.run import run
 from fttool.runs.screen import Screen
+from fttool.runs.worker import leave
 from fttool.training.world import World
 
 SECONDS = 500
@@ -36,4 +37,4 @@ def main(folder: Path, *, resume: bool) -> None:
 
 
 main(Path(sys.argv[1]), resume="--resume" in sys.argv)
-World.here().end()
+leave(0)

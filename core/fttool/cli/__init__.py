@@ -55,6 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal without "…" must not end a run
     if words and words[0].startswith("--local_rank="):  # DeepSpeed's launcher puts it there, and into the environment
         del words[0]
+    code = _exit_code(words)
+    if "RANK" in os.environ:
+        from fttool.runs.worker import leave
+
+        leave(code)
+    return code
+
+
+def _exit_code(words: list[str]) -> int:
+    """Answer, or say what is wrong."""
     debug = "--debug" in words
     try:
         code = _answer(words)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import sys
 import threading
 import time
 import traceback
@@ -11,10 +13,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fttool.errors import ExitCode, FttoolError, OutOfMemoryError, gist
 from fttool.runs.screen import failure
-from fttool.training.world import REPORTS, World
+from fttool.training.world import REPORTS
 
 LOST_TOUCH = ("DistBackendError", "DistNetworkError", "DistStoreError")
 LOST_TOUCH_WORDS = ("closed by peer", "reset by peer", "gloo", "nccl", "timed out waiting")
@@ -26,12 +29,11 @@ LAUNCHER = "launcher"
 
 @contextmanager
 def signed_in() -> Generator[None]:
-    """Around a run: note this process's number, and once it has ended by itself, let go of the others and say so."""
+    """Around a run: note this process's number, and that it has ended by itself."""
     folder = os.environ.get(REPORTS)
     if folder is not None:
         _sign_in(Path(folder), os.environ["RANK"])
     yield
-    World.here().end()
     if folder is not None:
         (Path(folder) / f"ended-{os.environ['RANK']}").touch()
 
@@ -49,6 +51,20 @@ def _sign_in(folder: Path, rank: str) -> None:
         os._exit(ExitCode.FAILURE)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def leave(exit_code: int) -> None:
+    """End a process that has met others, once all is said and written.
+
+    Without Python's own way out: threads of torch that ask for the interpreter then abort the process, now and again.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def report(fault: BaseException, text: str, exit_code: int) -> bool:

@@ -87,13 +87,5 @@ class World:
         with suppress(RuntimeError):
             self.wait()
 
-    def end(self) -> None:
-        """Let go of the others: a process that ends while gloo's threads still run may be aborted by them."""
-        if self.size > 1:
-            import torch.distributed as dist
-
-            with suppress(RuntimeError):  # the run is complete
-                dist.destroy_process_group()
-
 
 ALONE = World()
