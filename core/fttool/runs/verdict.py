@@ -64,9 +64,8 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     in_vain = any(one.reaped for one in heard) or any(map(_waited, reports))
     silent, killed = _silent_and_killed(heard, codes, spoken, asked, in_vain)
     gone = [node for node, one in enumerate(ended) if one is None]
-    if (
-        mute or gone or obeyed or set(killed.values()) - {signal.SIGABRT}
-    ):  # gloo and NCCL end those so that are left behind
+    if mute or gone or obeyed or set(killed.values()) - {signal.SIGABRT}:
+        # NCCL ends those so that are left behind, and torch's threads one that is about to end by itself.
         killed = {rank: number for rank, number in killed.items() if number != signal.SIGABRT}
     again = not gone and not asked
 
