@@ -121,8 +121,10 @@ def refuse_missing_gpu(on: torch.device) -> None:
     """Raise `RecipeError` in a process of a run for which this machine has no GPU; CUDA would say so much later."""
     import torch
 
-    place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if on.type == "cuda" and place >= there:
+    if on.type != "cuda" or "LOCAL_RANK" not in os.environ:
+        return
+    place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if place >= there:
         message = f"there is no GPU for process {place + 1} on this machine, which shows {there}"
         hint = "one process a GPU: lower sharding.processes; SLURM must show each task all of them (--gpus-per-node)"
         raise RecipeError(Problem(message, hint=hint, key=("sharding",)))
