@@ -132,6 +132,19 @@ class TestSeveralProcesses:
         assert f"process {rank + 1} of 2 was killed by SIGKILL" in said
         assert "Traceback" not in said and "gloo" not in said
 
+    def test_a_process_that_crashes_in_native_code_says_where_it_was(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["run"]["max_steps"] = 5000
+        process = started()
+        wait_for(lambda: updates(tmp_path) >= 2)
+        os.kill(children(process)[1], signal.SIGSEGV)
+        assert process.wait(30) == 1
+        said = process.stderr.read()
+        assert "process 2 of 2 was killed by SIGSEGV" in said and "in logs/rank-1.log" in said
+        log = (tmp_path / "runs" / "r" / "logs" / "rank-1.log").read_text()
+        assert "Segmentation fault" in log and "trainer.py" in log
+
     @pytest.mark.parametrize("done", [0, 1])
     def test_a_killed_launcher_leaves_no_orphan(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any, done: int

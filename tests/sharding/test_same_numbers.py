@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -169,14 +168,8 @@ def resumed(outcomes: Any, tmp_path_factory: pytest.TempPathFactory, common: dic
     def of(sharding: str) -> dict[str, Outcome | str]:
         if sharding not in made:
             folder = tmp_path_factory.mktemp(f"resumed-{sharding}")
-            cells = [cell for cell in RESUMED if (sharding, cell) not in IMPOSSIBLE]
-            for cell in cells:
-                run = folder / "runs" / cell
-                shutil.copytree(outcomes(sharding)[cell].run_dir, run)
-                for checkpoint in (run / "checkpoints").iterdir():
-                    if checkpoint.name != "checkpoint-3":
-                        shutil.rmtree(checkpoint)
-            made[sharding] = run_cells(folder, common, cells, SHARDINGS[sharding], resume=True)
+            begun = {cell: outcomes(sharding)[cell].run_dir for cell in RESUMED if (sharding, cell) not in IMPOSSIBLE}
+            made[sharding] = run_cells(folder, common, begun, SHARDINGS[sharding], begun=begun)
         return made[sharding]
 
     return of

@@ -1,8 +1,8 @@
 """Run every recipe in a folder, one after the other, in this process: `python worker.py FOLDER [--resume]`.
 
 Or under a launcher. Starting a process costs seconds, a cell of the matrix less than one. What a cell raises is written
-beside its recipe, by rank; where it is no word to a user, the others are not run. A process that hangs says where it
-does, and ends.
+beside its recipe, by rank; where it is no word to a user, the others are not run. A process that hangs or crashes
+says where it does, and ends.
 """
 
 import faulthandler
@@ -23,6 +23,7 @@ SECONDS = 500
 
 
 def main(folder: Path, *, resume: bool) -> None:
+    faulthandler.enable()
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     said = f".{World.here().rank}.error"
     for file in sorted(folder.glob("*.toml")):

@@ -51,6 +51,7 @@ def launch(
     wanted = loaded.recipe.sharding.launch
     processes = Processes(wanted.processes // nodes.size, nodes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes.number)))
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # one that crashes in native code says where it was
     if not {"", str(Path.cwd())} & set(sys.path):  # then the processes must not either, as `-m` would make them
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     with _forwarding(processes):

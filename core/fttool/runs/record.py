@@ -14,10 +14,13 @@ README.md              the model card
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import platform
+import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,20 +80,30 @@ class Record:
             raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
         return cls(path)
 
-    def create(self, loaded: Loaded, lock: Mapping[str, Any], fill: Callable[[], None] = lambda: None) -> None:
-        """Make the directory and write what is known before training; another run may have been quicker.
+    def create(self, loaded: Loaded, lock: Mapping[str, Any], fill: Callable[[Record], None] = lambda _: None) -> None:
+        """Make the directory with what is known before training, complete or absent; another run may be quicker.
 
-        `fill` adds what the run begins with, before `lock.json` makes it one that can be resumed.
+        `fill` adds to it what the run begins with.
         """
+        aside = Record(self.path.with_name(f".{secrets.token_hex(8)}.partial"))
         try:
-            self.path.mkdir(parents=True)
-        except FileExistsError:
-            raise UsageError(f"'{self.path}' was made meanwhile, by another run", hint=ANOTHER) from None
-        self.checkpoints.mkdir()
-        self._write("recipe.toml", loaded.text)
-        self._write("recipe.resolved.toml", resolved(loaded))
-        fill()
-        self._write("lock.json", _json(lock))
+            aside.checkpoints.mkdir(parents=True)
+            aside._write("recipe.toml", loaded.text)
+            aside._write("recipe.resolved.toml", resolved(loaded))
+            fill(aside)
+            aside._write("lock.json", _json(lock))
+            aside._become(self.path)
+        except BaseException:
+            shutil.rmtree(aside.path, ignore_errors=True)
+            raise
+
+    def _become(self, path: Path) -> None:
+        try:
+            self.path.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            raise UsageError(f"'{path}' was made meanwhile, by another run", hint=ANOTHER) from None
 
     def resolved_recipe(self) -> str:
         """The resolved recipe that this directory was made with."""
@@ -210,7 +223,7 @@ def _refuse_path(path: Path, output: Path, resume: bool) -> None:
         raise UsageError(Problem(f"'{path}' {what} out of '{output}'", hint=ANOTHER, key=name))
     if resume and not path.exists():
         raise UsageError(Problem(f"there is no run to resume at '{path}'", hint="leave --resume out", key=name))
-    if resume and not (path / "lock.json").is_file():  # the last that `create` writes
+    if resume and not (path / "lock.json").is_file():
         raise UsageError(Problem(f"'{path}' is no run directory: nothing to resume", hint=ANOTHER, key=name))
     if path.exists() and not resume:
         message = f"the run directory '{path}' exists; it is never overwritten"

@@ -186,10 +186,10 @@ def branched_checkpoint(
 
     restore(prepared.trainer.job, checkpoint)
 
-    def fill() -> None:
-        record.begin_like(start.record, step)
+    def fill(new: Record) -> None:
+        new.begin_like(start.record, step)
         for one in needed:
-            checkpoints.link(one, record.checkpoints)
+            checkpoints.link(one, new.checkpoints)
 
     record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
     record.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)

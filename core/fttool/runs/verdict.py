@@ -15,6 +15,8 @@ from fttool.errors import ExitCode, Problem
 
 STOPPED: dict[int, int] = {ExitCode.PREEMPTED: signal.SIGTERM, ExitCode.INTERRUPTED: signal.SIGINT}
 """Exit code of a process that has obeyed a signal, and which."""
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""What a process brings upon itself, in native code; Python prints where it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     if killed:
         rank, number = next(iter(killed.items()))
         why = "the system does this where memory runs out; " if number == signal.SIGKILL else ""
+        why = f"where it was is {_printed(rank)}; " if number in CRASHES else why
         hint = f"{why}fttool run … --resume goes on from the newest checkpoint"
         return _found(ExitCode.FAILURE, f"{process(rank)} was killed by {_name(number)}", hint, again)
     if mute:
@@ -93,8 +96,7 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     if silent:
         which = " and ".join(map(process, silent))
         message = f"{which} did not answer the others within sharding.timeout, and had to be killed"
-        where = f"in logs/rank-{silent[0]}.log of the run directory" if silent[0] else "on the first node's screen"
-        return _found(ExitCode.FAILURE, message, f"what it printed, if anything, is {where}", again)
+        return _found(ExitCode.FAILURE, message, f"what it printed, if anything, is {_printed(silent[0])}", again)
     if gone:
         hint = "what it said last is on its own screen; fttool run … --resume on all nodes goes on"
         return _found(ExitCode.FAILURE, f"the launcher on node {gone[0]} does not answer any more", hint, False)
@@ -113,6 +115,10 @@ def _found(exit_code: int, message: str, hint: str, again: bool) -> Verdict:
 def _said(report: dict[str, Any], process: Callable[[int], str], again: bool) -> Verdict:
     text = f"{report['text']}\n    in {process(report['rank']).rstrip(',')}"
     return Verdict(report["exit_code"], text, [Problem(**one) for one in report["problems"]], again)
+
+
+def _printed(rank: int) -> str:
+    return f"in logs/rank-{rank}.log of the run directory" if rank else "on the first node's screen"
 
 
 def _waited(report: dict[str, Any]) -> bool:

@@ -598,6 +598,24 @@ def test_a_signal_saves_and_stops_and_the_run_can_go_on(
         assert torch.equal(tensor, weights(resumed)[name]), name
 
 
+def test_a_run_directory_is_complete_or_absent(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """A run that dies while it makes one leaves its name free; of two that make one, the second is told."""
+    first, loaded = begun(tmp_path, recipe)
+    shutil.move(first.path, tmp_path / "elsewhere")
+
+    def die(new: Record) -> None:
+        assert not first.path.exists() and (new.path / "recipe.toml").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.create(loaded, {}, die)
+    assert not list((tmp_path / "runs").iterdir())
+    Record.at(loaded, resume=False).create(loaded, {})
+    with pytest.raises(UsageError, match="made meanwhile"):
+        first.create(loaded, {})
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["recipe"]
+
+
 def test_an_existing_run_directory_is_never_overwritten(tmp_path: Path, recipe: dict[str, Any]) -> None:
     first = run_recipe(recipe, tmp_path)
     before = {path: path.read_bytes() for path in first.run_dir.rglob("*") if path.is_file()}
