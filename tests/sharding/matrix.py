@@ -205,7 +205,8 @@ def run_cells(
 ) -> dict[str, Outcome | str]:
     """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said.
 
-    Cells go on from the third update of the runs that have `begun`. Where torch has crashed all is done again, once.
+    Cells go on from the third update of the runs that have `begun`. Where a process has crashed, all is done again,
+    once.
     """
     folder.mkdir(exist_ok=True)
     processes = sharding.get("processes", 1)
@@ -221,7 +222,7 @@ def run_cells(
         command = [sys.executable, *launcher, *command[1:]]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     if CRASHED.search(done.stderr) and tries > 1:
-        warnings.warn(f"torch crashed, and the cells are made again: {done.stderr}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"a process crashed, and the cells are made again: {done.stderr}", RuntimeWarning, stacklevel=2)
         return run_cells(folder / "again", bases, cells, sharding, begun=begun, tries=tries - 1)
     errors = {file.stem: file.read_text() for file in folder.glob("*.error")}
     assert done.returncode == 0, f"{errors}\n{done.stderr[-9000:]}"
