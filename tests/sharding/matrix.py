@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,52 +183,30 @@ def recipe_of(cell: str, bases: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     return {**base, **changes, **merged}
 
 
-CRASHED = re.compile(r"exitcode +: -(6|11)\b")
-"""What torch's launcher says of a process that crashed in native code, of which fttool has none.
-
-Once in some hundred launches over gloo a process finds its heap damaged. AddressSanitizer, valgrind and guard pages
-around all tensors have not shown by what.
-"""
-
-
 def run_cells(
     folder: Path,
     bases: Mapping[str, Mapping[str, Any]],
-    cells: Collection[str],
+    cells: Iterable[str],
     sharding: Mapping[str, Any],
     *,
-    begun: Mapping[str, Path] | None = None,
-    tries: int = 2,
+    resume: bool = False,
 ) -> dict[str, Outcome | str]:
-    """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said.
-
-    Cells go on from the third update of the runs that have `begun`. Where a process has crashed, all is done again,
-    once.
-    """
+    """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said."""
     folder.mkdir(exist_ok=True)
     processes = sharding.get("processes", 1)
     for name in cells:
         recipe = {**recipe_of(name, bases), "sharding": dict(sharding)}
         recipe["run"] |= {"name": name, "output": str(folder / "runs")}
         (folder / f"{name}.toml").write_text(tomli_w.dumps(recipe))
-        if begun is not None:
-            shutil.copytree(begun[name], folder / "runs" / name, ignore=_later_checkpoints)
-    command = [sys.executable, str(WORKER), str(folder), *(["--resume"] if begun is not None else [])]
+    command = [sys.executable, str(WORKER), str(folder), *(["--resume"] if resume else [])]
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = [sys.executable, *launcher, *command[1:]]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
-    if CRASHED.search(done.stderr) and tries > 1:
-        warnings.warn(f"a process crashed, and the cells are made again: {done.stderr}", RuntimeWarning, stacklevel=2)
-        return run_cells(folder / "again", bases, cells, sharding, begun=begun, tries=tries - 1)
     errors = {file.stem: file.read_text() for file in folder.glob("*.error")}
-    assert done.returncode == 0, f"{errors}\n{done.stderr[-9000:]}"
+    assert done.returncode == 0, f"{errors}\n{done.stderr}"
     found: dict[str, Outcome | str] = {}
     for name in cells:
         error = folder / f"{name}.0.error"
         found[name] = error.read_text() if error.exists() else Outcome(folder / "runs" / name)
     return found
-
-
-def _later_checkpoints(_folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.startswith("checkpoint-") and name != "checkpoint-3"]

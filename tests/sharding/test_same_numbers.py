@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -168,8 +169,14 @@ def resumed(outcomes: Any, tmp_path_factory: pytest.TempPathFactory, common: dic
     def of(sharding: str) -> dict[str, Outcome | str]:
         if sharding not in made:
             folder = tmp_path_factory.mktemp(f"resumed-{sharding}")
-            begun = {cell: outcomes(sharding)[cell].run_dir for cell in RESUMED if (sharding, cell) not in IMPOSSIBLE}
-            made[sharding] = run_cells(folder, common, begun, SHARDINGS[sharding], begun=begun)
+            cells = [cell for cell in RESUMED if (sharding, cell) not in IMPOSSIBLE]
+            for cell in cells:
+                run = folder / "runs" / cell
+                shutil.copytree(outcomes(sharding)[cell].run_dir, run)
+                for checkpoint in (run / "checkpoints").iterdir():
+                    if checkpoint.name != "checkpoint-3":
+                        shutil.rmtree(checkpoint)
+            made[sharding] = run_cells(folder, common, cells, SHARDINGS[sharding], resume=True)
         return made[sharding]
 
     return of

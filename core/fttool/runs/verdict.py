@@ -86,8 +86,11 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
         return replace(verdict, with_fewer_rows=again and own[0]["with_fewer_rows"])
     if killed:
         rank, number = next(iter(killed.items()))
-        why = "the system does this where memory runs out; " if number == signal.SIGKILL else ""
-        why = f"where it was is {_printed(rank)}; " if number in CRASHES else why
+        why = ""
+        if number == signal.SIGKILL:
+            why = "the system does this where memory runs out; "
+        elif number in CRASHES and (rank == 0 or any(one.begun for one in heard)):  # else its log was not kept
+            why = f"where it was is {_printed(rank)}; "
         hint = f"{why}fttool run … --resume goes on from the newest checkpoint"
         return _found(ExitCode.FAILURE, f"{process(rank)} was killed by {_name(number)}", hint, again)
     if mute:
