@@ -26,8 +26,8 @@ CORE = {  # folder → its files in reading order
     "": "api families hookspecs plugins verbs observers errors faults plain textfile",
     "recipe": "toml tomlscan overrides tables explaining rules reading",
     "rows": "source reader file array table folder strictjson data chat loader",
-    "training": "world shards held memory layers groups rates pulls regularizing features passes trainer evaluation "
-    "checkpoints weights",
+    "training": "world shards held memory layers groups rates pulls regularizing features passes job saving trainer "
+    "evaluation checkpoints weights",
     "runs": "joining launching nodes worker verdict run preparing environment resume branching dry_run "
     "record closing screen aligned comparing plotting saved",
 }

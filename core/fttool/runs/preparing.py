@@ -177,7 +177,9 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     if plan.reason:
         screen.note(f"sharding: {plan.reason}")
 
-    from fttool.training.trainer import Job, savable_state, states, trainer_class
+    from fttool.training.job import Job
+    from fttool.training.saving import savable_state, states
+    from fttool.training.trainer import trainer_class
 
     regularizers = {f"regularizers.{index}": one for index, one in enumerate(update.regularizations)}
     stateful = states(**batching.built, schedule=update.factor, **regularizers)

@@ -29,7 +29,7 @@ from fttool.training.world import World
 
 if TYPE_CHECKING:
     from fttool.runs.branching import Start
-    from fttool.training.trainer import Job
+    from fttool.training.job import Job
 
 
 def run(
@@ -129,7 +129,7 @@ def resumed_checkpoint(
             hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
         )
     if checkpoint is not None:
-        from fttool.training.trainer import restore
+        from fttool.training.saving import restore
 
         restore(prepared.trainer.job, checkpoint)
     if longer and record.went_beyond(longer.shared):
@@ -182,7 +182,7 @@ def branched_checkpoint(
     needed = start.needed(prepared.loaded)
     checkpoint = counting_anew(start.checkpoint)
 
-    from fttool.training.trainer import restore
+    from fttool.training.saving import restore
 
     restore(prepared.trainer.job, checkpoint)
 
@@ -209,7 +209,7 @@ def locked_origin(record: Record) -> str | None:
 
 def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint:
     """The checkpoint that the first process has found, restored in another one."""
-    from fttool.training.trainer import restore
+    from fttool.training.saving import restore
 
     checkpoint = checkpoints.whole(record.checkpoints, step)
     if isinstance(checkpoint, str):

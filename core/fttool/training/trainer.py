@@ -1,4 +1,4 @@
-"""What core adds to a task's Trainer: its own loader, optimizer, loss, evaluation, checkpoints and log.
+"""What core adds to a task's Trainer: its own loader, optimizer, loss, evaluation and log; what it saves is `Saving`'s.
 
 The loop itself is transformers'. `Loop` overrides the methods that it offers for this, and is mixed in before the
 class that the task strategy names, whatever that is.
@@ -6,139 +6,37 @@ class that the task strategy names, whatever that is.
 
 from __future__ import annotations
 
-import io
 import math
-import shutil
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
-from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
-from fttool.errors import DivergedError, OutOfMemoryError, PluginError, Problem, UsageError, gist
-from fttool.families import ALWAYS, Factor, Measure, Regularization, ShardingPlan
-from fttool.observers import Observers
-from fttool.recipe.tables import Recipe
-from fttool.rows.data import Rows
+from fttool.errors import DivergedError, OutOfMemoryError, gist
+from fttool.families import ALWAYS
 from fttool.rows.loader import EpochLoader
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
-from fttool.runs.record import Record
-from fttool.runs.screen import Screen
-from fttool.training import checkpoints, weights
-from fttool.training.evaluation import Score, summed, tables
-from fttool.training.features import Backbone
-from fttool.training.groups import Group, folded_importance, let_train
+from fttool.training.evaluation import summed, tables
+from fttool.training.groups import folded_importance, let_train
+from fttool.training.job import Job, Progress
 from fttool.training.passes import Batch, attempted, in_one, pieces
 from fttool.training.pulls import pull_value, set_importance
-from fttool.training.shards import close, mapped, share, whole
-from fttool.training.world import World
-
-T = TypeVar("T")
-
-FILE_SIZE = "5GB"
-"""Largest file of a saved model; a larger model is in several, with an index."""
-SKIPPED_IN_A_ROW = 20
-"""Updates that loss scaling may skip before the run counts as diverged; it halves its scale at each."""
-
-
-@dataclass
-class Progress:
-    """What core counts over a run; saved with each checkpoint."""
-
-    train_tokens: int = 0
-    """Tokens seen, padding not counted."""
-    label_tokens: int = 0
-    """Labels learned."""
-    seconds: float = 0.0
-    """Time spent in updates, without evaluation and saving."""
-    fits: dict[str, int] = field(default_factory=dict[str, int])
-    """Sequences that go through the model at once, where memory ran out on more: in `training`, `evaluation` and for
-    `features`."""
-    met_rows: list[int] = field(default_factory=list[int])
-    """Rows seen of each dataset that is learned from."""
-    met_tokens: list[int] = field(default_factory=list[int])
-    """Tokens seen of each of them."""
-    before: dict[str, float] = field(default_factory=dict[str, float])
-    """Metrics before the first update."""
-    retention_before: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
-    """Metrics on each retention dataset before the first update."""
-    answers_before: list[str] = field(default_factory=list[str])
-    """The model's answers to the sampled evaluation prompts before the first update."""
-    answers_after: list[str] = field(default_factory=list[str])
-    """And those of the final model."""
-    latest: dict[str, float] = field(default_factory=dict[str, float])
-    tables: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What the latest evaluation has to say beside its numbers."""
-    retention_latest: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
-    latest_step: int = 0
-    best: float | None = None
-    best_step: int | None = None
-    worse_in_a_row: int = 0
-    stopped_early: bool = False
-    skipped_in_a_row: int = 0
-    logged_step: int = 0
-    """The last update of which a line was logged."""
-    unlogged_loss: float = 0.0
-    """Sum of the losses since then, for the next line."""
-
-
-@dataclass(kw_only=True)
-class Job:
-    """Everything the loop needs, as plain values and functions."""
-
-    recipe: Recipe
-    rows: Rows
-    loader: EpochLoader
-    eval_batches: Callable[[], Any]
-    retention_batches: Mapping[str, Callable[[], Any]]
-    score: Score
-    items: Callable[[Mapping[str, torch.Tensor]], int]
-    """How many a micro-batch counts in the loss of its update."""
-    measures: Mapping[str, Measure]
-    groups: Sequence[Group]
-    make_optimizer: Callable[[], torch.optim.Optimizer]
-    factor: Factor
-    stable: range
-    """Steps of the stable phase, see `rates.stable_phase`."""
-    regularizations: Sequence[Regularization]
-    stateful: Mapping[str, Any]
-    """Objects with `state_dict`, by their place in the recipe."""
-    record: Record
-    observers: Observers
-    screen: Screen
-    world: World
-    answers: Callable[[], list[str]]
-    """The model's present answers to the sampled evaluation prompts."""
-    backbone: Backbone | None = None
-    """The base model, where it never trains."""
-    plan: ShardingPlan
-    prove: Callable[[], Sequence[Mapping[str, int]]]
-    """Bytes that each process holds; raises where the sharding that was asked for is not on."""
-    held: Sequence[Mapping[str, int]] = ()
-    """What it found last."""
-    saves: bool = True
-    """False: neither checkpoints nor the model are written."""
-    progress: Progress = field(default_factory=Progress)
-    asked: int | None = None
-    """SIGINT or SIGTERM, once it has come to this process."""
-    signal: int | None = None
-    """The one that the run obeys: it saves and stops after the current update, in all of its processes."""
-
+from fttool.training.saving import Saving
+from fttool.training.shards import close
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    _Base = Trainer
-else:
-    _Base = object
+T = TypeVar("T")
+
+SKIPPED_IN_A_ROW = 20
+"""Updates that loss scaling may skip before the run counts as diverged; it halves its scale at each."""
 
 
 def trainer_class(base: type[Trainer]) -> type[Any]:
@@ -146,7 +44,7 @@ def trainer_class(base: type[Trainer]) -> type[Any]:
     return type(f"Fttool{base.__name__}", (Loop, base), {})
 
 
-class Loop(_Base):
+class Loop(Saving):
     """Overrides of `transformers.Trainer`; `job` is set before its constructor runs."""
 
     def __init__(self, job: Job, **arguments: Any) -> None:
@@ -408,85 +306,6 @@ class Loop(_Base):
             self.job.record.event("stopped_early", step=self.state.global_step, best_step=progress.best_step)
         return better
 
-    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
-        """A complete checkpoint under its final name, or none."""
-        job, step = self.job, self.state.global_step
-        if not job.saves:
-            return
-        output_dir = self.args.output_dir
-        plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
-        job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
-
-        def write(folder: Path) -> None:
-            self.args.output_dir = str(folder)
-            try:
-                Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
-            finally:
-                self.args.output_dir = output_dir
-            job.world.wait()
-            if job.world.first:
-                inner = folder / f"checkpoint-{step}"
-                for file in inner.iterdir():
-                    file.rename(folder / file.name)
-                inner.rmdir()
-                (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
-                torch.save(plugin_state, folder / "fttool_state.pt")
-
-        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world)
-        if not job.world.first:
-            return
-        checkpoints.prune(
-            job.record.checkpoints,
-            job.recipe.checkpoints.keep,
-            stable=job.stable,
-            keep_stable=job.recipe.checkpoints.keep_stable,
-            best=job.recipe.evaluation.best is not None,
-        )
-        job.record.event("checkpoint_saved", step=step)
-        job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The weights for a checkpoint: all of them, or where some never train, only the others.
-
-        A sharding engine writes its own beside the optimizer's state.
-        """
-        if self._sharded:
-            return
-        if not self._leaves_weights_out():
-            super().save_model(output_dir, _internal_call=_internal_call)
-        elif self.args.should_save:
-            folder = Path(output_dir or "")
-            folder.mkdir(exist_ok=True)  # another process may have begun to write its own share
-            weights.save(self._module, self._trained, folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The weights that `save_model` or the engine wrote."""
-        folder = Path(resume_from_checkpoint)
-        if self.is_deepspeed_enabled:
-            deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
-        elif (folder / weights.FILE).exists():
-            weights.load(self._module, self._trained, folder)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _leaves_weights_out(self) -> bool:
-        """True where some weights never train."""
-        return self._trained != {name for name, _ in self._module.named_parameters()}
-
-    @property
-    def _sharded(self) -> bool:
-        """True where an engine holds the weights or their optimizer's state in shards."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    @property
-    def _module(self) -> torch.nn.Module:
-        return cast("torch.nn.Module", self.model)
-
-    @property
-    def _trained(self) -> set[str]:
-        """Names of the parameters that train in some update."""
-        return {name for group in self.job.groups for name in group.names}
-
     def in_passes(
         self, use: str, batch: Batch, work: Callable[[Batch], T], undo: Callable[[], None] = lambda: None
     ) -> list[T]:
@@ -526,34 +345,6 @@ class Loop(_Base):
         """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
         self._globalstep_last_logged = self.job.progress.logged_step
         self._tr_loss.fill_(self.job.progress.unlogged_loss)
-
-    def make_whole(self) -> None:
-        """Where an engine holds the weights, give the first process all of them as plain tensors in the machine's
-        memory, to be saved; the others and the engine are of no more use then.
-        """
-        close(self._module)
-        if self.job.plan.weights_apart or any(isinstance(p, DTensor) for p in self._module.parameters()):
-            tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
-            if self.job.world.first:
-                weights.put(self._module, tensors)
-        elif self.is_deepspeed_enabled and self.job.world.first:
-            for p in self._module.parameters():  # pieces of one tensor: to save them on the device would take it twice
-                p.data = p.data.to("cpu", copy=True)
-
-    def save_final(self, folder: Path) -> None:
-        """The model, tokenizer and chat template, ready for `from_pretrained`."""
-        aside, world = folder.with_name(f".{folder.name}.partial"), self.job.world
-        if world.first:
-            shutil.rmtree(aside, ignore_errors=True)
-        world.wait()
-        if world.first:
-            model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
-            model.save_pretrained(aside, max_shard_size=FILE_SIZE)
-            tokenizer.save_pretrained(aside)
-            if folder.exists():  # the model of the shorter run that this one has resumed
-                shutil.rmtree(folder)
-            aside.rename(folder)
-        world.wait()
 
 
 class _Watch(TrainerCallback):
@@ -623,71 +414,3 @@ def _bare(optimizer: Any) -> Any:
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     return optimizer
-
-
-def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of every object, by its place; `PluginError` where it could not be read back from a checkpoint.
-
-    A checkpoint is read without running code from it: tensors, numbers, text, and lists and dictionaries of them.
-    """
-    state: dict[str, Any] = {}
-    for place, thing in stateful.items():
-        try:
-            state[place] = thing.state_dict()
-            file = io.BytesIO()
-            torch.save(mapped(state[place], _without_numbers), file)
-            file.seek(0)
-            torch.load(file, weights_only=True)
-        except Exception as fault:
-            message = f"the state of {place} cannot be saved: {gist(fault)}"
-            hint = "its state_dict() must hold only tensors, numbers, text, and lists and dictionaries of them"
-            key = tuple(int(part) if part.isdigit() else part for part in place.split("."))
-            raise PluginError(Problem(message, hint=hint, key=key)) from fault
-    return state
-
-
-def _without_numbers(tensor: torch.Tensor) -> torch.Tensor:
-    """To try an average of all weights whole would take its memory twice over again."""
-    return share(tensor).new_empty(0) if type(tensor) in (torch.Tensor, DTensor) else tensor
-
-
-def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
-    """Give plugins and counters the state of a checkpoint; the Trainer restores its own.
-
-    Raises `UsageError` where the run's sharding cannot read it.
-    """
-    _refuse_another_sharding(job, checkpoint)
-    job.progress = Progress(**checkpoint.progress)
-    state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", map_location="cpu", weights_only=True)
-    if set(state) != set(job.stateful):
-        raise PluginError(
-            f"the checkpoint holds state of {sorted(state)}, this recipe's strategies of {sorted(job.stateful)}",
-            hint="install the plugin versions that lock.json names",
-        )
-    for place, thing in job.stateful.items():
-        thing.load_state_dict(state[place])
-
-
-def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
-    sharding, name = job.recipe.sharding, checkpoint.path.name
-    if not any(checkpoint.path.glob(job.plan.marker)):
-        other, hint = f"'{sharding.id()}'", "resume it with the [sharding] that its run began with"
-        if job.plan.reason:
-            other = f"what '{sharding.id()}' takes now ({job.plan.reason})"
-            hint = "the run's log says what it took then: name that one"
-        raise UsageError(f"{name} was saved under another kind of sharding than {other}", hint=hint)
-    saved, now = checkpoints.processes(checkpoint), job.world.size
-    if saved != now and not job.plan.reshards:
-        message = f"{saved} processes saved {name}, and '{sharding.id()}' cannot read it in {now}"
-        raise UsageError(message, hint=f"set sharding.processes = {saved}")
-
-
-def states(**built: Any) -> dict[str, Any]:
-    """Of what strategies built, the objects that have state; a dataclass is asked for its fields too."""
-    found: dict[str, Any] = {}
-    for place, thing in built.items():
-        parts = {place: thing}
-        if isinstance(thing, Regularization):
-            parts = {f"{place}.{name}": getattr(thing, name) for name in thing.__dataclass_fields__}
-        found |= {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
-    return found

@@ -123,7 +123,7 @@ def test_a_saved_average_goes_on_unless_a_longer_run_begins_it_later() -> None:
 
 
 def test_trying_whether_a_state_can_be_saved_copies_no_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fttool.training.trainer import savable_state
+    from fttool.training.saving import savable_state
 
     sizes: list[int] = []
     load = torch.load

@@ -1,0 +1,210 @@
+"""What a run writes of its model and of its state, and how both are read again: checkpoints, and the final model.
+
+`Saving` overrides the methods of `transformers.Trainer` for this; `Loop` is a `Saving`.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.distributed.tensor import DTensor
+from transformers import Trainer
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
+
+from fttool.errors import PluginError, Problem, UsageError, gist
+from fttool.families import Regularization
+from fttool.training import checkpoints, weights
+from fttool.training.job import Job, Progress
+from fttool.training.shards import close, mapped, share, whole
+
+FILE_SIZE = "5GB"
+"""Largest file of a saved model; a larger model is in several, with an index."""
+
+_Base = Trainer if TYPE_CHECKING else object
+
+
+class Saving(_Base):
+    """Overrides of `transformers.Trainer` that write and read weights."""
+
+    job: Job
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        """A complete checkpoint under its final name, or none."""
+        job, step = self.job, self.state.global_step
+        if not job.saves:
+            return
+        output_dir = self.args.output_dir
+        plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
+        job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
+
+        def write(folder: Path) -> None:
+            self.args.output_dir = str(folder)
+            try:
+                Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
+            finally:
+                self.args.output_dir = output_dir
+            job.world.wait()
+            if job.world.first:
+                inner = folder / f"checkpoint-{step}"
+                for file in inner.iterdir():
+                    file.rename(folder / file.name)
+                inner.rmdir()
+                (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
+                torch.save(plugin_state, folder / "fttool_state.pt")
+
+        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world)
+        if not job.world.first:
+            return
+        checkpoints.prune(
+            job.record.checkpoints,
+            job.recipe.checkpoints.keep,
+            stable=job.stable,
+            keep_stable=job.recipe.checkpoints.keep_stable,
+            best=job.recipe.evaluation.best is not None,
+        )
+        job.record.event("checkpoint_saved", step=step)
+        job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights for a checkpoint: all of them, or where some never train, only the others.
+
+        A sharding engine writes its own beside the optimizer's state.
+        """
+        if self._sharded:
+            return
+        if not self._leaves_weights_out():
+            super().save_model(output_dir, _internal_call=_internal_call)
+        elif self.args.should_save:
+            folder = Path(output_dir or "")
+            folder.mkdir(exist_ok=True)  # another process may have begun to write its own share
+            weights.save(self._module, self._trained, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The weights that `save_model` or the engine wrote."""
+        folder = Path(resume_from_checkpoint)
+        if self.is_deepspeed_enabled:
+            deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
+        elif (folder / weights.FILE).exists():
+            weights.load(self._module, self._trained, folder)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _leaves_weights_out(self) -> bool:
+        """True where some weights never train."""
+        return self._trained != {name for name, _ in self._module.named_parameters()}
+
+    @property
+    def _sharded(self) -> bool:
+        """True where an engine holds the weights or their optimizer's state in shards."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    @property
+    def _module(self) -> torch.nn.Module:
+        return cast("torch.nn.Module", self.model)
+
+    @property
+    def _trained(self) -> set[str]:
+        """Names of the parameters that train in some update."""
+        return {name for group in self.job.groups for name in group.names}
+
+    def make_whole(self) -> None:
+        """Where an engine holds the weights, give the first process all of them as plain tensors in the machine's
+        memory, to be saved; the others and the engine are of no more use then.
+        """
+        close(self._module)
+        if self.job.plan.weights_apart or any(isinstance(p, DTensor) for p in self._module.parameters()):
+            tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
+            if self.job.world.first:
+                weights.put(self._module, tensors)
+        elif self.is_deepspeed_enabled and self.job.world.first:
+            for p in self._module.parameters():  # pieces of one tensor: to save them on the device would take it twice
+                p.data = p.data.to("cpu", copy=True)
+
+    def save_final(self, folder: Path) -> None:
+        """The model, tokenizer and chat template, ready for `from_pretrained`."""
+        aside, world = folder.with_name(f".{folder.name}.partial"), self.job.world
+        if world.first:
+            shutil.rmtree(aside, ignore_errors=True)
+        world.wait()
+        if world.first:
+            model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
+            model.save_pretrained(aside, max_shard_size=FILE_SIZE)
+            tokenizer.save_pretrained(aside)
+            if folder.exists():  # the model of the shorter run that this one has resumed
+                shutil.rmtree(folder)
+            aside.rename(folder)
+        world.wait()
+
+
+def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of every object, by its place; `PluginError` where it could not be read back from a checkpoint.
+
+    A checkpoint is read without running code from it: tensors, numbers, text, and lists and dictionaries of them.
+    """
+    state: dict[str, Any] = {}
+    for place, thing in stateful.items():
+        try:
+            state[place] = thing.state_dict()
+            file = io.BytesIO()
+            torch.save(mapped(state[place], _without_numbers), file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as fault:
+            message = f"the state of {place} cannot be saved: {gist(fault)}"
+            hint = "its state_dict() must hold only tensors, numbers, text, and lists and dictionaries of them"
+            key = tuple(int(part) if part.isdigit() else part for part in place.split("."))
+            raise PluginError(Problem(message, hint=hint, key=key)) from fault
+    return state
+
+
+def _without_numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """To try an average of all weights whole would take its memory twice over again."""
+    return share(tensor).new_empty(0) if type(tensor) in (torch.Tensor, DTensor) else tensor
+
+
+def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
+    """Give plugins and counters the state of a checkpoint; the Trainer restores its own.
+
+    Raises `UsageError` where the run's sharding cannot read it.
+    """
+    _refuse_another_sharding(job, checkpoint)
+    job.progress = Progress(**checkpoint.progress)
+    state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", map_location="cpu", weights_only=True)
+    if set(state) != set(job.stateful):
+        raise PluginError(
+            f"the checkpoint holds state of {sorted(state)}, this recipe's strategies of {sorted(job.stateful)}",
+            hint="install the plugin versions that lock.json names",
+        )
+    for place, thing in job.stateful.items():
+        thing.load_state_dict(state[place])
+
+
+def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
+    sharding, name = job.recipe.sharding, checkpoint.path.name
+    if not any(checkpoint.path.glob(job.plan.marker)):
+        other, hint = f"'{sharding.id()}'", "resume it with the [sharding] that its run began with"
+        if job.plan.reason:
+            other = f"what '{sharding.id()}' takes now ({job.plan.reason})"
+            hint = "the run's log says what it took then: name that one"
+        raise UsageError(f"{name} was saved under another kind of sharding than {other}", hint=hint)
+    saved, now = checkpoints.processes(checkpoint), job.world.size
+    if saved != now and not job.plan.reshards:
+        message = f"{saved} processes saved {name}, and '{sharding.id()}' cannot read it in {now}"
+        raise UsageError(message, hint=f"set sharding.processes = {saved}")
+
+
+def states(**built: Any) -> dict[str, Any]:
+    """Of what strategies built, the objects that have state; a dataclass is asked for its fields too."""
+    found: dict[str, Any] = {}
+    for place, thing in built.items():
+        parts = {place: thing}
+        if isinstance(thing, Regularization):
+            parts = {f"{place}.{name}": getattr(thing, name) for name in thing.__dataclass_fields__}
+        found |= {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+    return found
