@@ -90,6 +90,7 @@ from fttool.families import (
 )
 from fttool.hookspecs import hookimpl
 from fttool.recipe.tables import Recipe
+from fttool.rows.marks import MARKS, marked_learned
 from fttool.training.held import bytes_held, bytes_of
 from fttool.training.layers import Layers, layers
 
@@ -148,6 +149,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "ALWAYS",
+    "MARKS",
     "Batches",
     "Batching",
     "BatchingContext",
@@ -236,6 +238,7 @@ __all__ = [
     "learned_tokens",
     "load_recipe",
     "load_run",
+    "marked_learned",
     "measure",
     "model_after",
     "named",

@@ -123,16 +123,19 @@ class Example:
     """The second text of a row about two, e.g. a hypothesis beside its premise; only with `labels`."""
     labels: tuple[str, ...] | None = None
     """Names of the row's classes; None for a row without classes, which is not the same as none of them."""
+    unlearned: frozenset[int] = frozenset()
+    """Indices of turns that are read and not learned, whoever speaks and whatever the masking: the rows say so."""
 
     def answer(self) -> str:
         """The text by which a row is judged: what a model is asked to learn of it (the completion, or the assistant's
-        turns joined by blank lines); of a row with classes, its text.
+        turns joined by blank lines, but for those that are not learned); of a row with classes, its text.
         """
         if self.labels is not None:
             return f"{self.prompt}\n\n{self.second}" if self.second else self.prompt
         if not self.messages:
             return self.completion
-        return "\n\n".join(str(m.get("content") or "") for m in self.messages if m.get("role") == "assistant")
+        learned = [turn for index, turn in enumerate(self.messages) if index not in self.unlearned]
+        return "\n\n".join(str(m.get("content") or "") for m in learned if m.get("role") == "assistant")
 
 
 @dataclass(frozen=True, slots=True)

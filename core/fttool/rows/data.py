@@ -410,7 +410,9 @@ def _encode(
             continue
         row = _first(row, max_length)
         if row.classes is None and all(label == -100 for label in row.labels[1:]):
-            rows.dropped["nothing to learn" + (f" in the first {max_length} tokens" if cut else "")] += 1
+            within = f" in the first {max_length} tokens" if cut else ""
+            marked = " beside turns marked as not learned" if example.unlearned else ""
+            rows.dropped[f"nothing to learn{within}{marked}"] += 1
             continue
         rows.truncated += cut
         into.append(row, example.origin)

@@ -78,6 +78,7 @@ class FormatContract(Contract):
         if example.messages:
             assert not example.prompt and not example.completion, "either messages or plain text"
             assert 0 <= example.completion_from < len(example.messages)
+            assert example.unlearned <= set(range(len(example.messages))), "what is not learned is a turn"
             for message in example.messages:
                 assert isinstance(message["role"], str), "a role is text"
                 assert isinstance(message.get("content"), str | list | None), "content is text, or a list of parts"
@@ -223,6 +224,23 @@ class MaskingContract(Contract):
             assert (row.classes is not None) == learns_classes, "level is row where classes are learned"
             assert (set(row.labels) == {-100}) == learns_classes, "either tokens are learned or classes"
             assert row.token_types is None or len(row.token_types) == len(row.input_ids)
+
+    def test_a_turn_that_is_marked_is_not_learned(self, made: Any) -> None:
+        """No token of it, whichever turn it is; a strategy may refuse such rows with a `ValueError`."""
+        if self.strategy.level == "row":
+            return
+        tokenizer, encode = self.context().tokenizer, made.build(self.context())
+        for marked, words in ((1, "QQQQ"), (3, "XXXX")):
+            turns = [{"role": "user" if index % 2 == 0 else "assistant", "content": "Answer: ok"} for index in range(4)]
+            turns[marked] = {"role": "assistant", "content": f"Answer: {words}"}
+            example = Example(origin="1", messages=tuple(turns), completion_from=3, unlearned=frozenset({marked}))
+            try:
+                row = encode(example)
+            except ValueError as refused:
+                assert len(str(refused).split()) > 2, "a refusal is a sentence"
+                continue
+            learned = tokenizer.decode([label for label in row.labels if label != -100])
+            assert words[0] not in learned, f"a turn that is not to be learned is: {learned!r}"
 
     def test_it_says_what_it_cuts(self, made: Any) -> None:
         """A row that masking itself cuts has `max_length` tokens at most; one that it leaves whole is as ever."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from fttool.api import Message
+from fttool.api import MARKS, Message, marked_learned
+from fttool_plugins.format.tool_calls import read_calls, read_tools, without_nulls
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """The roles that chat templates know."""
@@ -29,11 +29,38 @@ _FOREIGN_ROLES = {
 """What other layouts call them."""
 
 
-def read_turns(value: Any, column: str) -> tuple[Message, ...]:
+class Turns(NamedTuple):
+    """The turns of a conversation."""
+
+    messages: tuple[Message, ...]
+    """As the chat template gets them: a role, content as text or None, and what else the row has, without nulls."""
+    unlearned: frozenset[int]
+    """Indices of those that are marked as not learned."""
+
+    def __add__(self, others: Any) -> Turns:
+        """These turns, and the others behind them."""
+        behind = frozenset(index + len(self.messages) for index in others.unlearned)
+        return Turns(self.messages + others.messages, self.unlearned | behind)
+
+
+def read_turns(value: Any, column: str) -> Turns:
     """The turns in a column, each with a known role and its content as a string; their other keys are kept.
 
+    Marks (`weight`, `train` …) are obeyed and do not reach the chat template, and neither do nulls.
+
     Raises:
-        ValueError: where the value is no list of turns, or a turn has a wrong role or content.
+        ValueError: where the value is not a list of turns, or a turn has a wrong role, content or mark.
+    """
+    turns = [_read_turn(turn, where, column) for turn, where in each_turn(value, column)]
+    unlearned = frozenset(index for index, (_, learned) in enumerate(turns) if not learned)
+    return Turns(tuple(message for message, _ in turns), unlearned)
+
+
+def each_turn(value: Any, column: str) -> Iterator[tuple[Any, str]]:
+    """What stands in a column of turns, and what to call it in a sentence.
+
+    Raises:
+        ValueError: where the value is not a list with something in it.
     """
     if isinstance(value, str):
         raise ValueError(f"'{column}' is a string, not a list of turns; if it is JSON, unpack it into the row")
@@ -41,7 +68,8 @@ def read_turns(value: Any, column: str) -> tuple[Message, ...]:
         raise ValueError(f"'{column}' must be a list of turns, this is {type(value).__name__}")
     if not value:
         raise ValueError(f"'{column}' has no turns")
-    return tuple(_read_turn(turn, f"turn {number} of '{column}'") for number, turn in enumerate(value, 1))
+    for number, turn in enumerate(value, 1):
+        yield turn, f"turn {number} of '{column}'"
 
 
 def check_order(messages: Sequence[Message]) -> None:
@@ -63,7 +91,7 @@ def check_order(messages: Sequence[Message]) -> None:
 def read_template(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the row has for the chat template beside its turns: `tools`, and all of `chat_template_kwargs`.
 
-    `tools` may be a list or JSON text of one, as datasets of fixed types must write it.
+    `tools` may be a list or JSON text of one, as datasets of fixed types must write it. Nulls of a table are dropped.
 
     Raises:
         ValueError: where they have another shape.
@@ -71,31 +99,41 @@ def read_template(row: Mapping[str, Any]) -> dict[str, Any]:
     more = row.get("chat_template_kwargs") or {}
     if not isinstance(more, Mapping):
         raise ValueError(f"'chat_template_kwargs' must be an object, this is {type(more).__name__}")
-    tools = row.get("tools")
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"'tools' is text, and not JSON: {error}") from None
+    more = without_nulls(more)
+    tools = read_tools(row.get("tools"))
     if not tools:
-        return dict(more)
-    if not isinstance(tools, list):
-        raise ValueError(f"'tools' must be a list, this is {type(tools).__name__}")
+        return more
     if "tools" in more:
         raise ValueError("'tools' stands in the row and in its 'chat_template_kwargs'; drop one")
     return {"tools": tools, **more}
 
 
-def _read_turn(turn: Any, where: str) -> Message:
+def _read_turn(turn: Any, where: str, column: str) -> tuple[Message, bool]:
+    """The turn as the chat template gets it, and whether it may be learned."""
     if not isinstance(turn, Mapping):
         raise ValueError(f'{where} must be {{"role": …, "content": …}}, this is {type(turn).__name__}')
     if "role" not in turn:
-        hint = "; rename 'from' to 'role' and 'value' to 'content'" if "from" in turn else ""
+        hint = f'; try format = {{name = "sharegpt", column = "{column}"}}' if "from" in turn else ""
         raise ValueError(f"{where} has no 'role' (its keys: {', '.join(map(repr, turn))}){hint}")
     role = turn["role"]
     if role not in ROLES:
         raise ValueError(f"{where} has the role {role!r}: {_role_advice(role)}")
-    return {**turn, "content": _content(turn, f"{where} ({role})")}
+    return as_message(turn, role, f"{where} ({role})")
+
+
+def as_message(turn: Mapping[str, Any], role: str, where: str) -> tuple[Message, bool]:
+    """A turn of a known role as the chat template gets it, and whether it may be learned.
+
+    `content` is text, parts of text, or null beside `tool_calls`; other keys are kept, but for marks and nulls.
+
+    Raises:
+        ValueError: where its content, calls or marks are wrong.
+    """
+    learned = marked_learned(turn, where)
+    rest = {key: without_nulls(value) for key, value in turn.items() if key not in MARKS and value is not None}
+    if rest.get("tool_calls"):
+        rest["tool_calls"] = read_calls(turn["tool_calls"], where)
+    return {**rest, "role": role, "content": _content(turn, role, where)}, learned
 
 
 def _role_advice(role: Any) -> str:
@@ -106,14 +144,14 @@ def _role_advice(role: Any) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(ROLES)}"
 
 
-def _content(turn: Mapping[str, Any], where: str) -> str | None:
+def _content(turn: Mapping[str, Any], role: str, where: str) -> str | None:
     """The turn's text; None only where the assistant calls tools instead of speaking."""
     content = turn.get("content")
     if isinstance(content, list | tuple):
         content = "".join(_part(part, f"part {number} of {where}") for number, part in enumerate(content, 1))
     if content is not None and not isinstance(content, str):
         raise ValueError(f"{where} must be text or a list of text parts, this is {type(content).__name__}")
-    if (content is None or not content.strip()) and not (turn["role"] == "assistant" and turn.get("tool_calls")):
+    if (content is None or not content.strip()) and not (role == "assistant" and turn.get("tool_calls")):
         missing = "has no 'content'" if "content" not in turn else "is null" if content is None else "is empty"
         raise ValueError(f"{where} {missing}; only an assistant turn with tool_calls may go without")
     return content

@@ -14,8 +14,11 @@ class Messages(Format):
     """A conversation: `{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}`.
 
     Roles are system, developer, user, assistant and tool; the last turn is the assistant's, and is the completion.
-    Content is text or a list of `{"type": "text", "text": "…"}`; it may be null only beside `tool_calls`. Further keys
-    of a turn go to the chat template as they are, and so do the columns `tools` and `chat_template_kwargs`.
+    Content is text or a list of `{"type": "text", "text": "…"}`; it may be null only beside `tool_calls`. A turn with
+    `weight: 0`, `train: false`, `trainable: false`, `loss: false` or `masked: true` is read and not learned; a weight
+    between 0 and 1 is refused. Further keys of a turn go to the chat template, and so do the columns `tools` and
+    `chat_template_kwargs`: without the nulls that a table puts there, and with arguments of tool calls that are JSON
+    text as objects.
     """
 
     name: Literal["messages"] = "messages"
@@ -29,6 +32,12 @@ class Messages(Format):
 
 def read_conversation(row: Mapping[str, Any], origin: str, column: str) -> Example:
     """The conversation in `column`; raises `ValueError` where there is none to learn from."""
-    messages = read_turns(fetch(row, column, "column", "messages"), column)
+    messages, unlearned = read_turns(fetch(row, column, "column", "messages"), column)
     check_order(messages)
-    return Example(origin=origin, messages=messages, completion_from=len(messages) - 1, template=read_template(row))
+    return Example(
+        origin=origin,
+        messages=messages,
+        completion_from=len(messages) - 1,
+        template=read_template(row),
+        unlearned=unlearned,
+    )

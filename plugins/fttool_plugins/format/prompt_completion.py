@@ -41,6 +41,12 @@ def read_pair(row: Mapping[str, Any], origin: str, prompt_column: str, completio
         names = f"'{prompt_column}' and '{completion_column}'"
         raise ValueError(f"{names} must both be text, or both be lists of turns, these are {kinds}")
     asked = read_turns(prompt, prompt_column)
-    messages = asked + read_turns(completion, completion_column)
+    messages, unlearned = asked + read_turns(completion, completion_column)
     check_order(messages)
-    return Example(origin=origin, messages=messages, completion_from=len(asked), template=read_template(row))
+    return Example(
+        origin=origin,
+        messages=messages,
+        completion_from=len(asked.messages),
+        template=read_template(row),
+        unlearned=unlearned,
+    )

@@ -14,8 +14,8 @@ class Assistant(Masking):
 
     label_t = token_t where token t belongs to an assistant's turn, −100 elsewhere. The turn's header
     (`<|im_start|>assistant`) is not learned; its thoughts and tool calls are, as far as the chat template
-    writes them, and so is the token that ends it. Works with any chat template; no `{% generation %}` is
-    needed.
+    writes them, and so is the token that ends it. A turn that the row marks as not learned is only read.
+    Works with any chat template; no `{% generation %}` is needed.
 
     Of a row of plain text the completion and the EOS behind it are learned.
     """
@@ -28,7 +28,7 @@ class Assistant(Masking):
 
         def encode(example: Example) -> Encoded:
             if example.messages:
-                return conversations.encode(example.messages, example.template)
+                return conversations.encode(example.messages, example.template, unlearned=example.unlearned)
             return plain.encode(example.prompt, example.completion)
 
         return encode

@@ -13,9 +13,9 @@ class Completion(Masking):
     """Learn the completion of a row that is split into prompt and completion.
 
     In a conversation these are the assistant's turns from the first message of the completion on; its
-    earlier turns are part of the prompt. label_t = token_t there, up to and including the token that ends
-    each turn, −100 elsewhere. Where the format makes no such split, every turn of the assistant is learned,
-    as with `assistant`.
+    earlier turns are part of the prompt, and so are those that the row marks as not learned. label_t = token_t
+    there, up to and including the token that ends each turn, −100 elsewhere. Where the format makes no such
+    split, every turn of the assistant is learned, as with `assistant`.
 
     Of a row of plain text the completion and the EOS behind it are learned.
     """
@@ -28,7 +28,9 @@ class Completion(Masking):
 
         def encode(example: Example) -> Encoded:
             if example.messages:
-                return conversations.encode(example.messages, example.template, first=example.completion_from)
+                return conversations.encode(
+                    example.messages, example.template, first=example.completion_from, unlearned=example.unlearned
+                )
             return plain.encode(example.prompt, example.completion)
 
         return encode

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,15 @@ class Conversations:
         self._special = special_ids(tokenizer)
         self._prompts: dict[str, tuple[str, ...]] = {}
 
-    def encode(self, messages: Sequence[Message], template: Mapping[str, Any], *, first: int = 0) -> Encoded:
-        """Tokens of the whole conversation, labels on the assistant's turns from message `first` on.
+    def encode(
+        self,
+        messages: Sequence[Message],
+        template: Mapping[str, Any],
+        *,
+        first: int = 0,
+        unlearned: Collection[int] = (),
+    ) -> Encoded:
+        """Tokens of the whole conversation, labels on the assistant's turns from message `first` on that are learned.
 
         `template` holds more variables for the chat template (`tools`, `enable_thinking` …). Raises `ValueError`
         where there is no such turn or it is empty, and where the template refuses the conversation, leaves out a
@@ -69,6 +76,7 @@ class Conversations:
         if not learned:
             where = f" from message {first + 1} on" if first else ""
             raise ValueError(f"no assistant turn{where}: there is nothing to learn")
+        learned = [index for index in learned if index not in unlearned]
         for index in learned:
             check_not_empty(messages[index], index + 1)
         text = render(self._tokenizer, messages, template)

@@ -1,5 +1,6 @@
 """Good conversations come through whole; each kind of bad one is refused with a sentence that says what to do."""
 
+import json
 from typing import Any
 
 import pytest
@@ -171,7 +172,7 @@ def test_wrong_columns(row: dict[str, Any], sentence: str) -> None:
         ({"content": "x"}, "has no 'role' (its keys: 'content')"),
         (
             {"from": "gpt", "value": "x"},
-            "has no 'role' (its keys: 'from', 'value'); rename 'from' to 'role' and 'value' to 'content'",
+            "has no 'role' (its keys: 'from', 'value'); try format = {name = \"sharegpt\", column = \"messages\"}",
         ),
         ("Hello", 'must be {"role": …, "content": …}, this is str'),
         (None, 'must be {"role": …, "content": …}, this is NoneType'),
@@ -238,3 +239,122 @@ def test_content_that_is_no_text(content: Any, sentence: str) -> None:
 )
 def test_the_order_of_turns(turns: list[Any], sentence: str) -> None:
     assert refusal({"messages": turns}) == sentence
+
+
+# -- marks, nulls and the arguments of calls -------------------------------------------------------------------------
+
+WRONG = {"role": "assistant", "content": "In Spain."}
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"weight": 0},
+        {"weight": 0.0},
+        {"train": False},
+        {"trainable": False},
+        {"loss": False},
+        {"loss": 0},
+        {"masked": True},
+        {"masked": 1},
+        {"weight": 0, "train": False, "masked": True, "loss": None},
+    ],
+)
+def test_a_turn_that_is_marked_is_read_and_not_learned(mark: dict[str, Any]) -> None:
+    example = read({"messages": [USER, {**WRONG, **mark}, USER, ASSISTANT]})
+    assert example.messages == (USER, WRONG, USER, ASSISTANT)
+    assert example.unlearned == {1}
+    assert example.answer() == "Hello"
+
+
+@pytest.mark.parametrize(
+    "mark", [{}, {"weight": 1}, {"weight": 1.0}, {"train": True}, {"masked": False}, {"loss": True, "weight": None}]
+)
+def test_a_turn_that_is_marked_as_learned_is_as_ever(mark: dict[str, Any]) -> None:
+    example = read({"messages": [USER, {**WRONG, **mark}, USER, ASSISTANT]})
+    assert (example.messages, example.unlearned) == ((USER, WRONG, USER, ASSISTANT), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("mark", "sentence"),
+    [
+        ({"weight": 0.5}, "weight 0.5, and a loss is not scaled by row or turn: write 1 to learn it or 0 not to"),
+        ({"weight": 2}, "weight 2, and a loss is not scaled"),
+        ({"weight": -1}, "weight -1, and a loss is not scaled"),
+        ({"weight": "0"}, "must be 0, 1, true or false, this is the text '0'"),
+        ({"train": "no"}, "must be 0, 1, true or false, this is the text 'no'"),
+        ({"loss": [0]}, "must be 0, 1, true or false, this is list"),
+        ({"weight": 1, "train": False}, "contradict each other: weight 1, train False"),
+        ({"train_detail": [{"begin": 0, "end": 3}]}, "'train_detail': a turn is learned whole and alike"),
+    ],
+)
+def test_marks_that_nothing_can_obey(mark: dict[str, Any], sentence: str) -> None:
+    said = refusal({"messages": [USER, {**WRONG, **mark}, USER, ASSISTANT]})
+    assert sentence in said and "turn 2 of 'messages' (assistant)" in said
+
+
+def merged(value: Any, twin: Any) -> Any:
+    """A value as a table would give it: each object also has the keys of its twin, with null where it has none."""
+    if isinstance(value, dict) and isinstance(twin, dict):
+        return {key: merged(value[key], twin.get(key)) if key in value else None for key in {**value, **twin}}
+    if isinstance(value, list) and isinstance(twin, list) and twin:
+        return [merged(item, twin[min(place, len(twin) - 1)]) for place, item in enumerate(value)]
+    return value
+
+
+def called(arguments: Any) -> list[Any]:
+    call = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
+    return [
+        USER,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "1"},
+        ASSISTANT,
+    ]
+
+
+def test_nulls_that_a_table_puts_there_reach_no_template() -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"properties": {"city": {}}}}}]
+    plain = {"messages": called({"city": "Rome"}), "tools": tools}
+    other = {
+        "messages": [
+            {**turn, "name": "x", "tool_calls": [{"id": "1"}]} for turn in called({"stop": 3, "at": {"x": 1}})
+        ],
+        "tools": [{"strict": True, "function": {"parameters": {"properties": {"stop": {}}, "required": []}}}],
+    }
+    table = merged(plain, other)
+    assert table != plain and "null" in json.dumps(table)
+    assert read(table) == read(plain)
+
+
+def test_arguments_as_text_and_as_an_object_are_one_form() -> None:
+    objects = read({"messages": called({"city": "Oslo", "n": None})})
+    assert read({"messages": called('{"city": "Oslo"}')}) == objects
+    assert read({"messages": called("")}) == read({"messages": called({})})
+    kept = read({"messages": called('{"city": null}')}).messages[1]["tool_calls"][0]["function"]["arguments"]
+    assert kept == {"city": None}, "a null in JSON text is the author's own"
+    turns = called({"city": "Oslo"})
+    whole = [turns[0], {**turns[1], "tool_calls": json.dumps(turns[1]["tool_calls"])}, *turns[2:]]
+    assert read({"messages": whole}) == objects
+
+
+@pytest.mark.parametrize(
+    ("calls", "sentence"),
+    [
+        (
+            [{"function": {"name": "f", "arguments": "Oslo"}}],
+            "'arguments' of call 1 of turn 2 of 'messages' (assistant)",
+        ),
+        ([{"name": "f", "arguments": "[1]"}], "must be an object, this is list"),
+        ({"name": "f"}, "'tool_calls' of turn 2 of 'messages' (assistant) must be a list of objects"),
+        (["f"], "must be a list of objects"),
+        ("f()", "is text, and not JSON"),
+    ],
+)
+def test_calls_of_another_shape(calls: Any, sentence: str) -> None:
+    turns = [
+        USER,
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": "1"},
+        ASSISTANT,
+    ]
+    assert sentence in refusal({"messages": turns})

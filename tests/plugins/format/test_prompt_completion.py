@@ -102,3 +102,9 @@ def test_turns_make_one_conversation(prompt: list[Any], completion: list[Any]) -
 )
 def test_bad_rows(row: dict[str, Any], sentence: str) -> None:
     assert refusal(row) == sentence
+
+
+def test_marked_turns_of_both_columns_are_read_and_not_learned() -> None:
+    prompt = [USER, {**ASSISTANT, "weight": 0}, USER]
+    completion = [{**ASSISTANT, "train": False}, USER, ASSISTANT]
+    assert read({"prompt": prompt, "completion": completion}).unlearned == {1, 3}

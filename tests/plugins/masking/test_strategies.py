@@ -54,6 +54,31 @@ def test_bos_is_written_once(
         assert encoded.input_ids.count(tokenizer.bos_token_id) == 1
 
 
+@pytest.mark.parametrize("name", ["qwen3", "llama3", "gptoss", "phi3", "deepseekv3", "gemma", "lfm2"])
+@pytest.mark.parametrize("marked", [1, 3, 5])
+def test_a_marked_turn_is_read_and_not_learned(
+    name: str, marked: int, speaking: Callable[[str], PreTrainedTokenizerFast], trl_template: Callable[[str], str]
+) -> None:
+    """Each word stands once in the text; of those of the assistant's other turns none is missing."""
+    tokenizer = speaking(trl_template(name))
+    words = ["zero", "ONE", "two", "THREE", "four", "FIVE"]
+    turns = tuple({"role": "assistant" if i % 2 else "user", "content": word} for i, word in enumerate(words))
+    example = Example(origin="test", messages=turns, unlearned=frozenset({marked}))
+    encode = Assistant().build(MaskingContext(tokenizer=tokenizer))
+    row, whole = encode(example), encode(Example(origin="test", messages=turns))
+    learned = tokenizer.decode([label for label in row.labels if label != -100])
+    assert row.input_ids == whole.input_ids
+    assert [word for word in words if word in learned] == [w for w in words if w.isupper() and w != words[marked]]
+    completion = Completion().build(MaskingContext(tokenizer=tokenizer))
+    assert completion(Example(origin="test", messages=turns, completion_from=1, unlearned=frozenset({marked}))) == row
+
+
+def test_all_refuses_a_turn_that_is_marked(speaking: Callable[[str], PreTrainedTokenizerFast]) -> None:
+    encode = All().build(MaskingContext(tokenizer=speaking("{{ messages }}")))
+    with pytest.raises(ValueError, match="turn 2 is marked as not learned, and masking 'all' learns"):
+        encode(Example(origin="test", messages=TALK, unlearned=frozenset({1})))
+
+
 def test_all_refuses_what_the_template_refuses(speaking: Callable[[str], PreTrainedTokenizerFast]) -> None:
     encode = All().build(MaskingContext(tokenizer=speaking("{{ raise_exception('No.') }}")))
     with pytest.raises(ValueError, match="refuses this conversation: No"):

@@ -33,6 +33,8 @@ class After(Masking):
 
 def encode(example: Example, tokenizer: PreTrainedTokenizerBase, marker: str) -> Encoded:
     """Tokens of the row and their labels: label_t = token_t behind the marker, −100 elsewhere."""
+    if len(example.messages) - 1 in example.unlearned:
+        raise ValueError("the last turn is marked as not learned, so nothing is to be learned")
     last = str(example.messages[-1].get("content") or "") if example.messages else example.completion
     if not last.rpartition(marker)[2].strip() or marker not in last:
         raise ValueError(f"the last turn has nothing behind a {marker!r}, so nothing is to be learned")
