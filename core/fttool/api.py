@@ -93,6 +93,7 @@ from fttool.recipe.tables import Recipe
 from fttool.rows.marks import MARKS, marked_learned
 from fttool.training.held import bytes_held, bytes_of
 from fttool.training.layers import Layers, layers
+from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
     from fttool.recipe.reading import Loaded
@@ -248,9 +249,12 @@ __all__ = [
     "read_rows",
     "saved_model",
     "shared_like",
+    "show",
     "stable_steps",
     "to_steps",
     "verb_parser",
+    "visible",
+    "visible_json",
     "weights_before",
     "whole",
 ]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from fttool.visible import visible
+
 
 class ExitCode(IntEnum):
     """What the process answers to its caller; documented in `docs/first-run.md`."""
@@ -47,7 +49,7 @@ class Problem:
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{head}\n    {self.hint}" if self.hint else head
+        return visible(f"{head}\n    {self.hint}" if self.hint else head)
 
 
 class FttoolError(Exception):

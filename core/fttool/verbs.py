@@ -5,7 +5,6 @@ Nothing here imports torch before a model is asked for, so a verb's help is quic
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.cli.parser import verb_parser
 from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
 from fttool.errors import ModelError, UsageError
 from fttool.families import LoadOptions, Numerics, PrecisionContext, ShardingContext, ShardingPlan, TaskContext
@@ -43,18 +43,6 @@ __all__ = [
     "verb_parser",
     "weights_before",
 ]
-
-
-def verb_parser(verb: str, description: str | None, examples: str) -> argparse.ArgumentParser:
-    """A parser like those of core's verbs: what it does, its arguments, then examples; with `--debug`."""
-    parser = argparse.ArgumentParser(
-        prog=f"fttool {verb}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    return parser
 
 
 def altered(loaded: Loaded, changes: Mapping[str, Any]) -> Loaded:

@@ -1,25 +1,21 @@
 """The command line: one file per verb, imported only when its verb is called, so that help is quick.
 
-More verbs come from the entry-point group `fttool.commands.v1`: the entry point's name is the verb, and what it loads
-is called with the remaining arguments and returns an exit code. A core verb cannot be shadowed.
+More verbs come from plugins, see `plugin_verbs`.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from textwrap import shorten
 
-from fttool.errors import ExitCode, FttoolError, PluginError, UsageError, did_you_mean, gist
+from fttool.cli import plugin_verbs
+from fttool.cli.parser import verb_parser
+from fttool.errors import ExitCode, FttoolError, UsageError, did_you_mean, gist
 from fttool.training.world import REPORTS
-
-COMMANDS_GROUP = "fttool.commands.v1"
+from fttool.visible import show
 
 VERBS = {
     "run": "fine-tune as a recipe says",
@@ -74,7 +70,7 @@ def _exit_code(words: list[str]) -> int:
         if not _reported(error, _problems(error), error.exit_code):
             if debug:
                 raise
-            print(_problems(error), file=sys.stderr)
+            show(_problems(error), error=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -87,14 +83,14 @@ def _exit_code(words: list[str]) -> int:
         if not _reported(fault, text, ExitCode.FAILURE):
             if debug:
                 raise
-            print(f"{text}\n    add --debug for the traceback", file=sys.stderr)
+            show(f"{text}\n    add --debug for the traceback", error=True)
         return ExitCode.FAILURE
 
 
 def _answer(words: list[str]) -> int:
     """Help, the version, or a verb."""
     if not words or words[0] in ("-h", "--help"):
-        print(_help())
+        show(_help())
         return ExitCode.OK
     if words[0] == "--version":
         from importlib.metadata import version
@@ -107,72 +103,22 @@ def _answer(words: list[str]) -> int:
 def _call(verb: str, words: list[str]) -> int:
     if verb in VERBS:
         module = importlib.import_module(f"fttool.cli.{verb}")
-        parser = argparse.ArgumentParser(
-            prog=f"fttool {verb}",
-            description=module.__doc__,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = verb_parser(verb, module.__doc__, module.EXAMPLES)
         module.configure(parser)
-        parser.add_argument("--debug", action="store_true", help="show tracebacks")
         return int(module.main(parser.parse_args(words)))
-    more = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
+    more = plugin_verbs.installed(VERBS)
     if verb in more:
-        return _call_plugin(more[verb], words)
-    known = [*VERBS, *more]
-    raise UsageError(f"there is no verb '{verb}'", hint=did_you_mean(verb, known))
-
-
-def _call_plugin(point: EntryPoint, words: list[str]) -> int:
-    """A verb of a plugin; it may exit by itself, as argparse does, but not while it is imported."""
-    owner = f"verb '{point.name}' of {point.dist.name} {point.dist.version}" if point.dist else f"verb '{point.name}'"
-    try:
-        command = point.load()
-    except (Exception, SystemExit) as fault:
-        raise PluginError(f"the {owner} cannot be imported: {gist(fault)}", hint="update or uninstall it") from fault
-    try:
-        return int(command(words))
-    except (FttoolError, BrokenPipeError):
-        raise
-    except Exception as fault:
-        hint = "tell its authors; --debug shows the traceback"
-        raise PluginError(f"the {owner} raised {gist(fault)}", hint=hint) from fault
+        return plugin_verbs.call(more[verb], words)
+    raise UsageError(f"there is no verb '{verb}'", hint=did_you_mean(verb, [*VERBS, *more]))
 
 
 def _help() -> str:
-    more = {point.name: _summary(point) for point in entry_points(group=COMMANDS_GROUP) if point.name not in VERBS}
+    more = {name: plugin_verbs.summary(verb) for name, verb in plugin_verbs.installed(VERBS).items()}
     verbs = {**VERBS, **more}
     width = max(map(len, verbs))
     lines = ["usage: fttool VERB …    (fttool VERB --help explains one)", "", "verbs:"]
     lines += [f"  {verb:<{width}}  {what}" for verb, what in verbs.items()]
     return "\n".join([*lines, "", EXAMPLES.rstrip()])
-
-
-def _summary(point: EntryPoint) -> str:
-    """A verb in one line: the first of its module's docstring, which is read without importing it; else its owner."""
-    import ast
-
-    try:
-        file = _source(point.module)
-        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) if file else None
-    except (OSError, ValueError, SyntaxError):  # `fttool VERB` will say what is wrong with it
-        docstring = None
-    if not docstring:
-        return f"from {point.dist.name if point.dist else 'a plugin'}"
-    line = docstring.splitlines()[0].rstrip(".")
-    return shorten(line[0].lower() + line[1:], 66, placeholder=" …")
-
-
-def _source(module: str) -> Path | None:
-    """The file of a module, found as `import` would find it, without running the packages around it."""
-    name, around, file = "", None, None
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = next(filter(None, (finder.find_spec(name, around) for finder in sys.meta_path)), None)
-        if spec is None:
-            return None
-        around, file = spec.submodule_search_locations, spec.origin
-    return Path(file) if file else None
 
 
 def _reported(fault: BaseException, text: str, exit_code: int) -> bool:

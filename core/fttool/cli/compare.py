@@ -15,6 +15,7 @@ from typing import Any
 from fttool.errors import ExitCode, UsageError, did_you_mean
 from fttool.recipe.toml import format_value
 from fttool.runs.comparing import Measured, PastRun, differences, plain, read_runs
+from fttool.visible import show, visible_json
 
 EXAMPLES = """\
 examples:
@@ -49,15 +50,15 @@ def main(options: argparse.Namespace) -> int:
     runs = read_runs(options.runs)
     for run in runs:
         for problem in run.problems:
-            print(f"{run.path}: {problem}", file=sys.stderr)
+            show(f"{run.path}: {problem}", error=True)
     if options.plot:
         plot(runs, options.metric, options.plot)
     if options.json:
-        print(json.dumps(as_data(runs), indent=1, ensure_ascii=False))
+        print(visible_json(json.dumps(as_data(runs), indent=1, ensure_ascii=False)))
     elif options.csv:
         write_csv(runs)
     else:
-        print("\n".join(page(runs, shutil.get_terminal_size((120, 24)).columns)))
+        show("\n".join(page(runs, shutil.get_terminal_size((120, 24)).columns)))
     return ExitCode.OK
 
 
@@ -219,11 +220,11 @@ def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
         raise UsageError(f"no run has a finite gain and a finite loss of {chosen} to plot", hint=hint)
     for run in runs:
         if run.label not in measured(chosen):
-            print(f"{run.path}: not in the plot: it lacks {chosen} before and after on both kinds", file=sys.stderr)
+            show(f"{run.path}: not in the plot: it lacks {chosen} before and after on both kinds", error=True)
         elif run.label not in [label for label, _, _ in points]:
-            print(f"{run.path}: not in the plot: its {chosen} gained or forgotten is not finite", file=sys.stderr)
+            show(f"{run.path}: not in the plot: its {chosen} gained or forgotten is not finite", error=True)
 
     from fttool.runs.plotting import draw
 
     draw(points, chosen, file)
-    print(f"wrote {file}", file=sys.stderr)
+    show(f"wrote {file}", error=True)

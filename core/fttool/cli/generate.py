@@ -10,6 +10,7 @@ from typing import Any
 
 from fttool.errors import ExitCode, UsageError
 from fttool.runs.saved import model_folder, saved_model
+from fttool.visible import show
 
 EXAMPLES = """\
 examples:
@@ -45,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
 
         torch.manual_seed(options.seed)
         for question in questions:
-            print(_answer(model, tokenizer, question, options), flush=True)
+            show(_answer(model, tokenizer, question, options))
     return ExitCode.OK
 
 

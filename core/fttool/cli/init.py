@@ -8,6 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from fttool.errors import ExitCode, UsageError
+from fttool.visible import show
 
 EXAMPLES = """\
 examples:
@@ -154,7 +155,7 @@ def main(options: argparse.Namespace) -> int:
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder '{path.parent}'")
     path.write_text(recipe(options.model, options.data, options.task), encoding="utf-8")
-    print(f"wrote {path}\nnext: fttool validate {path}, then fttool preview {path}, then fttool run {path}")
+    show(f"wrote {path}\nnext: fttool validate {path}, then fttool preview {path}, then fttool run {path}")
     return ExitCode.OK
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fttool.errors import ExitCode
 from fttool.plugins import Listed, Plugins
+from fttool.visible import show
 
 EXAMPLES = """\
 examples:
@@ -49,15 +50,18 @@ def main(options: argparse.Namespace) -> int:
 
         plugins = Plugins.discover()
         strategy = plugins.find(options.id)
-        print(page(strategy, plugins))
+        show(page(strategy, plugins))
     elif options.verb == "new":
         from fttool.cli.new_plugin import write
 
         made = write(options.name, options.dir)
-        print(f"made {made}\n\n  cd {made}\n  pip install -e '.[test]'\n  pytest")
+        show(f"made {made}\n\n  cd {made}\n  pip install -e '.[test]'\n  pytest")
     else:
-        listed = Plugins.discover().listed()
-        print(json.dumps([asdict(row) for row in listed], indent=1) if options.json else "\n".join(table(listed)))
+        from fttool.cli import VERBS
+        from fttool.cli.plugin_verbs import unusable
+
+        listed = [*Plugins.discover().listed(), *unusable(VERBS)]
+        show(json.dumps([asdict(row) for row in listed], indent=1) if options.json else "\n".join(table(listed)))
     return ExitCode.OK
 
 

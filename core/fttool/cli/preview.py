@@ -11,6 +11,7 @@ from typing import Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import ExitCode, UsageError
+from fttool.visible import show, visible
 
 EXAMPLES = """\
 examples:
@@ -62,7 +63,7 @@ def main(options: argparse.Namespace) -> int:
         learned = f"{sum(label != -100 for label in row.labels)} learned"
         if row.classes is not None:
             learned = ", ".join(row.classes) or "no class"
-        print(f"{origin}: {len(row.input_ids)} tokens, {learned}")
+        show(f"{origin}: {len(row.input_ids)} tokens, {learned}")
         print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
     return ExitCode.OK
 
@@ -74,7 +75,7 @@ def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bo
         learned = labels[start] != -100
         if end < len(input_ids) and (labels[end] != -100) == learned:
             continue
-        text = tokenizer.decode(input_ids[start:end])
+        text = visible(tokenizer.decode(input_ids[start:end]))
         if learned:
             text = f"{LEARNED}{text}{PLAIN}" if coloured else f"[{text}]"
         yield text

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from fttool.recipe.reading import Loaded, load
+from fttool.visible import show
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -31,5 +31,5 @@ def load_recipe(options: argparse.Namespace) -> Loaded:
     """The valid recipe with its overrides; what they dropped is said on stderr."""
     loaded = load(options.recipe, options.overrides)
     for sentence in loaded.dropped:
-        print(sentence, file=sys.stderr)
+        show(sentence, error=True)
     return loaded

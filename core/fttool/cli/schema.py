@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from fttool.errors import ExitCode
+from fttool.visible import show
 
 EXAMPLES = """\
 examples:
@@ -44,6 +44,6 @@ def recipe_schema(*, builtin_only: bool = False) -> dict[str, Any]:
             plugins.strategies_of(entry.name)
             usable.append(entry.name)
         except PluginError as broken:
-            print(f"left out: {broken.problems[0].message}", file=sys.stderr)
+            show(f"left out: {broken.problems[0].message}", error=True)
     schema = recipe_type(lambda family: plugins.family(family, usable)).model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fttool recipe", **schema}

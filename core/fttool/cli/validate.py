@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import ExitCode, FttoolError
+from fttool.visible import show
 
 EXAMPLES = """\
 examples:
@@ -37,5 +38,5 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print("[]")
     else:
-        print(f"{Path(loaded.path)}: valid")
+        show(f"{Path(loaded.path)}: valid")
     return ExitCode.OK

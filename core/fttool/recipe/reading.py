@@ -20,7 +20,8 @@ from fttool.plain import children, is_table
 from fttool.plugins import Plugins
 from fttool.recipe.explaining import explain
 from fttool.recipe.overrides import Key, RawRecipe, read_raw
-from fttool.recipe.rules import bent_values, contradictions, hide_secrets, secrets
+from fttool.recipe.rules import bent_values, contradictions
+from fttool.recipe.secrets import hide_secrets, secrets
 from fttool.recipe.tables import FORMAT_VERSION, Recipe, named_plugins, recipe_type
 
 

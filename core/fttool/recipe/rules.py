@@ -1,34 +1,16 @@
-"""What core itself forbids in a recipe of the right type: secrets, bent values, tables that contradict each other."""
+"""What core itself forbids in a recipe of the right type: bent values, tables that contradict each other."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from fttool.errors import Problem, did_you_mean
 from fttool.families import FAMILIES
-from fttool.plain import children, is_array, is_table
+from fttool.plain import is_array, is_table
 from fttool.recipe import toml
-from fttool.recipe.overrides import Key, RawRecipe
+from fttool.recipe.overrides import Key
 from fttool.recipe.tables import Recipe
-
-_SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16})\b")
-_SECRET_KEY = re.compile(r"(^|_)(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
-
-
-def hide_secrets(text: str) -> str:
-    """`text` without what looks like a secret in it."""
-    return _SECRET.sub("…", text)
-
-
-def secrets(raw: RawRecipe) -> Iterable[Problem]:
-    """Recipes hold no secrets: they are copied into every run directory."""
-    hint = "take it out and set it in the environment (HF_TOKEN, WANDB_API_KEY …)"
-    found = _walk(raw.data)
-    for key, value in found:
-        if _SECRET.search(value) or _SECRET_KEY.search(str(key[-1])):
-            yield Problem(f"'{'.'.join(map(str, key))}' looks like a secret", raw.where(key), hint, key)
 
 
 def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
@@ -45,13 +27,6 @@ def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
         kind = "true or false" if isinstance(read, bool) else "a number"
         message = f"{'.'.join(map(str, key))} must be {kind}, got {toml.format_value(given)}"
         yield Problem(message, hint=f"write {toml.format_value(read)}", key=key)
-
-
-def _walk(data: Any, key: Key = ()) -> Iterable[tuple[Key, str]]:
-    if isinstance(data, str):
-        yield key, data
-    for name, value in children(data):
-        yield from _walk(value, (*key, name))
 
 
 def contradictions(recipe: Recipe) -> Iterable[Problem]:

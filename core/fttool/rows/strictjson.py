@@ -84,8 +84,8 @@ def describe(message: str, text: str, pos: int, column: int) -> tuple[str, str]:
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise RefusedError(f"the key '{_printable(twice[:60])}' stands twice in one object")
     return row
 

@@ -35,6 +35,7 @@ from fttool.runs.verdict import Ended, judge
 from fttool.runs.worker import LAUNCHER
 from fttool.training import checkpoints
 from fttool.training.world import REPORTS
+from fttool.visible import show
 
 GRACE = 5
 """Seconds that the others have to leave once one has failed; then they are killed."""
@@ -65,7 +66,7 @@ def launch(
             verdict = judge(ended, wanted.processes, nodes.rank)
             fewer = verdict.with_fewer_rows and loaded.recipe.run.micro_batch == "auto" and at_once > 1
             if verdict.text and not fewer:
-                print(verdict.text, file=sys.stderr, flush=True)
+                show(verdict.text, error=True)
             if fewer:
                 at_once = loaded.recipe.fewer_at_once(at_once)
                 how = f"with run.micro_batch = {at_once}, as memory ran out"

@@ -21,7 +21,6 @@ import os
 import platform
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +34,7 @@ import tomli_w
 from fttool.errors import Problem, UsageError
 from fttool.plain import is_array, is_table
 from fttool.recipe.reading import Loaded
+from fttool.runs.commit import commit
 from fttool.training import checkpoints
 
 PACKAGES = (
@@ -255,7 +255,7 @@ def lock(loaded: Loaded, sources: Sequence[Mapping[str, Any]], model: Mapping[st
         "files": list(sources),
         "model": dict(model),
         "hardware": _hardware(),
-        "git": _git(loaded.folder),
+        "git": {"commit": commit(loaded.folder)},
     }
 
 
@@ -271,19 +271,6 @@ def _hardware() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count(), "gpus": gpus}
-
-
-def _git(folder: Path) -> dict[str, Any] | None:
-    """Commit of the recipe's folder, and whether it has uncommitted changes; None outside a repository."""
-
-    def ask(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def peak_memory_bytes() -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.errors import ExitCode, FttoolError, Problem, gist
 from fttool.training.world import REPORTS
+from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -65,11 +66,11 @@ class Lines(Screen):
 
     def stage(self, text: str) -> None:
         """A line."""
-        print(f"… {text}", file=sys.stderr, flush=True)
+        show(f"… {text}", error=True)
 
     def note(self, text: str) -> None:
         """A line."""
-        print(f"  {text}", file=sys.stderr, flush=True)
+        show(f"  {text}", error=True)
 
     def started(self, total: int, done: int) -> None:
         """Start the clock."""
@@ -77,7 +78,7 @@ class Lines(Screen):
 
     def logged(self, step: int, values: Mapping[str, Any]) -> None:
         """A line with loss, rate, speed and what is left."""
-        print(f"  {step:>6}/{self.total}  {describe(values)}{self._left(step)}", file=sys.stderr, flush=True)
+        show(f"  {step:>6}/{self.total}  {describe(values)}{self._left(step)}", error=True)
 
     def _left(self, step: int) -> str:
         done = step - self.first
@@ -88,7 +89,7 @@ class Lines(Screen):
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
-        print(text, flush=True)
+        show(text)
 
 
 class Bar(Screen):
@@ -103,16 +104,19 @@ class Bar(Screen):
 
     def stage(self, text: str) -> None:
         """A dim line."""
-        self.console.print(f"… {text}", style="dim", markup=False)
+        self._line(f"… {text}", style="dim")
 
     def note(self, text: str) -> None:
         """A line."""
-        self.console.print(f"  {text}", markup=False)
+        self._line(f"  {text}")
+
+    def _line(self, text: str, style: str | None = None) -> None:
+        self.console.print(visible(text), style=style, markup=False)
 
     def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
         """A bar of its own, above the run's where that is open, until the last item is done."""
         with self._bar() if self.progress is None else nullcontext(self.progress) as progress:
-            task = progress.add_task(what, total=len(items))
+            task = progress.add_task(visible(what), total=len(items))
             try:
                 for item in items:
                     yield item
@@ -147,9 +151,9 @@ class Bar(Screen):
         if self.progress is None:
             return
         if "loss" in values:
-            self.progress.update(self.task, description=describe(values))
+            self.progress.update(self.task, description=visible(describe(values)))
         else:
-            self.console.print(f"  {step:>6}  {describe(values)}", markup=False)
+            self._line(f"  {step:>6}  {describe(values)}")
 
     def stopped(self) -> None:
         """Close the bar."""
@@ -159,14 +163,15 @@ class Bar(Screen):
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
-        print(text, flush=True)
+        show(text)
 
 
 class Events(Screen):
     """One JSON object per line on stdout."""
 
     def _print(self, event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}, ensure_ascii=False, default=str), flush=True)
+        line = json.dumps({"event": event, **values}, ensure_ascii=False, default=str)
+        print(visible_json(line), flush=True)
 
     def stage(self, text: str) -> None:
         """`stage`."""

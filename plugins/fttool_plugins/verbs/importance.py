@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fttool.api import ExitCode, RecipeError, UsageError, add_recipe, load_recipe, prepare, verb_parser
+from fttool.api import ExitCode, RecipeError, UsageError, add_recipe, load_recipe, prepare, show, verb_parser
 from fttool_plugins.regularizer.ewc import EWC, FILE
 
 EXAMPLES = """\
@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
         assert pull.importance is not None
         found = pull.importance()
         (folder / FILE).rename(output)
-    print(f"{output}: the importance of {sum(one.numel() for one in found.values()):,} weights")
+    show(f"{output}: the importance of {sum(one.numel() for one in found.values()):,} weights")
     return ExitCode.OK
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fttool.api import ExitCode, UsageError, load_run, measure, model_after, verb_parser, weights_before
+from fttool.api import ExitCode, UsageError, load_run, measure, model_after, show, verb_parser, weights_before
 from fttool_plugins.regularizer.wise_ft import interpolate
 
 EXAMPLES = """\
@@ -56,10 +56,10 @@ def main(words: Sequence[str]) -> int:
         interpolate(model.named_parameters(), before, options.alpha)
         shutil.copytree(options.run / "model", folder, ignore=shutil.ignore_patterns(*WEIGHTS), dirs_exist_ok=True)
         model.save_pretrained(folder)
-    print(f"{options.run}: alpha {options.alpha:g} → {output}", flush=True)
+    show(f"{options.run}: alpha {options.alpha:g} → {output}")
     if not options.no_eval:
         measured = measure(run, model, quiet=options.quiet)
-        print("\n".join(_table(options.run, measured, options.alpha)))
+        show("\n".join(_table(options.run, measured, options.alpha)))
     return ExitCode.OK
 
 

@@ -24,6 +24,8 @@ from fttool.api import (
     read_rows,
     saved_model,
     verb_parser,
+    visible,
+    visible_json,
 )
 from fttool_plugins.format.labelled import Labelled
 from fttool_plugins.task.classifying import ROWS_AT_ONCE, chosen, classify
@@ -64,7 +66,8 @@ def main(words: Sequence[str]) -> int:
             first = []
             for text, probabilities in zip(group, _classify(model, tokenizer, group, max_length), strict=True):
                 names = chosen(probabilities, multi_label=several)
-                print(_as_json(text, names, probabilities) if options.json else _line(text, names, probabilities))
+                line = _as_json if options.json else _line
+                print(visible(line(text, names, probabilities)))
             sys.stdout.flush()
     return ExitCode.OK
 
@@ -156,7 +159,8 @@ def _of_rows(file: Path, run: Loaded | None) -> Iterator[Text]:
 def _as_json(text: Text, names: Sequence[str], probabilities: dict[str, float]) -> str:
     origin, first, second = text
     said = {"origin": origin, "text": first, **({"second": second} if second else {})}
-    return json.dumps({**said, "classes": names, "probabilities": probabilities}, ensure_ascii=False)
+    content = {**said, "classes": names, "probabilities": probabilities}
+    return visible_json(json.dumps(content, ensure_ascii=False))
 
 
 def _line(text: Text, names: Sequence[str], probabilities: dict[str, float]) -> str:

@@ -25,6 +25,7 @@ from fttool.api import (
     add_recipe,
     load_recipe,
     plan_for_gpus,
+    show,
     verb_parser,
 )
 
@@ -58,7 +59,7 @@ def main(words: Sequence[str]) -> int:
         _print(text)
         return ExitCode.OK
     _write(output, text)
-    print(f"{output}: for {options.to}")
+    show(f"{output}: for {options.to}")
     return ExitCode.OK
 
 
@@ -113,7 +114,7 @@ def _launch(recipe: Recipe) -> Launch:
     """What the sharding wants. Restarts are fttool's own: no other launcher knows from which checkpoint to go on."""
     launch = recipe.sharding.launch
     if launch.max_restarts:
-        print("max_restarts is left out: where another launcher starts the run again, add --resume", file=sys.stderr)
+        show("max_restarts is left out: where another launcher starts the run again, add --resume", error=True)
     return launch
 
 
@@ -190,7 +191,7 @@ def deepspeed(loaded: Loaded) -> str:
         raise UsageError(message, hint="use that file")
     if _hardware_decides(loaded, numerics):
         chosen = recipe.precision.id()
-        print(f"precision '{chosen}' depends on the GPU: {numerics.autocast}, for one that has bf16", file=sys.stderr)
+        show(f"precision '{chosen}' depends on the GPU: {numerics.autocast}, for one that has bf16", error=True)
     known = {
         "train_micro_batch_size_per_gpu": recipe.micro_batch,
         "gradient_accumulation_steps": recipe.accumulation,

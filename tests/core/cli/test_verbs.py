@@ -1,7 +1,8 @@
-"""Verbs of plugins in `fttool --help`: one line each from a docstring that is read and not run; and their own help."""
+"""Verbs of plugins: a line each in `fttool --help`, from a docstring that is read and not run; and whose a name is."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from importlib.metadata import entry_points
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fttool.cli import COMMANDS_GROUP, main
+from fttool.cli import VERBS, main
+from fttool.cli.plugin_verbs import COMMANDS_GROUP
 
 from ..distributions import install
 
@@ -56,3 +58,45 @@ def test_their_help_teaches_by_example(verb: str, capsys: pytest.CaptureFixture[
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "examples:" in shown and f"fttool {verb} " in shown and "--debug" in shown
+
+
+# -- whose a name is -----------------------------------------------------------------------------------------------
+
+RAN = "import pathlib\ndef main(words):\n    print('a stranger ran')\n    return 0"
+
+
+def test_a_verb_of_two_distributions_is_a_clash_that_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, "far", {"merge": "far_verb:main", "own": "far_verb:main"}, group=COMMANDS_GROUP, far_verb=RAN)
+    install(tmp_path, "near", {"own": "far_verb:main"}, group=COMMANDS_GROUP)
+    for path in (sys.path[0], ""):  # before fttool's own path and behind it
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path] if path else [*sys.path, str(tmp_path)])
+        for verb, owners in (("merge", ("fttool ", "far 1.0")), ("own", ("far 1.0", "near 1.0"))):
+            assert main([verb, "--help"]) == 6
+            said = capsys.readouterr()
+            assert "ran" not in said.out and all(owner in said.err for owner in owners)
+            assert f"'{verb}'" in said.err and "pip uninstall" in said.err
+        assert lines(capsys)["merge"] == "unusable: two distributions bring it (fttool plugins)"
+
+
+def test_a_verb_of_core_stays_what_it_is_and_the_claim_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, "far", {"schema": "far_verb:main"}, group=COMMANDS_GROUP, far_verb=RAN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["schema", "--builtin"]) == 0
+    assert "a stranger" not in capsys.readouterr().out
+    assert lines(capsys)["schema"] == VERBS["schema"]
+    assert main(["plugins", "--json"]) == 0
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["distribution"] == "far"]
+    assert (row["plugin"], row["status"]) == ("schema", "clash") and "a verb of fttool itself" in row["error"]
+
+
+def test_a_distribution_that_is_listed_twice_is_no_clash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, "far", {"own": "far_verb:main"}, group=COMMANDS_GROUP, far_verb=RAN)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path), *sys.path])
+    assert main(["own"]) == 0
+    assert "a stranger ran" in capsys.readouterr().out

@@ -185,6 +185,10 @@ def test_a_last_line_that_is_broken_and_not_cut(tmp_path: Path, line: str, colum
         (r'{"a\uDFFF": 1}', "\\udfff is half a character (a lone surrogate)"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "the row is nested too deeply"),
         ('{"a": ' + "1" * 5000 + "}", "a number is too long: "),
+        (  # must not compare each key with each
+            "{" + ", ".join(f'"{n}": 0' for n in [*range(200_000), 199_999]) + "}",
+            "the key '199999' stands twice in one object",
+        ),
     ],
 )
 @pytest.mark.parametrize("array", [False, True])

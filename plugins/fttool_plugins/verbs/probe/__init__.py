@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fttool.api import ExitCode, add_recipe, load_recipe, verb_parser
+from fttool.api import ExitCode, add_recipe, load_recipe, show, verb_parser
 from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, make_candidates, shardings
 from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, measure
 from fttool_plugins.verbs.probe.showing import as_json, in_words, screen
@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(as_json(loaded, options.updates, outcomes), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(screen(loaded, options.updates, outcomes)))
+        show("\n".join(screen(loaded, options.updates, outcomes)))
     return _exit_code(outcomes)
 
 
@@ -101,7 +101,7 @@ def _measured(found: Sequence[Candidate], folder: Path, *, quiet: bool) -> list[
     for number, candidate in enumerate(found, start=1):
         smaller = full.get(candidate.sharding)
         if not quiet:
-            print(f"… {number} of {len(found)}: {candidate}", file=sys.stderr, flush=True)
+            show(f"… {number} of {len(found)}: {candidate}", error=True)
         if smaller is not None and candidate.loaded is not None:
             reason = f"not tried: out of memory at {smaller}"
             code = ExitCode.OUT_OF_MEMORY
@@ -112,7 +112,7 @@ def _measured(found: Sequence[Candidate], folder: Path, *, quiet: bool) -> list[
             full.setdefault(candidate.sharding, candidate.micro_batch)
         outcomes.append(outcome)
         if not quiet:
-            print(f"  {in_words(outcome)}", file=sys.stderr, flush=True)
+            show(f"  {in_words(outcome)}", error=True)
     return outcomes
 
 

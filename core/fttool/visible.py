@@ -1,0 +1,49 @@
+"""Text of strangers on a terminal: what would command it, hide or turn text around is shown as an escape.
+
+Rows, recipes, chat templates, paths and plugins may hold any character. Of those that a terminal obeys or a reader does
+not see (control characters, marks of direction, invisible tags: the Unicode categories below), only line breaks and
+tabs are written as they are. Every problem and every line of a screen goes through here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Control, format, lone surrogate, line and paragraph separator."""
+_KEPT = {"\u200c", "\u200d", *map(chr, range(0x0600, 0x0606)), "\u06dd", "\u070f", "\u08e2", "\U000110bd", "\U000110cd"}
+"""The joiners, without which Persian, Hindi and emoji are wrong, and signs of Arabic numbers, which have a shape."""
+_NOT_PLAIN = re.compile(r"[^\n\t -~]")
+
+
+def visible(text: str) -> str:
+    r"""`text` with `\x1b`, `\u202e` and their kind written out; it does nothing to a terminal but fill it."""
+    return _NOT_PLAIN.sub(lambda match: _shown(match[0]), text)
+
+
+def visible_json(text: str) -> str:
+    """The same for JSON, which means what it meant before: such characters are inside its strings."""
+    return _NOT_PLAIN.sub(lambda match: _shown(match[0], _as_json), text)
+
+
+def show(text: str, *, end: str = "\n", error: bool = False) -> None:
+    """Print it, at once, on standard output or where errors go."""
+    print(visible(text), end=end, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def _as_text(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _as_json(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+@cache
+def _shown(char: str, written: Callable[[str], str] = _as_text) -> str:
+    return written(char) if unicodedata.category(char) in _HIDDEN and char not in _KEPT else char
