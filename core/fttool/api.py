@@ -91,6 +91,7 @@ from fttool.families import (
 from fttool.hookspecs import hookimpl
 from fttool.recipe.tables import Recipe
 from fttool.rows.marks import MARKS, marked_learned
+from fttool.rows.templates import chat_ids, chat_text
 from fttool.training.held import bytes_held, bytes_of
 from fttool.training.layers import Layers, layers
 from fttool.visible import show, visible, visible_json
@@ -231,6 +232,8 @@ __all__ = [
     "branch",
     "bytes_held",
     "bytes_of",
+    "chat_ids",
+    "chat_text",
     "checkpoint_steps",
     "did_you_mean",
     "from_update",

@@ -61,12 +61,13 @@ def _questions(given: str | None) -> list[str]:
 
 
 def _answer(model: Any, tokenizer: Any, question: str, options: argparse.Namespace) -> str:
+    from fttool.rows.templates import chat_ids
     from fttool.training.evaluation import generate
 
     if tokenizer.chat_template:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         turns.append({"role": "user", "content": question})
-        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+        ids = chat_ids(tokenizer, turns, add_generation_prompt=True)
     else:
         ids = tokenizer(question)["input_ids"]
     longest = min(options.max_tokens, _room(model, len(ids)))

@@ -14,6 +14,9 @@ from fttool.training.evaluation import prompt_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+MAX_TEMPLATE_BYTES = 2**20
+"""The longest templates in use have a few tens of thousands."""
+
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -51,6 +54,9 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, folde
 
 
 def _text(file: Path) -> str:
+    if file.stat().st_size > MAX_TEMPLATE_BYTES:
+        message = f"over {MAX_TEMPLATE_BYTES // 2**20} MiB, too large for a chat template"
+        raise ModelError(message, where=str(file), hint="name a Jinja file, or say 'chatml'")
     raw = file.read_bytes()
     encoding = foreign_encoding(raw)
     try:
@@ -70,6 +76,8 @@ def _check_syntax(text: str, file: Path) -> None:
         ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
             re.sub(r"{%[-+]?\s*(end)?generation\s*[-+]?%}", "", text)
         )
+    except RecursionError:
+        raise ModelError("the chat template is nested too deeply", where=str(file), hint="mend it") from None
     except TemplateSyntaxError as wrong:
         raise ModelError(
             f"the chat template is no valid Jinja: {wrong.message}", where=f"{file}:{wrong.lineno}", hint="mend it"

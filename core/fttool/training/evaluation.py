@@ -10,6 +10,7 @@ import torch
 
 from fttool.families import Example, Measure, MetricContext, Predictions
 from fttool.recipe.tables import Recipe
+from fttool.rows.templates import chat_ids
 from fttool.training.passes import Batch, InPasses, in_one
 from fttool.training.world import ALONE, World
 
@@ -89,14 +90,8 @@ def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> d
 def prompt_ids(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that inference sees before the answer: the prompt, and for a chat the template's generation prompt."""
     if example.messages:
-        ids: Any = tokenizer.apply_chat_template(
-            [dict(message) for message in example.messages[: example.completion_from]],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **example.template,
-        )
-        return list(ids)
+        asked = example.messages[: example.completion_from]
+        return chat_ids(tokenizer, asked, add_generation_prompt=True, **example.template)
     return list(tokenizer(example.prompt)["input_ids"])
 
 

@@ -5,7 +5,7 @@ round of a loop starts it writes a mark that names the message in hand, and afte
 they are, so whatever the template does with them (strip, split at `</think>`, branch) happens as ever. With the marks
 taken out, the text must be the unmarked render to the character: whoever uses a trace compares the two.
 
-Only text goes in and out, through transformers' own `apply_chat_template`; nothing of its inside is touched.
+Only text goes in and out, through `fttool.api.chat_text`; nothing of its inside is touched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import Message
+from fttool.api import Message, chat_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,16 +58,14 @@ class Tracer:
     def trace(self, messages: Sequence[Message], template: Mapping[str, Any], **more: Any) -> Trace:
         """Render the marked template once.
 
-        `template` and `more` go to `apply_chat_template`; whatever the template raises comes through.
+        `template` and `more` go to `chat_text`; whatever the template raises comes through.
         """
         source = self._tokenizer.get_chat_template(tools=template.get("tools"))
         if source not in self._marked:
             self._marked[source] = "".join(_mark(source, self._nonce))
         numbered: list[Any] = [{**message, _INDEX: index} for index, message in enumerate(messages)]
-        text = self._tokenizer.apply_chat_template(
-            numbered, chat_template=self._marked[source], tokenize=False, **template, **more
-        )
-        return _read(str(text), self._nonce)
+        text = chat_text(self._tokenizer, numbered, chat_template=self._marked[source], **template, **more)
+        return _read(text, self._nonce)
 
 
 # -- writing the marks -----------------------------------------------------------------------------------------------

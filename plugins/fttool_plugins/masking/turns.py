@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import Encoded, Message
+from fttool.api import Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.answers import THOUGHT, check_not_empty, check_not_left_out, last_words
 from fttool_plugins.masking.tokens import Tokens, special_ids, tokenize
 from fttool_plugins.masking.trace import Span, Trace, Tracer
@@ -99,6 +99,8 @@ class Conversations:
         """The marked render; None where the template refuses."""
         try:
             return self._tracer.trace(messages, template, **more)
+        except ModelError:  # it does not end
+            raise
         except Exception:  # a template is foreign code: it may raise anything
             return None
 
@@ -204,7 +206,9 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], temp
     if taken := sorted(own & template.keys()):
         raise ValueError(f"'{taken[0]}' is no variable of the chat template; it decides how it is used")
     try:
-        return str(tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **template))
+        return chat_text(tokenizer, messages, **template)
+    except ModelError:  # it does not end, or writes without measure
+        raise
     except Exception as error:  # a template is foreign code: it may raise anything
         raise ValueError(f"the chat template refuses this conversation: {error}") from error
 

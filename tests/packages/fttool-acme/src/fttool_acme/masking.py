@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
+from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder, chat_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,8 +39,7 @@ def encode(example: Example, tokenizer: PreTrainedTokenizerBase, marker: str) ->
     if not last.rpartition(marker)[2].strip() or marker not in last:
         raise ValueError(f"the last turn has nothing behind a {marker!r}, so nothing is to be learned")
     if example.messages:
-        turns = [dict(message) for message in example.messages]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, **example.template))
+        text = chat_text(tokenizer, example.messages, **example.template)
     else:
         text = example.prompt + example.completion
     # A chat template writes BOS itself; to plain text the tokenizer adds it where it does.
