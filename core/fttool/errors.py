@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILURE = 1
-    """A fault of fttool itself."""
+    """A fault of fttool itself, or a version of a library that it cannot work with."""
     USAGE = 2
     """The command line, or an output folder that must not be overwritten."""
     RECIPE = 3
@@ -120,6 +120,10 @@ class DivergedError(FttoolError):
     """A loss or a gradient is NaN or infinite."""
 
     exit_code = ExitCode.DIVERGED
+
+
+class LibraryError(FttoolError):
+    """A library that fttool stands on is not as it is relied on: another version of it is needed."""
 
 
 def gist(fault: BaseException) -> str:

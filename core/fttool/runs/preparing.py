@@ -138,9 +138,12 @@ class Update:
 
 def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Observers, world: World = ALONE) -> Prepared:
     """Load and check everything, and build the trainer; nothing is written."""
+    from fttool.training.trainer import refuse_other_libraries
+
     recipe = loaded.recipe
     quiet_libraries(loaded)
     heed_the_recipe_alone()
+    refuse_other_libraries()
     refuse_trackers(recipe)
     on = device()
     refuse_missing_gpu(on)
@@ -148,6 +151,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
     parts = task_parts(loaded, rows)
+    refuse_other_libraries(parts.trainer_class)
     screen.stage("loading the model")
     options = load_options(loaded, parts, numerics)
     model = load_model(source, options, tokenizer, rows, recipe.run.seed)

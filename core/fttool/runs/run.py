@@ -29,6 +29,7 @@ from fttool.training.world import World
 
 if TYPE_CHECKING:
     from fttool.runs.branching import Start
+    from fttool.training.guard import Moment
     from fttool.training.job import Job
 
 
@@ -237,6 +238,7 @@ def train(
         with stopping(job):
             screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
             trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        refuse_uncalled(prepared)
         if job.signal is not None:
             status = "interrupted"
             code = ExitCode.PREEMPTED if job.signal == signal.SIGTERM else ExitCode.INTERRUPTED
@@ -263,6 +265,14 @@ def train(
             job.world.leave()  # a launcher ends the others as soon as one has left with an error
     screen.finished(summary, closing.text(prepared, record, summary))
     return code
+
+
+def refuse_uncalled(prepared: Prepared) -> None:
+    """Raise `LibraryError` where the loop has left something out that a run to its end has."""
+    trainer, job = prepared.trainer, prepared.trainer.job
+    moments: tuple[Moment, ...] = ("start", "update", "log", "checkpoint")
+    measured = job.signal is None and prepared.rows.measurable
+    trainer.refuse_uncalled(*moments, *(("evaluation",) if measured else ()))
 
 
 def finish(prepared: Prepared, record: Record) -> None:

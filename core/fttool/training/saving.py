@@ -20,6 +20,7 @@ from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Regularization
 from fttool.training import checkpoints, weights
+from fttool.training.guard import overrides
 from fttool.training.job import Job, Progress
 from fttool.training.shards import close, mapped, share, whole
 
@@ -34,6 +35,7 @@ class Saving(_Base):
 
     job: Job
 
+    @overrides("checkpoint")
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
         """A complete checkpoint under its final name, or none."""
         job, step = self.job, self.state.global_step
@@ -71,6 +73,7 @@ class Saving(_Base):
         job.record.event("checkpoint_saved", step=step)
         job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
 
+    @overrides("checkpoint")
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The weights for a checkpoint: all of them, or where some never train, only the others.
 
@@ -85,6 +88,7 @@ class Saving(_Base):
             folder.mkdir(exist_ok=True)  # another process may have begun to write its own share
             weights.save(self._module, self._trained, folder)
 
+    @overrides("resume")
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The weights that `save_model` or the engine wrote."""
         folder = Path(resume_from_checkpoint)

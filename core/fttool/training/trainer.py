@@ -24,6 +24,7 @@ from fttool.rows.loader import EpochLoader
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 from fttool.training.evaluation import summed, tables
 from fttool.training.groups import folded_importance, let_train
+from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
 from fttool.training.job import Job, Progress
 from fttool.training.passes import Batch, attempted, in_one, pieces
 from fttool.training.pulls import pull_value, set_importance
@@ -44,6 +45,11 @@ def trainer_class(base: type[Trainer]) -> type[Any]:
     return type(f"Fttool{base.__name__}", (Loop, base), {})
 
 
+def refuse_other_libraries(base: type[Trainer] = Trainer) -> None:
+    """Raise `LibraryError` where the libraries are not what the loop is written for, or `base` is not."""
+    refuse_changed((Loop, base), (_Watch, TrainerCallback))
+
+
 class Loop(Saving):
     """Overrides of `transformers.Trainer`; `job` is set before its constructor runs."""
 
@@ -62,20 +68,29 @@ class Loop(Saving):
         """What had been counted when a line was last logged."""
         super().__init__(**arguments)
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the labels of the whole update
-        self.add_callback(_Watch(self))
+        self._watch = _Watch(self)
+        self.add_callback(self._watch)
+
+    def refuse_uncalled(self, *moments: Moment) -> None:
+        """Raise `LibraryError` where transformers has not called what it must have called by now."""
+        but = ("_load_from_checkpoint",) if self.is_deepspeed_enabled else ()  # its engine reads the weights
+        refuse_uncalled([(self, Trainer), (self._watch, TrainerCallback)], moments, but)
 
     # -- what the loop is made of --
 
+    @overrides("start")
     def create_accelerator_and_postprocess(self) -> None:
         """Let the sharding have its say."""
         super().create_accelerator_and_postprocess()
         if self.job.plan.engage is not None:
             self.job.plan.engage(self)
 
+    @overrides("start")
     def get_train_dataloader(self) -> EpochLoader:
         """The loader whose order is a pure function of seed and epoch."""
         return self.job.loader
 
+    @overrides("start")
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         """Weigh the weights while each process has all of them; a resumed optimizer has the importance in its state."""
         importance = {} if resume_from_checkpoint else self._importance()
@@ -91,17 +106,20 @@ class Loop(Saving):
         by_name = dict(self._module.named_parameters())
         return folded_importance(pulls, {name: by_name[name].shape for name in self._trained})
 
+    @overrides("start")
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the recipe's groups."""
         self.optimizer = self.job.make_optimizer()
         return self.optimizer
 
+    @overrides("start")
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The recipe's schedule as a factor of each group's rate."""
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.job.factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    @overrides("resume")
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The next update's rate comes from the schedule as it is now, not from that of the run that saved it."""
         scaler = self.accelerator.scaler
@@ -116,17 +134,20 @@ class Loop(Saving):
         rates = [group["lr"] for group in self.optimizer.param_groups]
         scheduler._last_lr = rates  # pyright: ignore[reportPrivateUsage] - the log reads them there
 
+    @overrides("update")
     def _get_learning_rate(self) -> float:
         """The rate that is logged: the highest of all groups."""
         return max(float(rate) for rate in self.lr_scheduler.get_last_lr())
 
     # -- one update --
 
+    @overrides("update")
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch an update's micro-batches; the update's time counts from here."""
         self._began = time.perf_counter()
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
+    @overrides("update")
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Labels of the whole update, whatever the accumulation."""
         lengths, progress = self.job.rows.learned.lengths, self.job.progress
@@ -144,6 +165,7 @@ class Loop(Saving):
         progress.train_tokens = sum(progress.met_tokens)
         return torch.tensor(labels, device=device)
 
+    @overrides("update")
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """transformers' estimate; it would walk through all modules and parameters anew for each micro-batch."""
         slots = inputs["input_ids"].numel()
@@ -151,6 +173,7 @@ class Loop(Saving):
             self._operations_per_slot = super().floating_point_ops(inputs) // slots
         return self._operations_per_slot * slots
 
+    @overrides("update")
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """A micro-batch forward and back.
 
@@ -165,6 +188,7 @@ class Loop(Saving):
         losses = self.in_passes("training", inputs, lambda some: step(model, dict(some), num_items_in_batch), undo)
         return torch.stack(losses).sum()
 
+    @overrides("update")
     def compute_loss(
         self,
         model: Any,
@@ -188,6 +212,7 @@ class Loop(Saving):
                 loss = loss + share * one.loss(model)
         return loss
 
+    @overrides("update")
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The norm before clipping; called once per update, right before the optimizer's step."""
         norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -221,6 +246,7 @@ class Loop(Saving):
 
     # -- log, evaluation, checkpoints --
 
+    @overrides("log")
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what core measures, write the line, and tell screen, observers and trackers."""
         values: dict[str, Any] = dict(logs)
@@ -250,6 +276,7 @@ class Loop(Saving):
             return own
         return float(self.job.world.total(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
 
+    @overrides("evaluation")
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """All metrics on the evaluation rows and on each retention dataset."""
         job = self.job
@@ -284,6 +311,7 @@ class Loop(Saving):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
+    @overrides("evaluation")
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
         """Note the best evaluation so far, ask for its checkpoint, and stop when it has not improved for long."""
         settings, progress = self.job.recipe.evaluation, self.job.progress
@@ -353,8 +381,10 @@ class _Watch(TrainerCallback):
     def __init__(self, trainer: Loop) -> None:
         self.trainer = trainer
 
+    @overrides("start")
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         job = self.trainer.job
+        self.trainer.refuse_uncalled("start", *(("resume",) if state.global_step else ()))
         self.trainer.logged = replace(job.progress)  # a resumed run's first line is about its own updates
         if state.global_step:
             self.trainer.go_on_logging()
@@ -374,6 +404,7 @@ class _Watch(TrainerCallback):
             )
             job.record.event("features", **found)
 
+    @overrides("update")
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before an update's first forward pass: what trains in it."""
         groups = self.trainer.job.groups
@@ -382,6 +413,7 @@ class _Watch(TrainerCallback):
                 cast("torch.nn.Module", self.trainer.model), _bare(self.trainer.optimizer), groups, state.global_step
             )
 
+    @overrides("update")
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer, job, step = self.trainer, self.trainer.job, state.global_step
         model: Any = trainer.model
@@ -393,7 +425,8 @@ class _Watch(TrainerCallback):
         for one in job.regularizations:
             if one.after_update is not None and not skipped:
                 one.after_update(model, step)
-        if not job.held:
+        if not job.held:  # the first update of this process
+            trainer.refuse_uncalled("update")
             job.held = job.prove()
         job.signal = job.asked if job.world.size == 1 else trainer.asked or None
         job.screen.step(step)
