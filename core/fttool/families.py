@@ -152,6 +152,8 @@ class Encoded:
     """Shape (T,): which of two texts each token is of, for models that tell them apart."""
     cut: bool = False
     """True where the row is longer and masking itself has cut it."""
+    turns: tuple[int, ...] = ()
+    """Indices of the messages that are learned, in their order; empty where masking does not go by turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +261,13 @@ class Masking(Strategy):
 
     family: ClassVar[str] = "masking"
     level: ClassVar[Level | None] = "token"
+
+    def split(self, example: Example) -> Sequence[Example]:
+        """The rows that an example becomes, in order; the encoder gets each of them. By default it stays one.
+
+        Each has an `origin` of its own (`file:line#3`), and as `completion_from` the first turn that it teaches.
+        """
+        return (example,)
 
     @abstractmethod
     def build(self, ctx: MaskingContext) -> RowEncoder:

@@ -42,13 +42,15 @@ def main(options: argparse.Namespace) -> int:
     loaded = load_recipe(options)
 
     from fttool.faults import explained
+    from fttool.rows.agreement import refuse_difference
     from fttool.runs import screen
     from fttool.runs.environment import quiet_libraries
-    from fttool.runs.preparing import load_rows
+    from fttool.runs.preparing import agree, load_rows
 
     with explained(loaded):
         quiet_libraries(loaded)
         _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False), first=options.rows)
+        agreement = agree(loaded, tokenizer, rows)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
     chosen = [some for some in datasets[options.table] if len(some)]
@@ -65,6 +67,10 @@ def main(options: argparse.Namespace) -> int:
             learned = ", ".join(row.classes) or "no class"
         show(f"{origin}: {len(row.input_ids)} tokens, {learned}")
         print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
+    with explained(loaded):  # the rows come first: they show what is refused
+        refuse_difference(agreement, loaded.recipe.model.template_difference)
+    for finding in agreement.findings():
+        print(f"note: {finding.message}\n    {finding.hint}", file=sys.stderr)
     return ExitCode.OK
 
 

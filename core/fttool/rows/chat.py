@@ -1,4 +1,4 @@
-"""The chat template of a run: the tokenizer's own, `chatml`, or a file; and the proof that inference sees it too."""
+"""The chat template of a run: the tokenizer's own, `chatml`, or a file; and the tokens at which its turns end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fttool.errors import ModelError, Problem
 from fttool.rows.data import Rows
 from fttool.textfile import convert_hint, foreign_encoding, obstacle
-from fttool.training.evaluation import prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -102,20 +101,3 @@ def stop_at(model: PreTrainedModel, stops: set[int]) -> None:
         known = config.eos_token_id
         listed = known if isinstance(known, list) else [] if known is None else [known]
         config.eos_token_id = sorted({*listed, *stops})
-
-
-def template_difference(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> str | None:
-    """Where training and inference part: None when each sampled row begins with its own inference prompt."""
-    for index, example in enumerate(rows.eval_examples[:20]):
-        if example.labels is not None:  # its text is read by the same tokenizer, and has no template
-            continue
-        prompt, trained = prompt_ids(example, tokenizer), rows.eval[index].input_ids
-        same = min(len(prompt), len(trained))
-        if prompt[:same] != trained[:same]:
-            place = next(i for i in range(same) if prompt[i] != trained[i])
-            there, here = (
-                tokenizer.decode(prompt[place : place + 5]),
-                tokenizer.decode(trained[place : place + 5]),
-            )
-            return f"{example.origin}: at token {place} inference has {there!r}, training {here!r}"
-    return None

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+SAMPLED = 200
+"""Rows that are learned from of which it is seen whether inference asks for them in the tokens of training."""
 SHOWN_PROBLEMS = 5
 """Bad rows named in one error; the rest is likely the same mistake."""
 
@@ -169,6 +172,11 @@ class Rows:
     """Path, hash and row count of each file, for `lock.json`."""
     eval_examples: list[Example] = field(default_factory=list[Example])
     """The evaluation rows before masking, for samples."""
+    sampled: list[Example] = field(default_factory=list[Example])
+    """Some of the rows that are learned from, before masking, chosen by the seed: what inference sees is compared with
+    what training sees of them."""
+    split: int = 0
+    """Conversations that masking has made several rows of."""
 
     @property
     def measurable(self) -> bool:
@@ -226,20 +234,24 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
         (held_out if _content_hash(example) in set_aside else datasets[index]).append(example)
     encode = recipe.masking.build(MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length))
     forbidden = {_content_hash(example) for example in held_out}
+    taught: list[Example] = []
     for examples in datasets:
         before, tokens = len(rows.train), len(rows.train.tokens)
         unseen = _without(examples, forbidden, IN_EVALUATION, rows)
+        taught += unseen
         _encode(unseen, encode, recipe, rows.train, rows, first)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
     for name, examples in of("general").items():
         unseen = _without(_without(examples, retained, IN_RETENTION, rows), forbidden, IN_EVALUATION, rows)
+        taught += unseen if recipe.mixing.uses_general else []
         _encode(unseen, encode, recipe, rows.general.setdefault(name, TokenRows()), rows, first)
     for name, examples in of("retention").items():
         _encode(examples, encode, recipe, rows.retention.setdefault(name, TokenRows()), rows, first)
     replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
     rows.learned = JoinedRows([rows.train, *replayed])
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
+    rows.sampled = random.Random(recipe.run.seed).sample(taught, min(SAMPLED, len(taught)))
     if first is None:
         rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
@@ -391,7 +403,7 @@ def _encode(
     max_length = recipe.batching.max_length
     kept: list[Example] = []
     problems: list[Problem] = []
-    for example in examples:
+    for example in _split(examples, recipe, rows):
         if len(into) == first:
             break
         try:
@@ -420,6 +432,14 @@ def _encode(
     if problems:
         raise _bad_rows(problems)
     return kept
+
+
+def _split(examples: Iterable[Example], recipe: Recipe, rows: Rows) -> Iterator[Example]:
+    """The rows that masking makes of the examples, and how many examples became several."""
+    for example in examples:
+        parts = recipe.masking.split(example)
+        rows.split += len(parts) > 1
+        yield from parts
 
 
 def _first(row: Encoded, length: int) -> Encoded:

@@ -38,6 +38,8 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "dropped_rows": dict(rows.dropped),
         "encodings": rows.other_encodings,
         "truncated_rows": rows.truncated,
+        "split_rows": rows.split,
+        "inference": prepared.agreement.described(),
         "train_tokens": progress.train_tokens,
         "label_tokens": progress.label_tokens,
         "tokens_per_second": progress.train_tokens / progress.seconds if progress.seconds else 0.0,

@@ -61,7 +61,9 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             "encodings": rows.other_encodings,
             "dropped": dict(rows.dropped),
             "truncated": rows.truncated,
+            "split": rows.split,
         },
+        "inference": prepared.agreement.described(),
         "tokens": {
             "train": len(rows.train.tokens),
             "learned": rows.train.label_tokens,
@@ -142,6 +144,7 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
         *(f"read as {encoding}: {count:,} files" for encoding, count in rows["encodings"].items()),
         f"longest row {tokens['longest_row']:,} tokens; {rows['truncated']:,} rows cut at max_length",
         *(f"dropped {count:>9,} rows  {reason}" for reason, count in rows["dropped"].items()),
+        *_conversations(prepared),
         *_mixture(found["epoch"]),
         "",
         "# parameters",
@@ -171,6 +174,16 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
         *aligned([("update", "lr")] + [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]),
     ]
     return "\n".join(lines)
+
+
+def _conversations(prepared: Prepared) -> list[str]:
+    """What masking has made several rows of, and whether inference asks for rows in the tokens of training."""
+    rows, agreement = prepared.rows, prepared.agreement
+    lines = [f"{rows.split:,} conversations became several rows: one a learned turn"] if rows.split else []
+    lines += [finding.message for finding in agreement.findings()]
+    if agreement.rows and not (agreement.last or agreement.earlier):
+        lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")
+    return lines
 
 
 def _classes(prepared: Prepared) -> list[str]:

@@ -23,6 +23,7 @@ from fttool.families import (
     FreezingContext,
     LayerRatesContext,
     LoadOptions,
+    MaskingContext,
     Memory,
     MixingContext,
     Numerics,
@@ -42,6 +43,7 @@ from fttool.families import (
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
 from fttool.rows import chat
+from fttool.rows.agreement import Agreement, compare, refuse_difference
 from fttool.rows.data import Rows, TokenRows, prepare
 from fttool.rows.reader import fingerprint
 from fttool.runs.environment import (
@@ -76,6 +78,7 @@ class Prepared:
 
     loaded: Loaded
     rows: Rows
+    agreement: Agreement
     source: Source
     tokenizer: PreTrainedTokenizerBase
     parts: TaskParts
@@ -150,6 +153,10 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
+    agreement = agree(loaded, tokenizer, rows)
+    refuse_difference(agreement, recipe.model.template_difference)
+    for finding in agreement.findings():
+        screen.note(f"{finding.message}\n    {finding.hint}")
     parts = task_parts(loaded, rows)
     refuse_other_libraries(parts.trainer_class)
     screen.stage("loading the model")
@@ -225,6 +232,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     return Prepared(
         loaded=loaded,
         rows=rows,
+        agreement=agreement,
         source=source,
         tokenizer=tokenizer,
         parts=parts,
@@ -246,6 +254,13 @@ def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple
     tokenizer = source.tokenizer()
     chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
     return source, tokenizer, prepare(loaded, tokenizer, first=first)
+
+
+def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agreement:
+    """What differs between the tokens of training and those of inference, in the sampled rows."""
+    masking, max_length = loaded.recipe.masking, loaded.recipe.batching.max_length
+    encode = masking.build(MaskingContext(tokenizer=tokenizer, max_length=max_length))
+    return compare(rows.sampled, masking.split, encode, tokenizer, max_length)
 
 
 def build_source(loaded: Loaded) -> Source:

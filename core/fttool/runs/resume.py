@@ -23,6 +23,7 @@ FREE = (
     "checkpoints.keep",
     "checkpoints.keep_stable",
     "evaluation.every",
+    "model.template_difference",
     "run.micro_batch",
     "run.log_every",
     "run.workers",

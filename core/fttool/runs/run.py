@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DivergedError, ExitCode, Problem, RecipeError, UsageError
+from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
-from fttool.rows import chat
+from fttool.rows.agreement import refuse_saved_difference
 from fttool.runs import closing
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, Unwritten, lock
@@ -92,10 +92,8 @@ def open_record(
         record.create(prepared.loaded, locked)
         record.event("started", total_steps=prepared.length.total_steps)
         checkpoint = None
-    difference = chat.template_difference(prepared.tokenizer, prepared.rows)
-    if difference:
-        screen.note(f"the template renders prompts differently at inference: {difference}")
-        record.event("template_difference", what=difference)
+    if prepared.agreement.last or prepared.agreement.earlier:
+        record.event("template_difference", **prepared.agreement.described())
     return checkpoint
 
 
@@ -298,6 +296,22 @@ def finish(prepared: Prepared, record: Record) -> None:
         prepared.update.export(prepared.model, record.path)
     trainer.save_final(record.model)
     record.card(closing.card(prepared))
+    if job.world.first:
+        compare_saved(prepared, record)
+
+
+def compare_saved(prepared: Prepared, record: Record) -> None:
+    """Load the saved tokenizer and template again: what they make of the sampled rows is what training saw."""
+    try:
+        refuse_saved_difference(
+            prepared.tokenizer,
+            record.model,
+            prepared.rows.sampled,
+            trust_remote_code=prepared.loaded.recipe.model.trust_remote_code,
+        )
+    except ModelError as wrong:
+        record.event("saved_difference", what=str(wrong))
+        raise
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
+from fttool.api import Encoded, Example, MaskingContext, RowEncoder
+from fttool_plugins.masking.of_turns import OfTurns
 from fttool_plugins.masking.plain import PlainText
 from fttool_plugins.masking.turns import Conversations
 
 
-class Assistant(Masking):
+class Assistant(OfTurns):
     """Learn what the assistant says, in every turn of a conversation.
 
     label_t = token_t where token t belongs to an assistant's turn, −100 elsewhere. The turn's header
@@ -28,7 +29,9 @@ class Assistant(Masking):
 
         def encode(example: Example) -> Encoded:
             if example.messages:
-                return conversations.encode(example.messages, example.template, unlearned=example.unlearned)
+                return conversations.encode(
+                    example.messages, example.template, first=self.begin(example), unlearned=example.unlearned
+                )
             return plain.encode(example.prompt, example.completion)
 
         return encode

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
+from fttool.api import Encoded, Example, MaskingContext, RowEncoder
+from fttool_plugins.masking.of_turns import OfTurns
 from fttool_plugins.masking.plain import PlainText
 from fttool_plugins.masking.turns import Conversations
 
 
-class Completion(Masking):
+class Completion(OfTurns):
     """Learn the completion of a row that is split into prompt and completion.
 
     In a conversation these are the assistant's turns from the first message of the completion on; its
@@ -22,6 +23,10 @@ class Completion(Masking):
 
     name: Literal["completion"] = "completion"
 
+    def first(self, example: Example) -> int:
+        """The first message of the completion."""
+        return example.completion_from
+
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` where no right mask can be found."""
         conversations, plain = Conversations(ctx.tokenizer), PlainText(ctx.tokenizer)
@@ -29,7 +34,7 @@ class Completion(Masking):
         def encode(example: Example) -> Encoded:
             if example.messages:
                 return conversations.encode(
-                    example.messages, example.template, first=example.completion_from, unlearned=example.unlearned
+                    example.messages, example.template, first=self.begin(example), unlearned=example.unlearned
                 )
             return plain.encode(example.prompt, example.completion)
 

@@ -93,7 +93,7 @@ class Conversations:
             for token in self._turn(index, talk):
                 labels[token] = ids[token]
         labels[0] = IGNORED  # nothing predicts the first token
-        return Encoded(ids, labels)
+        return Encoded(ids, labels, turns=tuple(learned))
 
     def _trace(self, messages: Sequence[Message], template: Mapping[str, Any], **more: Any) -> Trace | None:
         """The marked render; None where the template refuses."""

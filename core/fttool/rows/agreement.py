@@ -1,0 +1,235 @@
+"""Does inference see what training saw? Rows that are learned from are asked for as inference asks, token for token.
+
+A model is trained on the render of a whole conversation, and asked with the render of the turns before an answer and
+the template's generation prompt. Templates write the two differently: a prompt that opens a thought before answers
+that have none, earlier turns without their thoughts, another token at the end of the last turn. What the model has
+learned is then an answer to a prompt that it never gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.errors import ModelError, Problem, gist
+from fttool.families import Encoded, Example, RowEncoder
+from fttool.training.evaluation import prompt_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN_TOKENS = 6
+"""Tokens that are shown of either side from where they differ."""
+
+Split = Callable[[Example], Sequence[Example]]
+"""What `Masking.split` is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where the tokens of inference and of training part, in one row."""
+
+    origin: str
+    """`file:line` of the row."""
+    turn: int | None
+    """The learned message, counted from 1; None for plain text."""
+    token: int
+    """Tokens that both have before they part."""
+    inference: str
+    """What inference has from there, as text."""
+    training: str
+    last: bool
+    """True where it is the row's last learned turn: no part of what is learned of it fits another prompt."""
+    answer: bool = False
+    """True where the prompts are the same, and the answer is written otherwise."""
+
+    def __str__(self) -> str:
+        what = "of the prompt" if self.turn is None else f"of message {self.turn}"
+        what = "of the answer, " + what if self.answer else what
+        return (
+            f"{self.origin}: at token {self.token} ({what}) inference has {self.inference!r}, training "
+            f"{self.training!r}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What was compared, and what differs."""
+
+    rows: int = 0
+    """Rows that were compared."""
+    last: tuple[Difference, ...] = ()
+    """One for each row whose last learned turn differs."""
+    earlier: tuple[Difference, ...] = ()
+    """One for each row of which only earlier turns differ."""
+
+    def findings(self) -> Iterator[Problem]:
+        """Each kind of difference with its share of the rows, its first tokens, and what to do about it."""
+        if self.last:
+            yield Problem(
+                f"inference asks in other tokens than training reads, in {self._share(self.last)}: {self.last[0]}",
+                hint=_remedy(self.last[0]),
+                key=("model", "template_difference"),
+            )
+        if self.earlier:
+            yield Problem(
+                f"the chat template writes earlier turns otherwise than inference asks for them, in "
+                f"{self._share(self.earlier)}: {self.earlier[0]}",
+                hint='[masking] history = "as-asked" makes each learned turn a row of its own, as inference asks',
+                key=("masking",),
+            )
+
+    def described(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "rows": self.rows,
+            "last_turn_differs": len(self.last),
+            "earlier_turns_differ": len(self.earlier),
+            "first": [asdict(some[0]) for some in (self.last, self.earlier) if some],
+        }
+
+    def _share(self, some: Sequence[Difference]) -> str:
+        return f"{len(some)} of {self.rows} rows ({len(some) / self.rows:.0%})"
+
+
+def _remedy(difference: Difference) -> str:
+    allow = 'or say model.template_difference = "allow"'
+    if difference.turn is None:
+        return f"the tokenizer ends or begins a prompt by itself: give the tokenizer's own settings a look; {allow}"
+    return (
+        "where the prompt opens a thought, the answers need one (reasoning_content), or the rows say "
+        f'"chat_template_kwargs": {{"enable_thinking": false}}; else choose another [model] chat_template; {allow}'
+    )
+
+
+def compare(
+    examples: Iterable[Example],
+    split: Split,
+    encode: RowEncoder,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None = None,
+) -> Agreement:
+    """Ask for every learned turn of the examples as inference does; tokens from `max_length` on are not compared.
+
+    Rows that masking refuses, and those of which no token is learned, are left out.
+    """
+    rows = 0
+    found: list[Difference] = []
+    for example in (part for whole in examples for part in split(whole)):
+        row = _encoded(encode, example)
+        if row is None or not _up_to_end(row) or not (example.messages or example.prompt):
+            continue
+        rows += 1
+        found += _first(_differences(example, row, encode, tokenizer, max_length))
+    return Agreement(rows, tuple(d for d in found if d.last), tuple(d for d in found if not d.last))
+
+
+def _first(differences: Iterable[Difference]) -> list[Difference]:
+    """The gravest difference of a row: of its last learned turn, else its first one."""
+    return sorted(differences, key=lambda one: not one.last)[:1]
+
+
+def _differences(
+    example: Example, row: Encoded, encode: RowEncoder, tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> Iterator[Difference]:
+    """Where a row's learned turns are asked for in other tokens than the row has, or answered in others."""
+
+    def parted(asked: list[int], turn: int | None, *, last: bool, answer: bool = False) -> Iterator[Difference]:
+        place = _parting(asked, row.input_ids, max_length)
+        if place is not None:
+            there, here = (_shown(tokenizer, ids[place:]) for ids in (asked, row.input_ids))
+            number = None if turn is None else turn + 1
+            yield Difference(
+                origin=example.origin,
+                turn=number,
+                token=place,
+                inference=there,
+                training=here,
+                last=last,
+                answer=answer,
+            )
+
+    if not example.messages:
+        yield from parted(prompt_ids(example, tokenizer), None, last=True)
+        return
+    turns = row.turns or (max(index for index, m in enumerate(example.messages) if m.get("role") == "assistant"),)
+    for turn in turns:
+        last = turn == turns[-1]
+        asked = replace(example, messages=example.messages[: turn + 1], completion_from=turn)
+        prompt = _prompt(asked, tokenizer)
+        if prompt is None:  # the template cannot ask here, so inference does not either
+            continue
+        differs = list(parted(prompt, turn, last=last))
+        yield from differs
+        if not differs and turn + 1 < len(example.messages) and (alone := _encoded(encode, asked)) is not None:
+            yield from parted(_up_to_end(alone), turn, last=False, answer=True)
+
+
+def _encoded(encode: RowEncoder, example: Example) -> Encoded | None:
+    try:
+        return encode(example)
+    except ValueError:  # it is refused where it is prepared
+        return None
+
+
+def _prompt(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
+    """What inference asks with; None where the template refuses."""
+    try:
+        return prompt_ids(example, tokenizer)
+    except ModelError:  # it never ends, or writes without end
+        raise
+    except Exception:  # a template is foreign code: it may raise anything
+        return None
+
+
+def _up_to_end(row: Encoded) -> list[int]:
+    """The tokens up to the last one that is learned."""
+    learned = [place for place, label in enumerate(row.labels) if label != -100]
+    return row.input_ids[: learned[-1] + 1 if learned else 0]
+
+
+def _parting(asked: Sequence[int], trained: Sequence[int], max_length: int | None) -> int | None:
+    """The first token at which `trained` does not begin as `asked` does; None where it does."""
+    pairs = enumerate(zip(asked[:max_length], trained[:max_length], strict=False))
+    place = next((index for index, (one, other) in pairs if one != other), min(len(asked), len(trained)))
+    return place if place < len(asked[:max_length]) else None
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids[:SHOWN_TOKENS]))) if ids else ""
+
+
+def refuse_difference(agreement: Agreement, allowed: str) -> None:
+    """Raise `ModelError` where the last learned turns of rows differ and the recipe does not allow it."""
+    if agreement.last and allowed == "refuse":
+        raise ModelError(next(agreement.findings()))
+
+
+def refuse_saved_difference(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, examples: Iterable[Example], *, trust_remote_code: bool
+) -> None:
+    """Raise `ModelError` where the saved tokenizer and template ask for a row in other tokens than those of the run."""
+    from transformers import AutoTokenizer
+
+    try:
+        saved: Any = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as fault:  # transformers raises a dozen kinds
+        message = f"the saved tokenizer cannot be loaded again: {gist(fault)}"
+        raise ModelError(message, where=str(folder), hint="the model was saved; mend its tokenizer's files") from fault
+    for example in examples:
+        ours, theirs = _prompt(example, tokenizer), _prompt(example, saved)
+        if ours == theirs:
+            continue
+        there, here = (ids or [] for ids in (theirs, ours))
+        parted = _parting(there, here, None)
+        place = len(there) if parted is None else parted
+        raise ModelError(
+            f"the saved tokenizer asks otherwise than the one of the run: {example.origin}: at token {place} "
+            f"{_shown(saved, there[place:])!r} was {_shown(tokenizer, here[place:])!r}",
+            where=str(folder),
+            hint="copy the source's own tokenizer files over those in the folder",
+        )
