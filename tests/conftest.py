@@ -1,8 +1,18 @@
 """Order: what starts several processes comes first, in one worker, while the others do the rest."""
 
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_of_its_own() -> Iterator[None]:
+    """What a run keeps for its user, a key above all, is kept out of the home of whoever tests."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", folder)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

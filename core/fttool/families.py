@@ -738,6 +738,9 @@ class ShardingPlan:
     """Pattern of a file or folder that checkpoints of this kind have, and those of others lack."""
     reshards: bool = True
     """True where a checkpoint can be resumed in another number of processes."""
+    unpickles: bool = False
+    """True where reading a checkpoint of this kind runs code that is in it: it is then read only if this user wrote it,
+    or vouches for it by `--trust-checkpoint`."""
     prove: Callable[[Trainer], Mapping[str, int]]
     """Bytes that this process holds: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of each, after the
     first update and after the last; raises `FttoolError` where the sharding is not on."""

@@ -31,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint")
     parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="with --resume under fsdp or zero: run the code in a checkpoint that you did not write on this machine",
+    )
+    parser.add_argument(
         "--no-save", action="store_true", help="write no checkpoints and no model: to try or to measure"
     )
     parser.add_argument("--dry-run", action="store_true", help="do all but train, and print what would happen")
@@ -76,7 +81,8 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     from fttool.runs.worker import signed_in
 
     with signed_in():
-        return run(loaded, shown, resume=options.resume, saves=not options.no_save)
+        trusts = options.trust_checkpoint
+        return run(loaded, shown, resume=options.resume, saves=not options.no_save, trusts=trusts)
 
 
 def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen) -> int | None:
@@ -96,7 +102,7 @@ def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen)
 
 def _words(options: argparse.Namespace) -> list[str]:
     """The command line again, for the processes of a run."""
-    flags = ("resume", "no-save", "json", "quiet", "verbose", "debug")
+    flags = ("resume", "trust-checkpoint", "no-save", "json", "quiet", "verbose", "debug")
     overrides = [word for override in options.overrides for word in ("--set", override)]
     recipe = str(options.recipe)
     return [

@@ -34,12 +34,13 @@ def branch(
     words: Sequence[str] = (),
     quiet: bool = False,
     as_json: bool = False,
+    trusts: bool = False,
 ) -> int:
     """Run what begins with a checkpoint of `run` (from `load_run`), under its recipe with `overrides`.
 
     Those are values by dotted key; `run.name` must be among them. `more` are what `--set` takes. The new directory lies
     beside the other one. Where it takes several processes, each of them is started by `fttool WORDS`, the verb's own
-    command line, and comes here again.
+    command line, and comes here again. Whoever wrote the checkpoint is trusted where the user `trusts` them.
     """
     screen = choose(quiet=quiet, as_json=as_json)
     with reporting(screen):
@@ -53,13 +54,14 @@ def branch(
         loaded = replace(loaded, path=own, overrides=())
         start = Start(run=run, checkpoint=_whole(run, step))
         if must_launch(loaded):
-            return _launched(words, loaded, screen, ["--quiet"] * quiet + ["--json"] * as_json)
+            flags = ["--quiet"] * quiet + ["--json"] * as_json + ["--trust-checkpoint"] * trusts
+            return _launched(words, loaded, screen, flags)
 
         from fttool.runs.run import run as begin
         from fttool.runs.worker import signed_in
 
         with signed_in():
-            return begin(loaded, screen, start=start)
+            return begin(loaded, screen, start=start, trusts=trusts)
 
 
 def _refuse_decided(more: Sequence[str], keys: Mapping[str, Any]) -> None:

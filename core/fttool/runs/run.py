@@ -34,11 +34,18 @@ if TYPE_CHECKING:
 
 
 def run(
-    loaded: Loaded, screen: Screen, *, resume: bool = False, saves: bool = True, start: Start | None = None
+    loaded: Loaded,
+    screen: Screen,
+    *,
+    resume: bool = False,
+    saves: bool = True,
+    trusts: bool = False,
+    start: Start | None = None,
 ) -> ExitCode:
     """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal.
 
-    With `start` the run begins where another one was. Without `saves` it leaves neither checkpoints nor a model.
+    With `start` the run begins where another one was. Without `saves` it leaves neither checkpoints nor a model. With
+    `trusts` a checkpoint is read whoever wrote it, even where that runs code in it.
     """
     world = World.here()
     wanted = loaded.recipe.sharding.world_size
@@ -57,7 +64,7 @@ def run(
         observers = Observers(loaded, note_fault, on=world.first)
         observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
         prepared = prepare_run(loaded, screen, record, observers, world)
-        prepared.trainer.job.saves = saves
+        prepared.trainer.job.saves, prepared.trainer.job.trusts = saves, trusts
         if world.size > 1:
             refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
         checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.plain import is_table
+from fttool.training import signing
 from fttool.training.world import ALONE, World
 
 MANIFEST = "complete.json"
@@ -58,7 +59,9 @@ def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
     files = {path.relative_to(aside).as_posix(): _hash(path) for path in sorted(aside.rglob("*")) if path.is_file()}
     manifest = aside / MANIFEST
     content = {**content, "files": files}
-    manifest.write_text(json.dumps({**content, "sha256": _seal(content)}, indent=1), encoding="utf-8")
+    seal = _seal(content)
+    content |= {"sha256": seal, "signature": signing.sign(seal)}
+    manifest.write_text(json.dumps(content, indent=1), encoding="utf-8")
     for path in [*aside.rglob("*"), aside]:
         _flush(path)
     if final.exists():  # a resumed run reaches a step that a damaged checkpoint already occupies
@@ -146,6 +149,15 @@ def seal(checkpoint: Checkpoint) -> str:
     return json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
 
 
+def is_own(path: Path) -> bool:
+    """True where this user has written the manifest of a checkpoint, and with it the hashes of its files."""
+    try:
+        content: Any = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return is_table(content) and signing.is_signed(str(content.get("sha256")), content.get("signature"))
+
+
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
@@ -166,7 +178,7 @@ def _manifest(checkpoint: Path) -> dict[str, Any] | None:
         return None
     if not is_table(content):
         return None
-    counted = {key: value for key, value in content.items() if key != "sha256"}
+    counted = {key: value for key, value in content.items() if key not in ("sha256", "signature")}
     return counted if content.get("sha256") == _seal(counted) else None
 
 

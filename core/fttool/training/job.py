@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,10 @@ class Job:
     """Bytes that each process holds; raises where the sharding that was asked for is not on."""
     held: Sequence[Mapping[str, int]] = ()
     """What it found last."""
+    trusts: bool = False
+    """True where the user vouches for what checkpoints hold, code included."""
+    vouched: set[Path] = field(default_factory=set[Path])
+    """Checkpoints that this run has written, or found to be its user's own."""
     saves: bool = True
     """False: neither checkpoints nor the model are written."""
     progress: Progress = field(default_factory=Progress)

@@ -61,6 +61,7 @@ class Saving(_Base):
                 torch.save(plugin_state, folder / "fttool_state.pt")
 
         path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world)
+        job.vouched.add(path)
         if not job.world.first:
             return
         checkpoints.prune(
@@ -92,6 +93,7 @@ class Saving(_Base):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The weights that `save_model` or the engine wrote."""
         folder = Path(resume_from_checkpoint)
+        refuse_strange_code(self.job, folder)
         if self.is_deepspeed_enabled:
             deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
         elif (folder / weights.FILE).exists():
@@ -178,6 +180,7 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
     Raises `UsageError` where the run's sharding cannot read it.
     """
     _refuse_another_sharding(job, checkpoint)
+    refuse_strange_code(job, checkpoint.path)
     job.progress = Progress(**checkpoint.progress)
     state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", map_location="cpu", weights_only=True)
     if set(state) != set(job.stateful):
@@ -187,6 +190,25 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
         )
     for place, thing in job.stateful.items():
         thing.load_state_dict(state[place])
+
+
+def refuse_strange_code(job: Job, folder: Path) -> None:
+    """Raise `UsageError` where reading a checkpoint runs code that is in it, which another than this user may have put
+    there. One process asks for all: the others read what it has named.
+    """
+    if not job.plan.unpickles or job.trusts or folder in job.vouched or not job.world.first:
+        return
+    found = checkpoints.whole(folder.parent, int(folder.name.removeprefix(checkpoints.PREFIX)))
+    if isinstance(found, str):
+        raise UsageError(found)
+    if not checkpoints.is_own(folder):
+        message = (
+            f"{folder.name} was not written by you on this machine, and reading one of sharding "
+            f"'{job.recipe.sharding.id()}' runs whatever code is in it"
+        )
+        hint = "add --trust-checkpoint if you trust whoever wrote it and all through whose hands it went"
+        raise UsageError(message, where=str(folder), hint=hint)
+    job.vouched.add(folder)
 
 
 def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:

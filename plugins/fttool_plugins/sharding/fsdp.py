@@ -79,6 +79,7 @@ class FSDP(SeveralProcesses):
             processes=self.processes,
             arguments=arguments,
             engage=partial(_engage, computed=computed),
+            unpickles=True,
             marker="pytorch_model_fsdp_0" if self.state == "sharded" else "pytorch_model_fsdp.bin",
             prove=_prove,
         )

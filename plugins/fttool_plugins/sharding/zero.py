@@ -104,6 +104,7 @@ class ZeRO(SeveralProcesses):
             processes=self.processes,
             arguments=arguments,
             engage=_engage,
+            unpickles=True,
             marker=f"global_step*/{'zero_pp_rank_0_' if self.stage == 3 else ''}mp_rank_00_model_states.pt",
             reshards=False,
             prove=partial(_prove, stage=self.stage),

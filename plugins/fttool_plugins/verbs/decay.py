@@ -58,6 +58,7 @@ def main(words: Sequence[str]) -> int:
         words=["decay", *words],
         quiet=options.quiet,
         as_json=options.json,
+        trusts=options.trust_checkpoint,
     )
 
 
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", choices=SHAPES, help="default: that of RUN, else 1-sqrt")
     parser.add_argument("--name", help="the new run's; default: RUN's, with checkpoint and steps")
     add_overrides(parser, "override what --resume may too, e.g. --set sharding.processes=2")
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="run the code in a sharded checkpoint that is not your own"
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
     shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")
