@@ -1,4 +1,4 @@
-.PHONY: test lint fix docs bench
+.PHONY: test lint fix docs bench gpu
 
 test:
 	pytest -n auto
@@ -25,3 +25,6 @@ bench:
 	python tests/benchmarks/features.py
 	python tests/benchmarks/sharding.py
 	python tests/benchmarks/start_up.py
+
+gpu:
+	python tests/gpu/run.py

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import hand_written
-from workload import LR, PAD_ID, SEED, WARMUP, Case, write_recipe
+import torch
+from workload import LEFT_OUT, LR, PAD_ID, SEED, WARMUP, Case, write_recipe
 
 from fttool.families import Encoded
 from fttool.observers import Observers
@@ -23,9 +24,6 @@ from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record
 from fttool.runs.run import open_record, train
 from fttool.runs.screen import Screen
-
-LEFT_OUT = 2
-"""Updates at the start of a run that are not timed."""
 
 Batches = list[list[list[Encoded]]]
 """Updates, micro-batches, rows."""
@@ -45,7 +43,9 @@ class Timed:
     """Loss of each update that was logged."""
 
     def tick(self) -> None:
-        """An update has ended."""
+        """An update has ended, on the GPU too."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.ends.append((time.perf_counter(), time.process_time()))
 
     @property
@@ -127,11 +127,11 @@ def planned(prepared: Prepared, case: Case) -> Batches:
 # -- the hand-written loop -----------------------------------------------------------------------------------------
 
 
-def by_hand(model_folder: Path, batches: Batches) -> Timed:
-    """The plain loop over given batches."""
+def by_hand(model_folder: Path, batches: Batches, *, device: str = "cpu", autocast: bool = False) -> Timed:
+    """The plain loop over given batches; with `autocast` it computes in bf16 over the same weights."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder).to(device)
     timed = Timed()
     timed.count(batches)
     timed.losses = hand_written.train(
@@ -141,6 +141,7 @@ def by_hand(model_folder: Path, batches: Batches) -> Timed:
         lr=LR,
         warmup=WARMUP,
         updated=timed.tick,
+        autocast=autocast,
     )
     return timed
 
@@ -150,7 +151,6 @@ def by_hand(model_folder: Path, batches: Batches) -> Timed:
 
 def by_trl(folder: Path, rows: Sequence[Encoded], case: Case, **options: Any) -> Timed:
     """`trl.SFTTrainer` over rows that are tokenized already; whatever `options` leave out has trl's default."""
-    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer

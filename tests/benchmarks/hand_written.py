@@ -53,11 +53,14 @@ def train(
     warmup: int,
     max_grad_norm: float = 1.0,
     updated: Callable[[], None],
+    autocast: bool = False,
 ) -> list[float]:
     """Train on `updates`, each a list of micro-batches of rows; returns the loss of each update.
 
-    The loss is the sum of the token losses over the labels of the update. `updated` is called after each update.
+    The loss is the sum of the token losses over the labels of the update. `updated` is called after each update. With
+    `autocast` the model computes in bf16.
     """
+    on = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, warmup, len(updates)))
     losses: list[Tensor] = []
@@ -65,9 +68,10 @@ def train(
     for micro_batches in updates:
         batches = [collate(rows, pad_id) for rows in micro_batches]
         labels = sum(int((targets_BT != -100).sum()) for _, targets_BT in batches)
-        total = torch.zeros(())
+        total = torch.zeros((), device=on)
         for input_ids_BT, targets_BT in batches:
-            loss = summed_loss(model, input_ids_BT, targets_BT) / labels
+            with torch.autocast(on.type, torch.bfloat16, enabled=autocast):
+                loss = summed_loss(model, input_ids_BT.to(on), targets_BT.to(on)) / labels
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)

@@ -25,7 +25,19 @@ LR, WARMUP = 1e-3, 2
 """Peak rate, and updates until it is reached."""
 
 
-def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inner: int = INNER, **changes: Any) -> int:
+LEFT_OUT = 2
+"""Updates at the start of a run that are not timed: they touch memory for the first time."""
+
+
+def write_model(
+    folder: Path,
+    *,
+    layers: int = LAYERS,
+    hidden: int = HIDDEN,
+    inner: int = INNER,
+    vocabulary: int = VOCABULARY,
+    **changes: Any,
+) -> int:
     """Write the model and its tokenizer; returns the number of parameters (7.2 million by default).
 
     `changes` are those of the model's configuration.
@@ -36,7 +48,7 @@ def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inn
 
     from fttool.rows.chat import CHATML
 
-    words = [*SPECIAL, *(f"w{number}" for number in range(VOCABULARY - len(SPECIAL)))]
+    words = [*SPECIAL, *(f"w{number}" for number in range(vocabulary - len(SPECIAL)))]
     inner_tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, "<unk>"))
     inner_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -51,17 +63,16 @@ def write_model(folder: Path, *, layers: int = LAYERS, hidden: int = HIDDEN, inn
     torch.manual_seed(SEED)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=hidden,
             intermediate_size=inner,
             num_hidden_layers=layers,
             num_attention_heads=hidden // 64,
             num_key_value_heads=hidden // 64,
-            max_position_embeddings=1024,
             pad_token_id=PAD_ID,
             bos_token_id=None,
             eos_token_id=END_ID,
-            **{"tie_word_embeddings": True, **changes},
+            **{"tie_word_embeddings": True, "max_position_embeddings": 1024, **changes},
         )
     )
     model.save_pretrained(folder)
@@ -103,6 +114,7 @@ class Case:
     model: str = "model"
     sharding: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
     precision: str = "fp32"
+    max_length: int = 1024
 
     @property
     def global_batch(self) -> int:
@@ -126,6 +138,7 @@ def write_recipe(folder: Path, case: Case, name: str) -> Path:
         "model": {"source": str(folder / case.model)},
         "data": {"train": [{"path": str(folder / f"{case.rows}.jsonl"), "format": "text" if full else "messages"}]},
         "masking": "all" if full else "assistant",
+        "batching": {"name": "bucketed", "max_length": case.max_length},
         "freezing": case.freezing,
         "optimizer": {"name": "adamw", "lr": LR},
         "schedule": {"name": "cosine", "warmup": WARMUP},
