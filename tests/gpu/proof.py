@@ -16,7 +16,7 @@ def measure(folder: Path, quick: bool) -> Found:
     kernels = ["eager", "sdpa"]
     if gpu():
         kernels += ["flex_attention"] + (["flash_attention_2"] if find_spec("flash_attn") else [])
-    settings = (f"run.max_steps={2 if quick else 10}", "batching.name=packed", "evaluation.samples=0")
+    settings = (f"run.max_steps={2 if quick else 10}", "batching.name=packed", "data.eval_share=0", "evaluation={}")
 
     def under(kernel: str) -> Found:
         # flash-attention takes 16-bit numbers alone

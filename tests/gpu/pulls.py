@@ -9,7 +9,7 @@ from part import Found, RunError, check, largest_difference, main, run, together
 CASES = {
     "l2-init": ('regularizers=[{name="l2-init",strength=1e-3}]', 1e-4),
     "decoupled": ('regularizers=[{name="l2-init",strength=1e-3,decoupled=true}]', 1e-4),
-    "ewc": ('regularizers=[{name="ewc",strength=1,examples=EXAMPLES,labels="data"}]', 1e-3),
+    "ewc": ('regularizers=[{name="ewc",strength=1,examples=EXAMPLES,fisher="empirical"}]', 1e-3),
     # its masks are drawn by the device, so the curves agree in the mean and not number by number
     "mixout": ('regularizers=[{name="mixout",p=0.1}]', 5e-2),
 }
@@ -19,7 +19,7 @@ CASES = {
 def measure(folder: Path, quick: bool) -> Found:
     """The largest difference of each one's losses to those of its twin."""
     examples, steps = (4, 2) if quick else (50, 20)
-    length = (f"run.max_steps={steps}", "evaluation.samples=0", "precision=fp32")
+    length = (f"run.max_steps={steps}", "data.eval_share=0", "data.retention=[]", "precision=fp32")
 
     def pair(name: str) -> Found:
         pull = CASES[name][0].replace("EXAMPLES", str(examples))

@@ -13,7 +13,7 @@ BOUND = 1e-3
 def measure(folder: Path, quick: bool) -> Found:
     """The largest difference of a weight, for a run that stopped, and for the same run made twice."""
     half = 2 if quick else 15
-    settings = ("schedule=constant", "evaluation.samples=0", "checkpoints.every=1000")
+    settings = ("schedule=constant", "data.eval_share=0", "evaluation={}", "checkpoints.every=1000")
     whole = f"run.max_steps={2 * half}"
 
     def stopped() -> Found:
