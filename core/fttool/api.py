@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from fttool.runs.aligned import aligned
     from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
     from fttool.runs.saved import saved_model
+    from fttool.training.formats import stored_formats
     from fttool.training.shards import shared_like, whole
     from fttool.verbs import (
         add_overrides,
@@ -125,6 +126,7 @@ _LATER = {
     "fttool.runs.aligned": ("aligned",),
     "fttool.rows.source": ("read_rows",),
     "fttool.runs.saved": ("saved_model",),
+    "fttool.training.formats": ("stored_formats",),
     "fttool.training.shards": ("shared_like", "whole"),
     "fttool.verbs": (
         "add_overrides",
@@ -254,6 +256,7 @@ __all__ = [
     "shared_like",
     "show",
     "stable_steps",
+    "stored_formats",
     "to_steps",
     "verb_parser",
     "visible",

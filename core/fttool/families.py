@@ -366,6 +366,10 @@ class Source:
     model: Callable[[LoadOptions], PreTrainedModel]
     origin: Mapping[str, str]
     """Where they came from (path, revision, file hash …), for `lock.json` and the model card."""
+    stored: Callable[[], Mapping[str, torch.dtype]] = dict
+    """The format of each tensor in the files of its weights, by the tensor's name; asked once the model is loaded. The
+    final model is saved in it; where there is none, in the format that it was trained in. `stored_formats` reads those
+    of a folder."""
 
 
 class ModelSource(Strategy):
@@ -732,6 +736,9 @@ class ShardingPlan:
     weights: Callable[[PreTrainedModel], Iterable[tuple[str, Tensor]]] = _named
     """The final weights by name, each of which can be read and changed, in all processes alike, until the next one is
     asked for."""
+    masters: Callable[[Trainer], Iterable[tuple[str, Tensor]]] | None = None
+    """Given where the model holds copies of less precision than what is trained: the latter by name, each whole in all
+    processes until the next one is asked for."""
     weights_apart: bool = False
     """True where the model holds no weights between updates: no regularizer can look at them then."""
     marker: str = "optimizer.pt"

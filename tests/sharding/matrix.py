@@ -192,11 +192,18 @@ def run_cells(
     resume: bool = False,
 ) -> dict[str, Outcome | str]:
     """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said."""
+    return run_recipes(folder, {name: recipe_of(name, bases) for name in cells}, sharding, resume=resume)
+
+
+def run_recipes(
+    folder: Path, recipes: Mapping[str, Mapping[str, Any]], sharding: Mapping[str, Any], *, resume: bool = False
+) -> dict[str, Outcome | str]:
+    """The same with recipes by their names."""
     folder.mkdir(exist_ok=True)
     processes = sharding.get("processes", 1)
-    for name in cells:
-        recipe = {**recipe_of(name, bases), "sharding": dict(sharding)}
-        recipe["run"] |= {"name": name, "output": str(folder / "runs")}
+    for name, given in recipes.items():
+        recipe = {**given, "sharding": dict(sharding)}
+        recipe["run"] = {**given["run"], "name": name, "output": str(folder / "runs")}
         (folder / f"{name}.toml").write_text(tomli_w.dumps(recipe))
     command = [sys.executable, str(WORKER), str(folder), *(["--resume"] if resume else [])]
     if processes > 1:
@@ -206,7 +213,7 @@ def run_cells(
     errors = {file.stem: file.read_text() for file in folder.glob("*.error")}
     assert done.returncode == 0, f"{errors}\n{done.stderr}"
     found: dict[str, Outcome | str] = {}
-    for name in cells:
+    for name in recipes:
         error = folder / f"{name}.0.error"
         found[name] = error.read_text() if error.exists() else Outcome(folder / "runs" / name)
     return found

@@ -183,6 +183,11 @@ class CheckpointsTable(Table):
     keep_stable: NonNegativeInt = 1
     """How many of the newest from the stable phase (`wsd`, `constant`) stay, whatever `keep` says; from 1 on there is
     one at its end. From there a run can be made longer or decay anew: `fttool decay`."""
+    dtype: Literal["source", "float32", "bfloat16", "float16"] = "source"
+    """Number format of the final `model/`; checkpoints keep what the run computes on. `source`: each weight as in the
+    files that the model came from (a GGUF file and random weights have none: as they were trained). Where that holds
+    less than the weights do, they are rounded before the last evaluation, so that it measures what is saved; adapters
+    that `lora` adds to the weights are measured before."""
 
 
 class EvaluationTable(Table):

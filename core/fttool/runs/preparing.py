@@ -57,7 +57,9 @@ from fttool.runs.environment import (
 )
 from fttool.runs.record import Record, peak_memory_bytes
 from fttool.runs.screen import Screen
+from fttool.training.configs import WHILE_TRAINING, Change, Configs
 from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
+from fttool.training.formats import saved_formats
 from fttool.training.rates import stable_phase
 from fttool.training.regularizing import regularizer_context
 from fttool.training.world import ALONE, World
@@ -91,6 +93,10 @@ class Prepared:
     parameters: int
     """Of the model, trained or not."""
     trainer: Loop
+    configs: Configs
+    """The model's configuration as it is to be saved."""
+    undone: Sequence[Change]
+    """What the Trainer's constructor had changed of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +222,13 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         screen=screen,
         world=world,
         plan=plan,
+        formats=saved_formats(recipe.checkpoints.dtype, source.stored()),
         prove=lambda: world.gather({**plan.prove(trainer), "peak_memory_bytes": peak_memory_bytes()}),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    configs = Configs(model)
     trainer = trainer_class(parts.trainer_class)(
         job,
         model=model,
@@ -229,6 +237,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         processing_class=tokenizer,
     )
     _remove_printers(trainer)
+    undone = undo_changes(configs, parts, screen)
     return Prepared(
         loaded=loaded,
         rows=rows,
@@ -244,6 +253,8 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         update=update,
         parameters=parameters,
         trainer=trainer,
+        configs=configs,
+        undone=undone,
     )
 
 
@@ -607,6 +618,15 @@ def _meet(backend: str, timeout: int) -> None:
 
     if not dist.is_initialized():
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+
+
+def undo_changes(configs: Configs, parts: TaskParts, screen: Screen) -> list[Change]:
+    """Set back what the Trainer's constructor has changed of the model's configuration, and say so."""
+    undone = configs.undo(but=WHILE_TRAINING)
+    if undone:
+        listed = ", ".join(map(str, undone))
+        screen.note(f"{parts.trainer_class.__name__} changed the model's configuration, which is set back: {listed}")
+    return undone
 
 
 def _remove_printers(trainer: Any) -> None:

@@ -19,6 +19,7 @@ from fttool.training.rates import shared_updates
 
 FREE = (
     "tracking",
+    "checkpoints.dtype",
     "checkpoints.every",
     "checkpoints.keep",
     "checkpoints.keep_stable",

@@ -24,6 +24,8 @@ from fttool.runs.resume import library_changes, refuse_another_start, refuse_dif
 from fttool.runs.screen import Screen
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint, processes
+from fttool.training.configs import WHILE_TRAINING
+from fttool.training.formats import rounded
 from fttool.training.rates import shared_updates
 from fttool.training.world import World
 
@@ -99,6 +101,9 @@ def open_record(
         record.create(prepared.loaded, locked)
         record.event("started", total_steps=prepared.length.total_steps)
         checkpoint = None
+    if prepared.undone:
+        by = prepared.parts.trainer_class.__name__
+        record.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))
     if prepared.agreement.last or prepared.agreement.earlier:
         record.event("template_difference", **prepared.agreement.described())
     return checkpoint
@@ -284,23 +289,28 @@ def finish(prepared: Prepared, record: Record) -> None:
     """The final weights: those of the best checkpoint where the recipe asks for it; then save them, if at all."""
     trainer, job = prepared.trainer, prepared.trainer.job
     settings, progress = prepared.loaded.recipe.evaluation, job.progress
-    changed = False
+    changed = mixed = False
     if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
         trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
         changed = True
     for one in job.regularizations:
         if one.final_weights is not None:
             one.final_weights(prepared.plan.weights(prepared.model))
-            changed = True
+            changed = mixed = True
+    if job.saves and prepared.update.export is None:  # adapters are added first, and rounded when they are saved
+        changed |= rounded(prepared.plan.weights(prepared.model), job.formats)
     if changed and prepared.rows.measurable:
         trainer.evaluate()
     if progress.answers_before:
         progress.answers_after = job.answers()
     if not job.saves:
         return
-    trainer.make_whole()
+    trainer.make_whole(changed=mixed)
     if prepared.update.export is not None and job.world.first:
         prepared.update.export(prepared.model, record.path)
+    undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
+    if undone:
+        record.event("config_set_back", by="training", changes=list(map(str, undone)))
     trainer.save_final(record.model)
     record.card(closing.card(prepared))
     if job.world.first:

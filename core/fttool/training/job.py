@@ -18,6 +18,7 @@ from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.training.evaluation import Score
 from fttool.training.features import Backbone
+from fttool.training.formats import Formats
 from fttool.training.groups import Group
 from fttool.training.world import World
 
@@ -93,6 +94,8 @@ class Job:
     backbone: Backbone | None = None
     """The base model, where it never trains."""
     plan: ShardingPlan
+    formats: Formats
+    """Of the weights in the saved model."""
     prove: Callable[[], Sequence[Mapping[str, int]]]
     """Bytes that each process holds; raises where the sharding that was asked for is not on."""
     held: Sequence[Mapping[str, int]] = ()

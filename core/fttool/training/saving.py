@@ -20,6 +20,7 @@ from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Regularization
 from fttool.training import checkpoints, weights
+from fttool.training.formats import put_into
 from fttool.training.guard import overrides
 from fttool.training.job import Job, Progress
 from fttool.training.shards import close, mapped, share, whole
@@ -119,10 +120,13 @@ class Saving(_Base):
         """Names of the parameters that train in some update."""
         return {name for group in self.job.groups for name in group.names}
 
-    def make_whole(self) -> None:
+    def make_whole(self, *, changed: bool) -> None:
         """Where an engine holds the weights, give the first process all of them as plain tensors in the machine's
         memory, to be saved; the others and the engine are of no more use then.
+
+        `changed`: the model's own weights are newer than what the engine trained them on.
         """
+        masters = {} if changed else self._masters()
         close(self._module)
         if self.job.plan.weights_apart or any(isinstance(p, DTensor) for p in self._module.parameters()):
             tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
@@ -131,6 +135,21 @@ class Saving(_Base):
         elif self.is_deepspeed_enabled and self.job.world.first:
             for p in self._module.parameters():  # pieces of one tensor: to save them on the device would take it twice
                 p.data = p.data.to("cpu", copy=True)
+        for name, tensor in masters.items():
+            self._module.get_parameter(name).data = tensor
+
+    def _masters(self) -> dict[str, torch.Tensor]:
+        """What the model's weights are copies of, where these hold less than is to be saved; for the first process."""
+        job, found = self.job, dict[str, torch.Tensor]()
+        if job.plan.masters is None:
+            return found
+        wanted = {name: job.formats.of(name, p) for name, p in self._module.named_parameters()}
+        if all(wanted[name] == p.dtype for name, p in self._module.named_parameters()):
+            return found
+        for name, tensor in job.plan.masters(self):
+            if job.world.first:
+                found[name] = tensor.to("cpu", wanted[name], copy=True)
+        return found
 
     def save_final(self, folder: Path) -> None:
         """The model, tokenizer and chat template, ready for `from_pretrained`."""
@@ -140,6 +159,7 @@ class Saving(_Base):
         world.wait()
         if world.first:
             model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
+            put_into(self.job.formats, self._module)
             model.save_pretrained(aside, max_shard_size=FILE_SIZE)
             tokenizer.save_pretrained(aside)
             if folder.exists():  # the model of the shorter run that this one has resumed

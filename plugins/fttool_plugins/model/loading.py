@@ -139,10 +139,16 @@ def local(folder: Path, text: str) -> Path:
 
 def commit(hub_id: str, revision: str | None) -> Mapping[str, str]:
     """The commit of a hub model as `{"commit": …}`, known once it is loaded: the snapshot that its config lies in."""
+    folder = snapshot(hub_id, revision)
+    return {} if folder is None else {"commit": folder.name}
+
+
+def snapshot(hub_id: str, revision: str | None) -> Path | None:
+    """The folder in which a hub model lies on this machine once it is loaded; its name is the commit."""
     from huggingface_hub import try_to_load_from_cache
 
     config_file = try_to_load_from_cache(hub_id, "config.json", revision=revision)
-    return {"commit": Path(config_file).parent.name} if isinstance(config_file, str) else {}
+    return Path(config_file).parent if isinstance(config_file, str) else None
 
 
 def check_folder(folder: Path, trust_remote_code: bool) -> None:

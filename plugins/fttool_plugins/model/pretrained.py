@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
+from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext, stored_formats
 from fttool_plugins.model import loading
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Pretrained(ModelSource):
                 tokenizer=lambda: loading.tokenizer(local, **options),
                 model=lambda load: loading.model(local, load, **options),
                 origin={"path": str(local), **loading.folder_hashes(local)},
+                stored=lambda: stored_formats(local),
             )
         if not _looks_like_hub_id(self.path):
             raise ModelError(f"there is no '{local}'", hint=_nearest(local) or "name a model's folder or GGUF file")
@@ -54,7 +55,12 @@ class Pretrained(ModelSource):
             origin.update(loading.commit(self.path, self.revision))
             return loaded
 
-        return Source(tokenizer=lambda: loading.tokenizer(self.path, near=near, **options), model=model, origin=origin)
+        return Source(
+            tokenizer=lambda: loading.tokenizer(self.path, near=near, **options),
+            model=model,
+            origin=origin,
+            stored=lambda: stored_formats(place) if (place := loading.snapshot(self.path, self.revision)) else {},
+        )
 
 
 def gguf(file: Path, origin: dict[str, str]) -> Source:

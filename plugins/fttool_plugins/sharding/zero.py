@@ -96,6 +96,7 @@ class ZeRO(SeveralProcesses):
             "ddp_timeout": self.timeout,
             "deepspeed": config,
         }
+        masters = None if ctx.numerics.autocast == "no" else _masters
         by_stage: dict[str, Any] = {"placed": _in_flat_groups}
         if self.stage == 3:
             split = partial(_split, dtype=ctx.numerics.autocast, offload=shares.get("offload_param"))
@@ -107,6 +108,7 @@ class ZeRO(SeveralProcesses):
             unpickles=True,
             marker=f"global_step*/{'zero_pp_rank_0_' if self.stage == 3 else ''}mp_rank_00_model_states.pt",
             reshards=False,
+            masters=masters,
             prove=partial(_prove, stage=self.stage),
             **by_stage,
         )
@@ -141,6 +143,19 @@ def _one_by_one(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     for name, p in model.named_parameters():
         with deepspeed.zero.GatheredParameters([p], modifier_rank=0):
             yield name, p
+
+
+def _masters(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
+    """The float32 weights that are trained, whole in each process; the model's own are 16-bit copies of them."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    engine: Any = trainer.model_wrapped
+    apart = getattr(engine.optimizer, "grad_position", {})  # stage 3
+    for name, p in engine.module.named_parameters():
+        if hasattr(p, "_hp_mapping") or (hasattr(p, "ds_id") and engine.optimizer.get_param_id(p) in apart):
+            p.requires_grad_(True)  # of a group whose turn is over stage 3 would give none
+            master: Any = safe_get_full_fp32_param(p)
+            yield name, master
 
 
 def _in_flat_groups(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
+from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext, stored_formats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,6 +43,7 @@ class Soup(ModelSource):
             tokenizer=tokenizer,
             model=lambda load: average(folders, load),
             origin={str(folder): digest(folder) for folder in folders},
+            stored=lambda: stored_formats(folders[0]),
         )
 
 

@@ -1,0 +1,97 @@
+"""The number format of each weight in the saved model: that of the source's files, unless the recipe names one.
+
+A run computes on float32 masters whatever its source holds, and checkpoints keep those. The final weights are rounded
+once, at the end and before they are measured, so that the metrics are those of what is saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fttool.errors import ModelError, Problem
+
+IN_FILES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Formats as the header of a safetensors file spells them."""
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What each weight is saved in."""
+
+    by_name: Mapping[str, torch.dtype]
+    otherwise: torch.dtype | None
+    """Of weights that are not in `by_name`; None: as they are."""
+
+    def of(self, name: str, tensor: Tensor) -> torch.dtype:
+        """The format in which this tensor is saved."""
+        if not tensor.is_floating_point():
+            return tensor.dtype
+        return self.by_name.get(name) or self.otherwise or tensor.dtype
+
+
+def stored_formats(folder: Path) -> dict[str, torch.dtype]:
+    """The format of each tensor of floats in a folder's safetensors, by its name; only the headers are read."""
+    found: dict[str, torch.dtype] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header: dict[str, dict[str, str]] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        tensors = {name: entry.get("dtype", "") for name, entry in header.items() if name != "__metadata__"}
+        found |= {name: IN_FILES[dtype] for name, dtype in tensors.items() if dtype in IN_FILES}
+    return found
+
+
+def saved_formats(asked: str, stored: Mapping[str, torch.dtype]) -> Formats:
+    """Those that `[checkpoints] dtype` asks for.
+
+    With `source` a weight has the format that its file has under the same name, others the most common one of the
+    files: transformers renames and joins tensors of some architectures while it loads them.
+    """
+    if asked != "source":
+        return Formats({}, getattr(torch, asked))
+    most_common = Counter(stored.values()).most_common(1)
+    return Formats(stored, most_common[0][0] if most_common else None)
+
+
+@torch.no_grad()
+def rounded(weights: Iterable[tuple[str, Tensor]], formats: Formats) -> bool:
+    """Round the weights in place to what will be saved of them; True where their format there holds less than theirs.
+
+    The answer is by formats alone, so that it is the same in all processes, whichever share of a weight each has.
+    """
+    any_lost = False
+    for name, p in weights:
+        saved = formats.of(name, p)
+        if torch.promote_types(saved, p.dtype) != saved:
+            p.copy_(_in(saved, name, p))
+            any_lost = True
+    return any_lost
+
+
+@torch.no_grad()
+def put_into(formats: Formats, model: nn.Module) -> None:
+    """Put the model's weights into the formats that they are saved in; those that are tied stay tied."""
+    for name, p in model.named_parameters():
+        p.data = _in(formats.of(name, p), name, p.data)
+    saved = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        # What a file lacks is computed in its own format: it is no weight, and a recipe that names one means all.
+        known = name in formats.by_name or not formats.by_name
+        if name in saved and known:
+            buffer.data = _in(formats.of(name, buffer), name, buffer.data)
+
+
+def _in(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
+    """The tensor in another format; `ModelError` where that one has no numbers as large."""
+    found = tensor.to(dtype)
+    if dtype == torch.float16 and bool((found.isinf() & tensor.isfinite()).any()):
+        message = f"the weights in {name} are beyond float16, whose numbers end at 65,504"
+        hint = 'say checkpoints.dtype = "bfloat16" or "float32", and resume the run'
+        raise ModelError(Problem(message, hint=hint, key=("checkpoints", "dtype")))
+    return found
