@@ -7,6 +7,7 @@ many of them (a recipe is reported whole, not up to its first mistake), and its 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -29,9 +30,17 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 7
     DIVERGED = 8
     """A loss or gradient became NaN or infinite."""
+    HUNG_UP = 129
+    """SIGHUP: the terminal has been closed; a checkpoint has been written, if training had begun."""
     INTERRUPTED = 130
+    """SIGINT, that is Ctrl-C; as for SIGHUP."""
     PREEMPTED = 143
-    """SIGTERM; a checkpoint has been written."""
+    """SIGTERM; as for SIGHUP."""
+
+    @classmethod
+    def of_signal(cls, number: int) -> ExitCode:
+        """What a process answers that was ended by a signal, by the shell's convention."""
+        return cls(128 + number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,17 @@ class DivergedError(FttoolError):
 
 class LibraryError(FttoolError):
     """A library that fttool stands on is not as it is relied on: another version of it is needed."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal that asks the process to end, where there is nothing that it would be better to finish first.
+
+    Like Ctrl-C it is no `Exception`: nothing that goes on in spite of errors goes on in spite of it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = ExitCode.of_signal(number)
+        super().__init__(f"stopped by {signal.Signals(number).name}")
 
 
 def gist(fault: BaseException) -> str:

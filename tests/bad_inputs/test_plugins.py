@@ -6,6 +6,7 @@ Exit code 6, or the code of what really happened: memory that ran out, a run tha
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -361,7 +362,7 @@ def test_updates_that_loss_scaling_skips_without_end_name_their_rows(
     assert len(event["rows"]) == 2
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_signal_saves_and_says_how_to_go_on(
     shell: Shell, site: Site, recipe: dict[str, Any], number: str, code: int
 ) -> None:
@@ -385,6 +386,47 @@ def test_a_second_ctrl_c_stops_at_once(shell: Shell, site: Site, recipe: dict[st
     shell.write(recipe)
     failed(shell, 130, "interrupted")
     assert summary(shell)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_while_all_is_loaded_gets_a_word_and_its_code(
+    shell: Shell, site: Site, recipe: dict[str, Any], number: str, code: int
+) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    site.install(regularizer(f"os.kill(os.getpid(), signal.{number})\nreturn Regularization()"))
+    shell.write(recipe)
+    failed(shell, code, f"stopped by {number}")
+    assert not shell.runs.exists() or not list(shell.runs.iterdir())
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_while_the_model_is_saved_leaves_a_summary_and_a_run_to_resume(
+    shell: Shell, site: Site, recipe: dict[str, Any], number: str, code: int
+) -> None:
+    mark = shell.folder / "killed"
+    site.install(
+        regularizer(
+            f"def final(weights):\n    import pathlib\n    mark = pathlib.Path({str(mark)!r})\n"
+            f"    if not mark.exists(): mark.touch(); os.kill(os.getpid(), signal.{number})\n"
+            "return Regularization(final_weights=final)"
+        )
+    )
+    shell.write(recipe)
+    failed(shell, code, f"stopped by {number}")
+    assert summary(shell)["status"] == "interrupted"
+    assert events(shell)[-1]["event"] == "ended"
+    assert shell.call("run", "--resume").code == 0
+    assert summary(shell)["status"] == "finished"
+
+
+def test_a_run_under_nohup_does_not_hear_the_terminal_close(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
+    site.install(regularizer("os.kill(os.getpid(), signal.SIGHUP)\nreturn Regularization()"))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert shell.run(recipe).code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # -- resuming ------------------------------------------------------------------------------------------------------

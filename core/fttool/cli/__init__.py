@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
-from fttool.errors import ExitCode, FttoolError, UsageError, did_you_mean, gist
+from fttool.cli.streams import fill_gaps, patient
+from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
 from fttool.training.world import REPORTS
 from fttool.visible import show
 
@@ -27,6 +28,9 @@ VERBS = {
     "plugins": "list strategies, explain one, or start a plugin package",
     "schema": "print the recipe's JSON Schema, for completion in an editor",
 }
+
+ONLY_PRINT = ("--help", "-h", "--version", "compare", "generate", "plugins", "preview", "schema", "validate")
+"""These are of no use to a reader who has gone, and end; what all others do goes on."""
 
 EXAMPLES = """\
 examples:
@@ -46,12 +50,14 @@ WIDEST = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `fttool` command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    fill_gaps()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without "…" must not end a run
     if words and words[0].startswith("--local_rank="):  # DeepSpeed's launcher puts it there, and into the environment
         del words[0]
-    code = _exit_code(words)
+    with patient("stderr", *(() if words[:1] and words[0] in ONLY_PRINT else ("stdout",))):
+        code = _exit_code(words)
     if "RANK" in os.environ:
         from fttool.runs.worker import leave
 
@@ -72,8 +78,11 @@ def _exit_code(words: list[str]) -> int:
                 raise
             show(_problems(error), error=True)
         return error.exit_code
+    except StoppedError as stopped:
+        show(str(stopped), error=True)
+        return stopped.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        show("interrupted", error=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # `fttool --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import UsageError
 from fttool.recipe.reading import Loaded
 from fttool.runs import joining, screen
+from fttool.runs.stopping import stoppable
 from fttool.training.world import REPORTS
 
 EXAMPLES = """\
@@ -22,7 +23,8 @@ examples:
   fttool run my.toml --no-save --set run.max_steps=20       does it fit, how fast is it? keeps the log, not the model
   fttool run my.toml --nodes 2 --node-rank 0 --rendezvous node03:29400      on node03; --node-rank 1 on the other
 
-exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged, 130 Ctrl-C, 143 SIGTERM
+exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged;
+  129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 """
 
 
@@ -54,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Load the recipe, then run it."""
     shown = screen.choose(quiet=options.quiet, as_json=options.json)
-    with screen.reporting(shown):
+    with screen.reporting(shown), stoppable():
         return _run(options, shown)
 
 

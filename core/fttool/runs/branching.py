@@ -20,6 +20,7 @@ from fttool.recipe.toml import format_value
 from fttool.runs.joining import must_launch
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen, choose, reporting
+from fttool.runs.stopping import stoppable
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint
 from fttool.training.rates import stable_phase
@@ -43,7 +44,7 @@ def branch(
     command line, and comes here again. Whoever wrote the checkpoint is trusted where the user `trusts` them.
     """
     screen = choose(quiet=quiet, as_json=as_json)
-    with reporting(screen):
+    with reporting(screen), stoppable():
         folder = run.path.parent if run.path.parent.name not in ("", "..") else run.path.parent.resolve()
         keys = {"run.output": str(folder.parent), **overrides}
         _refuse_decided(more, keys)

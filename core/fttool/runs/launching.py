@@ -31,6 +31,7 @@ from fttool.recipe.reading import Loaded
 from fttool.runs.nodes import Nodes
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
+from fttool.runs.stopping import FROM_OUTSIDE, handled
 from fttool.runs.verdict import Ended, judge
 from fttool.runs.worker import LAUNCHER
 from fttool.training import checkpoints
@@ -193,7 +194,7 @@ def _config(processes: Processes, endpoint: str) -> Any:
 
 @contextmanager
 def _forwarding(processes: Processes) -> Generator[None]:
-    """While open, SIGINT and SIGTERM go to the processes, which stop after their update, with a checkpoint."""
+    """While open, SIGINT, SIGTERM and SIGHUP go to the processes, which stop after their update, with a checkpoint."""
 
     def forward(number: int, frame: Any) -> None:
         processes.asked.append(number)
@@ -201,16 +202,14 @@ def _forwarding(processes: Processes) -> Generator[None]:
         if processes.folder is not None and len(started) < processes.number:
             from torch.distributed.elastic.multiprocessing.api import SignalException
 
+            with suppress(RuntimeError):  # the signal came while a line was written
+                show(f"stopped by {signal.Signals(number).name}, before the start", error=True)
             raise SignalException("stopped before the first update", signal.Signals(number))
         for process in started.values():
             _send(process, number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(forward, signal.SIGINT, *FROM_OUTSIDE):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

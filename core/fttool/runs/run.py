@@ -6,13 +6,11 @@ rows → model → what trains, and how → the loop → the final model and the
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, UsageError
+from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, StoppedError, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
@@ -22,6 +20,7 @@ from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, Unwritten, lock
 from fttool.runs.resume import library_changes, refuse_another_start, refuse_differences
 from fttool.runs.screen import Screen
+from fttool.runs.stopping import stopping
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint, processes
 from fttool.training.configs import WHILE_TRAINING
@@ -32,7 +31,6 @@ from fttool.training.world import World
 if TYPE_CHECKING:
     from fttool.runs.branching import Start
     from fttool.training.guard import Moment
-    from fttool.training.job import Job
 
 
 def run(
@@ -236,22 +234,22 @@ def train(
 ) -> ExitCode:
     """The loop, then the final model; whatever happens, `summary.json` says how it ended."""
     trainer, job = prepared.trainer, prepared.trainer.job
-    observers.call(
-        "fttool_run_started",
-        recipe=prepared.loaded.recipe,
-        run_dir=record.path,
-        total_steps=prepared.length.total_steps,
-    )
     status, code = "failed", ExitCode.FAILURE
     together = True
     try:
+        observers.call(
+            "fttool_run_started",
+            recipe=prepared.loaded.recipe,
+            run_dir=record.path,
+            total_steps=prepared.length.total_steps,
+        )
         with stopping(job):
             screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
             trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
         refuse_uncalled(prepared)
         if job.signal is not None:
             status = "interrupted"
-            code = ExitCode.PREEMPTED if job.signal == signal.SIGTERM else ExitCode.INTERRUPTED
+            code = ExitCode.of_signal(job.signal)
         else:
             screen.stopped()
             job.held = job.prove()
@@ -261,10 +259,11 @@ def train(
     except DivergedError:
         status = "diverged"
         raise
-    except KeyboardInterrupt:
-        status, code, together = "interrupted", ExitCode.PREEMPTED, False
-        if job.asked != signal.SIGTERM:
+    except KeyboardInterrupt as stopped:
+        status, together = "interrupted", False
+        if isinstance(stopped, StoppedError) or job.asked in (None, signal.SIGINT):
             raise
+        code = ExitCode.of_signal(job.asked)
     finally:
         screen.stopped()
         summary = closing.summarize(prepared, status)
@@ -329,25 +328,3 @@ def compare_saved(prepared: Prepared, record: Record) -> None:
     except ModelError as wrong:
         record.event("saved_difference", what=str(wrong))
         raise
-
-
-@contextmanager
-def stopping(job: Job) -> Generator[None]:
-    """The first SIGINT or SIGTERM lets the update finish and saves; a second SIGINT stops at once."""
-
-    def note(number: int, frame: Any) -> None:
-        if job.asked is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        job.asked = number
-        how = ", with a checkpoint" if job.saves else ""
-        job.screen.note(f"stopping after this update{how}; Ctrl-C again to stop at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can receive signals
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

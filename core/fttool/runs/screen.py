@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fttool.errors import ExitCode, FttoolError, Problem, gist
+from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
 from fttool.training.world import REPORTS
 from fttool.visible import show, visible, visible_json
 
@@ -217,8 +217,11 @@ def failure(fault: BaseException) -> tuple[Sequence[Problem], ExitCode]:
     """What is wrong, and the exit code that says so."""
     if isinstance(fault, FttoolError):
         return fault.problems, fault.exit_code
-    code = ExitCode.INTERRUPTED if isinstance(fault, KeyboardInterrupt) else ExitCode.FAILURE
-    return (Problem(gist(fault)),), code
+    if isinstance(fault, StoppedError):
+        return (Problem(str(fault)),), fault.exit_code
+    if isinstance(fault, KeyboardInterrupt):
+        return (Problem("interrupted"),), ExitCode.INTERRUPTED
+    return (Problem(gist(fault)),), ExitCode.FAILURE
 
 
 def choose(*, quiet: bool, as_json: bool) -> Screen:

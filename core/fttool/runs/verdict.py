@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fttool.errors import ExitCode, Problem
+from fttool.runs.stopping import FROM_OUTSIDE
 
-STOPPED: dict[int, int] = {ExitCode.PREEMPTED: signal.SIGTERM, ExitCode.INTERRUPTED: signal.SIGINT}
+STOPPED: dict[int, int] = {ExitCode.of_signal(number): number for number in (signal.SIGINT, *FROM_OUTSIDE)}
 """Exit code of a process that has obeyed a signal, and which."""
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 """What a process brings upon itself, in native code; Python prints where it was."""
@@ -80,7 +81,7 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     before_the_start = any(one.asked and not one.codes and not one.finished for one in heard)
     if asked and not (own or killed or mute) and (obeyed or before_the_start or not (in_vain or gone)):
         # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
-        return Verdict(ExitCode.PREEMPTED if signal.SIGTERM in asked else ExitCode.INTERRUPTED)
+        return Verdict(ExitCode.of_signal(max(asked)))  # of several, the one that a scheduler sends
     if own:
         verdict = _said(own[0], process, again and not own[0]["expected"])
         return replace(verdict, with_fewer_rows=again and own[0]["with_fewer_rows"])
