@@ -154,6 +154,8 @@ class Encoded:
     """True where the row is longer and masking itself has cut it."""
     turns: tuple[int, ...] = ()
     """Indices of the messages that are learned, in their order; empty where masking does not go by turns."""
+    remarks: tuple[str, ...] = ()
+    """What people should know of the row, in words that follow a count of rows: `that teach an empty thought`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from fttool.families import Encoded, Example, FilterContext, FormatContext, Mask
 from fttool.plain import is_array
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe, RowsTable
+from fttool.rows.abilities import proving
 from fttool.rows.source import fingerprint, read_rows, unchanged
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class TokenRows(Sequence[Encoded]):
         """Of each row; equal ones are one object."""
         self.token_types = array("b")
         """As long as the tokens of the rows up to the last one that has any."""
+        self.remarks = Counter[str]()
+        """What is to be known of the rows, with the number of them."""
         self._same: dict[tuple[str, ...] | None, tuple[str, ...] | None] = {}
 
     def append(self, row: Encoded, origin: str) -> None:
@@ -77,6 +80,7 @@ class TokenRows(Sequence[Encoded]):
         self.learned.extend(int(label != -100) for label in row.labels)
         self.ends.append(len(self.tokens))
         self.origins.append(origin)
+        self.remarks.update(set(row.remarks))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -137,6 +141,11 @@ class JoinedRows(Sequence[Encoded]):
             return [self[i] for i in range(*index.indices(len(self)))]
         part, row = self._place(index)
         return part[row]
+
+    @property
+    def remarks(self) -> dict[str, int]:
+        """What is to be known of the rows, with the number of them."""
+        return dict(sum((part.remarks for part in self.parts), Counter[str]()))
 
     def origin(self, index: int) -> str:
         """`file:line` of a row."""
@@ -232,7 +241,8 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
     set_aside = _set_aside([_content_hash(example) for _, example in kept], recipe.data.eval_share)
     for index, example in kept:
         (held_out if _content_hash(example) in set_aside else datasets[index]).append(example)
-    encode = recipe.masking.build(MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length))
+    context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length)
+    encode = proving(recipe.masking.build(context), tokenizer)
     forbidden = {_content_hash(example) for example in held_out}
     taught: list[Example] = []
     for examples in datasets:

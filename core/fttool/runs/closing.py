@@ -39,6 +39,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "encodings": rows.other_encodings,
         "truncated_rows": rows.truncated,
         "split_rows": rows.split,
+        "row_remarks": rows.learned.remarks,
         "inference": prepared.agreement.described(),
         "train_tokens": progress.train_tokens,
         "label_tokens": progress.label_tokens,
@@ -130,6 +131,7 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     if summary["truncated_rows"]:
         lost = "read" if prepared.parts.labels else "learned"
         lines.append(f"  {summary['truncated_rows']} rows were cut at max_length; their end is not {lost}")
+    lines += [f"  {count:,} rows {remark}" for remark, count in summary["row_remarks"].items()]
     lines += [f"  read as {encoding}: {count:,} files" for encoding, count in summary["encodings"].items()]
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:

@@ -62,6 +62,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             "dropped": dict(rows.dropped),
             "truncated": rows.truncated,
             "split": rows.split,
+            "remarks": rows.learned.remarks,
         },
         "inference": prepared.agreement.described(),
         "tokens": {
@@ -180,6 +181,7 @@ def _conversations(prepared: Prepared) -> list[str]:
     """What masking has made several rows of, and whether inference asks for rows in the tokens of training."""
     rows, agreement = prepared.rows, prepared.agreement
     lines = [f"{rows.split:,} conversations became several rows: one a learned turn"] if rows.split else []
+    lines += [f"{count:,} rows {remark}" for remark, count in rows.learned.remarks.items()]
     lines += [finding.message for finding in agreement.findings()]
     if agreement.rows and not (agreement.last or agreement.earlier):
         lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")

@@ -102,6 +102,8 @@ def open_record(
     if prepared.undone:
         by = prepared.parts.trainer_class.__name__
         record.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))
+    if remarks := prepared.rows.learned.remarks:
+        record.event("row_remarks", rows=remarks)
     if prepared.agreement.last or prepared.agreement.earlier:
         record.event("template_difference", **prepared.agreement.described())
     return checkpoint
