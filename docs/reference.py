@@ -28,7 +28,7 @@ CORE = {  # folder → its files in reading order
     "rows": "marks source reader file array table folder strictjson data templates abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes job guard "
     "saving trainer evaluation checkpoints signing weights formats configs",
-    "runs": "joining launching nodes worker verdict run stopping preparing environment resume branching dry_run "
+    "runs": "joining launching nodes worker verdict run stopping preparing environment resume branching dry_run  terms"
     "record commit closing screen aligned comparing plotting saved",
 }
 

@@ -808,6 +808,10 @@ class Predictions:
     losses_N: Tensor
     """Cross-entropy in nats, float32. A task may give another loss while `model.training`: that is what is learned by,
     and metrics are measured in evaluation mode."""
+    terms: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    """More to learn by, while `model.training`: scalars by name, each a mean over the micro-batch's tokens, learned or
+    not and without padding. An update's term is the mean over all of its tokens; each has a key of its own in
+    `metrics.jsonl`, beside `loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -845,6 +849,8 @@ class TaskParts:
     with a sentence for a row that cannot be learned."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values for the model's configuration, e.g. `id2label`."""
+    notes: Callable[[PreTrainedModel], Sequence[str]] | None = None
+    """What is to be said of the loaded model, in the log and in `events.jsonl`."""
     fit: Callable[[PreTrainedModel, PreTrainedTokenizerBase], None] | None = None
     """Called once after loading: makes model and tokenizer agree where the task needs it."""
     answer: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Example, int], str] | None = None

@@ -97,6 +97,8 @@ class Prepared:
     """The model's configuration as it is to be saved."""
     undone: Sequence[Change]
     """What the Trainer's constructor had changed of it."""
+    notes: Sequence[str]
+    """What the task says of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,9 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     model = load_model(source, options, tokenizer, rows, recipe.run.seed)
     if parts.fit is not None:
         parts.fit(model, tokenizer)
+    notes = list(parts.notes(model)) if parts.notes is not None else []
+    for note in notes:
+        screen.note(note)
     batching = make_batches(loaded, rows, tokenizer, parts, world)
     steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
     length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
@@ -255,6 +260,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         trainer=trainer,
         configs=configs,
         undone=undone,
+        notes=notes,
     )
 
 

@@ -99,6 +99,8 @@ def open_record(
         record.create(prepared.loaded, locked)
         record.event("started", total_steps=prepared.length.total_steps)
         checkpoint = None
+    for note in prepared.notes:
+        record.event("note", what=note)
     if prepared.undone:
         by = prepared.parts.trainer_class.__name__
         record.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))

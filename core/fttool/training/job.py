@@ -62,6 +62,8 @@ class Progress:
     """The last update of which a line was logged."""
     unlogged_loss: float = 0.0
     """Sum of the losses since then, for the next line."""
+    unlogged_terms: dict[str, float] = field(default_factory=dict[str, float])
+    """And of the terms beside them."""
 
 
 @dataclass(kw_only=True)

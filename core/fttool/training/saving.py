@@ -24,6 +24,7 @@ from fttool.training.formats import put_into
 from fttool.training.guard import overrides
 from fttool.training.job import Job, Progress
 from fttool.training.shards import close, mapped, share, whole
+from fttool.training.terms import Terms
 
 FILE_SIZE = "5GB"
 """Largest file of a saved model; a larger model is in several, with an index."""
@@ -35,6 +36,7 @@ class Saving(_Base):
     """Overrides of `transformers.Trainer` that write and read weights."""
 
     job: Job
+    terms: Terms
 
     @overrides("checkpoint")
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
@@ -45,6 +47,7 @@ class Saving(_Base):
         output_dir = self.args.output_dir
         plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
+        job.progress.unlogged_terms = self.terms.unlogged(job.world)
 
         def write(folder: Path) -> None:
             self.args.output_dir = str(folder)
@@ -77,15 +80,13 @@ class Saving(_Base):
 
     @overrides("checkpoint")
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The weights for a checkpoint: all of them, or where some never train, only the others.
+        """The weights for a checkpoint, under the names that the model has now: those that train.
 
-        A sharding engine writes its own beside the optimizer's state.
+        transformers would save some architectures under other names, and then find none of them when it loads them
+        into the model: a mixture of experts would go on with the experts that it began with. A sharding engine writes
+        its own beside the optimizer's state.
         """
-        if self._sharded:
-            return
-        if not self._leaves_weights_out():
-            super().save_model(output_dir, _internal_call=_internal_call)
-        elif self.args.should_save:
+        if self.args.should_save and not self._sharded:
             folder = Path(output_dir or "")
             folder.mkdir(exist_ok=True)  # another process may have begun to write its own share
             weights.save(self._module, self._trained, folder)
@@ -97,14 +98,10 @@ class Saving(_Base):
         refuse_strange_code(self.job, folder)
         if self.is_deepspeed_enabled:
             deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
-        elif (folder / weights.FILE).exists():
-            weights.load(self._module, self._trained, folder)
-        else:
+        elif self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _leaves_weights_out(self) -> bool:
-        """True where some weights never train."""
-        return self._trained != {name for name, _ in self._module.named_parameters()}
+        else:
+            weights.load(self._module, self._trained, folder)
 
     @property
     def _sharded(self) -> bool:

@@ -30,6 +30,7 @@ from fttool.training.passes import Batch, attempted, in_one, pieces
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.saving import Saving
 from fttool.training.shards import close
+from fttool.training.terms import Terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,8 +57,10 @@ class Loop(Saving):
     def __init__(self, job: Job, **arguments: Any) -> None:
         self.job = job
         self._losses: list[tuple[torch.Tensor, list[int]]] = []
+        self.terms = Terms()
         self.latest_rows: list[int] = []
         """Of the latest update."""
+        self._update_tokens = 0
         self.asked = 0
         """The signal that any process had when the latest update was about to be made: all stop after the same one."""
         self._began = 0.0
@@ -163,6 +166,7 @@ class Loop(Saving):
         progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[:datasets], strict=True)]
         progress.met_tokens = [sum(pair) for pair in zip(progress.met_tokens, met[datasets:], strict=True)]
         progress.train_tokens = sum(progress.met_tokens)
+        self._update_tokens = sum(met[datasets:])
         return torch.tensor(labels, device=device)
 
     @overrides("update")
@@ -183,10 +187,11 @@ class Loop(Saving):
 
         def undo() -> None:
             self._losses.clear()
+            self.terms.forget()
             _bare(self.optimizer).zero_grad()
 
         losses = self.in_passes("training", inputs, lambda some: step(model, dict(some), num_items_in_batch), undo)
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum() - self.terms.settle()
 
     @overrides("update")
     def compute_loss(
@@ -201,10 +206,13 @@ class Loop(Saving):
         Times the number of processes, since every engine takes the mean of their gradients.
         """
         rows, size = [row for sequence in inputs.pop("rows") for row in sequence], self.job.world.size
-        losses_N = self.job.score(model, inputs).losses_N
+        predictions = self.job.score(model, inputs)
+        losses_N = predictions.losses_N
         if not rows:  # a blank: computed on, but not learned from
             losses_N = losses_N * 0
+        tokens = sum(self.job.rows.learned.lengths[row] for row in rows)
         loss = losses_N.sum() / num_items_in_batch * size
+        loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
         self._losses.append((loss.detach(), rows))
         share = losses_N.numel() / num_items_in_batch * size if rows else 0.0
         for one in self.job.regularizations:
@@ -258,6 +266,7 @@ class Loop(Saving):
             values["train_tokens"] = done.train_tokens
             if any(one.pulls for one in self.job.regularizations):
                 values["penalty"] = self._penalty()
+            values |= self.terms.line(self.state.global_step, self.job.world)
             self.logged = replace(done)
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
             step = self.state.global_step
@@ -373,6 +382,7 @@ class Loop(Saving):
         """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
         self._globalstep_last_logged = self.job.progress.logged_step
         self._tr_loss.fill_(self.job.progress.unlogged_loss)
+        self.terms.go_on(self.job.progress.unlogged_terms, self.job.progress.logged_step, self.args.device)
 
 
 class _Watch(TrainerCallback):

@@ -38,8 +38,9 @@ def padded(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, Ten
 def packed(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, Tensor]:
     """`input_ids`, `labels` and `position_ids`, each (B, T), of sequences that hold several rows each.
 
-    Positions start again at 0 with each row, and once more with the padding: transformers reads that as separate
-    documents and keeps attention inside them. There is no attention mask, since one would switch that off.
+    Positions start again at 0 with each row: transformers reads that as separate documents and keeps attention inside
+    them. Each slot of padding has position 0, a document of its own within any table of positions. There is no
+    attention mask, since one would switch that off.
     """
     import torch
 
@@ -56,5 +57,4 @@ def packed(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, Ten
             labels_BT[index, start + 1 : end] = torch.as_tensor(row.labels[1:])
             position_ids_BT[index, start:end] = torch.arange(end - start)
             start = end
-        position_ids_BT[index, start:] = torch.arange(width - start)
     return {"input_ids": input_ids_BT, "labels": labels_BT, "position_ids": position_ids_BT}

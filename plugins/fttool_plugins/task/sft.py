@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from fttool.api import ModelError, Predictions, Task, TaskContext, TaskParts
+from fttool_plugins.task import router
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,11 +29,19 @@ IGNORED = -100
 class SupervisedFineTuning(Task):
     """Next-token cross-entropy on the labels that the masking strategy sets, over `trl.SFTTrainer`.
 
-    The loss of an update is the sum of its token losses over the number of its labels, whatever the accumulation. A
-    mixture-of-experts model adds its own load-balancing loss while it trains, by the coefficient in its config.
+    The loss of an update is the sum of its token losses over the number of its labels, whatever the accumulation.
+
+    A mixture of experts may learn by the load-balancing loss of its router too. It is defined over the tokens of one
+    forward pass, padding left out; an update's is the mean over its micro-batches, each weighted by its tokens. So
+    accumulation and processes change nothing as long as `run.micro_batch` stays; a larger micro-batch is balanced as
+    a whole, and each part of it less strictly. `metrics.jsonl` has it as `router_loss`, coefficient included, beside
+    `loss`, which is without it.
     """
 
     name: Literal["sft"] = "sft"
+    router_loss: Annotated[float, Field(ge=0)] | None = None
+    """Coefficient of that loss, 0 for none; default: the model's own where its configuration has it switched on
+    (`output_router_logits`), none where it has not, and the log says which."""
 
     def build(self, ctx: TaskContext) -> TaskParts:
         """Yield `AutoModelForCausalLM`, `SFTTrainer` and the scoring function."""
@@ -42,15 +54,17 @@ class SupervisedFineTuning(Task):
             trainer_class=SFTTrainer,
             arguments_class=SFTConfig,
             arguments={"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None},
-            score=score,
+            score=partial(score, router_loss=self.router_loss),
+            notes=partial(router.said, asked=self.router_loss),
+            fit=lambda model, _: router.refuse_without_router(model, self.router_loss),
         )
 
 
-def score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
+def score(model: PreTrainedModel, batch: Mapping[str, Tensor], router_loss: float | None = None) -> Predictions:
     """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T).
 
-    Rows are padded on the right, so a causal model needs no attention mask: no token sees what comes after it. Only
-    a mixture of experts is given one, as its balancing loss must not count padding.
+    Rows are padded on the right, so a causal model needs no attention mask: no token sees what comes after it.
+    `router_loss` is the coefficient of a router's load-balancing loss; None for the model's own.
     """
     import torch.nn.functional as F
 
@@ -62,16 +76,17 @@ def score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
     if "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
-    elif getattr(_bare(model).config, "output_router_logits", False):
-        inputs["attention_mask"] = batch["attention_mask"]
+    coefficient = 0.0
+    if model.training:
+        coefficient = router.own_coefficient(_bare(model)) if router_loss is None else router_loss
+    if coefficient:
+        inputs["output_router_logits"] = True
     with _only(places_N, _head(model)):
         outputs = model(**inputs)
     logits_NV = outputs.logits.flatten(0, 1).float()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    balancing = getattr(outputs, "aux_loss", None)
-    if model.training and balancing is not None:
-        losses_N = losses_N + _bare(model).config.get_text_config().router_aux_loss_coef * balancing
-    return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N)
+    terms = {"router_loss": coefficient * router.balancing(_bare(model), outputs, batch)} if coefficient else {}
+    return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N, terms=terms)
 
 
 def _bare(model: Any) -> PreTrainedModel:

@@ -92,7 +92,7 @@ def test_a_format_that_holds_all_costs_no_second_evaluation(tmp_path: Path, run:
 def test_checkpoints_keep_the_masters(tmp_path: Path, run: Callable[..., Any]) -> None:
     """What is resumed is what was trained, not what was rounded; and `[checkpoints] dtype` may change on the way."""
     done = run(source(tmp_path / "source", torch.bfloat16), every=2)
-    masters = load_file(done.run_dir / "checkpoints" / "checkpoint-4" / "model.safetensors")
+    masters = load_file(done.run_dir / "checkpoints" / "checkpoint-4" / "trained.safetensors")
     saved = load_file(done.run_dir / "model" / "model.safetensors")
     assert {tensor.dtype for tensor in masters.values()} == {torch.float32}
     assert all(torch.equal(masters[name].bfloat16(), tensor) for name, tensor in saved.items())
