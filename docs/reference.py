@@ -27,8 +27,8 @@ CORE = {  # folder → its files in reading order
     "recipe": "toml tomlscan overrides tables explaining rules secrets reading",
     "rows": "marks source reader file array table folder strictjson data templates abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes job guard "
-    "saving trainer evaluation checkpoints signing weights formats configs",
-    "runs": "joining launching nodes worker verdict run stopping preparing environment resume branching dry_run  terms"
+    "saving trainer evaluation checkpoints signing weights formats configs terms",
+    "runs": "joining launching nodes worker verdict run stopping preparing environment resume branching dry_run "
     "record commit closing screen aligned comparing plotting saved",
 }
 
