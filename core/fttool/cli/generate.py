@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from fttool.errors import ExitCode, UsageError
-from fttool.runs.saved import model_folder, saved_model
+from fttool.runs.saved import model_folder, saved_model, template_variables
 from fttool.visible import show
 
 EXAMPLES = """\
@@ -17,6 +18,8 @@ examples:
   fttool generate runs/quickstart "What does math.sqrt do?"
   fttool generate runs/quickstart < questions.txt    one question per line
   fttool generate runs/quickstart --system "Answer in one sentence." "What is a deque?"
+  fttool generate runs/tools --tools tools.json "Is it cold in Oslo?"
+  fttool generate runs/thinker --variable enable_thinking=false "What is a deque?"
 """
 
 
@@ -25,6 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, or any model folder")
     parser.add_argument("question", nargs="?", help="default: one per line from standard input")
     parser.add_argument("--system", help="a system message before the question")
+    parser.add_argument("--tools", type=Path, metavar="FILE", help="tools that may be called, as a JSON list in a file")
+    parser.add_argument(
+        "--variable",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the chat template, its value as JSON or text; default: those that all rows of the run had",
+    )
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest answer (default 256)")
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0 picks the likeliest token (default)"
@@ -41,12 +52,15 @@ def main(options: argparse.Namespace) -> int:
     if not 0 <= options.temperature < math.inf or options.max_tokens < 1:
         raise UsageError("--temperature must be a number of at least 0, --max-tokens at least 1")
     questions = _questions(options.question)
+    variables = _variables(options)
     with saved_model(options.run, "text", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
         import torch
 
+        if variables and not tokenizer.chat_template:
+            raise UsageError("the model has no chat template, which could write tools or heed variables")
         torch.manual_seed(options.seed)
         for question in questions:
-            show(_answer(model, tokenizer, question, options))
+            show(_answer(model, tokenizer, question, variables, options))
     return ExitCode.OK
 
 
@@ -60,16 +74,44 @@ def _questions(given: str | None) -> list[str]:
     return questions
 
 
-def _answer(model: Any, tokenizer: Any, question: str, options: argparse.Namespace) -> str:
-    from fttool.rows.templates import chat_ids
-    from fttool.training.evaluation import generate
+def _variables(options: argparse.Namespace) -> dict[str, Any]:
+    """What the chat template gets beside the turns: variables of the run's rows or of the command line, and tools."""
+    given: dict[str, Any] = {}
+    for one in options.variable:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--variable {one} is not NAME=VALUE", hint="--variable enable_thinking=false")
+        try:
+            given[name] = json.loads(value)
+        except ValueError:
+            given[name] = value
+    learned = template_variables(options.run)
+    if kept := {name: value for name, value in learned.items() if name not in given}:
+        shown = " ".join(f"{name}={json.dumps(value)}" for name, value in kept.items())
+        print(f"as in all rows of the run: {shown}; --variable changes it", file=sys.stderr)
+    if options.tools is None:
+        return {**learned, **given}
+    try:
+        tools = json.loads(options.tools.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as wrong:
+        raise UsageError(f"cannot read the tools of '{options.tools}': {wrong}", hint="a JSON list of tools") from None
+    if not isinstance(tools, list) or not tools:
+        raise UsageError(f"'{options.tools}' is not a list of tools", hint='[{"type": "function", "function": {…}}]')
+    return {**learned, **given, "tools": tools}
 
+
+def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any], options: argparse.Namespace) -> str:
+    from fttool.families import Example
+    from fttool.rows.abilities import Abilities
+    from fttool.training.evaluation import generate, prompt_ids
+
+    example = Example(origin="the question", prompt=question)
     if tokenizer.chat_template:
         turns = [{"role": "system", "content": options.system}] if options.system else []
         turns.append({"role": "user", "content": question})
-        ids = chat_ids(tokenizer, turns, add_generation_prompt=True)
-    else:
-        ids = tokenizer(question)["input_ids"]
+        example = Example(origin="the question", messages=tuple(turns), completion_from=len(turns), template=variables)
+        Abilities(tokenizer).check(example)
+    ids = prompt_ids(example, tokenizer)
     longest = min(options.max_tokens, _room(model, len(ids)))
     if longest < options.max_tokens:
         print(f"the model's positions leave {longest} tokens for the answer", file=sys.stderr)

@@ -28,6 +28,7 @@ from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe, RowsTable
 from fttool.rows.abilities import proving
 from fttool.rows.source import fingerprint, read_rows, unchanged
+from fttool.rows.templates import shared_variables
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -184,6 +185,8 @@ class Rows:
     sampled: list[Example] = field(default_factory=list[Example])
     """Some of the rows that are learned from, before masking, chosen by the seed: what inference sees is compared with
     what training sees of them."""
+    template_variables: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The variables for the chat template that all conversations that are learned from have with one value."""
     split: int = 0
     """Conversations that masking has made several rows of."""
 
@@ -261,6 +264,7 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
     replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
     rows.learned = JoinedRows([rows.train, *replayed])
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
+    rows.template_variables = shared_variables(taught)
     rows.sampled = random.Random(recipe.run.seed).sample(taught, min(SAMPLED, len(taught)))
     if first is None:
         rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)

@@ -11,12 +11,13 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import ModelError, Problem
+from fttool.families import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,6 +59,16 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str,
     text = chat_text(tokenizer, messages, **variables)
     ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
     return list(ids)
+
+
+def shared_variables(examples: Iterable[Example]) -> dict[str, Any]:
+    """The variables for the chat template that all conversations have with one value; tools and documents are apart."""
+    shared: dict[str, Any] | None = None
+    for example in examples:
+        if example.messages:
+            own = {name: value for name, value in example.template.items() if name not in ("tools", "documents")}
+            shared = own if shared is None else {name: shared[name] for name in shared if own.get(name) == shared[name]}
+    return shared or {}
 
 
 def _refusal(what: str) -> ModelError:

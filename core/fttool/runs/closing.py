@@ -41,6 +41,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "split_rows": rows.split,
         "row_remarks": rows.learned.remarks,
         "inference": prepared.agreement.described(),
+        "template_variables": rows.template_variables,
         "train_tokens": progress.train_tokens,
         "label_tokens": progress.label_tokens,
         "tokens_per_second": progress.train_tokens / progress.seconds if progress.seconds else 0.0,

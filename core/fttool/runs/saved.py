@@ -25,6 +25,15 @@ def model_folder(run: Path) -> Path:
     return folder
 
 
+def template_variables(run: Path) -> dict[str, Any]:
+    """The variables of the chat template that all rows of a run had, with their values; none for a model's folder."""
+    try:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return dict(summary["template_variables"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
 @contextmanager
 def saved_model(
     run: Path, says: Literal["text", "classes"], *, trust_remote_code: bool = False
