@@ -288,6 +288,8 @@ class BatchingContext:
     """Sequences per update, over all processes and accumulation steps."""
     pad_id: int
     seed: int
+    attention: str = "eager"
+    """transformers' attention implementation of the model: `sdpa`, `flash_attention_2` …"""
 
 
 RowGroup: TypeAlias = Sequence[int]
@@ -304,9 +306,12 @@ class Batches(Protocol):
         """
         ...
 
-    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Any]:
         """One micro-batch (B sequences of one or more rows) as tensors (B, T): `input_ids`, `labels` (the first
         token of each row is −100, as nothing predicts it), and `attention_mask` or `position_ids`.
+
+        Or all of its rows as one sequence, (1, N) for N tokens, with what an attention of variable length asks for:
+        `position_ids`, `cu_seq_lens_q`, `cu_seq_lens_k`, `max_length_q`, `max_length_k`, as transformers names them.
         """
         ...
 
@@ -838,8 +843,13 @@ class TaskParts:
     arguments_class: type[TrainingArguments]
     arguments: Mapping[str, Any]
     """The task's own training arguments."""
-    score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions]
-    """Model and micro-batch → predictions; the loss of an update is the sum of its losses over the sum of `items`."""
+    score: Callable[[PreTrainedModel, Mapping[str, Any]], Predictions]
+    """Model and micro-batch → predictions; the loss of an update is the sum of its losses over the sum of `items`. What
+    collation has made for the model's forward beside `input_ids`, it passes on."""
+    causal: bool = True
+    """Whether each loss depends on nothing but the tokens before the one that it is about; then a run proves it of its
+    model before it trains. Say False where a token may see those behind it, as in a masked language model, and where
+    a whole row is told of."""
     items: Callable[[Mapping[str, Tensor]], int] = learned_tokens
     """Micro-batch → how many items it counts in the loss of its update; by default its learned tokens."""
     labels: tuple[str, ...] = ()

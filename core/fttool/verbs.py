@@ -137,7 +137,7 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
     with explained(run):
         _, tokenizer, rows = load_rows(run, choose(quiet=quiet, as_json=False))
         parts = task_parts(run, rows)
-        batches = make_batches(run, rows, tokenizer, parts, ALONE)
+        batches = make_batches(run, rows, tokenizer, parts, model, ALONE)
         chosen = measures(run.recipe, parts.labels)
         moved: Any = model
         moved.to(device())

@@ -137,6 +137,11 @@ class EpochLoader(DataLoader[Any]):
         """Plan the epoch's micro-batches."""
         self._planner().set_epoch(epoch)
 
+    @property
+    def plan(self) -> Sequence[Sequence[RowGroup]]:
+        """The micro-batches of the epoch that is planned, of all processes."""
+        return self._planner().plan
+
     def planned(self) -> Iterator[int]:
         """The rows of the epoch that is planned, in the order in which they are met by all processes."""
         return (row for micro_batch in self._planner().plan for group in micro_batch for row in group)
@@ -145,8 +150,10 @@ class EpochLoader(DataLoader[Any]):
         """Slots of the largest micro-batch of the epoch that is planned, of rows of these lengths; of its largest
         sequence alone where they need not go through the model at once.
         """
-        widths = [[sum(lengths[row] for row in group) for group in micro_batch] for micro_batch in self._planner().plan]
-        return max(max(some) * (len(some) if at_once else 1) for some in widths)
+        groups = self.plan if at_once else [[group] for micro_batch in self.plan for group in micro_batch]
+        widths = [[sum(lengths[row] for row in group) for group in some] for some in groups]
+        largest = max(range(len(groups)), key=lambda one: max(widths[one]) * len(widths[one]))
+        return self.micro_batch(groups[largest])["input_ids"].numel()
 
     def all_rows(self) -> list[list[RowGroup]]:
         """Every row once, in micro-batches that depend on nothing but the rows."""

@@ -32,6 +32,8 @@ def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
     with explained(loaded), tempfile.TemporaryDirectory() as nowhere:
         observers, world = Observers(loaded, lambda *_, **__: None), World(size=loaded.recipe.sharding.world_size)
         prepared = prepare_run(loaded, screen, Record(Path(nowhere)), observers, world)
+        prepared.trainer.job.proven = proven = prepared.trainer.job.proof()
+        proven.refuse()
         found = describe(prepared)
     screen.finished(found, page(prepared, found))
     return ExitCode.OK
@@ -50,6 +52,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "steps_per_epoch": prepared.length.steps_per_epoch,
         "accumulation": recipe.accumulation,
         "precision": prepared.numerics.reason,
+        "proof": {} if (proven := prepared.trainer.job.proven) is None else proven.figures,
         "sharding": prepared.plan.reason,
         "memory": {**asdict(memory), "whole": memory.whole},
         "rows": {
@@ -168,6 +171,7 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
         *_memory(found["memory"]),
         *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
         "",
+        *_proof(prepared),
         "# schedule",
         "",
         f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
@@ -186,6 +190,15 @@ def _conversations(prepared: Prepared) -> list[str]:
     if agreement.rows and not (agreement.last or agreement.earlier):
         lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")
     return lines
+
+
+def _proof(prepared: Prepared) -> list[str]:
+    """What batches assume of the model, and how far it is from that."""
+    proven = prepared.trainer.job.proven
+    if proven is None:
+        return []
+    lines = [("what batches assume, tried on the model", "largest difference", "allowed"), *proven.lines()]
+    return ["# proof", "", *aligned(lines), ""]
 
 
 def _classes(prepared: Prepared) -> list[str]:

@@ -55,6 +55,7 @@ from fttool.runs.environment import (
     refuse_missing_gpu,
     refuse_trackers,
 )
+from fttool.runs.proving import Planned, batch_proof
 from fttool.runs.record import Record, peak_memory_bytes
 from fttool.runs.screen import Screen
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
@@ -118,8 +119,12 @@ class Batching:
     """All evaluation rows once."""
     retention_batches: Mapping[str, Callable[[], Any]]
     """All rows of each retention dataset once."""
+    batches: Batches
+    """Of the rows that are learned from."""
     collate: Callable[[Encoded], dict[str, Any]]
     """A row as a micro-batch of its own."""
+    planned: Callable[[], Sequence[Planned]]
+    """All micro-batches of the first epoch and of an evaluation."""
     built: dict[str, Any]
     """What the strategies built, by their place in the recipe; some of it may have state."""
 
@@ -175,7 +180,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     notes = list(parts.notes(model)) if parts.notes is not None else []
     for note in notes:
         screen.note(note)
-    batching = make_batches(loaded, rows, tokenizer, parts, world)
+    batching = make_batches(loaded, rows, tokenizer, parts, model, world)
     steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
     length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
     context = regularizer_context(
@@ -231,6 +236,16 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         prove=lambda: world.gather({**plan.prove(trainer), "peak_memory_bytes": peak_memory_bytes()}),
         answers=lambda: answers(loaded, model, tokenizer, rows, parts),
         backbone=backbone,
+        proof=batch_proof(
+            lambda: trainer,
+            parts=parts,
+            batches=batching.batches,
+            planned=batching.planned,
+            rows=rows.learned,
+            positions=_positions(model),
+            numerics=numerics,
+            world=world,
+        ),
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     configs = Configs(model)
@@ -341,7 +356,12 @@ def _positions(model: PreTrainedModel) -> int | None:
 
 
 def make_batches(
-    loaded: Loaded, rows: Rows, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, world: World
+    loaded: Loaded,
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    parts: TaskParts,
+    model: PreTrainedModel,
+    world: World,
 ) -> Batching:
     """This process's share of the training rows as mixing orders and batching groups them, and of all others."""
     from fttool.rows.loader import WithTargets, eval_batches, train_loader
@@ -356,6 +376,7 @@ def make_batches(
             global_batch=max(micro_batch, recipe.global_batch),
             pad_id=pad_id if pad_id is not None else 0,  # never seen: its labels are −100 and nothing attends to it
             seed=recipe.run.seed,
+            attention=getattr(model.config, "_attn_implementation", None) or "eager",
         )
 
     general = rows.general if recipe.mixing.uses_general else {}
@@ -382,12 +403,18 @@ def make_batches(
         groups = measuring(some)
         return lambda: eval_batches(some, groups, world)
 
-    batches = learning(built)
+    def planned(some: TokenRows) -> Planned:
+        return some, measuring(some).plan(range(len(some)), 0)
+
+    batches, measured = learning(built), (rows.eval, *rows.retention.values())
+    loader = train_loader(rows.learned, order, batches, recipe.run.workers, world)
     return Batching(
-        loader=train_loader(rows.learned, order, batches, recipe.run.workers, world),
+        loader=loader,
         eval_batches=each_once(rows.eval),
         retention_batches={name: each_once(some) for name, some in rows.retention.items()},
+        batches=batches,
         collate=lambda row: batches.collate([[row]]),
+        planned=lambda: [(rows.learned, loader.plan), *(planned(some) for some in measured if len(some))],
         built={"mixing": order, "batching": built},
     )
 

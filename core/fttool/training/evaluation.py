@@ -17,7 +17,7 @@ from fttool.training.world import ALONE, World
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Score = Callable[[Any, Mapping[str, torch.Tensor]], Predictions]
+Score = Callable[[Any, Mapping[str, Any]], Predictions]
 
 
 def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
@@ -26,16 +26,26 @@ def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]
     return {metric.id(): metric.build(context) for metric in recipe.evaluation.metrics}
 
 
+def model_inputs(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """What of a micro-batch is the task's: its tensors, on this device, and its numbers."""
+    return {
+        key: value.to(device) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+        if isinstance(value, torch.Tensor | int)
+    }
+
+
 @contextmanager
 def evaluating(model: Any) -> Generator[None]:
-    """Evaluation mode without gradients; the mode before comes back afterwards."""
-    was_training = model.training
+    """Evaluation mode without gradients; each module's mode before comes back afterwards."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def evaluate(
@@ -63,8 +73,7 @@ def summed(
     """The statistics of each metric, summed over all micro-batches of all processes."""
 
     def statistics(batch: Batch) -> dict[str, torch.Tensor]:
-        tensors = {key: value.to(device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
-        predictions = score(model, tensors)
+        predictions = score(model, model_inputs(batch, device))
         counted = {name: measure.statistics(predictions) for name, measure in chosen.items()}
         if batch["rows"]:
             return counted

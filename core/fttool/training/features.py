@@ -36,7 +36,7 @@ from torch.utils import _pytree as pytree
 from fttool.families import Features, Predictions, RowGroup
 from fttool.rows.loader import EpochLoader
 from fttool.runs.screen import Screen
-from fttool.training.evaluation import Score
+from fttool.training.evaluation import Score, model_inputs
 from fttool.training.passes import Batch, InPasses, in_one
 
 GB = 10**9
@@ -130,7 +130,7 @@ class Backbone:
         rows = list(chain.from_iterable(batch["rows"]))
 
         def observed(some: Batch) -> tuple[Observed, Places, list[int]]:
-            tensors = {key: value.to(device) for key, value in some.items() if isinstance(value, Tensor)}
+            tensors = model_inputs(some, device)
             return observe(self.task_score, model, tensors, some["places"]), some["places"], list(chain(*some["rows"]))
 
         for found in passes(batch, observed):
@@ -196,7 +196,7 @@ class Observed:
         return value
 
 
-def observe(score: Score, model: Any, batch: Mapping[str, Tensor], places_BT: Places) -> Observed:
+def observe(score: Score, model: Any, batch: Mapping[str, Any], places_BT: Places) -> Observed:
     """Run the base model, and find on which of its outputs the losses depend; `NotKept` where these cannot be kept."""
     base = base_of(model)
     base.eval()

@@ -20,6 +20,7 @@ from fttool.training.evaluation import Score
 from fttool.training.features import Backbone
 from fttool.training.formats import Formats
 from fttool.training.groups import Group
+from fttool.training.proof import Proven
 from fttool.training.world import World
 
 
@@ -106,6 +107,10 @@ class Job:
     """True where the user vouches for what checkpoints hold, code included."""
     vouched: set[Path] = field(default_factory=set[Path])
     """Checkpoints that this run has written, or found to be its user's own."""
+    proof: Callable[[], Proven]
+    """Proves on the model what its batches assume of it."""
+    proven: Proven | None = None
+    """What it found."""
     saves: bool = True
     """False: neither checkpoints nor the model are written."""
     progress: Progress = field(default_factory=Progress)

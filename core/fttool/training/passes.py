@@ -16,6 +16,8 @@ from fttool.runs.environment import ran_out_of_memory
 
 Batch = Mapping[str, Any]
 T = TypeVar("T")
+ENDS = "cu_seq_lens_q"
+"""Where the rows of a micro-batch end that is one sequence of all of them; see `Batches.collate`."""
 InPasses = Callable[[Batch, Callable[[Batch], Any]], list[Any]]
 """Micro-batch, and what is to be made of each pass → what was made of it, pass by pass."""
 
@@ -31,11 +33,28 @@ def pieces(batch: Batch, rows: int) -> Iterator[Batch]:
     if total <= rows:
         yield batch
         return
+    if ENDS in batch:
+        yield from _flat_pieces(batch, rows)
+        return
     for start in range(0, total, rows):
         piece = {key: value[start : start + rows] if _per_row(value) else value for key, value in batch.items()}
         mask = piece.get("attention_mask")
         filled = width if mask is None or mask.ndim != 2 else int(mask.any(0).nonzero().max()) + 1
         yield {key: value[:, :filled] if _per_slot(key, value, width) else value for key, value in piece.items()}
+
+
+def _flat_pieces(batch: Batch, sequences: int) -> Iterator[Batch]:
+    """The same of a micro-batch that is one sequence of all rows, (1, N): its pieces are cut where rows end."""
+    ends_R, width, first = batch[ENDS], batch["input_ids"].shape[1], 0
+    for start in range(0, len(batch["rows"]), sequences):
+        rows = batch["rows"][start : start + sequences]
+        last = first + sum(map(len, rows))
+        begin, end = int(ends_R[first]), int(ends_R[last])
+        ends, longest = ends_R[first : last + 1] - begin, int(ends_R[first : last + 1].diff().max())
+        piece = {key: value[:, begin:end] if _per_slot(key, value, width) else value for key, value in batch.items()}
+        bounds = {ENDS: ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+        yield {**piece, **bounds, "rows": rows}
+        first = last
 
 
 def attempted(work: Callable[[Batch], T], some: Iterable[Batch]) -> list[T] | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,9 @@ from fttool.recipe.reading import Loaded
 from fttool.rows.data import JoinedRows, Rows
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
+from fttool.training.evaluation import model_inputs
 from fttool.training.layers import layers
+from fttool.training.probe import untouched_randomness
 from fttool.training.shards import shared_like
 from fttool.training.world import World
 
@@ -72,7 +72,7 @@ class OneByOne(Sequence[Mapping[str, Tensor]]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return OneByOne([self.rows[i] for i in range(*index.indices(len(self)))], self.collate, self.model)
-        return {key: value.to(self.model.device) for key, value in self.collate(self.rows[index]).items()}
+        return model_inputs(self.collate(self.rows[index]), self.model.device)
 
 
 def general_rows(rows: Rows, name: str | None) -> Sequence[Encoded]:
@@ -91,7 +91,7 @@ def general_rows(rows: Rows, name: str | None) -> Sequence[Encoded]:
 def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:
     """The weights as the source gives them, in the format of the run; what it draws at random is left out."""
     again = replace(options, drawn=set[str]())
-    with _untouched_randomness():
+    with untouched_randomness(range(torch.cuda.device_count())):
         model = source.model(again)
     return {name: p.detach() for name, p in model.named_parameters() if name not in again.drawn}
 
@@ -101,17 +101,3 @@ def shared_alike(weights: Mapping[str, Tensor], model: PreTrainedModel) -> Mappi
     present = dict(model.named_parameters())
     found = {name: (tensor, present[name]) for name, tensor in weights.items() if name in present}
     return {name: shared_like(t, p) if isinstance(p, DTensor) else t for name, (t, p) in found.items()}
-
-
-@contextmanager
-def _untouched_randomness() -> Generator[None]:
-    """A source may draw weights or set seeds; a run goes on as if nothing had been loaded."""
-    import numpy as np
-
-    before = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])

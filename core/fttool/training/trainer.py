@@ -400,6 +400,7 @@ class _Watch(TrainerCallback):
             self.trainer.go_on_logging()
         elif job.world.size > 1:  # what each process draws (dropout, masks) is its own
             set_seed(args.seed + job.world.rank)
+        self._prove()
         if state.global_step == 0 and job.rows.measurable:
             job.screen.stage("evaluating before the first update")
             self.trainer.evaluate()
@@ -413,6 +414,14 @@ class _Watch(TrainerCallback):
                 lambda batch, work: self.trainer.in_passes("features", batch, work),
             )
             job.record.event("features", **found)
+
+    def _prove(self) -> None:
+        """Refuse a model that is not as batches assume; a resumed run asks again, as its kernels may be others."""
+        job = self.trainer.job
+        job.screen.stage("proving on the model what its batches assume")
+        job.proven = job.proof()
+        job.record.event("proof", **job.proven.figures)
+        job.proven.refuse()
 
     @overrides("update")
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

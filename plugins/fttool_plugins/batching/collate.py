@@ -7,7 +7,8 @@ it belongs to another row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from fttool.api import Encoded
 
@@ -58,3 +59,28 @@ def packed(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, Ten
             position_ids_BT[index, start:end] = torch.arange(end - start)
             start = end
     return {"input_ids": input_ids_BT, "labels": labels_BT, "position_ids": position_ids_BT}
+
+
+def flattened(sequences: Sequence[Sequence[Encoded]]) -> dict[str, Any]:
+    """All N tokens of a micro-batch in one sequence without padding: `input_ids`, `labels` and `position_ids`, each
+    (1, N), and where each of R rows ends.
+
+    Kernels of variable length, as flash-attention's, keep attention inside rows by their cumulative lengths, (R + 1,),
+    int32, and ask for the longest row as a number. transformers would find the lengths by the position ids too, but
+    with one sequence only and by waiting for the device in each layer.
+    """
+    import torch
+
+    rows = [row for some in sequences for row in some]
+    lengths = [len(row.input_ids) for row in rows]
+    ends_R = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    labels = [label for row in rows for label in (IGNORED, *row.labels[1:])]
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row.input_ids]]),
+        "labels": torch.tensor([labels]),
+        "position_ids": torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0),
+        "cu_seq_lens_q": ends_R,
+        "cu_seq_lens_k": ends_R,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }

@@ -6,23 +6,21 @@ import bisect
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from fttool.api import Batches, Batching, BatchingContext, Encoded, Level, RowGroup
 from fttool_plugins.batching import collate
 from fttool_plugins.batching.updates import chunks, micro_batches
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Packed(Batching):
     """Whole rows are packed into sequences of at most `max_length` tokens; each row still sees only itself.
 
     Best-fit decreasing: the longest rows first, each into the fullest sequence that still has room (Ding et al. 2024,
-    arXiv 2404.10830). No row is cut. Rows stay separate through position ids that start again with each row. Here
-    `micro_batch` and `global_batch` count packed sequences, so an update holds more rows: raise `lr` or lower
-    `global_batch` accordingly.
+    arXiv 2404.10830). No row is cut. Rows stay separate through position ids that start again with each row, and under
+    flash-attention through the rows' lengths. Not every model keeps to them, so each run proves it on its own model
+    ([architectures](../architectures.md)). Here `micro_batch` and `global_batch` count packed sequences, so an update
+    holds more rows: raise `lr` or lower `global_batch` accordingly.
 
     Use it for many short rows with an attention that keeps them apart (flash-attention 2), as on long GPU runs.
     Cost: no padding; rows share a sequence, so a micro-batch's number of rows varies.
@@ -54,8 +52,10 @@ class PackedBatches:
         random.Random(f"packed:{self.ctx.seed}:{epoch}").shuffle(packs)
         return micro_batches(chunks(packs, self.ctx.global_batch), self.ctx.micro_batch)
 
-    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
-        """Tensors (B, T)."""
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Any]:
+        """Tensors (B, T); (1, N) under flash-attention and kernels of its kind, which all have it in their name."""
+        if "flash" in self.ctx.attention:
+            return collate.flattened(sequences)
         return collate.packed(sequences, self.ctx.pad_id)
 
 

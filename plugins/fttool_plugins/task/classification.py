@@ -92,6 +92,7 @@ class Classification(Task):
             trainer_class=Trainer,
             arguments_class=TrainingArguments,
             arguments={},
+            causal=False,
             score=partial(score, weights=self._weights(ctx, names)),
             items=rows_of,
             labels=names,

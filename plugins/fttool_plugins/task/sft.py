@@ -60,8 +60,9 @@ class SupervisedFineTuning(Task):
         )
 
 
-def score(model: PreTrainedModel, batch: Mapping[str, Tensor], router_loss: float | None = None) -> Predictions:
-    """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T).
+def score(model: PreTrainedModel, batch: Mapping[str, Any], router_loss: float | None = None) -> Predictions:
+    """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T), and what else the
+    model's forward is to get.
 
     Rows are padded on the right, so a causal model needs no attention mask: no token sees what comes after it.
     `router_loss` is the coefficient of a router's load-balancing loss; None for the model's own.
@@ -73,9 +74,8 @@ def score(model: PreTrainedModel, batch: Mapping[str, Tensor], router_loss: floa
     targets_BT = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
     places_N = (targets_BT.flatten() != IGNORED).nonzero().squeeze(1)
     targets_N = targets_BT.flatten().index_select(0, places_N)
-    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-    if "position_ids" in batch:
-        inputs["position_ids"] = batch["position_ids"]
+    inputs: dict[str, Any] = {name: value for name, value in batch.items() if name not in ("labels", "attention_mask")}
+    inputs["use_cache"] = False
     coefficient = 0.0
     if model.training:
         coefficient = router.own_coefficient(_bare(model)) if router_loss is None else router_loss

@@ -20,6 +20,7 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from fttool.api import Features, Predictions, Regularization, Regularizer, RegularizerContext, hookimpl
 from fttool.testing import RunResult, plugins, run_recipe, tiny_tokenizer
+from fttool.training import proof
 from fttool.training.features import Kept, NotKept, Room, Vectors, observe
 
 
@@ -188,15 +189,22 @@ def test_in_bf16_too_the_head_gets_what_the_base_model_gives(
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Forward passes of Llama's base model, each with whether it was in training mode."""
+    """Forward passes of Llama's base model, each with whether it was in training mode; without those of the proof."""
     found: list[bool] = []
-    forward = LlamaModel.forward
+    forward, prove = LlamaModel.forward, proof.prove
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         found.append(self.training)
         return forward(self, *args, **kwargs)
 
+    def uncounted(*args: Any) -> proof.Proven:
+        before = len(found)
+        proven = prove(*args)
+        del found[before:]
+        return proven
+
     monkeypatch.setattr(LlamaModel, "forward", counted)
+    monkeypatch.setattr(proof, "prove", uncounted)
     return found
 
 

@@ -16,6 +16,7 @@ from transformers import LlamaForCausalLM
 from fttool.errors import OutOfMemoryError
 from fttool.recipe.reading import load
 from fttool.testing import RunResult, run_recipe
+from fttool.training import proof
 from fttool.training.passes import attempted, pieces
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -103,7 +104,11 @@ def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
-    """Let a GPU's memory run out on more than so many rows: in the forward pass, or at the end of the backward pass."""
+    """Let a GPU's memory run out on more than so many rows: in the forward pass, or at the end of the backward pass.
+
+    The few short rows of the proof before the first update always find room.
+    """
+    proving: list[bool] = []
 
     def have_room(
         training: int = 99, evaluation: int = 99, *, backward: bool = False, unplugged_at: int = -1
@@ -112,6 +117,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 
         def limited(self: Any, *arguments: Any, input_ids: torch.Tensor, **more: Any) -> Any:
             rows = len(input_ids)
+            if proving:
+                return forward(self, *arguments, input_ids=input_ids, **more)
             tried.append(rows if self.training else -rows)
             if len(tried) == unplugged_at:
                 raise KeyError("unplugged")
@@ -129,6 +136,15 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         monkeypatch.setattr(LlamaForCausalLM, "forward", limited)
         return tried
 
+    def prove_with_room(*arguments: Any) -> proof.Proven:
+        proving.append(True)
+        try:
+            return prove(*arguments)
+        finally:
+            proving.clear()
+
+    prove = proof.prove
+    monkeypatch.setattr(proof, "prove", prove_with_room)
     forward = LlamaForCausalLM.forward
     return have_room
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fttool.api import Predictions, Task, TaskContext, TaskParts
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
-
-INPUTS = ("input_ids", "attention_mask", "position_ids")
-"""What a batching strategy may make, and a causal model takes."""
 
 
 class DynamicFineTuning(Task):
@@ -38,11 +34,13 @@ class DynamicFineTuning(Task):
         )
 
 
-def score(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Predictions:
-    """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T)."""
+def score(model: PreTrainedModel, batch: Mapping[str, Any]) -> Predictions:
+    """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T); all else that
+    batching has made is for the model.
+    """
     import torch.nn.functional as F
 
-    outputs = model(**{key: batch[key] for key in INPUTS if key in batch}, use_cache=False)
+    outputs = model(**{key: value for key, value in batch.items() if key != "labels"}, use_cache=False)
     targets_BT = F.pad(batch["labels"][:, 1:], (0, 1), value=-100)  # place t predicts token t + 1
     learned_BT = targets_BT != -100
     logits_NV, targets_N = outputs.logits[learned_BT].float(), targets_BT[learned_BT]

@@ -1,0 +1,88 @@
+"""A proof on the run's own model, before its first update, of what is assumed of all models.
+
+What is compared is in `assumptions.py`. A comparison that does not hold refuses the model, with what to choose instead;
+the figures of all of them stand in `events.jsonl` and `summary.json`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from fttool.errors import ModelError, Problem
+from fttool.training.evaluation import evaluating
+from fttool.training.probe import untouched_randomness
+from fttool.training.world import ALONE, World
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One comparison."""
+
+    name: str
+    claim: str
+    """What is to be so."""
+    difference: float
+    """The largest that was found; infinite where the model could not be asked."""
+    allowed: float
+    """Infinite for a figure that is only reported."""
+    problem: Problem
+    """What is wrong where the difference is larger."""
+
+    @property
+    def holds(self) -> bool:
+        """True where the difference is no larger than allowed; NaN is."""
+        return self.difference <= self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """All comparisons of a run."""
+
+    findings: Sequence[Finding]
+    seconds: float
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """As `events.jsonl` and `summary.json` have them."""
+        compared = {
+            one.name: {"difference": one.difference}
+            | ({} if one.allowed == math.inf else {"allowed": one.allowed, "holds": one.holds})
+            for one in self.findings
+        }
+        return {**compared, "seconds": round(self.seconds, 3)}
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """What was compared, how far it differs, and how far it may: for people."""
+        return [
+            (one.claim, f"{one.difference:.1e}", "" if one.allowed == math.inf else f"{one.allowed:.1e}")
+            for one in self.findings
+        ]
+
+    def refuse(self) -> None:
+        """Raise `ModelError` with all that does not hold."""
+        problems = [one.problem for one in self.findings if not one.holds]
+        if problems:
+            raise ModelError(problems)
+
+
+Comparisons = Callable[[], Iterable[Finding]]
+
+
+def prove(model: Any, device: torch.device, comparisons: Iterable[Comparisons], world: World = ALONE) -> Proven:
+    """Make the comparisons in evaluation mode; random numbers go on afterwards as if nothing had been.
+
+    All processes of a run make them together, and find the same: of each the largest difference in any process.
+    """
+    began = time.perf_counter()
+    with evaluating(model), untouched_randomness([device] if device.type == "cuda" else []):
+        found = [finding for some in comparisons for finding in some()]
+    everywhere = world.gather([finding.difference for finding in found])
+    worst = [max(each, key=lambda one: math.inf if math.isnan(one) else one) for each in zip(*everywhere, strict=True)]
+    agreed = [replace(finding, difference=most) for finding, most in zip(found, worst, strict=True)]
+    return Proven(agreed, time.perf_counter() - began)
