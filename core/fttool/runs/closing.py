@@ -49,7 +49,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory_bytes(),
         "fits": progress.fits,
         "precision": prepared.numerics.reason,
-        "proof": {} if job.proven is None else job.proven.figures,
+        "proof": progress.proof,
         "parameters": prepared.parameters,
         "trained_parameters": sum(
             group.count for group in prepared.update.groups if group.trains_before(prepared.length.total_steps)

@@ -18,6 +18,7 @@ from fttool.runs.aligned import aligned
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, resolved
 from fttool.runs.screen import Screen
+from fttool.training.proof import Proven
 from fttool.training.world import World
 
 MIB = 2**20
@@ -32,10 +33,10 @@ def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
     with explained(loaded), tempfile.TemporaryDirectory() as nowhere:
         observers, world = Observers(loaded, lambda *_, **__: None), World(size=loaded.recipe.sharding.world_size)
         prepared = prepare_run(loaded, screen, Record(Path(nowhere)), observers, world)
-        prepared.trainer.job.proven = proven = prepared.trainer.job.proof()
+        proven = prepared.trainer.job.proof()
         proven.refuse()
-        found = describe(prepared)
-    screen.finished(found, page(prepared, found))
+        found = describe(prepared) | {"proof": proven.figures}
+    screen.finished(found, page(prepared, found, proven))
     return ExitCode.OK
 
 
@@ -52,7 +53,6 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "steps_per_epoch": prepared.length.steps_per_epoch,
         "accumulation": recipe.accumulation,
         "precision": prepared.numerics.reason,
-        "proof": {} if (proven := prepared.trainer.job.proven) is None else proven.figures,
         "sharding": prepared.plan.reason,
         "memory": {**asdict(memory), "whole": memory.whole},
         "rows": {
@@ -127,7 +127,7 @@ def _epoch(prepared: Prepared) -> list[dict[str, Any]]:
     ]
 
 
-def page(prepared: Prepared, found: dict[str, Any]) -> str:
+def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
     """The same for people."""
     rows, tokens, parameters = found["rows"], found["tokens"], found["parameters"]
     learned = f"  {tokens['learned']:,} learned ({tokens['learned'] / tokens['train']:.0%})"
@@ -171,7 +171,10 @@ def page(prepared: Prepared, found: dict[str, Any]) -> str:
         *_memory(found["memory"]),
         *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
         "",
-        *_proof(prepared),
+        "# proof",
+        "",
+        *aligned([("what batches assume, tried on the model", "largest difference", "allowed"), *proven.lines()]),
+        "",
         "# schedule",
         "",
         f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
@@ -190,15 +193,6 @@ def _conversations(prepared: Prepared) -> list[str]:
     if agreement.rows and not (agreement.last or agreement.earlier):
         lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")
     return lines
-
-
-def _proof(prepared: Prepared) -> list[str]:
-    """What batches assume of the model, and how far it is from that."""
-    proven = prepared.trainer.job.proven
-    if proven is None:
-        return []
-    lines = [("what batches assume, tried on the model", "largest difference", "allowed"), *proven.lines()]
-    return ["# proof", "", *aligned(lines), ""]
 
 
 def _classes(prepared: Prepared) -> list[str]:

@@ -244,7 +244,6 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
             rows=rows.learned,
             positions=_positions(model),
             numerics=numerics,
-            world=world,
         ),
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -28,7 +28,6 @@ def batch_proof(
     rows: JoinedRows,
     positions: int | None,
     numerics: Numerics,
-    world: World,
 ) -> Callable[[], Proven]:
     """What proves on the model of `trainer`, as it is when it is asked, that its batches may be as they are `planned`.
 
@@ -64,7 +63,7 @@ def batch_proof(
             formats=frozenset(formats),
         )
         with loop.accelerator.autocast():  # what a run prepares does this by itself, and a dry run prepares nothing
-            proven = prove(model, loop.args.device, [partial(comparisons, probe, assumed)], world)
+            proven = prove(model, loop.args.device, [partial(comparisons, probe, assumed)], World.here())
         close(model)
         return proven
 

@@ -41,6 +41,8 @@ class Progress:
     """Rows seen of each dataset that is learned from."""
     met_tokens: list[int] = field(default_factory=list[int])
     """Tokens seen of each of them."""
+    proof: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Figures of the proof before the first update."""
     before: dict[str, float] = field(default_factory=dict[str, float])
     """Metrics before the first update."""
     retention_before: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
@@ -108,9 +110,7 @@ class Job:
     vouched: set[Path] = field(default_factory=set[Path])
     """Checkpoints that this run has written, or found to be its user's own."""
     proof: Callable[[], Proven]
-    """Proves on the model what its batches assume of it."""
-    proven: Proven | None = None
-    """What it found."""
+    """Proves on the model, as it is now, what its batches assume of it."""
     saves: bool = True
     """False: neither checkpoints nor the model are written."""
     progress: Progress = field(default_factory=Progress)

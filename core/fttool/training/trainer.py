@@ -419,9 +419,10 @@ class _Watch(TrainerCallback):
         """Refuse a model that is not as batches assume; a resumed run asks again, as its kernels may be others."""
         job = self.trainer.job
         job.screen.stage("proving on the model what its batches assume")
-        job.proven = job.proof()
-        job.record.event("proof", **job.proven.figures)
-        job.proven.refuse()
+        proven = job.proof()
+        job.progress.proof = job.progress.proof or proven.figures
+        job.record.event("proof", **proven.figures)
+        proven.refuse()
 
     @overrides("update")
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
