@@ -29,7 +29,7 @@ CORE = {  # folder → its files in reading order
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
     "assumptions job guard saving trainer evaluation checkpoints signing weights formats configs terms",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume branching "
-    "dry_run record commit closing screen aligned comparing plotting saved",
+    "dry_run record commit closing screen aligned tracking comparing plotting saved",
 }
 
 TABLES = {

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 7
     DIVERGED = 8
     """A loss or gradient became NaN or infinite."""
+    TRACKER = 10
+    """An experiment tracker cannot begin."""
     HUNG_UP = 129
     """SIGHUP: the terminal has been closed; a checkpoint has been written, if training had begun."""
     INTERRUPTED = 130
@@ -133,6 +135,12 @@ class DivergedError(FttoolError):
 
 class LibraryError(FttoolError):
     """A library that fttool stands on is not as it is relied on: another version of it is needed."""
+
+
+class TrackerError(FttoolError):
+    """An experiment tracker cannot begin; one that fails later is switched off."""
+
+    exit_code = ExitCode.TRACKER
 
 
 class StoppedError(KeyboardInterrupt):

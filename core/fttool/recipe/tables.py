@@ -210,10 +210,12 @@ class EvaluationTable(Table):
 
 
 class TrackingTable(Table):
-    """Experiment trackers, through transformers' `report_to`."""
+    """Experiment trackers. They learn the resolved recipe, versions, hashes of rows and model, and what is logged."""
 
-    to: tuple[str, ...] = ()
-    """`tensorboard`, `wandb`, `mlflow` …; none by default."""
+    to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """`tensorboard`, `wandb` or `mlflow`; none by default. Others can be plugins that observe."""
+    project: Annotated[str, Field(min_length=1)] = "fttool"
+    """Name of the project, or in MLflow's words of the experiment, under which trackers file the run."""
 
 
 class PluginsTable(Table):

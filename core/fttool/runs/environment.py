@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fttool.errors import Problem, RecipeError, did_you_mean
+from fttool.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     import torch
@@ -87,23 +87,6 @@ def heed_the_recipe_alone() -> None:
 
 def _compares_no_arguments(record: logging.LogRecord) -> bool:
     return "trainer_state.json" not in record.getMessage()
-
-
-def refuse_trackers(recipe: Recipe) -> None:
-    """Raise `RecipeError` for a tracker that transformers does not know or that is not installed."""
-    from transformers.integrations.integration_utils import (
-        INTEGRATION_TO_CALLBACK,
-        get_available_reporting_integrations,
-    )
-
-    for index, name in enumerate(recipe.tracking.to):
-        key = ("tracking", "to", index)
-        if name not in INTEGRATION_TO_CALLBACK:
-            hint = did_you_mean(name, list(INTEGRATION_TO_CALLBACK))
-            raise RecipeError(Problem(f"there is no tracker '{name}'", hint=hint, key=key))
-        if name not in get_available_reporting_integrations():
-            hint = f"pip install {name.replace('_', '-')}"
-            raise RecipeError(Problem(f"the tracker '{name}' is not installed", hint=hint, key=key))
 
 
 def device() -> torch.device:

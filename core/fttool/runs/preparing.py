@@ -53,11 +53,11 @@ from fttool.runs.environment import (
     native_bf16,
     quiet_libraries,
     refuse_missing_gpu,
-    refuse_trackers,
 )
 from fttool.runs.proving import Planned, batch_proof
 from fttool.runs.record import Record, peak_memory_bytes
 from fttool.runs.screen import Screen
+from fttool.runs.tracking import Trackers, refuse_missing_trackers
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
 from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
 from fttool.training.formats import saved_formats
@@ -160,7 +160,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     quiet_libraries(loaded)
     heed_the_recipe_alone()
     refuse_other_libraries()
-    refuse_trackers(recipe)
+    refuse_missing_trackers(recipe)
     on = device()
     refuse_missing_gpu(on)
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
@@ -229,6 +229,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         stateful=stateful,
         record=record,
         observers=observers,
+        trackers=Trackers(recipe, record, screen, on=world.first),
         screen=screen,
         world=world,
         plan=plan,
@@ -631,8 +632,7 @@ def trainer_arguments(
         "logging_nan_inf_filter": False,
         "eval_strategy": "no",
         "save_strategy": "no",
-        "report_to": list(recipe.tracking.to) or "none",
-        "run_name": loaded.name,
+        "report_to": "none",  # they would record these arguments: `tracking` records the recipe
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "push_to_hub": False,

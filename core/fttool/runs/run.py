@@ -247,6 +247,7 @@ def train(
             run_dir=record.path,
             total_steps=prepared.length.total_steps,
         )
+        job.trackers.begin(checkpoint.step if checkpoint else 0)
         with stopping(job):
             screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
             trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
@@ -274,6 +275,7 @@ def train(
         record.summary(summary)
         record.event("ended", status=status, step=trainer.state.global_step)
         observers.call("fttool_run_finished", status=status, summary=summary)
+        job.trackers.end(status)
         if together and status != "failed":
             job.world.leave()  # a launcher ends the others as soon as one has left with an error
     screen.finished(summary, closing.text(prepared, record, summary))

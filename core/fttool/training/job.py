@@ -16,6 +16,7 @@ from fttool.rows.data import Rows
 from fttool.rows.loader import EpochLoader
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
+from fttool.runs.tracking import Trackers
 from fttool.training.evaluation import Score
 from fttool.training.features import Backbone
 from fttool.training.formats import Formats
@@ -92,6 +93,7 @@ class Job:
     """Objects with `state_dict`, by their place in the recipe."""
     record: Record
     observers: Observers
+    trackers: Trackers
     screen: Screen
     world: World
     answers: Callable[[], list[str]]

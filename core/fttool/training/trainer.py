@@ -277,6 +277,7 @@ class Loop(Saving):
             self.job.record.metrics(line)
             self.job.screen.logged(step, line)
             self.job.observers.call("fttool_logged", step=step, values=line)
+            self.job.trackers.log(step, line)
         super().log(values, start_time)
 
     def _penalty(self) -> float:
