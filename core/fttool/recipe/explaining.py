@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -93,8 +94,17 @@ def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Probl
             shown = f", got {toml.format_value(given)}" if isinstance(given, str | int | float | bool) else ""
             said = str(error["msg"]).removeprefix("Value error, ")
             message = f"{name}: {said[:1].lower()}{said[1:]}{shown}"
-            hint = "" if error["type"] == "value_error" else _value_hint(kind, raw.data, key)  # it has its own words
+            hint = _near_literal(error) or _value_hint(kind, raw.data, key)
+            if error["type"] == "value_error":  # it has its own words
+                hint = ""
             return Problem(message, raw.where(key), hint, key)
+
+
+def _near_literal(error: Mapping[str, Any]) -> str:
+    """The word that was meant, of those that an option takes; empty where none is near."""
+    given, known = error.get("input"), re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+    near = did_you_mean(given, known) if isinstance(given, str) else ""
+    return near if near.endswith("?") else ""
 
 
 def _missing_hint(key: Key) -> str:

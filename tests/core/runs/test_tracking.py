@@ -177,12 +177,12 @@ def test_mlflow(tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     mlflow = FakeMLflow()
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    run = stopped_and_resumed(recipe, tmp_path, "mlflow", "run.micro_batch=1")
+    run = stopped_and_resumed(recipe, tmp_path, "mlflow", "checkpoints.keep=5")
     (told,) = mlflow.runs.values()
     assert told.name == "recipe" and told.ends == ["KILLED", "FINISHED"]
     assert set(mlflow.asked) == {("uri", (run.run_dir / "mlruns").as_uri()), ("experiment", "answers")}
-    assert told.data.tags == {"resumed.run.micro_batch": "1"} and told.data.params["run.micro_batch"] == "2"
-    assert_told({**told.data.params, "run.micro_batch": "1"}, run)
+    assert told.data.tags == {"resumed.checkpoints.keep": "5"} and told.data.params["checkpoints.keep"] == "2"
+    assert_told({**told.data.params, "checkpoints.keep": "5"}, run)
     assert {step: line["train/loss"] for step, line in told.data.metrics.items()} == logged(run)
     assert told.data.texts["recipe.resolved.toml"] == (run.run_dir / "recipe.resolved.toml").read_text()
 
