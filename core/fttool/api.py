@@ -91,7 +91,7 @@ from fttool.families import (
 from fttool.hookspecs import hookimpl
 from fttool.recipe.tables import Recipe
 from fttool.rows.marks import MARKS, marked_learned
-from fttool.rows.templates import chat_ids, chat_text
+from fttool.rows.templates import chat_ids, chat_text, template_limits
 from fttool.training.held import bytes_held, bytes_of
 from fttool.training.layers import Layers, layers
 from fttool.visible import show, visible, visible_json
@@ -257,6 +257,7 @@ __all__ = [
     "show",
     "stable_steps",
     "stored_formats",
+    "template_limits",
     "to_steps",
     "verb_parser",
     "visible",

@@ -44,7 +44,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str
     comes through.
     """
     turns = [dict(message) for message in messages]
-    with _limited():
+    with template_limits():
         text = str(tokenizer.apply_chat_template(turns, tokenize=False, **variables))
     if len(text) > CHARACTERS:
         template = {name: value for name, value in variables.items() if name != "chat_template"}
@@ -77,8 +77,8 @@ def _refusal(what: str) -> ModelError:
 
 
 @contextmanager
-def _limited() -> Generator[None]:
-    """Around a render: too long or too large becomes a `ModelError`."""
+def template_limits() -> Generator[None]:
+    """Around a render by other ways than `chat_text`: what takes too long or too much memory becomes a `ModelError`."""
     try:
         with _limited_memory(), _limited_time():
             yield

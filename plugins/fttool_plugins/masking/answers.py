@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fttool.api import Message
+
+if TYPE_CHECKING:
+    from fttool_plugins.masking.writing import Written
 
 THOUGHT = re.compile(r"[<\[][^<>\[\]\s]*(?:think|thought|reason|channel)[^<>\[\]\s]*[>\]]", re.IGNORECASE)
 """A tag around a thought: `<think>`, `[/THINK]`, `<|START_THINKING|>`, `<|channel>` …"""
@@ -25,26 +29,36 @@ def check_not_empty(message: Message, number: int) -> None:
         raise ValueError(f"message {number}, an assistant turn, has {found} content and no tool calls")
 
 
-def check_not_left_out(message: Message, number: int, written: str) -> None:
-    """Raise `ValueError` where a message's text or a tool that it calls is not in what the template wrote of it.
+def check_not_left_out(message: Message, number: int, written: Written) -> None:
+    """Raise `ValueError` where the template leaves out a message's text or a tool that it calls, or says it twice.
 
     A thought may be dropped (templates do so in earlier turns), and so may what is said beside a tool call.
+    `number` counts messages from 1.
     """
+    calls = written.of(number - 1, "tool_calls", "function_call")
     for name in _called(message):
-        if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", written):
+        if not any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", call) for call in calls):
             raise ValueError(f"the chat template leaves out the call of tool {name!r} in message {number}")
-    for text in () if message.get("tool_calls") else filter(str.strip, _texts(message)):
-        behind_thought = THOUGHT.split(text)[-1].strip()
-        if text.strip() not in written and not (behind_thought and behind_thought in written):
-            raise ValueError(
-                f"the text of message {number}, {text.strip()[:40]!r}, is not in what the chat template writes of it, "
-                f"{written[:40]!r}: it leaves the text out or rewrites it"
-            )
+    said = "".join(_texts(message))
+    found, whole = _ink("".join(written.of(number - 1, "content"))), _ink(said)
+    answer = _ink(THOUGHT.split(said)[-1])
+    if THOUGHT.sub("", found) == THOUGHT.sub("", whole):
+        return
+    if answer and whole.endswith(found) and found.endswith(answer):
+        return
+    if message.get("tool_calls") and not found:
+        return
+    what = f"the text of message {number}, {said.strip()[:40]!r},"
+    if not found:
+        raise ValueError(f"the chat template leaves out {what} which then has no place of its own")
+    if found.count(whole) > 1 or (answer and found.count(answer) > whole.count(answer)):
+        raise ValueError(f"the chat template writes {what} more than once, so it has no place of its own")
+    raise ValueError(f"the chat template rewrites {what} or leaves out a part: it writes {found[:40]!r}")
 
 
-def last_words(message: Message) -> str:
-    """The end of a message's text, without white space behind it; empty where there is none."""
-    return "".join(_texts(message)[-1:]).strip()
+def _ink(text: str) -> str:
+    """The text without its white space, which templates strip and join as they like."""
+    return "".join(text.split())
 
 
 def _texts(message: Message) -> list[str]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fttool.api import Example, MaskingContext
 from fttool_plugins.masking.assistant import Assistant
-from fttool_plugins.masking.tokens import special_ids, tokenize
+from fttool_plugins.masking.tokens import Tokenization, special_ids
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -102,7 +102,7 @@ def test_the_ink_is_learned_whoever_holds_the_white_space(tokenizer: PreTrainedT
 
 def test_every_character_with_ink_is_held_by_a_token(tokenizer: PreTrainedTokenizerFast) -> None:
     text = "<|im_start|>user\nHi  there<|im_end|>\n<|im_start|>assistant\n Hello you <|im_end|>\n"
-    tokens = tokenize(tokenizer, text, special_ids(tokenizer))
+    tokens = Tokenization(tokenizer).tokens(text)
     assert tokens.starts == sorted(tokens.starts)
     assert tokens.ends == sorted(tokens.ends)
     for place, character in enumerate(text):
@@ -113,7 +113,7 @@ def test_every_character_with_ink_is_held_by_a_token(tokenizer: PreTrainedTokeni
 def test_pieces_of_one_character_stand_for_that_character() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(trim_offsets=True), eos_token="</s>")
     text = "a👋b"
-    tokens = tokenize(tokenizer, text, special_ids(tokenizer))
+    tokens = Tokenization(tokenizer).tokens(text)
     assert tokens.within(1, 2) == [1, 2, 3, 4]
     assert tokens.within(0, 1) == [0]
     assert tokens.within(2, 3) == [5]

@@ -120,10 +120,10 @@ def learned(speaking: Callable[[str | None], PreTrainedTokenizerFast]) -> Callab
         strategy = Completion() if first else Assistant()
         example = Example(origin="test", messages=messages, completion_from=first, template=options)
         encoded = strategy.build(MaskingContext(tokenizer=tokenizer))(example)
-        ids = tokenizer.apply_chat_template(list(messages), return_dict=False, **options)
-        assert encoded.input_ids == ids
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+        assert tokenizer.decode(encoded.input_ids).startswith(text)
         assert encoded.labels[0] == -100
-        assert {(label in (-100, token)) for label, token in zip(encoded.labels, ids, strict=True)} == {True}
+        assert all(label in (-100, token) for label, token in zip(encoded.labels, encoded.input_ids, strict=True))
         text = "".join("\0" if label == -100 else tokenizer.decode(label) for label in encoded.labels)
         return [part for part in text.split("\0") if part]
 
@@ -137,8 +137,6 @@ def test_turns_of_templates_of_all_shapes(shape: str, said: str, learned: Callab
     first, last = TALKS[said][1::2]
     expected = [turn.format(first), turn.format(last)] if turn else [f"{first}<|end|>", f"{last}<|end|>\n</s>"]
     parts = learned(template, talk(*TALKS[said]))
-    if shape == "words":  # the space at the end of the generation prompt may be in the first token of the answer
-        parts = [part.removeprefix(" ") for part in parts]
     assert parts == expected
 
 
@@ -159,8 +157,11 @@ def test_the_first_token_is_never_learned(learned: Callable[..., list[str]]) -> 
 
 
 def test_eos_behind_the_conversation_may_be_the_only_end(learned: Callable[..., list[str]]) -> None:
-    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ eos_token }}"
-    assert learned(template, talk("Hi", "Hello!")) == ["assistant: Hello!\n</s>"]
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{{ 'assistant: ' if add_generation_prompt else eos_token }}"
+    )
+    assert learned(template, talk("Hi", "Hello!")) == ["Hello!\n</s>"]
 
 
 def test_a_conversation_may_begin_with_the_assistant(learned: Callable[..., list[str]]) -> None:
@@ -192,7 +193,11 @@ def test_a_tools_answer_inside_a_turn_is_not_learned(
         {"role": "assistant", "content": "Yes, rain."},
     )
     parts = learned(trl_template("gemma4_v5"), messages)
-    assert parts == ['<|tool_call>call:weather{city:<|"|>Bonn<|"|>}<tool_call|>', "I look.<turn|>", "Yes, rain.<turn|>"]
+    assert parts == [
+        '<|tool_call>call:weather{city:<|"|>Bonn<|"|>}<tool_call|><|tool_response>',
+        "I look.<turn|>",
+        "Yes, rain.<turn|>",
+    ]
 
 
 def test_tools_and_other_variables_reach_the_template(learned: Callable[..., list[str]]) -> None:
@@ -218,6 +223,11 @@ def test_a_generation_prompt_that_depends_on_more_than_is_remembered(
 
 # -- what is refused -------------------------------------------------------------------------------------------------
 
+ENDLESS = (
+    "{{% for m in messages %}}<{{{{ m.role }}}}>\n{}{{% endfor %}}{{% if add_generation_prompt %}}{}\n{{% endif %}}"
+)
+"""No special token ends a turn, nor opens one."""
+
 REFUSED = {
     "no chat template": (None, talk("Hi", "Hello!"), 'no chat template.*chat_template = "chatml"'),
     "no assistant": (CHATML, talk("Hi"), "no assistant turn: there is nothing to learn"),
@@ -238,17 +248,17 @@ REFUSED = {
     "drops the turn": (
         "{% for m in messages if m.role == 'user' %}<|user|>{{ m.content }}{% endfor %}",
         talk("Hi", "Hello!"),
-        "message 2 has no place of its own: the chat template leaves it out",
+        "the chat template leaves out the text of message 2, 'Hello!'",
     ),
     "drops the text": (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.text }}ok<|im_end|>\n{% endfor %}",
         talk("Hi", "Hello!"),
-        "the text of message 2, 'Hello!', is not in what the chat template writes of it",
+        "the chat template leaves out the text of message 2, 'Hello!'",
     ),
     "rewrites the text": (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | upper }}<|im_end|>\n{% endfor %}",
         talk("Hi", "Hello!"),
-        "the text of message 2, 'Hello!', is not in what",
+        "the chat template rewrites the text of message 2, 'Hello!', .* it writes 'HELLO!'",
     ),
     "drops a call": (
         CHATML,
@@ -261,16 +271,11 @@ REFUSED = {
         "leaves out the call of tool 'e' in message 1",
     ),
     "says but a mark": (CHATML, talk("Hi", "<|im_end|>"), "of message 2 the chat template writes no text, only"),
-    "twice": (CHATML + CHATML, talk("Hi", "Hello!"), "message 2 has no place of its own: .* more than once"),
+    "twice": (CHATML + CHATML, talk("Hi", "Hello!"), "writes the text of message 2, 'Hello!', more than once"),
     "never ends": (
-        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}",
+        ENDLESS.format("{{ m.content }}\n", "<assistant>"),
         talk("Hi", "Hello!"),
-        "message 2 never ends: .*never learn to stop",
-    ),
-    "never ends, but the next turn begins": (
-        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}",
-        talk("Hi", "Hello!", "And?"),
-        "message 2 never ends",
+        "message 2 never ends: behind 'Hello!' .*never learn to stop",
     ),
     "never ends, but always asks for more": (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>",
@@ -278,34 +283,39 @@ REFUSED = {
         "message 2 never ends",
     ),
     "never ends, but for what is typed": (
-        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}",
+        ENDLESS.format("{{ m.content }}\n", "<assistant>"),
         talk("Hi", "Hello!<|im_end|> "),
         "message 2 never ends",
     ),
     "never ends, and more is said behind": (
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}Bye.{{ eos_token }}",
+        ENDLESS.format("{{ m.content }}\n", "<assistant>") + "{{ 'Bye.' + eos_token if not add_generation_prompt }}",
         talk("Hi", "Hello!"),
         "message 2 never ends",
     ),
     "only the last turn ends": (
-        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{{ eos_token }}",
+        ENDLESS.format("{{ m.content }}\n", "<assistant>") + "{{ eos_token if not add_generation_prompt }}",
         talk("Hi", "Hello!", "And?", "Well."),
         "message 2 never ends",
     ),
     "ends in text that is no token": (
-        "{% for m in messages %}[{{ m.role }}]\n{{ m.content }}[end]\n{% endfor %}",
+        ENDLESS.format("{{ m.content }}[end]\n", "<assistant>"),
         talk("Hi", "Hello!"),
-        r"message 2 never ends: the chat template writes .*Hello!\[end\]",
+        r"message 2 never ends: .* writes '\[end\]\\n'",
+    ),
+    "asks for nothing, but has headers": (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}",
+        talk("Hi", "Hello!"),
+        "begins with '</s>assistant: ', but the chat template takes no notice of add_generation_prompt",
     ),
     "another generation prompt": (
         CHATML.replace("|>assistant", "|>model"),
         talk("Hi", "Hello!"),
-        r"begins with '<\|im_start\|>assistant\\nHello.* asks for an answer with '<\|im_start\|>model",
+        r"begins with '<\|im_end\|>\\n<\|im_start\|>assistant\\n', .* asks for an answer with '<\|im_start\|>model",
     ),
     "writes whole messages": (
         "{{ messages | tojson }}" + CHATML,
         talk("Hi", "Hello!"),
-        "cannot be told apart: .* masking 'all' works without",
+        "writes the text of message 2, 'Hello!', more than once",
     ),
 }
 
@@ -324,7 +334,7 @@ def test_completion_without_a_turn_is_refused(learned: Callable[..., list[str]])
 
 @pytest.mark.parametrize("key", ["add_generation_prompt", "continue_final_message", "tokenize", "chat_template"])
 def test_arguments_that_are_no_variables_are_refused(key: str, learned: Callable[..., list[str]]) -> None:
-    with pytest.raises(ValueError, match=f"'{key}' is no variable of the chat template"):
+    with pytest.raises(ValueError, match=f"'{key}' is not a variable of the chat template"):
         learned(CHATML, talk("Hi", "Hello!"), **{key: True})
 
 

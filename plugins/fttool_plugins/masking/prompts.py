@@ -1,0 +1,156 @@
+"""Where the prompt of inference ends in front of an answer: what stands before is never learned.
+
+Inference writes the messages before an answer and then the template's generation prompt. So the template is asked for
+just that, and its text behind the last message is held against what stands in front of the answer in training. The
+answer begins behind all that both have in common
+
+- where the one begins with the other: the template writes the same header in both (numbered, dated, in words), with
+  or without a name, and what it writes behind (`<think>\n\n</think>\n\n`) the model itself has to write;
+- up to a thought that only the prompt opens, so that labels do not depend on whether a thought is asked for.
+
+Where the template asks for nothing behind these messages (a tool's answer, say) or refuses them (none at all), the
+prompt that it writes behind others is looked for. Where it asks for nothing at all, the answer may have no header.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fttool.api import Message
+from fttool_plugins.masking.answers import THOUGHT
+from fttool_plugins.masking.spans import Span, in_common, words_end
+from fttool_plugins.masking.writing import Writer, Written
+
+REMEMBERED = 10_000
+"""Headers that are kept in mind; beyond that (a template that writes names or times) all are read off again."""
+
+_UNCLOSED = re.compile(r"[<\[][^<>\[\]\s]*$")
+"""The beginning of a tag, which two texts may have in common though their tags are not the same."""
+
+
+class Prompts:
+    """Finds where answers begin; remembers it for every header that it has met."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._begins: dict[str, int | str] = {}
+        """What stands in front of an answer → the length of the prompt in it, or what is wrong with it."""
+
+    def begin(self, written: Written, span: Span, index: int, messages: Sequence[Message], template: Any) -> int:
+        """The first character of answer `index` that the model is to write; `ValueError` where that cannot be told."""
+        front = written.text[span.before : span.start]
+        options = {key: value for key, value in template.items() if key not in ("tools", "documents")}
+        role = messages[index - 1].get("role") if index else None
+        calls = written.owner(span.start) or ("", "")
+        key = json.dumps([front, span.described - span.before, options, role, calls[1]], sort_keys=True, default=repr)
+        if key not in self._begins:
+            if len(self._begins) >= REMEMBERED:
+                self._begins.clear()
+            self._begins[key] = self._find(front, span, index, messages, template, calls[1])
+        found = self._begins[key]
+        if isinstance(found, str):
+            raise ValueError(f"message {index + 1} {found}")
+        begin = span.before + found
+        if any(begin < run.end <= span.start and run.owner == (index, "role", *run.owner[2:]) for run in written.runs):
+            raise ValueError(
+                f"message {index + 1} {_complaint(front, [front[:found]] if front[:found].strip() else [])}"
+            )
+        return begin
+
+    def _find(
+        self, front: str, span: Span, index: int, messages: Sequence[Message], template: Mapping[str, Any], field: str
+    ) -> int | str:
+        """The length of the prompt in `front`, what stands before an answer; or what is wrong."""
+        described = span.described - span.before
+        asked = self._asked(messages[:index], template)
+        length = _prompt_length(front, asked[0], described) if asked else None
+        if asked is None or not asked[1].strip() or length is None:
+            others = [prompt for prompt in self._elsewhere(messages, template) if prompt.strip()]
+            for prompt in others:
+                found = _prompt_within(front, prompt, described)
+                if found is not None:
+                    return found
+            if asked is None and not others:
+                length = 0
+            if length is None or not _is_bare(front[length:], field):
+                prompts = [asked[1]] if asked and asked[1].strip() else others
+                return _complaint(front, prompts)
+        return length
+
+    def _asked(self, head: Sequence[Message], template: Mapping[str, Any]) -> tuple[str, str] | None:
+        """What inference has behind the words of these messages, up to a thought, and what of it asks for an answer.
+
+        None where the template refuses them.
+        """
+        asked = self._writer.tried(head, template, add_generation_prompt=True)
+        unasked = self._writer.tried(head, template)
+        if asked is None or unasked is None:
+            return None
+        words = words_end(asked)
+        same = len(_UNCLOSED.sub("", asked.text[: in_common(asked.text, unasked.text)]))
+        added = THOUGHT.split(asked.text[same:])[0]
+        return asked.text[words : max(words, same)] + added[max(0, words - same) :], added
+
+    def _elsewhere(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Iterator[str]:
+        """How the template asks for an answer behind other messages: all of these, parts of them, a question."""
+        heads: list[Sequence[Message]] = [messages]
+        heads += [messages[:place] for place, message in enumerate(messages) if message.get("role") == "assistant"]
+        heads += [[{"role": "user", "content": "?"}], [{"role": "user", "content": [{"type": "text", "text": "?"}]}]]
+        for head in heads:
+            asked = self._asked(head, template)
+            if asked:
+                yield asked[1]
+
+
+def _prompt_length(front: str, prompt: str, described: int) -> int | None:
+    """The length of the prompt at the beginning of `front`; None where the two part before either ends.
+
+    What describes the message (a name) ends at `described`: the prompt, which knows none, may go on behind it.
+    """
+    same = in_common(front, prompt)
+    rest = prompt[same:]
+    if same < described:
+        at = front.find(rest, described)
+        return None if at < 0 else at + len(rest) if rest else _behind(front, same, "", described)
+    return same if same == len(front) or not rest.strip() else None
+
+
+def _prompt_within(front: str, prompt: str, described: int) -> int | None:
+    """Behind the prompt that stands somewhere in `front`; None where it does not."""
+    at = front.rfind(prompt.strip())
+    if at >= 0:
+        return _behind(front, at + len(prompt.strip()), prompt, described)
+    prompt = prompt.lstrip()
+    starts = (place for place, letter in enumerate(front) if letter == prompt[0])
+    lengths = ((place, _prompt_length(front[place:], prompt, described - place)) for place in starts)
+    return next((place + length for place, length in lengths if length is not None), None)
+
+
+def _behind(front: str, end: int, prompt: str, described: int) -> int:
+    """The end of a header of which `end` is known: behind what describes the message and the white space there."""
+    blank = prompt[len(prompt.rstrip()) :]
+    if end < described:
+        end, blank = described, front[described : len(front) - len(front[described:].lstrip())]
+    while not front.startswith(blank, end):
+        blank = blank[:-1]
+    return end + len(blank)
+
+
+def _is_bare(rest: str, field: str) -> bool:
+    """True for what a model may write of its own accord in front of its words: nothing, a thought's tag, a call's."""
+    return field == "tool_calls" or not THOUGHT.sub("", rest).strip()
+
+
+def _complaint(front: str, prompts: Sequence[str]) -> str:
+    if not any(prompt.strip() for prompt in prompts):
+        return (
+            f"begins with {front[-40:]!r}, but the chat template takes no notice of add_generation_prompt: inference "
+            "would ask for an answer without it"
+        )
+    return (
+        f"begins with {front[-40:]!r}, but the chat template asks for an answer with {prompts[0]!r}: what inference "
+        "asks for would never be learned"
+    )
