@@ -129,6 +129,8 @@ class Conversations:
         twice = says_twice(written, index)
         alone = self._writer.tried(talk.messages[: index + 1], talk.template) if twice else None
         places = spans(written, index, alone)
+        if not places:
+            raise ValueError(f"the chat template leaves out message {index + 1}")
         for at, span in enumerate(places):
             start = span.start
             if at == 0:
