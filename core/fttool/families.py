@@ -164,6 +164,8 @@ class FormatContext:
 
     origin: str
     """The file's or dataset's name."""
+    note: Callable[[str], None] = lambda _: None
+    """Counts what the format does to a row that its author should know, by a few words: "leading turn left out"."""
 
 
 RowReader: TypeAlias = Callable[[Mapping[str, Any], str], Example]

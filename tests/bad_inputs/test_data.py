@@ -174,9 +174,12 @@ def test_a_dataset_of_the_hub_while_offline_is_refused(
 # -- the rows ------------------------------------------------------------------------------------------------------
 
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "no messages": ('{"question": "a", "answer": "b"}\n', ("the row has no 'messages'", "prompt-completion")),
+    "no messages": (
+        '{"question": "a", "answer": "b"}\n',
+        ("the row has no 'messages'", 'format = {name = "alpaca", instruction = "question", output = "answer"}'),
+    ),
     "another format": ('{"prompt": "a", "completion": "b"}\n', ('looks like format = "prompt-completion"',)),
-    "sharegpt": ('{"conversations": [{"from": "human", "value": "a"}]}\n', ("looks like ShareGPT",)),
+    "sharegpt": ('{"conversations": [{"from": "human", "value": "a"}]}\n', ('looks like format = "sharegpt"',)),
     "mixed types": ('{"messages": "Hello"}\n', ("'messages' is a string, not a list of turns",)),
     "a number": ('{"messages": 3}\n', ("'messages' must be a list of turns, this is int",)),
     "null": ('{"messages": null}\n', ("'messages' is null",)),
@@ -229,10 +232,30 @@ def test_a_row_that_is_no_text_is_named(shell: Shell, recipe: dict[str, Any], ro
 
 
 def test_a_hundred_bad_rows_fit_on_the_screen(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
-    rows.write_text(row("a", "b" * 50, roles="u" + "h") * 100 + "{")
+    """They are alike, so they are named once, with the next places."""
+    rows.write_text(GOOD + row("a", "b" * 50, roles="u" + "h") * 100 + "{")
     answer = shell.run(recipe)
-    answer.refuses(4, "these rows; there may be more", where=f"{rows}:5")
-    assert f"{rows}:6" not in answer.err
+    answer.refuses(
+        4, "(also at :3, :4, :5, :6 and 95 more)", "mend or delete these rows; there may be more", where=f"{rows}:2"
+    )
+    assert answer.err.count("rename it to 'user'") == 1
+
+
+def test_bad_rows_of_several_kinds_are_each_named_once(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    """The rare kind is not hidden by the common one."""
+    common, rare = row("a", "b", roles="uh"), row("a", "b", "c", roles="uau")
+    rows.write_text(GOOD + common * 30 + rare + common * 30)
+    answer = shell.run(recipe)
+    answer.refuses(4, "and 55 more", "ends in the user", 'on_bad_row = "drop"', where=f"{rows}:32")
+
+
+def test_rows_of_which_none_is_good_are_likely_of_another_format(
+    shell: Shell, recipe: dict[str, Any], rows: Path
+) -> None:
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    answer = shell.run(recipe)
+    answer.refuses(4, "not one of 3 rows could be read: is format 'messages' the right one?", where=f"{rows}:1")
+    assert "delete" not in answer.err
 
 
 def test_a_value_of_any_length_stays_on_the_screen(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:

@@ -25,6 +25,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "format.prompt-completion": {
         "reads": [{"prompt": "a", "completion": "b"}, {"prompt": CHAT[:1], "completion": CHAT[1:]}]
     },
+    "format.alpaca": {
+        "reads": [
+            {"instruction": "a", "output": "b"},
+            {"instruction": "a", "input": "c", "output": "b", "system": "s", "history": [["q", "a"]]},
+        ],
+    },
+    "format.sharegpt": {
+        "reads": [
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            {"conversations": CHAT, "system": "s", "tools": [{"name": "now"}]},
+        ],
+    },
     "format.text": {"reads": [{"text": "a text"}]},
     "format.labelled": {
         "options": [{}, {"second": "second"}, {"text": "text", "label": "labels", "separator": ";"}],

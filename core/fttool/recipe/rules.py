@@ -10,7 +10,7 @@ from fttool.families import FAMILIES
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
 from fttool.recipe.overrides import Key
-from fttool.recipe.tables import Recipe
+from fttool.recipe.tables import UTF8, Recipe, RowsTable
 
 
 def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
@@ -84,6 +84,7 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
             message = f"two datasets of data.{part} are called '{rows.dataset}'"
             yield Problem(message, hint='give one of them another name: name = "…"', key=place)
         names_met.add((part, rows.dataset))
+        yield from _idle_keys(rows, place)
     for index, name in enumerate(recipe.plugins.observe):
         if name in recipe.plugins.disable:
             yield Problem(
@@ -91,6 +92,23 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
                 key=("plugins", "observe", index),
                 hint="take it out of one of the two lists",
             )
+
+
+def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:
+    """Keys of a dataset that act on nothing beside its other keys."""
+    on_a_file, on_the_hub = rows.path is not None, rows.path is None
+    found = {
+        "split": (on_a_file and rows.split is not None, "a file has no splits"),
+        "revision": (on_a_file and rows.revision is not None, "a file has no revisions"),
+        "encodings": (on_the_hub and rows.encodings != UTF8, "they are for a folder of text files"),
+        "max_bad_rows": (
+            rows.on_bad_row == "refuse" and rows.max_bad_rows is not None,
+            'none may be bad unless on_bad_row = "drop"',
+        ),
+    }
+    for key, (idle, why) in found.items():
+        if idle:
+            yield Problem(f"{key} does nothing here: {why}", hint="take it out", key=(*place, key))
 
 
 def _of_another_level(recipe: Recipe) -> Iterable[Problem]:

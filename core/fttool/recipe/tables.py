@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,7 +24,7 @@ from pydantic import (
     create_model,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fttool.families import (
     FAMILIES,
@@ -117,6 +118,18 @@ Encoding: TypeAlias = Literal[
     "euc-kr",
 ]
 """Python knows more; a closed list is what an editor completes and a schema can check."""
+UTF8: tuple[Encoding, ...] = ("utf-8",)
+"""What rows are in unless a recipe says otherwise."""
+
+
+def _whole_rows(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise PydanticCustomError("whole_rows", "Input should be a share below 1, or a whole number of rows")
+    return value
+
+
+ShareOrRows: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_whole_rows)]
+"""A share of the rows below 1, a whole number of rows from 1 on."""
 
 
 class RowsTable(Table):
@@ -128,19 +141,28 @@ class RowsTable(Table):
     path: Annotated[str, Field(min_length=1)] | None = None
     """File of rows (`.jsonl`, `.json` with an array, `.csv` or `.tsv` with a header; each also `.gz`), or a folder of
     text files, in a folder per label; relative to the recipe's folder."""
-    encodings: Annotated[tuple[Encoding, ...], Field(min_length=1)] = ("utf-8",)
+    encodings: Annotated[tuple[Encoding, ...], Field(min_length=1)] = UTF8
     """Encodings of a folder's text files: the first that a file fits is taken, and `lock.json` counts how many each
     took. `latin-1` fits anything, so it comes last. A file of rows is always in UTF-8."""
     hub: Annotated[str, Field(min_length=1)] | None = None
     """Dataset on the hub, `owner/name`; fetched only because it is named here."""
-    split: str = "train"
-    """Split of the hub dataset."""
+    split: Annotated[str, Field(min_length=1)] | None = None
+    """Split of the hub dataset; default: `train`."""
     revision: str | None = None
     """Commit, tag or branch of the hub dataset."""
     format: Format
     """How a raw row is read."""
     limit: PositiveInt | None = None
     """Read only the first rows."""
+    ignore: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Columns, and keys of turns, to read the rows without. What is not read and means something to others (`weight`,
+    `rejected`, an `input` beside the instruction) is refused unless it stands here; one that no row has is said."""
+    on_bad_row: Literal["refuse", "drop"] = "refuse"
+    """What becomes of a row that the format or the masking cannot take: the run is refused, or the row is left out,
+    counted by reason and listed in `bad_rows.jsonl`. A file that is itself broken is refused all the same."""
+    max_bad_rows: ShareOrRows | None = None
+    """How many rows may be left out as bad, as a share below 1 of the dataset's, rounded up, or as a number; beyond
+    that the run is refused. Default: 0.05. Only with `on_bad_row = "drop"`."""
 
     @property
     def dataset(self) -> str:

@@ -18,16 +18,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DataError, ModelError, PluginError, Problem, gist
-from fttool.families import Encoded, Example, FilterContext, FormatContext, MaskingContext, RowEncoder
-from fttool.plain import is_array
+from fttool.errors import DataError, ModelError, PluginError, Problem
+from fttool.families import Encoded, Example, FilterContext, MaskingContext, RowEncoder
 from fttool.recipe.reading import Loaded
-from fttool.recipe.tables import Recipe, RowsTable
+from fttool.recipe.tables import Recipe
 from fttool.rows.abilities import proving
-from fttool.rows.source import fingerprint, read_rows, unchanged
+from fttool.rows.bad import BadRows, alike, mend
+from fttool.rows.datasets import Reading, read_dataset
 from fttool.rows.templates import shared_variables
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 SAMPLED = 200
 """Rows that are learned from of which it is seen whether inference asks for them in the tokens of training."""
-SHOWN_PROBLEMS = 5
-"""Bad rows named in one error; the rest is likely the same mistake."""
 
 IN_EVALUATION, IN_RETENTION = "also in the evaluation rows", "also in the retention rows"
 """Reasons to drop a row: what is measured must not be learned from."""
@@ -189,6 +186,10 @@ class Rows:
     """The variables for the chat template that all conversations that are learned from have with one value."""
     split: int = 0
     """Conversations that masking has made several rows of."""
+    remarks: list[str] = field(default_factory=list[str])
+    """What a user should know of the rows, in sentences."""
+    bad: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Rows that were left out as bad: dataset, place and reason of each."""
 
     @property
     def measurable(self) -> bool:
@@ -204,20 +205,21 @@ class Rows:
         return {encoding: count for encoding, count in counts.items() if encoding != "utf-8"}
 
     def refuse_classes(self, targets: Callable[[Sequence[tuple[str, ...]]], Any]) -> None:
-        """Raise `DataError` for rows whose classes the task cannot learn or measure, a few at once."""
-        problems: list[Problem] = []
+        """Raise `DataError` for rows whose classes the task cannot learn or measure, alike ones together."""
+        wrong: list[tuple[str, str]] = []
         for some in (self.train, self.eval, *self.general.values(), *self.retention.values()):
             good: set[tuple[str, ...]] = set()
             for classes, origin in zip(some.classes, some.origins, strict=True):
-                if classes is None or classes in good or len(problems) == SHOWN_PROBLEMS:
+                if classes is None or classes in good:
                     continue
                 try:
                     targets([classes])
                     good.add(classes)
-                except ValueError as wrong:
-                    problems.append(Problem(str(wrong), origin))
-        if problems:
-            raise _bad_rows(problems)
+                except ValueError as refused:
+                    wrong.append((origin, str(refused)))
+        if wrong:
+            problems = alike(wrong)
+            raise DataError([*problems[:-1], replace(problems[-1], hint=mend(len(wrong)))])
 
 
 def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | None = None) -> Rows:
@@ -228,39 +230,45 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
     """
     recipe = loaded.recipe
     rows = Rows()
-    read = {place: _read(loaded, table, place, rows) for place, table in recipe.data.datasets()}
+    read = [read_dataset(loaded, table, place) for place, table in recipe.data.datasets()]
+    for one in read:
+        rows.dropped.update(one.left_out)
 
-    def of(part: str) -> dict[str, list[Example]]:
-        """The examples of each dataset of a list, by its name."""
-        return {table.dataset: read[place] for place, table in recipe.data.datasets() if place[1] == part}
+    def of(part: str) -> dict[str, Reading]:
+        """Each dataset of a list, by its name."""
+        return {one.table.dataset: one for one in read if one.key[1] == part}
 
-    held_out = [example for examples in of("eval").values() for example in examples]
-    numbered = [(index, example) for index, examples in enumerate(of("train").values()) for example in examples]
-    datasets: list[list[Example]] = [[] for _ in recipe.data.train]
-    retained = {_content_hash(example) for examples in of("retention").values() for example in examples}
+    train = list(of("train").values())
+    held_out = [(one, example) for one in of("eval").values() for example in one.examples]
+    numbered = [(index, example) for index, one in enumerate(train) for example in one.examples]
+    datasets: list[list[Example]] = [[] for _ in train]
+    retained = {_content_hash(example) for one in of("retention").values() for example in one.examples}
     filtered = _filter(loaded, numbered, rows)
     kept = [one for one in filtered if not retained or _content_hash(one[1]) not in retained]
     rows.dropped[IN_RETENTION] += len(filtered) - len(kept)
     set_aside = _set_aside([_content_hash(example) for _, example in kept], recipe.data.eval_share)
     for index, example in kept:
-        (held_out if _content_hash(example) in set_aside else datasets[index]).append(example)
+        if _content_hash(example) in set_aside:
+            held_out.append((train[index], example))
+        else:
+            datasets[index].append(example)
     context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length)
     encode = proving(recipe.masking.build(context), tokenizer)
-    forbidden = {_content_hash(example) for example in held_out}
+    forbidden = {_content_hash(example) for _, example in held_out}
     taught: list[Example] = []
-    for examples in datasets:
+    for one, examples in zip(train, datasets, strict=True):
         before, tokens = len(rows.train), len(rows.train.tokens)
         unseen = _without(examples, forbidden, IN_EVALUATION, rows)
         taught += unseen
-        _encode(unseen, encode, recipe, rows.train, rows, first)
+        _encode(_from(one, unseen), encode, recipe, rows.train, rows, first)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
-    for name, examples in of("general").items():
-        unseen = _without(_without(examples, retained, IN_RETENTION, rows), forbidden, IN_EVALUATION, rows)
+    for name, one in of("general").items():
+        unseen = _without(_without(one.examples, retained, IN_RETENTION, rows), forbidden, IN_EVALUATION, rows)
         taught += unseen if recipe.mixing.uses_general else []
-        _encode(unseen, encode, recipe, rows.general.setdefault(name, TokenRows()), rows, first)
-    for name, examples in of("retention").items():
-        _encode(examples, encode, recipe, rows.retention.setdefault(name, TokenRows()), rows, first)
+        _encode(_from(one, unseen), encode, recipe, rows.general.setdefault(name, TokenRows()), rows, first)
+    for name, one in of("retention").items():
+        _encode(_from(one, one.examples), encode, recipe, rows.retention.setdefault(name, TokenRows()), rows, first)
     replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
     rows.learned = JoinedRows([rows.train, *replayed])
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
@@ -268,6 +276,11 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
     rows.sampled = random.Random(recipe.run.seed).sample(taught, min(SAMPLED, len(taught)))
     if first is None:
         rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
+    for one in read:
+        rows.sources.append(one.as_source())
+        rows.remarks += one.remarks()
+        rows.dropped.update(one.bad.counts())
+        rows.bad += one.bad.as_data()
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
     _refuse_nothing(rows, recipe.has_eval and first is None)
     return rows
@@ -287,87 +300,6 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
             if not len(encoded):
                 message = f"no row of the {part} dataset '{name}' is left{dropped}"
                 raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))
-
-
-# -- reading -------------------------------------------------------------------------------------------------------
-
-
-def _read(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...], rows: Rows) -> list[Example]:
-    """The examples of one dataset, noted among the sources."""
-    found: dict[str, Any] = {"table": ".".join(map(str, key))}
-    if table.path is None:
-        source = f"hub:{table.hub}"
-        dataset = _hub_dataset(table, key)
-        lines = ((f"{source}:{table.split}:{index}", row) for index, row in enumerate(_with_class_names(dataset)))
-        examples = _examples(table, source, lines)
-        published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
-        rows.sources.append({**found, "rows": len(examples), "source": source, **published})
-        return examples
-    path = loaded.folder / Path(table.path).expanduser()
-    with unchanged(path):  # so that the hash is that of the rows which were read
-        took = Counter[str]()
-        examples = _examples(table, str(path), read_rows(path, table.encodings, took))
-        found |= {"rows": len(examples), "source": str(path), **fingerprint(path)}
-        rows.sources.append({**found, "encodings": dict(took)} if took else found)
-    return examples
-
-
-def _examples(table: RowsTable, source: str, raw: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Example]:
-    """Raw rows through the format; every bad row is named by file and line, a few at once."""
-    read_row = table.format.build(FormatContext(origin=source))
-    examples: list[Example] = []
-    problems: list[Problem] = []
-    try:
-        for origin, row in raw:
-            if len(examples) == table.limit or len(problems) == SHOWN_PROBLEMS:
-                break
-            try:
-                examples.append(read_row(row, origin))
-            except ValueError as wrong:
-                problems.append(Problem(str(wrong), origin))
-    except DataError as broken:
-        problems += broken.problems
-    if problems:
-        raise _bad_rows(problems)
-    return examples
-
-
-def _bad_rows(problems: list[Problem]) -> DataError:
-    """The problems of rows, with what to do about them said once."""
-    more = "; there may be more" if len(problems) == SHOWN_PROBLEMS else ""
-    hint = problems[-1].hint or f"mend or delete {'this row' if len(problems) == 1 else 'these rows'}{more}"
-    return DataError([*problems[:-1], replace(problems[-1], hint=hint)])
-
-
-def _hub_dataset(table: RowsTable, key: tuple[str | int, ...]) -> Any:
-    """A dataset on the hub; the only place where rows come over the network.
-
-    Its `_fingerprint` is datasets' hash of the commit, files, configuration and split it was made from.
-    """
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(str(table.hub), split=table.split, revision=table.revision)
-    except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
-        message = f"cannot load the dataset '{table.hub}' ({table.split}) from the hub: {gist(fault)}"
-        hint = "check the name and split; gated datasets need HF_TOKEN in the environment"
-        raise DataError(Problem(message, hint=hint, key=(*key, "hub"))) from fault
-
-
-def _with_class_names(dataset: Any) -> Iterable[Mapping[str, Any]]:
-    """The rows, with the names of classes in place of the numbers by which datasets stores them; below 0 is none."""
-    names: dict[str, list[str] | None] = {
-        column: getattr(getattr(feature, "feature", feature), "names", None)
-        for column, feature in (dataset.features or {}).items()
-    }
-
-    def named(value: Any, of: list[str]) -> Any:
-        if is_array(value):
-            return [named(one, of) for one in value]
-        return of[value] if isinstance(value, int) and value >= 0 else None
-
-    for row in dataset:
-        yield {column: named(value, of) if (of := names.get(column)) else value for column, value in row.items()}
 
 
 def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
@@ -405,8 +337,12 @@ def _set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
 # -- encoding ------------------------------------------------------------------------------------------------------
 
 
+def _from(dataset: Reading, examples: Iterable[Example]) -> Iterator[tuple[Reading, Example]]:
+    return ((dataset, example) for example in examples)
+
+
 def _encode(
-    examples: Iterable[Example],
+    examples: Iterable[tuple[Reading, Example]],
     encode: RowEncoder,
     recipe: Recipe,
     into: TokenRows,
@@ -416,8 +352,8 @@ def _encode(
     """Mask and truncate, until `into` has the `first` rows; returns the examples that were kept."""
     max_length = recipe.batching.max_length
     kept: list[Example] = []
-    problems: list[Problem] = []
-    for example in _split(examples, recipe, rows):
+    faulty: dict[str, BadRows] = {}
+    for dataset, example in _split(examples, recipe, rows):
         if len(into) == first:
             break
         try:
@@ -425,8 +361,9 @@ def _encode(
         except ValueError as wrong:
             if example.messages:
                 _refuse_template(encode, example, wrong)
-            problems.append(Problem(str(wrong), example.origin))
-            if len(problems) == SHOWN_PROBLEMS:
+            dataset.bad.add(example.origin, str(wrong))
+            faulty[dataset.table.dataset] = dataset.bad
+            if dataset.bad.enough:
                 break
             continue
         _refuse_labels(row, example, recipe)
@@ -443,17 +380,19 @@ def _encode(
         rows.truncated += cut
         into.append(row, example.origin)
         kept.append(example)
-    if problems:
-        raise _bad_rows(problems)
+    for bad in faulty.values():
+        bad.settle()
     return kept
 
 
-def _split(examples: Iterable[Example], recipe: Recipe, rows: Rows) -> Iterator[Example]:
+def _split(
+    examples: Iterable[tuple[Reading, Example]], recipe: Recipe, rows: Rows
+) -> Iterator[tuple[Reading, Example]]:
     """The rows that masking makes of the examples, and how many examples became several."""
-    for example in examples:
+    for dataset, example in examples:
         parts = recipe.masking.split(example)
         rows.split += len(parts) > 1
-        yield from parts
+        yield from _from(dataset, parts)
 
 
 def _first(row: Encoded, length: int) -> Encoded:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fttool.errors import DataError, Problem
+from fttool.recipe.tables import UTF8
 from fttool.rows import reader
 from fttool.rows.file import steady
 from fttool.rows.folder import folder_fingerprint, folder_rows, steady_folder
-
-UTF8 = ("utf-8",)
 
 
 def read_rows(

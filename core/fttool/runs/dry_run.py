@@ -14,6 +14,7 @@ from fttool.errors import ExitCode
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
+from fttool.rows.columns import described
 from fttool.runs.aligned import aligned
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, resolved
@@ -63,6 +64,8 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             "classes": {"train": rows.train.class_counts, "eval": rows.eval.class_counts},
             "encodings": rows.other_encodings,
             "dropped": dict(rows.dropped),
+            "datasets": {source["table"]: read_of(source) for source in rows.sources},
+            "remarks": rows.remarks,
             "truncated": rows.truncated,
             "split": rows.split,
             "remarks": rows.learned.remarks,
@@ -149,6 +152,8 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
         f"longest row {tokens['longest_row']:,} tokens; {rows['truncated']:,} rows cut at max_length",
         *(f"dropped {count:>9,} rows  {reason}" for reason, count in rows["dropped"].items()),
         *_conversations(prepared),
+        *(f"note    {remark}" for remark in rows["remarks"]),
+        *_columns(prepared),
         *_mixture(found["epoch"]),
         "",
         "# parameters",
@@ -205,6 +210,18 @@ def _classes(prepared: Prepared) -> list[str]:
     lines += [(name, f"{counts.get(name, 0):,}", f"{measured.get(name, 0):,}") for name in labels[:MOST]]
     more = [f"… {len(labels) - MOST:,} more classes"] if len(labels) > MOST else []
     return ["", *aligned(lines), *more, ""]
+
+
+def read_of(source: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a dataset's rows is read and what is not, of all that `lock.json` notes of it."""
+    return {key: source[key] for key in ("columns", "turn_keys", "ignored", "noted", "bad_rows") if key in source}
+
+
+def _columns(prepared: Prepared) -> list[str]:
+    """The columns and keys of each dataset that are read, passed on, and not read."""
+    tables = dict(prepared.loaded.recipe.data.datasets())
+    names = {".".join(map(str, place)): f"{place[1]} {table.dataset}" for place, table in tables.items()}
+    return ["", *(line for source in prepared.rows.sources for line in described(names[source["table"]], source))]
 
 
 def _memory(held: Mapping[str, int]) -> list[str]:

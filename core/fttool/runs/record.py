@@ -7,6 +7,7 @@ metrics.jsonl          one line per log and evaluation
 events.jsonl           what happened, when
 summary.json           how it ended
 checkpoints/           checkpoint-<step>/
+bad_rows.jsonl         rows that were left out as bad, with reasons, if there were any
 logs/                  what other processes than the first have printed, if there were any
 model/                 the final model, tokenizer and chat template
 README.md              the model card
@@ -176,6 +177,10 @@ class Record:
     def card(self, text: str) -> None:
         """Write the model card."""
         self._write("README.md", text)
+
+    def bad_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write `bad_rows.jsonl`: dataset, place and reason of each row that was left out as bad."""
+        self._write("bad_rows.jsonl", "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows))
 
     def _measured(self) -> list[tuple[str, dict[str, Any]]]:
         """The lines of `metrics.jsonl`, and what they say; what a crash cut off, without a line break, is none."""

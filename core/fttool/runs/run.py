@@ -108,6 +108,10 @@ def open_record(
         record.event("row_remarks", rows=remarks)
     if prepared.agreement.last or prepared.agreement.earlier:
         record.event("template_difference", **prepared.agreement.described())
+    for remark in prepared.rows.remarks:
+        record.event("rows", what=remark)
+    if prepared.rows.bad:
+        record.bad_rows(prepared.rows.bad)
     return checkpoint
 
 

@@ -1,27 +1,36 @@
-"""A row's columns: fetch one, or say which there are and what to write into the recipe for them."""
+"""A row's columns: fetch one, or say which there are and what to write into the recipe for them.
+
+A recipe that is proposed reads every column of the row; where none does, the one that reads most is proposed, with what
+it would leave unread.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-_FORMATS = (
-    ("messages", {"messages"}),
-    ("prompt-completion", {"prompt", "completion"}),
-    ("labelled", {"text", "label"}),
-    ("labelled", {"text", "labels"}),
-    ("text", {"text"}),
-)
-"""The columns by which a row of another format is known."""
+_TEMPLATE = ("tools", "chat_template_kwargs")
+"""Columns that formats of conversations read beside the turns."""
+_MARKS = ("weight", "train", "trainable", "loss", "masked")
+"""Columns that are obeyed whatever the format."""
 _PAIRS = (
     ("instruction", "output"),
     ("instruction", "response"),
     ("question", "answer"),
     ("prompt", "response"),
+    ("query", "response"),
     ("input", "output"),
 )
 """What other datasets call a prompt and its completion."""
+_PREFERENCES = ({"chosen", "rejected"}, {"chosen_response", "rejected_response"})
+
+
+class _Proposal(NamedTuple):
+    """A format for the columns that a row has."""
+
+    text: str
+    reads: frozenset[str]
 
 
 def fetch(row: Mapping[str, Any], column: str, option: str, format_id: str) -> Any:
@@ -47,24 +56,58 @@ def fetch(row: Mapping[str, Any], column: str, option: str, format_id: str) -> A
 
 def _advice(row: Mapping[str, Any], column: str, option: str, format_id: str) -> str:
     """A clause that says what to write instead; empty where the columns remind of nothing."""
-    for other, columns in _FORMATS:
-        if other != format_id and columns <= row.keys():
-            return f'; it looks like format = "{other}"'
-    turns = row.get("conversations")
-    if isinstance(turns, list) and turns:
-        if isinstance(turns[0], Mapping) and "from" in turns[0]:
-            return (
-                "; it looks like ShareGPT: rename 'conversations' to 'messages', in each turn 'from' to 'role' "
-                "and 'value' to 'content', and the roles 'human' to 'user' and 'gpt' to 'assistant'"
-            )
-        return '; try format = {name = "messages", column = "conversations"}'
-    if row.get("input") and "instruction" in row:
-        return "; join 'instruction' and 'input' to one column 'prompt', and rename the answer to 'completion'"
-    for prompt, completion in _PAIRS:
-        if {prompt, completion} <= row.keys():
-            return f'; try format = {{name = "prompt-completion", prompt = "{prompt}", completion = "{completion}"}}'
+    columns = frozenset(row) - set(_MARKS)
+    if any(pair <= columns for pair in _PREFERENCES):
+        return "; these are preferences, and no format here learns from a pair of answers"
+    proposals = [one for one in _proposals(row, format_id) if one.reads]
     near = difflib.get_close_matches(column, list(row), n=1)
-    return f'; did you mean format = {{name = "{format_id}", {option} = "{near[0]}"}}?' if near else ""
+    if not proposals and near:
+        proposals = [_Proposal(f'did you mean format = {{name = "{format_id}", {option} = "{near[0]}"}}?', columns)]
+    if not proposals:
+        return ""
+    best = min(proposals, key=lambda one: len(columns - one.reads))
+    unread = sorted(columns - best.reads)
+    left = f" (which leaves {_quoted(unread)} unread)" if unread else ""
+    return f"; {best.text}{left}"
+
+
+def _proposals(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
+    """Formats that take the row, the likelier ones first; a chat stays a chat."""
+    columns = frozenset(row)
+    plain = format_id in ("prompt-completion", "text")
+    if "messages" in columns and format_id != "messages":
+        yield _Proposal('it looks like format = "messages"', frozenset(("messages", *_TEMPLATE)))
+    turns = row.get("conversations")
+    if isinstance(turns, list) and turns and format_id != "sharegpt":
+        reads = frozenset(("conversations", "system", *_TEMPLATE))
+        if isinstance(turns[0], Mapping) and "from" in turns[0]:
+            yield _Proposal('it looks like format = "sharegpt"', reads)
+        else:
+            yield _Proposal('try format = {name = "messages", column = "conversations"}', reads - {"system"})
+            yield _Proposal('try format = "sharegpt"', reads)
+    if {"instruction", "output"} <= columns and format_id != "alpaca":
+        reads = frozenset(("instruction", "input", "output", "system", "history"))
+        yield _Proposal('it looks like format = "alpaca"', reads)
+    for prompt, completion in (("prompt", "completion"), *_PAIRS):
+        if {prompt, completion} <= columns:
+            yield _pair(prompt, completion, columns, plain, format_id)
+    for label in ("label", "labels"):
+        if {"text", label} <= columns and format_id != "labelled":
+            yield _Proposal('it looks like format = "labelled"', frozenset(("text", label)))
+    if "text" in columns and format_id not in ("text", "labelled"):
+        yield _Proposal('it looks like format = "text"', frozenset(("text",)))
+
+
+def _pair(prompt: str, completion: str, columns: frozenset[str], plain: bool, format_id: str) -> _Proposal:
+    """A prompt and its answer: as plain text where that is asked for or usual, else through the chat template."""
+    if (prompt, completion) == ("prompt", "completion") and format_id != "prompt-completion":
+        return _Proposal('it looks like format = "prompt-completion"', frozenset((prompt, completion)))
+    if plain:
+        options = f'prompt = "{prompt}", completion = "{completion}"'
+        return _Proposal(f'try format = {{name = "prompt-completion", {options}}}', frozenset((prompt, completion)))
+    options = f'instruction = "{prompt}", output = "{completion}"'
+    reads = {prompt, completion, "system", "history"} | ({"input"} if prompt != "input" else set())
+    return _Proposal(f'try format = {{name = "alpaca", {options}}}', frozenset(reads))
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -80,6 +80,10 @@ def test_start_up_imports_nothing_heavy(words: list[str]) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
 def test_every_recipe_is_valid_and_points_to_the_schema(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(path)]) == 0
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first == f"{path}: valid"
+    assert rows and not [line for line in rows if "are bad" in line or "ignore names" in line]
+    assert main(["validate", str(path), "--no-rows"]) == 0
     assert capsys.readouterr().out == f"{path}: valid\n"
     assert path.read_text().startswith("#:schema ./recipe.schema.json\n")
 

@@ -107,7 +107,14 @@ def test_a_dataset_of_the_datasets_library(tmp_path: Path) -> None:
     assert rows.train.origins == [f"hub:{folder}:train:{index}" for index in range(3)]
     (source,) = rows.sources
     assert source.pop("fingerprint")
-    assert source == {"table": "data.train.0", "rows": 3, "source": f"hub:{folder}", "revision": None}
+    assert source == {
+        "table": "data.train.0",
+        "rows": 3,
+        "source": f"hub:{folder}",
+        "revision": None,
+        "columns": {"messages": {"read": 3}},
+        "turn_keys": {"role": {"read": 6}, "content": {"read": 6}},
+    }
 
 
 def test_a_first_look_encodes_no_more_rows_than_it_shows(tmp_path: Path) -> None:
@@ -291,6 +298,7 @@ def test_classes_of_the_datasets_library_come_with_their_names(tmp_path: Path) -
     data = {"train": [table]}
     assert rows_of(tmp_path, task="classification", data=data).train.classes == [("pos",), ("neg",)]
     task = {"name": "classification", "multi_label": True}
+    table["ignore"] = ["label"]
     tags = {"train": [{**table, "format": {"name": "labelled", "label": "tags"}}]}
     assert rows_of(tmp_path, task=task, data=tags).train.classes == [("x", "y"), ()]
     numbers = {"train": [{**table, "format": {"name": "labelled", "label": "number"}}]}

@@ -39,7 +39,7 @@ def test_the_assistant_may_speak_first() -> None:
 
 
 def test_further_keys_of_a_turn_are_kept_and_the_row_is_left_alone() -> None:
-    turns = [{**USER, "name": "Ada"}, {**ASSISTANT, "reasoning_content": "Greet."}]
+    turns: list[dict[str, Any]] = [{**USER, "name": "Ada"}, {**ASSISTANT, "reasoning_content": "Greet."}]
     row = {"messages": turns}
     assert read(row).messages == tuple(turns)
     row["messages"][0]["content"] = [{"type": "text", "text": "Hi"}]
@@ -116,9 +116,7 @@ def test_what_the_chat_template_cannot_use(columns: dict[str, Any], sentence: st
         ({"text": "a"}, "the row has no 'messages' (its columns: 'text'); it looks like format = \"text\""),
         (
             {"conversations": [{"from": "human", "value": "Hi"}]},
-            "the row has no 'messages' (its columns: 'conversations'); it looks like ShareGPT: rename "
-            "'conversations' to 'messages', in each turn 'from' to 'role' and 'value' to 'content', "
-            "and the roles 'human' to 'user' and 'gpt' to 'assistant'",
+            "the row has no 'messages' (its columns: 'conversations'); it looks like format = \"sharegpt\"",
         ),
         (
             {"conversations": [USER]},
@@ -128,12 +126,12 @@ def test_what_the_chat_template_cannot_use(columns: dict[str, Any], sentence: st
         (
             {"instruction": "a", "input": "", "output": "b"},
             "the row has no 'messages' (its columns: 'instruction', 'input', 'output'); "
-            'try format = {name = "prompt-completion", prompt = "instruction", completion = "output"}',
+            'it looks like format = "alpaca"',
         ),
         (
             {"instruction": "a", "input": "c", "output": "b"},
             "the row has no 'messages' (its columns: 'instruction', 'input', 'output'); "
-            "join 'instruction' and 'input' to one column 'prompt', and rename the answer to 'completion'",
+            'it looks like format = "alpaca"',
         ),
         ({"messages": None}, "'messages' is null"),
         ({"messages": []}, "'messages' has no turns"),

@@ -1,0 +1,201 @@
+"""A dataset of the recipe, from its raw rows to examples: what is read of each row, what is left out, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fttool.errors import DataError, Problem, gist
+from fttool.families import Example, Format, FormatContext
+from fttool.plain import is_array
+from fttool.recipe.reading import Loaded
+from fttool.recipe.tables import RowsTable
+from fttool.rows.bad import BadRows, alike
+from fttool.rows.columns import Columns
+from fttool.rows.marks import MARKS, marked_learned
+from fttool.rows.noted import Noted, noted_row
+from fttool.rows.source import fingerprint, read_rows, unchanged
+
+Key = tuple[str | int, ...]
+RawRows = Iterable[tuple[str, Mapping[str, Any]]]
+
+MARKED = "marked as not learned"
+"""Reason to leave a row out."""
+_TRIED = 20
+"""Rows on which other formats are tried, where the one that was chosen leaves something of them unread."""
+
+
+@dataclass
+class Reading:
+    """What was read of one dataset."""
+
+    table: RowsTable
+    key: Key
+    """Its place in the recipe."""
+    examples: list[Example] = field(default_factory=list[Example])
+    columns: Columns = field(default_factory=Columns)
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    """Rows that are good and not taken, by reason."""
+    noted: Counter[str] = field(default_factory=Counter[str])
+    """What the format says that it did, by how often."""
+    source: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Where it came from, with a hash."""
+    whole: bool = True
+    """False where there may be more rows than were read."""
+
+    def __post_init__(self) -> None:
+        self.bad = BadRows(self.table)
+        self.columns.ignore = self.table.ignore
+
+    def as_source(self) -> dict[str, Any]:
+        """What `lock.json` notes of it."""
+        counted = {"noted": dict(self.noted)} if self.noted else {}
+        bad = {"bad_rows": len(self.bad.found)} if self.bad.found else {}
+        table = ".".join(map(str, self.key))
+        return {"table": table, "rows": len(self.examples), **self.source, **self.columns.as_data(), **counted, **bad}
+
+    def remarks(self, *, unread: bool = True) -> list[str]:
+        """What a user should know of it, in sentences; with `unread`, of columns that nobody reads too."""
+        name, found = self.table.dataset, list[str]()
+        if self.whole:
+            found += [f"{name}: ignore names '{key}', which no row has" for key in self.columns.unmet()]
+        listed = [f"{key} ({use.not_read:,})" for key, use in self.columns.columns.items() if use.not_read]
+        found += [f"{name}: columns that are not read: {', '.join(listed)}"] if listed and unread else []
+        found += [f"{name}: {what}: {count:,}" for what, count in self.noted.items()]
+        return found + ([self.bad.remark()] if self.bad.found else [])
+
+
+def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:
+    """All rows of a dataset, or as many as its `limit`.
+
+    Raises:
+        DataError: for a file that cannot be read, bad rows that are refused or too many, and a column that means
+            something and is not read.
+    """
+    found = Reading(table, key)
+    if table.path is None:
+        dataset = _hub_dataset(table, key)
+        published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
+        found.source = {"source": f"hub:{table.hub}", **published}
+        lines = ((f"hub:{table.hub}:{_split(table)}:{n}", row) for n, row in enumerate(_with_class_names(dataset)))
+        _read(loaded, found, f"hub:{table.hub}", lines)
+        return found
+    path = loaded.folder / Path(table.path).expanduser()
+    with unchanged(path):  # so that the hash is that of the rows which were read
+        took = Counter[str]()
+        _read(loaded, found, str(path), read_rows(path, table.encodings, took))
+        found.source = {"source": str(path), **fingerprint(path)} | ({"encodings": dict(took)} if took else {})
+    return found
+
+
+def first_rows(loaded: Loaded, most: int) -> Iterator[tuple[Reading, str]]:
+    """The first rows of each dataset, and why there are none: what `validate` looks at, without network or hashes."""
+    for key, table in loaded.recipe.data.datasets():
+        found = Reading(table, key)
+        path = loaded.folder / Path(table.path or "").expanduser()
+        missing = "on the hub" if table.path is None else "" if path.exists() else f"no such file yet: {path}"
+        if not missing:
+            _read(loaded, found, str(path), islice(read_rows(path, table.encodings), most))
+            found.whole = found.bad.rows < most
+        yield found, missing
+
+
+def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
+    """Raw rows through the format; every bad row is named by file and line, alike ones together."""
+    table, bad = into.table, into.bad
+    read_row = table.format.build(FormatContext(origin=source, note=lambda what: into.noted.update([what])))
+    unread: list[Mapping[str, Any]] = []
+    try:
+        for origin, row in raw:
+            if len(into.examples) + into.left_out[MARKED] == table.limit:
+                break
+            bad.rows += 1
+            noted, turns, ignored = noted_row(row, table.ignore)
+            try:
+                example = read_row(noted, origin)
+                learned = _row_learned(noted)
+            except ValueError as wrong:
+                bad.add(origin, str(wrong))
+                if bad.enough:
+                    break
+                continue
+            if into.columns.count(noted, turns, ignored, example) and len(unread) < _TRIED:
+                unread.append(row)
+            if learned:
+                into.examples.append(example)
+            else:
+                into.left_out[MARKED] += 1
+    except DataError as broken:
+        raise DataError([*alike(bad.found), *broken.problems] if bad.found else broken.problems) from None
+    bad.settle()
+    if unread:
+        raise DataError(into.columns.problems(table.format.id(), _remedy(loaded, table, unread)))
+
+
+def _row_learned(row: Noted) -> bool:
+    """Whether the row's own marks, but for columns that the format has read, let it be learned."""
+    marks = {key: row[key] for key in MARKS if key in row and key not in row.noted}
+    try:
+        return marked_learned(marks, "the row", in_text=True)
+    except ValueError as wrong:
+        listed = ", ".join(f'"{key}"' for key in marks)
+        raise ValueError(f"{wrong}; where it means something else, set ignore = [{listed}]") from None
+
+
+def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:
+    """The formats that leave nothing of these rows unread, tried on them."""
+    levels = (None, loaded.recipe.task.level)
+    formats = [one for one in loaded.plugins.family("format") if issubclass(one, Format) and one.level in levels]
+    fitting = [one.id() for one in formats if one.id() != table.format.id() and all(_reads(one, row) for row in rows)]
+    if not fitting:
+        return "no installed format reads it"
+    return " or ".join(f'format = "{one}"' for one in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
+
+
+def _reads(kind: type[Format], row: Mapping[str, Any]) -> bool:
+    """Whether a format, with no option set, takes a row and leaves nothing of it unread that means something."""
+    noted, turns, _ = noted_row(row)
+    try:
+        example = kind().build(FormatContext(origin=""))(noted, "")  # pyright: ignore[reportAbstractUsage]
+    except ValueError:  # the row is not of this format; or the format has options that must be given
+        return False
+    return not Columns().count(noted, turns, (), example)
+
+
+def _split(table: RowsTable) -> str:
+    return table.split or "train"
+
+
+def _hub_dataset(table: RowsTable, key: Key) -> Any:
+    """A dataset on the hub; the only place where rows come over the network.
+
+    Its `_fingerprint` is datasets' hash of the commit, files, configuration and split it was made from.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(str(table.hub), split=_split(table), revision=table.revision)
+    except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
+        message = f"cannot load the dataset '{table.hub}' ({_split(table)}) from the hub: {gist(fault)}"
+        hint = "check the name and split; gated datasets need HF_TOKEN in the environment"
+        raise DataError(Problem(message, hint=hint, key=(*key, "hub"))) from fault
+
+
+def _with_class_names(dataset: Any) -> Iterable[Mapping[str, Any]]:
+    """The rows, with the names of classes in place of the numbers by which datasets stores them; below 0 is none."""
+    names: dict[str, list[str] | None] = {
+        column: getattr(getattr(feature, "feature", feature), "names", None)
+        for column, feature in (dataset.features or {}).items()
+    }
+
+    def named(value: Any, of: list[str]) -> Any:
+        if is_array(value):
+            return [named(one, of) for one in value]
+        return of[value] if isinstance(value, int) and value >= 0 else None
+
+    for row in dataset:
+        yield {column: named(value, of) if (of := names.get(column)) else value for column, value in row.items()}

@@ -1,0 +1,107 @@
+"""Bad rows are refused together, or left out up to a ceiling with a list of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tomli_w import dumps
+
+from fttool.errors import DataError
+from fttool.recipe.reading import load
+from fttool.rows.bad import alike
+from fttool.rows.data import Rows, prepare
+from fttool.testing import tiny_tokenizer
+
+
+def row(answer: str = "Fine.", question: str = "How?") -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def read(tmp_path: Path, rows: list[dict[str, Any]], more: dict[str, Any] | None = None, **table: Any) -> Rows:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    data = {"train": [{"path": "rows.jsonl", **table}], **(more or {})}
+    (tmp_path / "recipe.toml").write_text(dumps({"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data}))
+    return prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer())
+
+
+def refusal(tmp_path: Path, rows: list[dict[str, Any]], **table: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, rows, **table)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bad_rows_are_left_out_and_listed(tmp_path: Path, seed: int) -> None:
+    """Planted at random: the list has just them, and the rest is as without them."""
+    draw = random.Random(seed)
+    rows = [row(f"Answer {n}.") for n in range(60)]
+    planted = sorted(draw.sample(range(60), 3))
+    for place in planted:
+        rows[place] = draw.choice([row(""), {"other": 1}, {"messages": 3}])
+    found = read(tmp_path, rows, on_bad_row="drop")
+    assert [one["row"] for one in found.bad] == [f"{tmp_path}/rows.jsonl:{place + 1}" for place in planted]
+    assert all(one["dataset"] == "rows" and one["reason"] for one in found.bad)
+    assert sum(count for reason, count in found.dropped.items() if reason.startswith("bad: ")) == 3
+    assert list(found.train) == list(read(tmp_path, [one for n, one in enumerate(rows) if n not in planted]).train)
+    assert any(remark.startswith("rows: 3 of 60 rows are bad and left out: ") for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "bad", "fits"),
+    [
+        ({}, 5, True),
+        ({}, 6, False),
+        ({"max_bad_rows": 0.01}, 1, True),
+        ({"max_bad_rows": 0.01}, 2, False),
+        ({"max_bad_rows": 7}, 7, True),
+        ({"max_bad_rows": 7}, 8, False),
+        ({"max_bad_rows": 0}, 1, False),
+    ],
+)
+def test_there_is_a_ceiling(tmp_path: Path, ceiling: dict[str, Any], bad: int, fits: bool) -> None:
+    rows = [row("" if n < bad else "Fine.") for n in range(100)]
+    if fits:
+        assert len(read(tmp_path, rows, on_bad_row="drop", **ceiling).train) == 100 - bad
+        return
+    said = refusal(tmp_path, rows, on_bad_row="drop", **ceiling)
+    assert f"{bad} of 100 rows are bad, more than max_bad_rows = " in said and said.startswith("rows.jsonl:1: ")
+
+
+def test_rows_that_masking_cannot_take_are_bad_too(tmp_path: Path) -> None:
+    """Also those of the evaluation share, which are told by the dataset that they come from."""
+    calls = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
+    unwritable = row()
+    unwritable["messages"].insert(1, {"role": "tool", "content": "1"})
+    unwritable["messages"].insert(1, {"role": "assistant", "content": "", "tool_calls": calls})
+    rows = [row(f"Answer {n}.") for n in range(40)] + [unwritable]
+    assert "rows.jsonl:41: " in refusal(tmp_path, rows)
+    for share in (0.0, 0.9):
+        found = read(tmp_path, rows, {"eval_share": share}, on_bad_row="drop")
+        assert [one["row"] for one in found.bad] == [f"{tmp_path}/rows.jsonl:41"]
+        assert len(found.train) + len(found.eval) == 40
+
+
+def test_a_broken_file_is_refused_all_the_same(tmp_path: Path) -> None:
+    read(tmp_path, [row()] * 3, on_bad_row="drop")
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write("{")
+    with pytest.raises(DataError, match="the last line is cut off"):
+        prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer())
+
+
+def test_alike_rows_are_named_together() -> None:
+    found = [(f"f.jsonl:{n}", f"turn {n} of 'messages' is empty") for n in range(1, 8)] + [("f.jsonl:9", "another")]
+    assert [str(problem) for problem in alike(found)] == [
+        "f.jsonl:1: turn 1 of 'messages' is empty (also at :2, :3, :4, :5 and 2 more)",
+        "f.jsonl:9: another",
+    ]
+    texts = [("a.txt", f"the text '{'x' * 20} {word}' is odd") for word in ("one", "two")] + [
+        ("b.txt", "the text '' is odd")
+    ]
+    assert [problem.where for problem in alike(texts)] == ["a.txt", "b.txt"]
+    kinds = [(f"f:{n}", f"fault {'abcdefgh'[n]}") for n in range(8)]
+    assert len(alike(kinds)) == 5 and "(and 3 more bad rows of 3 other kinds)" in alike(kinds)[-1].message
