@@ -68,5 +68,5 @@ def rows_found(loaded: Loaded) -> list[str]:
             more = "" if reading.whole else ", the first ones"
             lines.append(f"  {name}: {len(reading.examples):,} of {reading.bad.rows:,} rows are good{more}")
             lines += [f"  {line}" for line in described(name, reading.columns.as_data())]
-            lines += [f"  {remark}" for remark in reading.remarks(unread=False)]
+            lines += [f"  {notice}" for notice in reading.notices(unread=False)]
     return lines

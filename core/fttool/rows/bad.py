@@ -70,7 +70,7 @@ class BadRows:
             kinds[_headline(members[0][1])] += len(members)
         return dict(kinds)
 
-    def remark(self) -> str:
+    def notice(self) -> str:
         """What is dropped, in a sentence with the first places of each kind."""
         kinds = "; ".join(f"{problem.message} ({problem.where})" for problem in alike(self.found))
         return f"{self.table.dataset}: {len(self.found):,} of {self.rows:,} rows are bad and left out: {kinds}"

@@ -186,8 +186,8 @@ class Rows:
     """The variables for the chat template that all conversations that are learned from have with one value."""
     split: int = 0
     """Conversations that masking has made several rows of."""
-    remarks: list[str] = field(default_factory=list[str])
-    """What a user should know of the rows, in sentences."""
+    notices: list[str] = field(default_factory=list[str])
+    """What a user should know of the datasets, in sentences."""
     bad: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Rows that were left out as bad: dataset, place and reason of each."""
 
@@ -278,7 +278,7 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
         rows.eval_examples = _encode(held_out, encode, recipe, rows.eval, rows)
     for one in read:
         rows.sources.append(one.as_source())
-        rows.remarks += one.remarks()
+        rows.notices += one.notices()
         rows.dropped.update(one.bad.counts())
         rows.bad += one.bad.as_data()
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})

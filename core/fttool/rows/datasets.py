@@ -58,7 +58,7 @@ class Reading:
         table = ".".join(map(str, self.key))
         return {"table": table, "rows": len(self.examples), **self.source, **self.columns.as_data(), **counted, **bad}
 
-    def remarks(self, *, unread: bool = True) -> list[str]:
+    def notices(self, *, unread: bool = True) -> list[str]:
         """What a user should know of it, in sentences; with `unread`, of columns that nobody reads too."""
         name, found = self.table.dataset, list[str]()
         if self.whole:
@@ -66,7 +66,7 @@ class Reading:
         listed = [f"{key} ({use.not_read:,})" for key, use in self.columns.columns.items() if use.not_read]
         found += [f"{name}: columns that are not read: {', '.join(listed)}"] if listed and unread else []
         found += [f"{name}: {what}: {count:,}" for what, count in self.noted.items()]
-        return found + ([self.bad.remark()] if self.bad.found else [])
+        return found + ([self.bad.notice()] if self.bad.found else [])
 
 
 def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:

@@ -166,8 +166,8 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
-    for remark in rows.remarks:
-        screen.note(remark)
+    for notice in rows.notices:
+        screen.note(notice)
     agreement = agree(loaded, tokenizer, rows)
     refuse_difference(agreement, recipe.model.template_difference)
     for finding in agreement.findings():

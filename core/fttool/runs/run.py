@@ -108,8 +108,8 @@ def open_record(
         record.event("row_remarks", rows=remarks)
     if prepared.agreement.last or prepared.agreement.earlier:
         record.event("template_difference", **prepared.agreement.described())
-    for remark in prepared.rows.remarks:
-        record.event("rows", what=remark)
+    for notice in prepared.rows.notices:
+        record.event("rows", what=notice)
     if prepared.rows.bad:
         record.bad_rows(prepared.rows.bad)
     return checkpoint

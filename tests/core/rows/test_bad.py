@@ -13,6 +13,7 @@ from tomli_w import dumps
 from fttool.errors import DataError
 from fttool.recipe.reading import load
 from fttool.rows.bad import alike
+from fttool.rows.chat import CHATML, apply_template
 from fttool.rows.data import Rows, prepare
 from fttool.testing import tiny_tokenizer
 
@@ -25,7 +26,10 @@ def read(tmp_path: Path, rows: list[dict[str, Any]], more: dict[str, Any] | None
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     data = {"train": [{"path": "rows.jsonl", **table}], **(more or {})}
     (tmp_path / "recipe.toml").write_text(dumps({"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data}))
-    return prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer())
+    tokenizer = tiny_tokenizer()
+    template = tmp_path / "template.jinja"
+    apply_template(tokenizer, "template.jinja" if template.exists() else None, tmp_path)
+    return prepare(load(tmp_path / "recipe.toml"), tokenizer)
 
 
 def refusal(tmp_path: Path, rows: list[dict[str, Any]], **table: Any) -> str:
@@ -47,7 +51,7 @@ def test_bad_rows_are_left_out_and_listed(tmp_path: Path, seed: int) -> None:
     assert all(one["dataset"] == "rows" and one["reason"] for one in found.bad)
     assert sum(count for reason, count in found.dropped.items() if reason.startswith("bad: ")) == 3
     assert list(found.train) == list(read(tmp_path, [one for n, one in enumerate(rows) if n not in planted]).train)
-    assert any(remark.startswith("rows: 3 of 60 rows are bad and left out: ") for remark in found.remarks)
+    assert any(notice.startswith("rows: 3 of 60 rows are bad and left out: ") for notice in found.notices)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +77,11 @@ def test_there_is_a_ceiling(tmp_path: Path, ceiling: dict[str, Any], bad: int, f
 
 def test_rows_that_masking_cannot_take_are_bad_too(tmp_path: Path) -> None:
     """Also those of the evaluation share, which are told by the dataset that they come from."""
-    calls = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
-    unwritable = row()
-    unwritable["messages"].insert(1, {"role": "tool", "content": "1"})
-    unwritable["messages"].insert(1, {"role": "assistant", "content": "", "tool_calls": calls})
-    rows = [row(f"Answer {n}.") for n in range(40)] + [unwritable]
+    rows = [*(row(f"Answer {n}.") for n in range(40)), row(question="UNWRITABLE")]
+    (tmp_path / "template.jinja").write_text(
+        "{% for m in messages %}{% if m.content == 'UNWRITABLE' %}{{ raise_exception('No.') }}{% endif %}{% endfor %}"
+        + CHATML
+    )
     assert "rows.jsonl:41: " in refusal(tmp_path, rows)
     for share in (0.0, 0.9):
         found = read(tmp_path, rows, {"eval_share": share}, on_bad_row="drop")

@@ -164,7 +164,7 @@ def test_what_means_something_elsewhere_is_refused_by_name(tmp_path: Path, kind:
     assert said.startswith(f"rows.jsonl:3: the column '{column}' ({MEANT[column]}) is filled in 2 rows and format ")
     assert f'ignore = ["{column}"]' in said
     left_out = read(tmp_path, rows, format=chosen, ignore=[column])
-    assert len(left_out.train) == 4 and not left_out.remarks
+    assert len(left_out.train) == 4 and not left_out.notices
     assert left_out.sources[0]["ignored"] == {column: 4}
     assert len(read(tmp_path, rows[:2], format=chosen).train) == 2, "where it is empty nothing is lost"
 
@@ -185,13 +185,13 @@ def test_a_text_that_stands_in_what_is_read_is_not_lost(tmp_path: Path) -> None:
     """A `prompt` beside the turns that begin with it, as published datasets have it."""
     rows = read(tmp_path, [{"messages": TALK, "prompt": "Hi", "prompt_id": "3f"}])
     assert rows.sources[0]["columns"]["prompt"] == {"not_read": 1}
-    assert rows.remarks == ["rows: columns that are not read: prompt (1), prompt_id (1)"]
+    assert rows.notices == ["rows: columns that are not read: prompt (1), prompt_id (1)"]
     assert "'prompt'" in refusal(tmp_path, [{"messages": TALK, "prompt": "Other"}])
 
 
 def test_to_ignore_what_is_not_there_is_said(tmp_path: Path) -> None:
     rows = read(tmp_path, [{"messages": TALK, "id": 1}], ignore=["id", "weigth"])
-    assert rows.remarks == ["rows: ignore names 'weigth', which no row has"]
+    assert rows.notices == ["rows: ignore names 'weigth', which no row has"]
 
 
 def test_a_key_of_turns_can_be_ignored(tmp_path: Path) -> None:
