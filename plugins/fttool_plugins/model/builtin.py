@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from fttool.api import ModelSource, Source, SourceContext, stored_formats
+from fttool.api import ModelSource, Source, SourceContext
 from fttool_plugins.model import loading
 
 
@@ -26,5 +26,5 @@ class Builtin(ModelSource):
             tokenizer=lambda: loading.tokenizer(folder, local_files_only=True),
             model=lambda load: loading.model(folder, load, local_files_only=True),
             origin={"builtin": self.path, **loading.folder_hashes(folder)},
-            stored=lambda: stored_formats(folder),
+            stored=lambda: loading.stored(folder),
         )

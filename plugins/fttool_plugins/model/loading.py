@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.api import LoadOptions, ModelError, Problem, layers
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HASHED_UP_TO = 2**31
@@ -31,6 +32,13 @@ def tokenizer(where: str | Path, near: str = "", **options: Any) -> PreTrainedTo
     except Exception as fault:  # tokenizers raises a bare Exception for a broken tokenizer.json
         hint = "; ".join(filter(None, (_hint(fault), near)))
         raise ModelError(f"cannot load the tokenizer of '{where}': {_first_line(fault)}", hint=hint) from fault
+
+
+def stored(folder: Path) -> dict[str, torch.dtype]:
+    """The number format of each weight in a folder's files."""
+    from fttool.api import stored_formats  # not above: it needs torch, and recipes are validated without
+
+    return stored_formats(folder)
 
 
 def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedModel:

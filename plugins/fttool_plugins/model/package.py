@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from fttool.api import ModelError, ModelSource, Source, SourceContext, stored_formats
+from fttool.api import ModelError, ModelSource, Source, SourceContext
 from fttool_plugins.model import loading
 from fttool_plugins.model.pretrained import gguf
 
@@ -45,7 +45,7 @@ class Package(ModelSource):
             tokenizer=lambda: loading.tokenizer(place, **options),
             model=lambda load: loading.model(place, load, **options),
             origin={**origin, **loading.folder_hashes(place)},
-            stored=lambda: stored_formats(place),
+            stored=lambda: loading.stored(place),
         )
 
 

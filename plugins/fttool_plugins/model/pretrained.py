@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext, stored_formats
+from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
 from fttool_plugins.model import loading
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Pretrained(ModelSource):
                 tokenizer=lambda: loading.tokenizer(local, **options),
                 model=lambda load: loading.model(local, load, **options),
                 origin={"path": str(local), **loading.folder_hashes(local)},
-                stored=lambda: stored_formats(local),
+                stored=lambda: loading.stored(local),
             )
         if not _looks_like_hub_id(self.path):
             raise ModelError(f"there is no '{local}'", hint=_nearest(local) or "name a model's folder or GGUF file")
@@ -59,7 +59,7 @@ class Pretrained(ModelSource):
             tokenizer=lambda: loading.tokenizer(self.path, near=near, **options),
             model=model,
             origin=origin,
-            stored=lambda: stored_formats(place) if (place := loading.snapshot(self.path, self.revision)) else {},
+            stored=lambda: loading.stored(place) if (place := loading.snapshot(self.path, self.revision)) else {},
         )
 
 
