@@ -28,7 +28,8 @@ CORE = {  # folder → its files in reading order
     "rows": "source reader file array table folder strictjson noted columns marks bad datasets data templates "
     "abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
-    "assumptions job guard saving trainer evaluation checkpoints signing weights formats configs terms",
+    "assumptions job guard scaling finite saving trainer evaluation checkpoints signing weights "
+    "formats configs terms",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume branching "
     "dry_run record commit closing screen aligned tracking comparing plotting saved",
 }

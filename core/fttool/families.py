@@ -547,6 +547,8 @@ Factor: TypeAlias = Callable[[int], float]
 class Schedule(Strategy):
     """The learning rate over the run, as a factor of each group's rate.
 
+    Updates count whether loss scaling skips them or not: the rate of an update depends on its number alone.
+
     A run may be made longer from any checkpoint up to which its factors are those that the longer run has; a stretch in
     which the factor is 1 is its stable phase, from which `fttool decay` can branch off.
     """
@@ -750,6 +752,8 @@ class ShardingPlan:
     processes until the next one is asked for."""
     weights_apart: bool = False
     """True where the model holds no weights between updates: no regularizer can look at them then."""
+    shares: Callable[[PreTrainedModel], Iterable[tuple[str, Tensor]]] = _named
+    """The weights by name between updates, of each the part that this process holds."""
     marker: str = "optimizer.pt"
     """Pattern of a file or folder that checkpoints of this kind have, and those of others lack."""
     reshards: bool = True

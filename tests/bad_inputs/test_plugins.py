@@ -346,22 +346,6 @@ def test_a_run_that_diverges_names_its_rows(shell: Shell, site: Site, recipe: di
     assert summary(shell)["status"] == "diverged" and len(events(shell)[-2]["rows"]) == 2
 
 
-def test_updates_that_loss_scaling_skips_without_end_name_their_rows(
-    shell: Shell, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is no loss scaling on a CPU: each step claims to be skipped."""
-    from accelerate import Accelerator
-
-    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", property(lambda self: True))
-    del recipe["regularizers"]
-    recipe["run"]["max_steps"] = 30
-    del recipe["checkpoints"]
-    shell.write(recipe)
-    failed(shell, 8, "loss scaling skipped 20 updates in a row; its rows: ", f"{rows}:", 'precision = "bf16"')
-    (event,) = [event for event in events(shell) if event["event"] == "diverged"]
-    assert len(event["rows"]) == 2
-
-
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_signal_saves_and_says_how_to_go_on(
     shell: Shell, site: Site, recipe: dict[str, Any], number: str, code: int

@@ -44,6 +44,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "template_variables": rows.template_variables,
         "train_tokens": progress.train_tokens,
         "label_tokens": progress.label_tokens,
+        "skipped_updates": progress.skipped,
         "tokens_per_second": progress.train_tokens / progress.seconds if progress.seconds else 0.0,
         "seconds": progress.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -127,6 +128,8 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
         f"  {summary['train_rows']:,} rows, {summary['train_tokens']:,} tokens seen, {summary['label_tokens']:,} labels"
         f" learned, {summary['tokens_per_second']:,.0f} tokens/s"
     )
+    if summary["skipped_updates"]:
+        lines.append(f"  loss scaling skipped {summary['skipped_updates']:,} of {summary['steps']:,} updates")
     if summary["dropped_rows"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary["dropped_rows"].items())
         lines.append(f"  dropped rows: {reasons}")

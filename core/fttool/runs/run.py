@@ -298,6 +298,7 @@ def finish(prepared: Prepared, record: Record) -> None:
     """The final weights: those of the best checkpoint where the recipe asks for it; then save them, if at all."""
     trainer, job = prepared.trainer, prepared.trainer.job
     settings, progress = prepared.loaded.recipe.evaluation, job.progress
+    trainer.refuse_skipped_alone()
     changed = mixed = False
     if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
         trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
@@ -315,6 +316,7 @@ def finish(prepared: Prepared, record: Record) -> None:
     if not job.saves:
         return
     trainer.make_whole(changed=mixed)
+    trainer.refuse_non_finite_weights(whole=True)
     if prepared.update.export is not None and job.world.first:
         prepared.update.export(prepared.model, record.path)
     undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]

@@ -61,6 +61,8 @@ class Progress:
     best_step: int | None = None
     worse_in_a_row: int = 0
     stopped_early: bool = False
+    skipped: int = 0
+    """Updates that loss scaling skipped."""
     skipped_in_a_row: int = 0
     logged_step: int = 0
     """The last update of which a line was logged."""

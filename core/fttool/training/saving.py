@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -20,6 +20,7 @@ from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Regularization
 from fttool.training import checkpoints, weights
+from fttool.training.finite import Finite
 from fttool.training.formats import put_into
 from fttool.training.guard import overrides
 from fttool.training.job import Job, Progress
@@ -29,19 +30,17 @@ from fttool.training.terms import Terms
 FILE_SIZE = "5GB"
 """Largest file of a saved model; a larger model is in several, with an index."""
 
-_Base = Trainer if TYPE_CHECKING else object
 
-
-class Saving(_Base):
+class Saving(Finite):
     """Overrides of `transformers.Trainer` that write and read weights."""
 
-    job: Job
     terms: Terms
 
     @overrides("checkpoint")
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
         """A complete checkpoint under its final name, or none."""
         job, step = self.job, self.state.global_step
+        self.refuse_non_finite_weights()
         if not job.saves:
             return
         output_dir = self.args.output_dir
@@ -153,10 +152,13 @@ class Saving(_Base):
         aside, world = folder.with_name(f".{folder.name}.partial"), self.job.world
         if world.first:
             shutil.rmtree(aside, ignore_errors=True)
-        world.wait()
+        if world.first:
+            put_into(self.job.formats, self._module)
+        self.refuse_non_finite_weights(
+            whole=True
+        )  # once more: 16 bits may be too few for them, as for an adapter's sum
         if world.first:
             model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
-            put_into(self.job.formats, self._module)
             model.save_pretrained(aside, max_shard_size=FILE_SIZE)
             tokenizer.save_pretrained(aside)
             if folder.exists():  # the model of the shorter run that this one has resumed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,7 +18,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
-from fttool.errors import DivergedError, OutOfMemoryError, gist
+from fttool.errors import OutOfMemoryError, gist
 from fttool.families import ALWAYS
 from fttool.rows.loader import EpochLoader
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
@@ -29,6 +29,7 @@ from fttool.training.job import Job, Progress
 from fttool.training.passes import Batch, attempted, in_one, pieces
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.saving import Saving
+from fttool.training.scaling import let_the_scaler_decide
 from fttool.training.shards import close
 from fttool.training.terms import Terms
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 T = TypeVar("T")
-
-SKIPPED_IN_A_ROW = 20
-"""Updates that loss scaling may skip before the run counts as diverged; it halves its scale at each."""
 
 
 def trainer_class(base: type[Trainer]) -> type[Any]:
@@ -56,13 +54,8 @@ class Loop(Saving):
 
     def __init__(self, job: Job, **arguments: Any) -> None:
         self.job = job
-        self._losses: list[tuple[torch.Tensor, list[int]]] = []
         self.terms = Terms()
-        self.latest_rows: list[int] = []
-        """Of the latest update."""
         self._update_tokens = 0
-        self.asked = 0
-        """The signal that any process had when the latest update was about to be made: all stop after the same one."""
         self._began = 0.0
         self._operations_per_slot: int | None = None
         self._dataset_ends = list(accumulate(job.rows.learned_sizes))
@@ -113,6 +106,7 @@ class Loop(Saving):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the recipe's groups."""
         self.optimizer = self.job.make_optimizer()
+        let_the_scaler_decide(self.optimizer)
         return self.optimizer
 
     @overrides("start")
@@ -186,7 +180,7 @@ class Loop(Saving):
         step = super().training_step
 
         def undo() -> None:
-            self._losses.clear()
+            self.losses.clear()
             self.terms.forget()
             _bare(self.optimizer).zero_grad()
 
@@ -213,44 +207,12 @@ class Loop(Saving):
         tokens = sum(self.job.rows.learned.lengths[row] for row in rows)
         loss = losses_N.sum() / num_items_in_batch * size
         loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
-        self._losses.append((loss.detach(), rows))
+        self.losses.append((loss.detach(), rows))
         share = losses_N.numel() / num_items_in_batch * size if rows else 0.0
         for one in self.job.regularizations:
             if one.loss is not None:
                 loss = loss + share * one.loss(model)
         return loss
-
-    @overrides("update")
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The norm before clipping; called once per update, right before the optimizer's step."""
-        norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self._refuse_non_finite(float(norm))
-        return norm
-
-    def _refuse_non_finite(self, norm: float) -> None:
-        losses, rows = zip(*self._losses, strict=True)
-        self._losses.clear()
-        self.latest_rows = [row for ids in rows for row in ids]
-        finite = torch.isfinite(torch.stack(losses)).tolist()
-        step = self.state.global_step + 1
-        mine = [int(not all(finite)), self.job.asked or 0]
-        anywhere, self.asked = self.job.world.most(mine, self.args.device)
-        if anywhere:
-            bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
-            self.diverged(f"the loss of update {step} is not finite", bad)
-        if not math.isfinite(norm) and not self.args.fp16:  # there a skipped update is not a diverged one
-            self.diverged(f"the gradient of update {step} is not finite", self.latest_rows)
-
-    def diverged(self, what: str, rows: Sequence[int]) -> None:
-        """Record and raise that the run cannot go on, naming the rows that each process gives."""
-        every = [row for some in self.job.world.gather(list(rows)) for row in some]
-        origins = [self.job.rows.learned.origin(row) for row in every]
-        self.job.record.event("diverged", step=self.state.global_step + 1, what=what, rows=origins)
-        shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
-        hint = 'lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"'
-        if any(one.pulls for one in self.job.regularizations):
-            hint = f"lower the strength of what pulls, in [[regularizers]]; {hint}"
-        raise DivergedError(f"{what}; its rows: {shown}", hint=hint)
 
     # -- log, evaluation, checkpoints --
 
@@ -264,6 +226,8 @@ class Loop(Saving):
             seconds = done.seconds - last.seconds
             values["tokens_per_second"] = (done.train_tokens - last.train_tokens) / seconds if seconds else 0.0
             values["train_tokens"] = done.train_tokens
+            if self.args.fp16:
+                values["skipped_updates"] = done.skipped
             if any(one.pulls for one in self.job.regularizations):
                 values["penalty"] = self._penalty()
             values |= self.terms.line(self.state.global_step, self.job.world)
@@ -439,10 +403,7 @@ class _Watch(TrainerCallback):
         trainer, job, step = self.trainer, self.trainer.job, state.global_step
         model: Any = trainer.model
         job.progress.seconds += time.perf_counter() - trainer._began  # pyright: ignore[reportPrivateUsage]
-        skipped = bool(trainer.accelerator.optimizer_step_was_skipped)
-        job.progress.skipped_in_a_row = job.progress.skipped_in_a_row + 1 if skipped else 0
-        if job.progress.skipped_in_a_row >= SKIPPED_IN_A_ROW:
-            trainer.diverged(f"loss scaling skipped {SKIPPED_IN_A_ROW} updates in a row", trainer.latest_rows)
+        skipped = trainer.was_skipped()
         for one in job.regularizations:
             if one.after_update is not None and not skipped:
                 one.after_update(model, step)

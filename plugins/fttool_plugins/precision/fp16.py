@@ -11,7 +11,10 @@ class Fp16(Precision):
     """Computes in 16-bit floats with dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740).
 
     The weights stay in float32. The loss is multiplied by a scale so that small gradients do not vanish; an
-    update whose gradients overflow is skipped, and the scale halved.
+    update whose gradients overflow is skipped, whatever the optimizer, and the scale halved. A skipped update leaves
+    weights and optimizer state as they are, and is an update in every other respect: its rows are met, and schedule,
+    freezing, evaluations and checkpoints go on by its number. `summary.json` counts them; a run diverges after 20 in a
+    row, or where all were skipped.
 
     Use it on GPUs without bf16 (V100, T4). Cost: as bf16, and now and then an update that is skipped while the loss
     scale is found.

@@ -100,7 +100,13 @@ class ZeRO(SeveralProcesses):
         by_stage: dict[str, Any] = {"placed": _in_flat_groups}
         if self.stage == 3:
             split = partial(_split, dtype=ctx.numerics.autocast, offload=shares.get("offload_param"))
-            by_stage = {"split": split, "placed": _in_partitions, "weights": _one_by_one, "weights_apart": True}
+            by_stage = {
+                "split": split,
+                "placed": _in_partitions,
+                "weights": _one_by_one,
+                "shares": _held,
+                "weights_apart": True,
+            }
         return ShardingPlan(
             processes=self.processes,
             arguments=arguments,
@@ -156,6 +162,12 @@ def _masters(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
             p.requires_grad_(True)  # of a group whose turn is over stage 3 would give none
             master: Any = safe_get_full_fp32_param(p)
             yield name, master
+
+
+def _held(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """The piece of each weight that this process holds."""
+    for name, p in model.named_parameters():
+        yield name, getattr(p, "ds_tensor", p)
 
 
 def _in_flat_groups(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:

@@ -212,21 +212,3 @@ def test_the_saved_model_is_the_average_and_the_last_evaluation_is_of_it(run: Ca
     last, final = [line for line in done.metrics if "eval_loss" in line][-2:]
     assert final["final"] and final["eval_loss"] != last["eval_loss"]
     assert done.summary["eval"]["after"]["loss"] == final["eval_loss"]
-
-
-def test_an_update_that_loss_scaling_skips_is_not_taken_in(
-    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is no loss scaling on a CPU: two updates claim to have been skipped."""
-    from accelerate import Accelerator
-
-    from fttool.runs.screen import Screen
-
-    update = {"now": 1}
-    monkeypatch.setattr(Screen, "step", lambda self, done: update.update(now=done + 1))
-    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", property(lambda self: update["now"] in (2, 3)))
-    done = run()
-    assert len(SEEN) == 4
-    expected = naive(SEEN, 0.8, True)
-    for name, values in saved(done).items():
-        torch.testing.assert_close(values.double(), expected[name], rtol=0, atol=1e-6)
