@@ -22,7 +22,7 @@ from fttool.errors import DivergedError, ExitCode
 from fttool.recipe.reading import load
 from fttool.runs.screen import Screen
 from fttool.testing import RunResult, run_recipe
-from fttool.training import checkpoints, scaling
+from fttool.training import checkpoints, trainer
 from fttool.training.trainer import Loop, trainer_class
 from fttool.training.world import ALONE
 from fttool_plugins.schedule.wsd import wsd
@@ -168,7 +168,7 @@ def test_a_short_run_of_skipped_updates_alone_does_not_end_well(scaled: Scaled) 
 
 
 def test_an_overflow_that_nobody_skips_ends_the_run(scaled: Scaled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "let_the_scaler_decide", lambda optimizer: None)
+    monkeypatch.setattr(trainer, "let_the_scaler_decide", lambda optimizer: None)
     run = scaled.run((4,))
     assert run.exit_code == ExitCode.DIVERGED
     assert "the gradient of update 4 is not finite, and the optimizer made a step of it" in str(run.error)
