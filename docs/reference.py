@@ -29,7 +29,7 @@ CORE = {  # folder → its files in reading order
     "abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
     "assumptions job guard scaling finite saving trainer evaluation checkpoints signing weights "
-    "formats configs terms",
+    "formats configs terms properties",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume branching "
     "dry_run record commit closing screen aligned tracking comparing plotting saved",
 }

@@ -856,6 +856,9 @@ class TaskParts:
     """Whether each loss depends on nothing but the tokens before the one that it is about; then a run proves it of its
     model before it trains. Say False where a token may see those behind it, as in a masked language model, and where
     a whole row is told of."""
+    reference: Callable[[PreTrainedModel, Mapping[str, Tensor]], Tensor] | None = None
+    """Given where `score` takes a shortcut through the model: the logits of the same N places by the model's plain
+    forward, (N, V). A run proves before its first update that both are the same."""
     items: Callable[[Mapping[str, Tensor]], int] = learned_tokens
     """Micro-batch → how many items it counts in the loss of its update; by default its learned tokens."""
     labels: tuple[str, ...] = ()

@@ -37,9 +37,10 @@ def batch_proof(
     def prove_now() -> Proven:
         import torch
 
-        from fttool.training.assumptions import Assumed, comparisons
+        from fttool.training.assumptions import Assumed, comparisons, rounding
         from fttool.training.probe import Probe
         from fttool.training.proof import prove
+        from fttool.training.properties import Properties
         from fttool.training.shards import close
 
         loop = trainer()
@@ -62,8 +63,16 @@ def batch_proof(
             shape=shape(planned()),
             formats=frozenset(formats),
         )
+        properties = Properties(
+            probe=probe,
+            level=assumed.level,
+            allowed=rounding(formats),
+            reference=parts.reference,
+            recomputes=loop.job.recipe.model.gradient_checkpointing,
+        )
+        tried = [partial(comparisons, probe, assumed), properties.comparisons]
         with loop.accelerator.autocast():  # what a run prepares does this by itself, and a dry run prepares nothing
-            proven = prove(model, loop.args.device, [partial(comparisons, probe, assumed)], World.here())
+            proven = prove(model, loop.args.device, tried, World.here())
         close(model)
         return proven
 

@@ -90,6 +90,7 @@ class Backbone:
             self._refuse(model)
             self.loader.tell_places(list(accumulate(self.lengths, initial=0)))
             kept = self._run(model, screen, stopped, passes)
+            difference = self._difference(model, kept, passes)
         except NotKept as reason:
             self.loader.tell_places(None)
             screen.note(f"the base model runs in each epoch: {reason}")
@@ -99,7 +100,8 @@ class Backbone:
         shown = " and ".join(f"{_shown(size)} {place}" for size, place in sizes if size)
         screen.note(f"the base model has run once over {len(self.lengths):,} rows, and will not again: {shown}")
         seconds = round(time.perf_counter() - began, 3)
-        return {"kept": True, "memory_bytes": room.in_memory, "file_bytes": room.in_file, "seconds": seconds}
+        held = {"memory_bytes": room.in_memory, "file_bytes": room.in_file}
+        return {"kept": True, **held, "difference": difference, "seconds": seconds}
 
     def _refuse(self, model: Any) -> None:
         base = base_of(model)
@@ -122,6 +124,31 @@ class Backbone:
                 self._add(kept, model, groups, passes)
             kept.finish()
         return kept
+
+    def _difference(self, model: Any, kept: Kept, passes: InPasses) -> float:
+        """The largest one between the losses on what is kept and the model's own, in the first and last micro-batch.
+
+        Raises `NotKept` where it is more than the other order of a sum makes.
+        """
+        device, worst = next(model.parameters()).device, 0.0
+
+        def compared(batch: Batch) -> float:
+            tensors = model_inputs(batch, device)
+            with torch.no_grad(), _same_chance(model):
+                own_N = self.task_score(model, tensors).losses_N
+            outputs = kept.outputs(batch["places"], device)
+            with torch.no_grad(), _same_chance(model), _answering(base_of(model), lambda *_, **__: outputs):
+                found_N = self.task_score(model, tensors).losses_N
+            if not torch.allclose(found_N, own_N, rtol=1e-3, atol=1e-4):
+                raise NotKept(
+                    f"what was kept gives other losses than the model, by {(found_N - own_N).abs().max():.2g}"
+                )
+            return float((found_N - own_N).abs().max())
+
+        every = list(self.loader.all_rows())
+        for groups in (every[0], every[-1]):
+            worst = max(worst, *passes(self.loader.micro_batch(groups), compared))
+        return worst
 
     def _add(self, kept: Kept, model: Any, groups: Sequence[RowGroup], passes: InPasses) -> None:
         """Compute and keep a micro-batch; the first one shows how much all of them will take."""

@@ -8,7 +8,7 @@ tokens or more are prompt, this saves most of the head's compute and of the logi
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,6 +42,9 @@ class SupervisedFineTuning(Task):
     router_loss: Annotated[float, Field(ge=0)] | None = None
     """Coefficient of that loss, 0 for none; default: the model's own where its configuration has it switched on
     (`output_router_logits`), none where it has not, and the log says which."""
+    places: Literal["learned", "all"] = "learned"
+    """Which places go through the model's head: the learned ones alone, which a run proves to be the same to its model,
+    or all of them, for a model that looks at the others' logits too."""
 
     def build(self, ctx: TaskContext) -> TaskParts:
         """Yield `AutoModelForCausalLM`, `SFTTrainer` and the scoring function."""
@@ -54,13 +57,21 @@ class SupervisedFineTuning(Task):
             trainer_class=SFTTrainer,
             arguments_class=SFTConfig,
             arguments={"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None},
-            score=partial(score, router_loss=self.router_loss),
+            score=partial(score, router_loss=self.router_loss, everywhere=self.places == "all"),
+            reference=everywhere if self.places == "learned" else None,
             notes=partial(router.said, asked=self.router_loss),
             fit=lambda model, _: router.refuse_without_router(model, self.router_loss),
         )
 
 
-def score(model: PreTrainedModel, batch: Mapping[str, Any], router_loss: float | None = None) -> Predictions:
+def everywhere(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
+    """Logits (N, V) at the learned places, all places having gone through the head."""
+    return score(model, batch, everywhere=True).logits_NV
+
+
+def score(
+    model: PreTrainedModel, batch: Mapping[str, Any], router_loss: float | None = None, *, everywhere: bool = False
+) -> Predictions:
     """Predictions at the N learned places of a micro-batch of `input_ids` and `labels`, each (B, T), and what else the
     model's forward is to get.
 
@@ -81,9 +92,10 @@ def score(model: PreTrainedModel, batch: Mapping[str, Any], router_loss: float |
         coefficient = router.own_coefficient(_bare(model)) if router_loss is None else router_loss
     if coefficient:
         inputs["output_router_logits"] = True
-    with _only(places_N, _head(model)):
+    with nullcontext() if everywhere else _only(places_N, _head(model)):
         outputs = model(**inputs)
-    logits_NV = outputs.logits.flatten(0, 1).float()
+    logits_NV = outputs.logits.flatten(0, 1)
+    logits_NV = (logits_NV.index_select(0, places_N) if everywhere else logits_NV).float()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     terms = {"router_loss": coefficient * router.balancing(_bare(model), outputs, batch)} if coefficient else {}
     return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N, terms=terms)

@@ -415,3 +415,17 @@ def test_a_vector_of_a_sequence_belongs_to_one_row(tmp_path: Path) -> None:
     kept.add(found, PLACES, rows=[0, 1])
     with pytest.raises(NotKept, match="several rows share one"):
         kept.add(found, PLACES, rows=[0, 1, 2])
+
+
+def test_features_that_give_other_losses_are_not_used(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes back of what was kept is held against the model's own forward before the first update."""
+    from fttool.training.features import Vectors
+
+    plain = run_recipe(recipe, tmp_path, overrides=["run.name=plain", "freezing.features=off"])
+    get = Vectors.get
+    monkeypatch.setattr(Vectors, "get", lambda self, slots: get(self, slots[::-1]))  # those of other tokens
+    mended = run_recipe(recipe, tmp_path, overrides=["run.name=mended"])
+    assert not said(mended)["kept"] and "gives other losses than the model" in said(mended)["reason"]
+    assert losses(mended) == losses(plain)
