@@ -90,6 +90,7 @@ from fttool.families import (
 )
 from fttool.hookspecs import hookimpl
 from fttool.recipe.tables import Recipe
+from fttool.rights import give_usual_rights
 from fttool.rows.marks import MARKS, marked_learned
 from fttool.rows.templates import chat_ids, chat_text, template_limits
 from fttool.training.held import bytes_held, bytes_of
@@ -239,6 +240,7 @@ __all__ = [
     "checkpoint_steps",
     "did_you_mean",
     "from_update",
+    "give_usual_rights",
     "hookimpl",
     "layers",
     "learned_tokens",

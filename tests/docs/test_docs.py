@@ -5,12 +5,15 @@ import inspect
 import re
 import shlex
 import sys
+import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 from string import Template
 from types import ModuleType
 from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from fttool import api, families, hookspecs, testing
 from fttool.cli import VERBS, main
@@ -140,6 +143,19 @@ def test_ci_runs_the_readmes_commands() -> None:
     for first, second in commands.items():
         assert f"{first} && {second}" in readme
         assert first.replace("install", "install --quiet") in ci and second in ci
+
+
+def test_docs_tools_and_metadata_speak_of_one_lowest_python() -> None:
+    """That it can install what fttool depends on, `.ci/lowest.py` asks pip."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lowest = settings["project"]["requires-python"].removeprefix(">=")
+    assert f"You need Python {lowest} or newer" in (ROOT / "docs" / "first-run.md").read_text(encoding="utf-8")
+    assert settings["tool"]["pyright"]["pythonVersion"] == lowest
+    assert settings["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
+    for needed in settings["project"]["dependencies"]:
+        name = re.split(r"[><=]", needed)[0]
+        asks = SpecifierSet(metadata(name)["Requires-Python"] or "")
+        assert asks.contains(f"{lowest}.0"), f"{name} needs Python {asks}"
 
 
 def test_no_sentence_of_the_docs_names_a_missing_strategy() -> None:

@@ -25,7 +25,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ class Record:
 
     def event(self, kind: str, **values: Any) -> None:
         """Append a line to `events.jsonl`."""
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._append("events.jsonl", {"time": now, "event": kind, **values})
 
     def metrics(self, values: Mapping[str, Any]) -> None:

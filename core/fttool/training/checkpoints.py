@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.plain import is_table
+from fttool.rights import give_usual_rights
 from fttool.training import signing
 from fttool.training.world import ALONE, World
 
@@ -56,6 +57,7 @@ def save(
 
 def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
     """List the files of a folder in its manifest, and give it its final name once all of it is on disk."""
+    give_usual_rights(aside)
     files = {path.relative_to(aside).as_posix(): _hash(path) for path in sorted(aside.rglob("*")) if path.is_file()}
     manifest = aside / MANIFEST
     content = {**content, "files": files}

@@ -19,6 +19,7 @@ from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Regularization
+from fttool.rights import give_usual_rights
 from fttool.training import checkpoints, weights
 from fttool.training.finite import Finite
 from fttool.training.formats import put_into
@@ -161,6 +162,7 @@ class Saving(Finite):
             model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
             model.save_pretrained(aside, max_shard_size=FILE_SIZE)
             tokenizer.save_pretrained(aside)
+            give_usual_rights(aside)
             if folder.exists():  # the model of the shorter run that this one has resumed
                 shutil.rmtree(folder)
             aside.rename(folder)

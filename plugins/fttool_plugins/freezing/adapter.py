@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.api import give_usual_rights
+
 if TYPE_CHECKING:
     from peft import LoraConfig
 
@@ -47,6 +49,7 @@ class Adapter:
         config.inference_mode = True
         config.modules_to_save = sorted({name.rpartition(".")[0] for name in self.whole}) or None
         config.save_pretrained(str(folder))
+        give_usual_rights(folder)
 
     def save_apart(self, model: Any, folder: str | Path, **options: Any) -> None:
         """In place of `model.save_pretrained`: its weights as they were, under their own names, and the adapter."""

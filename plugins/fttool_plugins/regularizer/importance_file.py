@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import RecipeError, did_you_mean
+from fttool.api import RecipeError, did_you_mean, give_usual_rights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,7 @@ def write(path: Path, importance: Mapping[str, Tensor], notes: Mapping[str, Any]
     aside = path.with_name(f".{path.name}.partial")
     tensors = {name: values.detach().float().contiguous().cpu() for name, values in importance.items()}
     save_file(tensors, aside, metadata={"format": "pt", **{key: str(value) for key, value in notes.items()}})
+    give_usual_rights(aside)
     aside.replace(path)
 
 

@@ -16,7 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fttool.api import ExitCode, UsageError, load_run, measure, model_after, show, verb_parser, weights_before
+from fttool.api import (
+    ExitCode,
+    UsageError,
+    give_usual_rights,
+    load_run,
+    measure,
+    model_after,
+    show,
+    verb_parser,
+    weights_before,
+)
 from fttool_plugins.regularizer.wise_ft import interpolate
 
 EXAMPLES = """\
@@ -85,6 +95,7 @@ def _whole(output: Path) -> Generator[Path]:
         raise UsageError(message, hint="choose another folder: -o DIR") from fault
     try:
         yield aside
+        give_usual_rights(aside)
         aside.rename(output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -169,7 +169,7 @@ def random_value(rng: random.Random, depth: int) -> object:
             return rng.random() < 0.5
         case 4:
             day = datetime.datetime(2024, 5, 6, 7, 8, 9)
-            return rng.choice([day, day.date(), day.time(), day.replace(tzinfo=datetime.timezone.utc)])
+            return rng.choice([day, day.date(), day.time(), day.replace(tzinfo=datetime.UTC)])
         case 5:
             return [random_value(rng, depth - 1) for _ in range(rng.randrange(4))]
         case _:

@@ -1,0 +1,29 @@
+"""Can the lowest Python that pyproject.toml names install what fttool depends on? Resolved by pip, nothing is installed.
+
+torch is left out: which of its builds is wanted is said elsewhere, and each brings gigabytes.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+lowest = re.fullmatch(r">=(\d+\.\d+)", project["requires-python"])
+assert lowest, project["requires-python"]
+wanted = [one for one in project["dependencies"] if not re.match(r"torch\b", one)]
+print(f"Python {lowest[1]}: {', '.join(wanted)}", flush=True)
+with tempfile.TemporaryDirectory() as target:
+    options = [
+        "--dry-run",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--python-version",
+        lowest[1],
+        "--target",
+        target,
+    ]
+    sys.exit(subprocess.run([sys.executable, "-m", "pip", "install", *options, *wanted]).returncode)
