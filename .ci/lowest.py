@@ -1,4 +1,4 @@
-"""Can the lowest Python that pyproject.toml names install what fttool depends on? Resolved by pip, nothing is installed.
+"""Can the lowest Python that pyproject.toml names install what fttool depends on? pip resolves, and installs nothing.
 
 torch is left out: which of its builds is wanted is said elsewhere, and each brings gigabytes.
 """
