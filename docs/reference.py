@@ -23,7 +23,7 @@ DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
 CORE = {  # folder → its files in reading order
-    "": "api families hookspecs plugins verbs observers errors visible faults plain textfile rights",
+    "": "api families hookspecs plugins verbs observers errors visible faults plain textfile disk rights",
     "recipe": "toml tomlscan overrides tables explaining rules secrets reading",
     "rows": "source reader file array table folder strictjson noted columns marks bad datasets data templates "
     "abilities chat agreement loader",
@@ -31,7 +31,7 @@ CORE = {  # folder → its files in reading order
     "assumptions job guard scaling finite saving trainer evaluation checkpoints signing weights "
     "formats configs terms properties",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume branching "
-    "dry_run record commit closing screen aligned tracking comparing plotting saved",
+    "dry_run record commit holding lines closing screen aligned tracking comparing plotting saved",
 }
 
 TABLES = {

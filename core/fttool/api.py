@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.errors import (
     DataError,
+    DiskError,
     ExitCode,
     FttoolError,
     ModelError,
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from fttool.rows.source import read_rows
     from fttool.runs.aligned import aligned
     from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
+    from fttool.runs.holding import holding
     from fttool.runs.saved import saved_model
     from fttool.training.formats import stored_formats
     from fttool.training.shards import shared_like, whole
@@ -126,6 +128,7 @@ _LATER = {
     "fttool.rows.reader": ("read_lines",),
     "fttool.runs.aligned": ("aligned",),
     "fttool.rows.source": ("read_rows",),
+    "fttool.runs.holding": ("holding",),
     "fttool.runs.saved": ("saved_model",),
     "fttool.training.formats": ("stored_formats",),
     "fttool.training.shards": ("shared_like", "whole"),
@@ -159,6 +162,7 @@ __all__ = [
     "Batching",
     "BatchingContext",
     "DataError",
+    "DiskError",
     "Encoded",
     "Example",
     "ExitCode",
@@ -241,6 +245,7 @@ __all__ = [
     "did_you_mean",
     "from_update",
     "give_usual_rights",
+    "holding",
     "hookimpl",
     "layers",
     "learned_tokens",

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 7
     DIVERGED = 8
     """A loss or gradient became NaN or infinite."""
+    DISK = 9
+    """A disk takes no more (full, quota, read-only), or a run directory on it is damaged, moved or deleted."""
     TRACKER = 10
     """An experiment tracker cannot begin."""
     HUNG_UP = 129
@@ -152,6 +154,12 @@ class StoppedError(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         self.exit_code = ExitCode.of_signal(number)
         super().__init__(f"stopped by {signal.Signals(number).name}")
+
+
+class DiskError(FttoolError):
+    """A disk is full or read-only, or what lies on it is not what was written."""
+
+    exit_code = ExitCode.DISK
 
 
 def gist(fault: BaseException) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from fttool.disk import told
 from fttool.errors import FttoolError, OutOfMemoryError, PluginError, gist
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 
@@ -28,8 +29,8 @@ Used = tuple["Key", "Strategy"]
 
 @contextmanager
 def explained(loaded: Loaded) -> Generator[None]:
-    """Around a run: running out of memory becomes advice; else as `blamed`."""
-    with blamed(loaded):
+    """Around a run: memory or a disk that runs out becomes advice; else as `blamed`."""
+    with blamed(loaded), told():
         try:
             yield
         except OutOfMemoryError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.cli.parser import verb_parser
 from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
-from fttool.errors import ModelError, UsageError
+from fttool.errors import ModelError, UsageError, gist
 from fttool.families import LoadOptions, Numerics, PrecisionContext, ShardingContext, ShardingPlan, TaskContext
 from fttool.faults import explained
 from fttool.recipe.reading import Loaded, load
@@ -90,6 +90,11 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Loaded:
     file = folder / "recipe.resolved.toml"
     if not file.is_file():
         raise UsageError(f"'{folder}' is no run directory: it has no {file.name}", hint="name one: runs/NAME")
+    try:
+        Record(folder).resolved_recipe()
+    except (OSError, ValueError) as fault:
+        hint = "this verb needs it as the run wrote it; `fttool verify` says what else is damaged"
+        raise UsageError(f"'{file}' is damaged: {gist(fault)}", hint=hint) from fault
     return load(file, overrides)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
 from fttool.cli.streams import fill_gaps, patient
+from fttool.disk import told
 from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
 from fttool.training.world import REPORTS
 from fttool.visible import show
@@ -69,7 +70,8 @@ def _exit_code(words: list[str]) -> int:
     """Answer, or say what is wrong."""
     debug = "--debug" in words
     try:
-        code = _answer(words)
+        with told():
+            code = _answer(words)
         sys.stdout.flush()  # so that a reader who has gone is noticed here
         return code
     except FttoolError as error:

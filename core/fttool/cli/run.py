@@ -23,7 +23,7 @@ examples:
   fttool run my.toml --no-save --set run.max_steps=20       does it fit, how fast is it? keeps the log, not the model
   fttool run my.toml --nodes 2 --node-rank 0 --rendezvous node03:29400      on node03; --node-rank 1 on the other
 
-exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged,
+exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged, 9 disk,
   10 tracker, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 """
 

@@ -16,6 +16,7 @@ README.md              the model card
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -32,10 +33,14 @@ from typing import Any
 
 import tomli_w
 
+from fttool import disk
 from fttool.errors import Problem, UsageError
 from fttool.plain import is_array, is_table
 from fttool.recipe.reading import Loaded
+from fttool.runs import lines
 from fttool.runs.commit import commit
+from fttool.runs.holding import Held
+from fttool.runs.lines import Line
 from fttool.training import checkpoints
 
 PACKAGES = (
@@ -52,6 +57,10 @@ PACKAGES = (
 )
 """Whose versions decide what a run computes."""
 
+SEAL = "# sha256 of the lines above: "
+"""Begins the last line of `recipe.resolved.toml`: a file that a crash has cut off may still be TOML."""
+LINES = {"metrics.jsonl": "step", "events.jsonl": "event"}
+"""The files of lines, and what each line of them has."""
 ANOTHER = "choose another name: --set run.name=…"
 ELSEWHERE = "choose another folder: --set run.output=…"
 
@@ -63,6 +72,8 @@ class Record:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.held: Held | None = None
+        """From `hold` or `create` to `release`: no other process writes here."""
 
     @staticmethod
     def place(loaded: Loaded) -> Path:
@@ -88,27 +99,49 @@ class Record:
         """
         aside = Record(self.path.with_name(f".{secrets.token_hex(8)}.partial"))
         try:
-            aside.checkpoints.mkdir(parents=True)
-            aside._write("recipe.toml", loaded.text)
-            aside._write("recipe.resolved.toml", resolved(loaded))
-            fill(aside)
-            aside._write("lock.json", _json(lock))
-            aside._become(self.path)
+            with disk.writing(self.path):
+                aside.checkpoints.mkdir(parents=True)
+                aside.hold()
+                aside._write("recipe.toml", loaded.text)
+                aside._write("recipe.resolved.toml", sealed(resolved(loaded)))
+                fill(aside)
+                aside._write("lock.json", _json(with_seal(lock)))
+                aside._become(self.path)
         except BaseException:
+            aside.release()
             shutil.rmtree(aside.path, ignore_errors=True)
             raise
+        self.held = aside.held
 
     def _become(self, path: Path) -> None:
+        assert self.held is not None
         try:
             self.path.rename(path)
+            self.held.folder = path
+            disk.flush(path.parent)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
             raise UsageError(f"'{path}' was made meanwhile, by another run", hint=ANOTHER) from None
 
+    def hold(self, note: Callable[[str], None] = lambda _: None) -> None:
+        """Keep other processes from writing here until `release`; raises `UsageError` where one does."""
+        with disk.writing(self.path):
+            self.held = Held.take(self.path, note)
+
+    def release(self) -> None:
+        """Let others write here again."""
+        if self.held is not None:
+            self.held.release()
+
+    def refuse_loss(self) -> None:
+        """Raise `DiskError` where the directory that this process holds was moved or deleted meanwhile."""
+        if self.held is not None:
+            self.held.refuse_loss()
+
     def resolved_recipe(self) -> str:
-        """The resolved recipe that this directory was made with."""
-        return (self.path / "recipe.resolved.toml").read_text(encoding="utf-8")
+        """The resolved recipe that this directory was made with; `ValueError` where it is not as it was written."""
+        return unsealed((self.path / "recipe.resolved.toml").read_text(encoding="utf-8"))
 
     def lock(self) -> dict[str, Any]:
         """The lock that this directory was made with."""
@@ -128,16 +161,24 @@ class Record:
         if text != self.resolved_recipe():
             taken = len(list(self.path.glob("recipe.resolved.*.toml")))
             (self.path / "recipe.resolved.toml").rename(self.path / f"recipe.resolved.{taken + 1}.toml")
-            self._write("recipe.resolved.toml", text)
+            self._write("recipe.resolved.toml", sealed(text))
+
+    def mend(self) -> list[str]:
+        """Put lines that a crash has damaged out of the way; a sentence for each file that had some."""
+        return [sentence for name, needed in LINES.items() for sentence in lines.mend(self.path / name, needed)]
 
     def rewind(self, step: int) -> None:
-        """Take the lines of updates after `step` out of `metrics.jsonl`: a run that resumes there writes them again."""
-        self._write_lines(line for line, of in self._measured() if of["step"] <= step)
+        """Take the lines of updates after `step`, and of final weights, out of `metrics.jsonl`.
+
+        A run that resumes there writes them again.
+        """
+        self.begin_like(self, step)
 
     def begin_like(self, other: Record, step: int) -> None:
         """Write what another run's `metrics.jsonl` says of updates up to `step`, but not of its final weights."""
-        measured = other._measured()
-        self._write_lines(line for line, of in measured if of["step"] <= step and not of.get("final"))
+        kept = [line for line, of in other._measured() if of["step"] <= step and not of.get("final")]
+        if kept or (self.path / "metrics.jsonl").exists():
+            lines.write(self.path / "metrics.jsonl", kept)
 
     def went_beyond(self, step: int) -> bool:
         """True where there is a checkpoint or a line of a later update."""
@@ -161,10 +202,10 @@ class Record:
                 aside._write(name, (self.path / name).read_text(encoding="utf-8"))
         return aside.path
 
-    def event(self, kind: str, **values: Any) -> None:
-        """Append a line to `events.jsonl`."""
+    def event(self, kind: str, *, flushed: bool = False, **values: Any) -> None:
+        """Append a line to `events.jsonl`; `flushed`: it is on disk then."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._append("events.jsonl", {"time": now, "event": kind, **values})
+        self._append("events.jsonl", {"time": now, "event": kind, **values}, flushed=flushed)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
@@ -182,32 +223,25 @@ class Record:
         """Write `bad_rows.jsonl`: dataset, place and reason of each row that was left out as bad."""
         self._write("bad_rows.jsonl", "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows))
 
-    def _measured(self) -> list[tuple[str, dict[str, Any]]]:
-        """The lines of `metrics.jsonl`, and what they say; what a crash cut off, without a line break, is none."""
-        file = self.path / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        return [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    def _measured(self) -> list[tuple[Line, Mapping[str, Any]]]:
+        """The lines of `metrics.jsonl` that can be read, and what they say."""
+        found = lines.read(self.path / "metrics.jsonl", LINES["metrics.jsonl"])
+        return [(line, line.values) for line in found if line.values is not None]
 
-    def _write_lines(self, lines: Iterable[str]) -> None:
-        text = "".join(lines)
-        if text or (self.path / "metrics.jsonl").exists():
-            self._write("metrics.jsonl", text)
-
-    def _append(self, name: str, values: Mapping[str, Any]) -> None:
+    def _append(self, name: str, values: Mapping[str, Any], *, flushed: bool = False) -> None:
+        self.refuse_loss()
         if self.path.exists():
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+            lines.append(self.path / name, _plain(values), flushed=flushed)
 
     def _write(self, name: str, text: str) -> None:
-        aside = self.path / f".{name}.partial"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(self.path / name)
+        self.refuse_loss()
+        disk.write_whole(self.path / name, text)
 
 
 class Unwritten(Record):
     """The run directory to the other processes of a run: the first one writes it."""
 
-    def event(self, kind: str, **values: Any) -> None:
+    def event(self, kind: str, *, flushed: bool = False, **values: Any) -> None:
         """Nothing."""
 
     def metrics(self, values: Mapping[str, Any]) -> None:
@@ -246,6 +280,25 @@ def resolved(loaded: Loaded) -> str:
     decided = {"name": loaded.name, "folder": str(loaded.folder.resolve()), "global_batch": loaded.recipe.global_batch}
     run = loaded.recipe.run.model_copy(update=decided)
     return tomli_w.dumps(loaded.recipe.model_copy(update={"run": run}).model_dump(mode="json", exclude_none=True))
+
+
+def sealed(text: str) -> str:
+    """A text that tells whether it is whole."""
+    return f"{text}{SEAL}{hashlib.sha256(text.encode('utf-8')).hexdigest()}\n"
+
+
+def unsealed(text: str) -> str:
+    """What was `sealed`; raises `ValueError` where a crash or a person has changed it."""
+    content, _, _ = text.rpartition(SEAL)
+    if sealed(content) != text:
+        raise ValueError("it is cut off, or was edited: its last line does not fit what stands above")
+    return content
+
+
+def with_seal(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """A lock with the hash of its own content, as `sha256`."""
+    content = {key: value for key, value in lock.items() if key != "sha256"}
+    return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()}
 
 
 def lock(loaded: Loaded, sources: Sequence[Mapping[str, Any]], model: Mapping[str, str]) -> dict[str, Any]:

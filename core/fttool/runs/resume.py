@@ -28,16 +28,24 @@ FREE = (
     "run.micro_batch",
     "run.log_every",
     "run.workers",
+    "run.name",
     "run.output",
     "run.folder",
+    "plugins.observe",
     "sharding",
 )
-"""What may differ: none of it changes what is learned. An update's rows are decided by `run.global_batch`, which the
-resolved recipe always has, and neither by the number of processes nor by how many rows go through the model at once."""
+"""What may differ: none of it changes what is learned, and a run directory may be renamed.
+
+An update's rows are decided by `run.global_batch`, which the resolved recipe always has, and neither by the number of
+processes nor by how many rows go through the model at once.
+"""
 LENGTH = ("run.max_steps", "run.epochs")
 """What may grow where the updates up to a checkpoint do not depend on the run's length."""
 BRANCH = ("run.name", "run.max_steps", "run.epochs", "schedule")
 """What may differ in a run that branches off another one; its rates up to there are compared one by one."""
+
+
+AGAIN = "set it back, or start a new run: --set run.name=…"
 
 
 class _LockedPlugin(BaseModel):
@@ -80,16 +88,38 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any], 
     before, locked = _begun_with(record)
     now = tomli.loads(resolved(loaded))
     longer = _longer(before, now, loaded, steps_per_epoch)
+    _refuse(_not_resumed(record), _reason(record, loaded, longer), before, now, locked, lock)
+    _refuse_other_plugins(locked, lock, loaded)
+    return longer
+
+
+def refuse_another_recipe(record: Record, loaded: Loaded) -> None:
+    """Raise `UsageError` for what differs in the recipe and rules resuming out, whatever rows and model turn out to be.
+
+    How long the run is, `refuse_differences` judges: it may take the rows to know.
+    """
+    before, _ = _begun_with(record)
+    now = tomli.loads(resolved(loaded))
+    known = all("max_steps" in one.get("run", {}) for one in (before, now))
+    reason = _reason(record, loaded, _longer(before, now, loaded, 0) if known else None)
+    problems = list(_recipe_problems(reason, before, now, free=("model.source.revision",)))
+    if problems:
+        raise UsageError([Problem(_not_resumed(record)), *problems])
+
+
+def _not_resumed(record: Record) -> str:
+    return f"'{record.path}' cannot be resumed with this recipe:"
+
+
+def _reason(record: Record, loaded: Loaded, longer: Longer | None) -> Callable[[str], str]:
+    """What gives the reason why a key must not differ in a resumed run; empty where it may."""
 
     def reason(key: str) -> str:
         if key in LENGTH:
             return _why_not_longer(longer, loaded, checkpoints.steps(record.checkpoints))
-        return "" if _stands_in(key, FREE) else "set it back, or start a new run: --set run.name=…"
+        return "" if _stands_in(key, FREE) else AGAIN
 
-    head = f"'{record.path}' cannot be resumed with this recipe:"
-    _refuse(head, reason, before, now, locked, lock)
-    _refuse_other_plugins(locked, lock, loaded)
-    return longer
+    return reason
 
 
 def refuse_another_start(record: Record, loaded: Loaded, lock: Mapping[str, Any], steps: int) -> None:
@@ -115,11 +145,9 @@ def _refuse(
     lock: Mapping[str, Any],
 ) -> None:
     """Raise where keys of the recipe differ for which `reason` has one, or the rows or the model are others."""
-    problems = [
-        Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=reason(key), key=tuple(key.split(".")))
-        for key, old, new in _differences(before, now)
-        if reason(key) and not (key == "model.source.revision" and "commit" in locked["model"])
-    ]
+    problems = list(
+        _recipe_problems(reason, before, now, free=("model.source.revision",) if "commit" in locked["model"] else ())
+    )
     rows_before, rows_now = _hashes(locked), _hashes(lock)
     for source in sorted(rows_before.keys() | rows_now.keys()):
         if rows_before.get(source) != rows_now.get(source):
@@ -134,6 +162,15 @@ def _refuse(
         problems.append(Problem("the model or its tokenizer has changed", hint=hint))
     if problems:
         raise UsageError([Problem(head), *problems])
+
+
+def _recipe_problems(
+    reason: Callable[[str], str], before: Mapping[str, Any], now: Mapping[str, Any], free: Iterable[str]
+) -> Iterable[Problem]:
+    """A problem for each key that differs and is not `free`, where there is a reason against it."""
+    for key, old, new in _differences(before, now):
+        if key not in free and (why := reason(key)):
+            yield Problem(f"{key} was {_shown(old)}, is {_shown(new)}", hint=why, key=tuple(key.split(".")))
 
 
 def _begun_with(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,11 +6,12 @@ rows → model → what trains, and how → the loop → the final model and the
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, StoppedError, UsageError
+from fttool.errors import DiskError, DivergedError, ExitCode, ModelError, Problem, RecipeError, StoppedError, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
@@ -18,7 +19,7 @@ from fttool.rows.agreement import refuse_saved_difference
 from fttool.runs import closing
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, Unwritten, lock
-from fttool.runs.resume import library_changes, refuse_another_start, refuse_differences
+from fttool.runs.resume import library_changes, refuse_another_recipe, refuse_another_start, refuse_differences
 from fttool.runs.screen import Screen
 from fttool.runs.stopping import stopping
 from fttool.training import checkpoints
@@ -54,10 +55,9 @@ def run(
         hint = "`fttool run` starts them, or torchrun and its like; no other verb does"
         raise UsageError(Problem(message, where=loaded.where(("sharding",)), hint=hint))
     screen = screen if world.first else Screen()
-    with explained(loaded):
-        record = Record.at(loaded, resume) if world.first else Unwritten(Record.place(loaded))
+    with explained(loaded), opened(loaded, screen, world, resume=resume) as record:
 
-        def note_fault(event: str, **fault: str) -> None:
+        def note_fault(event: str, **fault: Any) -> None:
             screen.note(f"plugin '{fault['plugin']}' is switched off: {fault['hook']} raised {fault['error']}")
             record.event(event, **fault)
 
@@ -73,6 +73,22 @@ def run(
             checkpoint = same_checkpoint(prepared, record, step)
         prepared.trainer.args.output_dir = str(record.path)
         return train(prepared, record, observers, screen, checkpoint)
+
+
+@contextmanager
+def opened(loaded: Loaded, screen: Screen, world: World, *, resume: bool) -> Generator[Record]:
+    """The run directory; that of a run which goes on is held, and its recipe compared, before anything is loaded."""
+    if not world.first:
+        yield Unwritten(Record.place(loaded))
+        return
+    record = Record.at(loaded, resume)
+    try:
+        if resume:
+            record.hold(screen.note)
+            refuse_another_recipe(record, loaded)
+        yield record
+    finally:
+        record.release()
 
 
 def refuse_several_plans(plans: Sequence[Mapping[str, Any]], loaded: Loaded) -> None:
@@ -128,6 +144,9 @@ def resumed_checkpoint(
     checkpoint, rejected = checkpoints.newest(record.checkpoints, among)
     if checkpoint is not None and not record.finished(checkpoint.step) and at_the_end(checkpoint, prepared):
         checkpoint = earlier(record, checkpoint, screen)
+    for sentence in record.mend():
+        screen.note(sentence)
+        record.event("lines_damaged", what=sentence)
     for sentence in rejected:
         screen.note(sentence)
         record.event("checkpoint_rejected", what=sentence)
@@ -243,7 +262,7 @@ def train(
     """The loop, then the final model; whatever happens, `summary.json` says how it ended."""
     trainer, job = prepared.trainer, prepared.trainer.job
     status, code = "failed", ExitCode.FAILURE
-    together = True
+    together, unrecorded = True, None
     try:
         observers.call(
             "fttool_run_started",
@@ -276,12 +295,13 @@ def train(
     finally:
         screen.stopped()
         summary = closing.summarize(prepared, status)
-        record.summary(summary)
-        record.event("ended", status=status, step=trainer.state.global_step)
+        unrecorded = record_end(record, summary, screen)
         observers.call("fttool_run_finished", status=status, summary=summary)
         job.trackers.end(status)
         if together and status != "failed":
             job.world.leave()  # a launcher ends the others as soon as one has left with an error
+    if unrecorded is not None:
+        raise unrecorded
     screen.finished(summary, closing.text(prepared, record, summary))
     return code
 
@@ -292,6 +312,19 @@ def refuse_uncalled(prepared: Prepared) -> None:
     moments: tuple[Moment, ...] = ("start", "update", "log", "checkpoint")
     measured = job.signal is None and prepared.rows.measurable
     trainer.refuse_uncalled(*moments, *(("evaluation",) if measured else ()))
+
+
+def record_end(record: Record, summary: Mapping[str, Any], screen: Screen) -> DiskError | None:
+    """Write how the run ended, into a directory that was moved meanwhile too; where that cannot be, the reason."""
+    moved = record.held.moved_to() if record.held is not None else None
+    place = record if moved is None else Record(moved)
+    try:
+        place.summary(summary)
+        place.event("ended", flushed=True, status=summary["status"], step=summary["steps"])
+    except DiskError as fault:
+        screen.note(f"how the run ended is recorded nowhere: {fault.problems[0].message}")
+        return fault
+    return None
 
 
 def finish(prepared: Prepared, record: Record) -> None:
@@ -317,12 +350,10 @@ def finish(prepared: Prepared, record: Record) -> None:
         return
     trainer.make_whole(changed=mixed)
     trainer.refuse_non_finite_weights(whole=True)
-    if prepared.update.export is not None and job.world.first:
-        prepared.update.export(prepared.model, record.path)
     undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
     if undone:
         record.event("config_set_back", by="training", changes=list(map(str, undone)))
-    trainer.save_final(record.model)
+    trainer.save_final(record.model, prepared.update.export)
     record.card(closing.card(prepared))
     if job.world.first:
         compare_saved(prepared, record)

@@ -1,7 +1,8 @@
 """Checkpoints that are complete or absent.
 
 A checkpoint is written into a folder of another name, listed in a manifest with a hash of every file, and then renamed.
-What a crash leaves behind is never taken for a checkpoint, and a damaged file is found before anything is loaded.
+What a crash leaves behind is never taken for a checkpoint, and a damaged file is found before anything is loaded. Of
+what a folder is left with, `.….partial` goes when the next checkpoint is written, and the newest `.….damaged` stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fttool import disk
 from fttool.plain import is_table
 from fttool.rights import give_usual_rights
 from fttool.training import signing
@@ -23,6 +25,9 @@ from fttool.training.world import ALONE, World
 
 MANIFEST = "complete.json"
 PREFIX = "checkpoint-"
+PARTIAL, DAMAGED = ".partial", ".damaged"
+"""Endings of hidden folders: what is being written or deleted; a damaged checkpoint whose step was reached again."""
+ROOM = "free some space, or lower checkpoints.keep; fttool run … --resume goes on from the newest checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +41,75 @@ class Checkpoint:
 
 
 def save(
-    root: Path, step: int, write: Callable[[Path], None], progress: Mapping[str, Any], world: World = ALONE
+    root: Path,
+    step: int,
+    write: Callable[[Path], None],
+    progress: Mapping[str, Any],
+    world: World = ALONE,
+    *,
+    needed: int = 0,
 ) -> Path:
     """Let `write` fill a folder, then give it its final name; a crash at any point leaves no half checkpoint.
 
-    All processes write into the one folder, which is named once all have written.
+    All processes write into the one folder, which is named once all have written. Raises `DiskError` where the disk
+    takes no more; it then takes about `needed` bytes.
     """
-    aside = root / f".{PREFIX}{step}.partial"
-    if world.first:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    aside, final = root / f".{PREFIX}{step}{PARTIAL}", root / f"{PREFIX}{step}"
+    with disk.writing(final, needed=needed, hint=ROOM):
+        try:
+            if world.first:
+                sweep(root)
+                aside.mkdir(parents=True)
+            world.wait()
+            write(aside)
+            world.wait()
+            if world.first:
+                _complete(aside, final, {"step": step, "progress": progress})
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
     world.wait()
-    write(aside)
-    world.wait()
-    if world.first:
-        _complete(aside, root / f"{PREFIX}{step}", {"step": step, "progress": progress})
-    world.wait()
-    return root / f"{PREFIX}{step}"
+    return final
+
+
+def sweep(root: Path) -> None:
+    """Delete what was being written or deleted when an earlier process ended."""
+    for left in root.glob(f".{PREFIX}*{PARTIAL}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
     """List the files of a folder in its manifest, and give it its final name once all of it is on disk."""
     give_usual_rights(aside)
-    files = {path.relative_to(aside).as_posix(): _hash(path) for path in sorted(aside.rglob("*")) if path.is_file()}
-    manifest = aside / MANIFEST
-    content = {**content, "files": files}
+    content = {**content, "files": disk.hashes(aside)}
     seal = _seal(content)
     content |= {"sha256": seal, "signature": signing.sign(seal)}
-    manifest.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    for path in [*aside.rglob("*"), aside]:
-        _flush(path)
-    if final.exists():  # a resumed run reaches a step that a damaged checkpoint already occupies
-        damaged = final.with_name(f".{final.name}.damaged")
-        shutil.rmtree(damaged, ignore_errors=True)
-        final.rename(damaged)
+    (aside / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    disk.flush_all(aside)
+    if final.exists():
+        _make_way(final)
     aside.rename(final)
-    _flush(final.parent)
+    disk.flush(final.parent)
+
+
+def _make_way(final: Path) -> None:
+    """A run that has gone back reaches a step that has a checkpoint: a whole one is the same; a damaged one is kept.
+
+    Of those only the newest, as each may be as large as all that is of use.
+    """
+    if isinstance(whole(final.parent, int(final.name.removeprefix(PREFIX))), Checkpoint):
+        _delete(final)
+        return
+    for older in final.parent.glob(f".{PREFIX}*{DAMAGED}"):
+        shutil.rmtree(older, ignore_errors=True)
+    final.rename(final.with_name(f".{final.name}{DAMAGED}"))
+
+
+def _delete(path: Path) -> None:
+    """Delete a checkpoint; a crash in the middle leaves none that looks damaged."""
+    going = path.with_name(f".{path.name}.going{PARTIAL}")
+    path.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def steps(root: Path) -> list[int]:
@@ -92,7 +130,7 @@ def whole(root: Path, step: int) -> Checkpoint | str:
     manifest = _manifest(path)
     if manifest is None:
         return f"{path.name} has no whole {MANIFEST}"
-    wrong = [name for name, digest in manifest["files"].items() if _hash_or_none(path / name) != digest]
+    wrong = disk.damaged(path, manifest["files"])
     if wrong:
         return f"{path.name} is damaged: {', '.join(wrong)}"
     return Checkpoint(path, step, manifest["progress"])
@@ -124,7 +162,7 @@ def prune(root: Path, keep: int, *, stable: Container[int] = (), keep_stable: in
         kept |= {one["progress"].get("best_step") for one in manifests if one is not None}
     for step, path in found.items():
         if step not in kept:
-            shutil.rmtree(path)
+            _delete(path)
 
 
 def link(checkpoint: Checkpoint, root: Path) -> None:
@@ -135,10 +173,9 @@ def link(checkpoint: Checkpoint, root: Path) -> None:
     aside = root / f".{checkpoint.path.name}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(checkpoint.path, aside, copy_function=_link_or_copy)
-    for path in [*aside.rglob("*"), aside]:
-        _flush(path)
+    disk.flush_all(aside)
     aside.rename(root / checkpoint.path.name)
-    _flush(root)
+    disk.flush(root)
 
 
 def processes(checkpoint: Checkpoint) -> int:
@@ -187,26 +224,3 @@ def _manifest(checkpoint: Path) -> dict[str, Any] | None:
 def _seal(content: Mapping[str, Any]) -> str:
     """A hash of the manifest's own content: the hashes of the files say nothing about what was counted."""
     return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _hash_or_none(path: Path) -> str | None:
-    return _hash(path) if path.is_file() else None
-
-
-def _flush(path: Path) -> None:
-    """Make sure that what was written is on disk before the rename that vouches for it."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot open a folder
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

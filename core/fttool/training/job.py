@@ -117,6 +117,8 @@ class Job:
     """Proves on the model, as it is now, what its batches assume of it."""
     saves: bool = True
     """False: neither checkpoints nor the model are written."""
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Hashes of the saved model's files, by their path in the run directory."""
     progress: Progress = field(default_factory=Progress)
     asked: int | None = None
     """SIGINT or SIGTERM, once it has come to this process."""

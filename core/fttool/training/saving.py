@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer
 from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
+from fttool import disk
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Regularization
 from fttool.rights import give_usual_rights
@@ -24,6 +25,7 @@ from fttool.training import checkpoints, weights
 from fttool.training.finite import Finite
 from fttool.training.formats import put_into
 from fttool.training.guard import overrides
+from fttool.training.held import bytes_of
 from fttool.training.job import Job, Progress
 from fttool.training.shards import close, mapped, share, whole
 from fttool.training.terms import Terms
@@ -44,6 +46,7 @@ class Saving(Finite):
         self.refuse_non_finite_weights()
         if not job.saves:
             return
+        job.record.refuse_loss()
         output_dir = self.args.output_dir
         plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
@@ -64,7 +67,8 @@ class Saving(Finite):
                 (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle of this machine's settings
                 torch.save(plugin_state, folder / "fttool_state.pt")
 
-        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world)
+        needed = self._checkpoint_bytes()
+        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world, needed=needed)
         job.vouched.add(path)
         if not job.world.first:
             return
@@ -77,6 +81,13 @@ class Saving(Finite):
         )
         job.record.event("checkpoint_saved", step=step)
         job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
+
+    def _checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: the weights that train, and the optimizer's state in all processes."""
+        held: Any = self.optimizer
+        state = [value for of in held.state.values() for value in of.values() if isinstance(value, torch.Tensor)]
+        weights_kept = [p for name, p in self._module.named_parameters() if name in self._trained]
+        return (bytes_of(weights_kept) + bytes_of(state)) * (self.job.world.size if self._sharded else 1)
 
     @overrides("checkpoint")
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -148,25 +159,49 @@ class Saving(Finite):
                 found[name] = tensor.to("cpu", wanted[name], copy=True)
         return found
 
-    def save_final(self, folder: Path) -> None:
-        """The model, tokenizer and chat template, ready for `from_pretrained`."""
-        aside, world = folder.with_name(f".{folder.name}.partial"), self.job.world
-        if world.first:
-            shutil.rmtree(aside, ignore_errors=True)
-        if world.first:
-            put_into(self.job.formats, self._module)
-        self.refuse_non_finite_weights(
-            whole=True
-        )  # once more: 16 bits may be too few for them, as for an adapter's sum
-        if world.first:
-            model, tokenizer = cast("Any", self.model), cast("Any", self.processing_class)
-            model.save_pretrained(aside, max_shard_size=FILE_SIZE)
-            tokenizer.save_pretrained(aside)
-            give_usual_rights(aside)
-            if folder.exists():  # the model of the shorter run that this one has resumed
-                shutil.rmtree(folder)
-            aside.rename(folder)
-        world.wait()
+    def save_final(self, folder: Path, export: Callable[[Any, Path], None] | None = None) -> None:
+        """The model, tokenizer and chat template, ready for `from_pretrained`, and what freezing exports beside it.
+
+        All of it is on disk before any of it has its name; `job.files` has the hashes.
+        """
+        job, aside, first = self.job, folder.with_name(f".{folder.name}.partial"), self.job.world.first
+        with disk.writing(folder, needed=bytes_of(self._module.parameters()), hint=checkpoints.ROOM):
+            try:
+                if first:
+                    job.record.refuse_loss()
+                    shutil.rmtree(aside, ignore_errors=True)
+                    aside.mkdir()
+                    if export is not None:
+                        export(self.model, aside)
+                    put_into(job.formats, self._module)
+                # once more: 16 bits may be too few for them, as for an adapter's sum
+                self.refuse_non_finite_weights(whole=True)
+                if first:
+                    write_model(self.model, self.processing_class, aside / folder.name)
+                    job.files = disk.hashes(aside)
+                    disk.flush_all(aside)
+                    _replace(aside, folder.parent)
+            finally:
+                if first:
+                    shutil.rmtree(aside, ignore_errors=True)
+        job.world.wait()
+
+
+def write_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """A model with all that `from_pretrained` needs."""
+    model.save_pretrained(folder, max_shard_size=FILE_SIZE)
+    tokenizer.save_pretrained(folder)
+    give_usual_rights(folder)
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """Move what is in one folder to another one, in place of what has these names there."""
+    for new in aside.iterdir():
+        old = folder / new.name
+        if old.is_dir():  # of the shorter run that this one has resumed, or damaged
+            shutil.rmtree(old)
+        new.rename(old)
+    disk.flush(folder)
 
 
 def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fttool.api import (
     ExitCode,
     UsageError,
     give_usual_rights,
+    holding,
     load_run,
     measure,
     model_after,
@@ -56,7 +57,8 @@ def main(words: Sequence[str]) -> int:
     if output.exists():
         raise UsageError(f"'{output}' exists; it is never overwritten", hint="choose another folder: -o DIR")
     run = load_run(options.run)
-    with _whole(output) as folder:
+    inside = output.resolve().is_relative_to(options.run.resolve())
+    with holding(options.run) if inside else nullcontext(), _whole(output) as folder:
         model, before = model_after(run), weights_before(run)
         if not _moved(model, before):
             raise UsageError(
