@@ -35,6 +35,8 @@ class Layers:
     """True where the head shares its weights with the input embeddings."""
     kinds: frozenset[str] = frozenset()
     """Names of the classes that the layers are of; of their parts, where a layer is no module by itself."""
+    transposed: frozenset[str] = frozenset()
+    """Matrices that stand as inputs × outputs, as in GPT-2's `Conv1D`; all others stand as outputs × inputs."""
 
 
 def layers(model: PreTrainedModel) -> Layers:
@@ -83,7 +85,15 @@ def layers(model: PreTrainedModel) -> Layers:
         head=tuple(head),
         tied=tied,
         kinds=frozenset(type(model.get_submodule(part)).__name__ for layer in layers_of for part in layer),
+        transposed=_transposed(model),
     )
+
+
+def _transposed(model: nn.Module) -> frozenset[str]:
+    from transformers.pytorch_utils import Conv1D
+
+    owners = {name for name, module in model.named_modules() if isinstance(module, Conv1D)}
+    return frozenset(name for name, p in model.named_parameters() if p.ndim == 2 and name.rpartition(".")[0] in owners)
 
 
 def _ids(model: Any, getter: str) -> set[int]:

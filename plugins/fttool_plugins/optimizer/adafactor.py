@@ -34,8 +34,11 @@ class Adafactor(Optimizer):
     """Peak learning rate, relative: a step changes a tensor by about this share of its own RMS."""
     beta2_decay: Annotated[float, Field(le=0)] = -0.8
     """Power of the update's number by which g² is averaged: 1 − t^beta2_decay is kept of the mean; unit-free."""
-    eps: Annotated[float, Field(ge=0)] | None = None
-    """Lowest √V, in units of the gradient; default: the weights' machine epsilon, 1.2e-7 in float32."""
+    eps: Annotated[float, Field(ge=1e-15)] | None = None
+    """Lowest √V, in units of the gradient, and lowest mean of R, in units of its square. Default: the weights' machine
+    epsilon, 1.2e-7 in float32. With a gradient clipped to norm 1 the mean of R is about 1/N for N weights, so a matrix
+    in a model beyond 10 million is below that: its V comes out too small, and `clip_threshold` alone bounds the step.
+    1e-15, whose square is the paper's ε₁ of 1e-30, is the lowest: with 0 a tensor without gradient becomes NaN."""
     smallest_rms: Annotated[float, Field(ge=0)] = 1e-3
     """What stands for a tensor's RMS where that is smaller, so that zeros can be left; in units of the weights."""
     clip_threshold: Annotated[float, Field(ge=1)] = 1.0

@@ -43,8 +43,8 @@ class Muon(Optimizer):
     adamw_lr: Annotated[float, Field(gt=0, lt=10)] | None = None
     """Peak learning rate of what goes by AdamW; default: `lr`."""
     adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
-    """a for an A×B matrix: 0.2·√max(A, B), a step as large as AdamW's usually is, so that `lr` is AdamW's too; or
-    √max(1, A/B), as first published, with an `lr` of about 0.02 to train from scratch."""
+    """a for a matrix of A outputs and B inputs: 0.2·√max(A, B), a step as large as AdamW's usually is, so that `lr` is
+    AdamW's too; or √max(1, A/B), as first published, with an `lr` of about 0.02 to train from scratch."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Share of the mean gradient that is kept per update."""
     nesterov: bool = True
@@ -87,5 +87,5 @@ class Muon(Optimizer):
         if not layers.blocks:
             raise RecipeError("muon is for the matrices of layers, and this model has none", hint='say "adamw"')
         if parameter.ndim == 2 and "bias" not in name and any(name in block for block in layers.blocks):
-            return {"rule": "muon"}
+            return {"rule": "muon", **({"transposed": True} if name in layers.transposed else {})}
         return {"rule": "adamw", "lr": self.adamw_lr or self.lr}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -17,9 +18,9 @@ RULES: Mapping[str, type[Muon] | type[AdamW]] = {"muon": Muon, "adamw": AdamW}
 class MuonAdamW(Optimizer):
     """Muon over the groups with `rule` muon, AdamW over those with `rule` adamw.
 
-    Both are torch's own. They are lent the groups and the state for each step, so that everything stands in this one's
-    `param_groups` and `state`, where schedules, checkpoints and pulls look for it. `muon` and `adamw` are options of
-    the two; what they leave out has torch's defaults.
+    A group with `transposed` has matrices of inputs × outputs. Both are torch's own. They are lent the groups and the
+    state for each step, so that everything stands in this one's `param_groups` and `state`, where schedules,
+    checkpoints and pulls look for it. `muon` and `adamw` are options of the two; the rest has torch's defaults.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class MuonAdamW(Optimizer):
             groups = [dict(group) for group in self.param_groups if group["rule"] == rule]
             if rule == "muon":
                 _refuse_pieces(groups)
+                groups = list(_oriented(groups))
             if groups:
                 own = optimizer_class(groups)
                 own.state = self.state
@@ -61,6 +63,23 @@ class MuonAdamW(Optimizer):
                 else:
                     own.step()
         return loss
+
+
+def _oriented(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Groups of which torch's Muon makes the right step: it takes a transposed matrix's inputs for its outputs.
+
+    √max(1, A/B) is that of outputs A and inputs B times √(B/A) where the two are exchanged; the other rule is the same
+    for both. Decay goes by the rate too, and stays what it was.
+    """
+    for group in groups:
+        if not group.get("transposed") or group["adjust_lr_fn"] != "original":
+            yield group
+            continue
+        for p in group["params"]:
+            inputs, outputs = p.shape
+            wider = math.sqrt(outputs / inputs)
+            rates = {"lr": group["lr"] * wider, "weight_decay": group["weight_decay"] / wider}
+            yield {**group, **rates, "params": [p]}
 
 
 def _refuse_pieces(groups: list[dict[str, Any]]) -> None:

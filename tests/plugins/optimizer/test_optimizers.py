@@ -113,6 +113,16 @@ def test_options_out_of_range_are_refused(strategy, options):
 ADAFACTOR = Adafactor(lr=0.1, weight_decay=0.2, beta2_decay=-0.7, eps=1e-4, smallest_rms=0.5, clip_threshold=1.1)
 
 
+def test_adafactors_eps_has_a_floor_above_which_a_tensor_without_gradient_stays_what_it_is():
+    with pytest.raises(ValidationError, match="greater than or equal to"):
+        Adafactor(eps=0.0)
+    parts = Adafactor(eps=1e-15).build(context())
+    weight = torch.nn.Parameter(torch.ones(3, 2))
+    weight.grad = torch.zeros(3, 2)
+    parts.optimizer_class([weight], lr=0.1, **parts.options).step()
+    assert torch.equal(weight, torch.ones(3, 2))
+
+
 @pytest.mark.parametrize("shape", [(3, 2), (5,)])
 def test_adafactor_is_the_formula(shape):
     """Shazeer and Stern 2018, algorithms 4 and 5, with torch's eps: of √V, and beside the mean of R."""
