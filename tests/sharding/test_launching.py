@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import tomli_w
 
@@ -45,6 +46,19 @@ class TestSeveralProcesses:
         second = started("--resume")
         assert second.wait(240) == 0, second.stderr.read()
         assert_same(runs / "r", undisturbed)
+
+    def test_on_one_machine_nothing_listens_but_on_the_loopback_interface(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["run"]["max_steps"] = 5000
+        process = started()
+        wait_for(lambda: updates(tmp_path) >= 1)
+        ours = [process.pid, *children(process)]
+        opened = [one for number in ours for one in psutil.Process(number).net_connections() if one.status == "LISTEN"]
+        assert opened and {one.laddr.ip for one in opened} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 129, said
 
     @pytest.mark.parametrize(("begun", "resumed"), [("none", "ddp"), ("ddp", "none"), ("fsdp", "fsdp-4")])
     def test_another_number_of_processes_goes_on(

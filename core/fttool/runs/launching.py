@@ -28,7 +28,7 @@ import tomli
 
 from fttool.errors import FttoolError, gist
 from fttool.recipe.reading import Loaded
-from fttool.runs.nodes import Nodes
+from fttool.runs.nodes import Nodes, loopback
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
 from fttool.runs.stopping import FROM_OUTSIDE, handled
@@ -53,6 +53,9 @@ def launch(
     wanted = loaded.recipe.sharding.launch
     processes = Processes(wanted.processes // nodes.size, nodes)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes.number)))
+    if nodes.size == 1 and (own := loopback()):  # what gloo and NCCL open is for this machine alone
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", own)
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # one that crashes in native code says where it was
     if not {"", str(Path.cwd())} & set(sys.path):  # then the processes must not either, as `-m` would make them
         os.environ.setdefault("PYTHONSAFEPATH", "1")

@@ -1,7 +1,8 @@
 """The machines of a run: a launcher on each. They meet, learn of each other's failures, and agree on what comes next.
 
 The first holds a store that the others reach by `--rendezvous HOST:PORT`, and opens another one for each attempt, by
-which the processes find each other: what an earlier attempt has left in it can mislead nobody.
+which the processes find each other: what an earlier attempt has left in it can mislead nobody. Whoever reaches such a
+store can write to it, so on one machine all of it listens on the loopback interface alone.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ MEETING = 900
 """Seconds that the launchers wait for the last of them to be started."""
 ANSWER = 20
 """Seconds in which a launcher that lives says how its processes have ended, once one of the run's has."""
+LOOPBACK = "127.0.0.1"
 
 
 class Nodes:
     """This launcher among those of the run; alone it answers at once."""
 
-    def __init__(self, size: int = 1, rank: int = 0, host: str = "localhost", port: int = 0) -> None:
+    def __init__(self, size: int = 1, rank: int = 0, host: str = LOOPBACK, port: int = 0) -> None:
         self.size, self.rank, self.host, self.port = size, rank, host, port
         self.store: Any = None
 
@@ -85,13 +87,21 @@ class Nodes:
 
         if self.first:
             # Kept until the next attempt; the elastic launcher shares the server of a port that is open here.
-            self._open = TCPStore(self.host, 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+            self._open: Any = TCPStore(self.host, is_master=True, wait_for_workers=False, **self._listening())
             if self.store is not None:
                 self.store.set(f"{attempt}/port", str(self._open.port))
             return f"{self.host}:{self._open.port}"
         end = time.monotonic() + ANSWER
         _until(lambda: self.store.check([f"{attempt}/port"]), end, "node 0 does not answer any more")
         return f"{self.host}:{int(self.store.get(f'{attempt}/port'))}"
+
+    def _listening(self) -> dict[str, Any]:
+        """Where a store listens: torch's own choice is every interface, whatever the host that it is given."""
+        if self.size > 1:
+            return {"port": 0, "multi_tenant": True}
+        opened = socket.create_server((self.host, 0))
+        port = opened.getsockname()[1]
+        return {"port": port, "multi_tenant": True, "master_listen_fd": opened.detach()}
 
     def alarm(self, attempt: int) -> None:
         """Tell the others that a process has failed here."""
@@ -138,6 +148,12 @@ class Nodes:
             return True
         except OSError:
             return False
+
+
+def loopback() -> str | None:
+    """The name of the interface that no other machine reaches; None where it has none of the usual ones."""
+    names = [name for _, name in socket.if_nameindex()] if hasattr(socket, "if_nameindex") else []
+    return next((name for name in ("lo", "lo0") if name in names), None)
 
 
 def _until(true: Callable[[], bool], end: float, otherwise: str) -> None:
