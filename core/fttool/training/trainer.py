@@ -204,9 +204,10 @@ class Loop(Saving):
         losses_N = predictions.losses_N
         if not rows:  # a blank: computed on, but not learned from
             losses_N = losses_N * 0
-        tokens = sum(self.job.rows.learned.lengths[row] for row in rows)
         loss = losses_N.sum() / num_items_in_batch * size
-        loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
+        if predictions.terms:
+            tokens = sum(self.job.rows.learned.lengths[row] for row in rows)
+            loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
         self.losses.append((loss.detach(), rows))
         share = losses_N.numel() / num_items_in_batch * size if rows else 0.0
         for one in self.job.regularizations:
