@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,11 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
         ("the compressed file is damaged", "copy or download"),
     ),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), "", ("packed with zstd", "zstd -d")),
-    "Parquet": (b"PAR1" + bytes(20), "", ("a Parquet file",)),
+    "Parquet": (b"PAR1" + bytes(20), "", ("a Parquet file", "read_parquet")),
+    "Arrow": (b"ARROW1" + bytes(20), "", ("an Arrow file", "as JSON lines")),
+    "an Arrow stream": (b"\xff\xff\xff\xff" + bytes(20), "", ("an Arrow stream", "as JSON lines")),
+    "bzip2": (bz2.compress(GOOD.encode()), "", ("a bzip2 file", "bunzip2")),
+    "xz": (lzma.compress(GOOD.encode()), "", ("an xz file", "unxz")),
     "no object": (GOOD.encode() + b'["a"]\n', ":2", ("a row must be an object", "this is an array")),
     "two rows on a line": (GOOD.strip().encode() * 2, ":1", ("a second row on the line",)),
     "Python": (b"{'messages': []}\n", ":1", ("double quotes", "json.dumps")),
@@ -83,6 +89,23 @@ def test_a_file_that_is_no_jsonl_is_refused(shell: Shell, recipe: dict[str, Any]
     answer = shell.run(recipe)
     where = f"{rows}{line}" if line or "gzip" not in kind else ""
     answer.refuses(4, str(rows), *said, where=where)
+
+
+@pytest.mark.parametrize("name", ["ner.conll", "rows.txt", "rows"])
+def test_a_file_of_another_kind_is_not_called_broken_json(shell: Shell, recipe: dict[str, Any], name: str) -> None:
+    (shell.folder / name).write_text("-DOCSTART- -X- O O\n\nOslo NNP B-NP B-LOC\n")
+    recipe["data"]["train"][0]["path"] = name
+    shell.run(recipe).refuses(4, "this is not JSON lines", "JSON lines are read", where=str(shell.folder / name))
+
+
+def test_rows_inside_a_column_and_a_table_without_a_header_are_told(
+    shell: Shell, recipe: dict[str, Any], rows: Path
+) -> None:
+    rows.write_text(json.dumps({"data": json.loads(GOOD)}) + "\n")
+    shell.run(recipe).refuses(4, "it lies inside 'data'", where=f"{rows}:1")
+    (shell.folder / "rows.csv").write_text("ham,Go until jurong point\nspam,Free entry in 2\n")
+    recipe["data"]["train"][0]["path"] = "rows.csv"
+    shell.run(recipe).refuses(4, "does the file lack a first row", where=f"{shell.folder / 'rows.csv'}:2")
 
 
 def test_an_endless_line_is_refused(

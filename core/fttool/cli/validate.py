@@ -68,5 +68,6 @@ def rows_found(loaded: Loaded) -> list[str]:
             more = "" if reading.whole else ", the first ones"
             lines.append(f"  {name}: {len(reading.examples):,} of {reading.bad.rows:,} rows are good{more}")
             lines += [f"  {line}" for line in described(name, reading.columns.as_data())]
-            lines += [f"  {notice}" for notice in reading.notices(unread=False)]
+            notices = [*reading.notices(unread=False), *reading.classes.notices()]
+            lines += [f"  {notice}" for notice in notices]
     return lines

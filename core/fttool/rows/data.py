@@ -26,7 +26,9 @@ from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe
 from fttool.rows.abilities import proving
 from fttool.rows.bad import BadRows, alike, mend
-from fttool.rows.datasets import Reading, read_dataset
+from fttool.rows.calls import CallForm
+from fttool.rows.classes import joined
+from fttool.rows.datasets import Reading, plain_prompts, read_dataset
 from fttool.rows.templates import shared_variables
 
 if TYPE_CHECKING:
@@ -233,6 +235,9 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
     read = [read_dataset(loaded, table, place) for place, table in recipe.data.datasets()]
     for one in read:
         rows.dropped.update(one.left_out)
+    form = CallForm(tokenizer)
+    for one in read:
+        one.examples = [form.shaped(example) for example in one.examples]
 
     def of(part: str) -> dict[str, Reading]:
         """Each dataset of a list, by its name."""
@@ -281,6 +286,7 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
         rows.notices += one.notices()
         rows.dropped.update(one.bad.counts())
         rows.bad += one.bad.as_data()
+    rows.notices += [*joined(one.classes for one in train).notices(), *plain_prompts(read, tokenizer)]
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
     _refuse_nothing(rows, recipe.has_eval and first is None)
     return rows

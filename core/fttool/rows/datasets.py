@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fttool.errors import DataError, Problem, gist
 from fttool.families import Example, Format, FormatContext
@@ -15,10 +15,14 @@ from fttool.plain import is_array
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import RowsTable
 from fttool.rows.bad import BadRows, alike
+from fttool.rows.classes import ClassNames
 from fttool.rows.columns import Columns
 from fttool.rows.marks import MARKS, marked_learned
 from fttool.rows.noted import Noted, noted_row
 from fttool.rows.source import fingerprint, read_rows, unchanged
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Key = tuple[str | int, ...]
 RawRows = Iterable[tuple[str, Mapping[str, Any]]]
@@ -44,6 +48,8 @@ class Reading:
     """What the format says that it did, by how often."""
     source: dict[str, Any] = field(default_factory=dict[str, Any])
     """Where it came from, with a hash."""
+    classes: ClassNames = field(default_factory=ClassNames)
+    """Names of the rows' classes, where they have some."""
     whole: bool = True
     """False where there may be more rows than were read."""
 
@@ -104,6 +110,17 @@ def first_rows(loaded: Loaded, most: int) -> Iterator[tuple[Reading, str]]:
         yield found, missing
 
 
+def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """What to say of prompts and completions in plain text where the model is one for chats."""
+    for one in read if getattr(tokenizer, "chat_template", None) else ():
+        plain = sum(bool(row.prompt) and not row.messages and row.labels is None for row in one.examples)
+        if plain:
+            yield (
+                f"{one.table.dataset}: {plain:,} rows are a prompt and its completion in plain text, so no chat "
+                "template is used for them; for a chat, write both as lists of turns, or choose a format that makes some"
+            )
+
+
 def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
     """Raw rows through the format; every bad row is named by file and line, alike ones together."""
     table, bad = into.table, into.bad
@@ -125,6 +142,7 @@ def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
                 continue
             if into.columns.count(noted, turns, ignored, example) and len(unread) < _TRIED:
                 unread.append(row)
+            into.classes.add(noted, example)
             if learned:
                 into.examples.append(example)
             else:

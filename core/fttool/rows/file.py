@@ -18,15 +18,20 @@ CHUNK = 1 << 16
 """Bytes read in one go."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_TABLE = "write its rows as JSON lines, e.g. with pandas: {reader}(…).to_json(…, orient='records', lines=True)"
+_ARROW = "write its rows as JSON lines, e.g. with datasets: Dataset.from_file(…).to_json(…)"
+_PACKED = "unpack it: {command}; or pack it with gzip, which is read as it is"
 _FOREIGN_FILES = (
-    (b"PAR1", "a Parquet file"),
-    (b"ARROW1", "an Arrow file"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"BZh", "a bzip2 file"),
-    (b"\xfd7zXZ\x00", "an xz file"),
-    (b"%PDF", "a PDF"),
-    (b"\x28\xb5\x2f\xfd", "packed with zstd"),
+    (b"PAR1", "a Parquet file", _TABLE.format(reader="read_parquet")),
+    (b"ARROW1", "an Arrow file", _TABLE.format(reader="read_feather")),
+    (b"\xff\xff\xff\xff", "an Arrow stream", _ARROW),
+    (b"PK\x03\x04", "a zip archive", "unpack it: unzip; a spreadsheet: save it as .csv"),
+    (b"BZh", "a bzip2 file", _PACKED.format(command="bunzip2 -k")),
+    (b"\xfd7zXZ\x00", "an xz file", _PACKED.format(command="unxz -k")),
+    (b"%PDF", "a PDF", "write its texts as JSON lines, or as text files in a folder"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", _PACKED.format(command="zstd -d")),
 )
+"""The first bytes of other kinds of files, what they are, and what to do."""
 
 
 @dataclass
@@ -57,9 +62,8 @@ class RowFile:
     def refuse_foreign(self, head: bytes) -> None:
         """Raise a `DataError` where the first bytes show another kind of file, or another encoding."""
         where = str(self.path)
-        for magic, kind in _FOREIGN_FILES:
+        for magic, kind, hint in _FOREIGN_FILES:
             if head.startswith(magic):
-                hint = "unpack it (zstd -d, unzip …) or turn it into JSON lines; gzip can stay packed"
                 raise DataError(f"this is {kind}, not JSON lines", where=where, hint=hint)
         encoding = foreign_encoding(head)
         if encoding:

@@ -22,10 +22,22 @@ MAX_ROW_BYTES = 100_000_000
 """A row beyond this is refused: no file is read into memory for want of a newline."""
 
 
+JSON = (".jsonl", ".json", ".ndjson")
+"""Suffixes of files that hold JSON whatever they begin with."""
+READ = (
+    "JSON lines are read, a JSON array (.json), and tables with a header (.csv, .tsv): write its rows as one of these"
+)
+
+
 def read_file(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line from 1, row) as `read_table` does for `.csv` and `.tsv`, packed or not, and else as `read_jsonl`."""
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    suffix = _suffix(path)
     return read_table(path, SEPARATORS[suffix]) if suffix in SEPARATORS else read_jsonl(path)
+
+
+def _suffix(path: Path) -> str:
+    """The suffix that says what the file holds, packed or not."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def read_table(path: Path, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -55,7 +67,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with opened(path) as file:
         head = file.stream.peek(CHUNK)
         file.refuse_foreign(head)
-        array = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n").startswith(b"[")
+        begin = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
+        array = begin.startswith(b"[")
+        if not begin.startswith((b"[", b"{")) and begin and _suffix(path) not in JSON:
+            message = f"by its name ({path.suffix or 'no suffix'}) and its first line this is not JSON lines"
+            raise DataError(message, where=str(path), hint=READ)
         for row in array_rows(file, MAX_ROW_BYTES) if array else _line_rows(file):
             yield file.line, row
             file.rows += 1

@@ -24,6 +24,7 @@ from fttool.families import (
     RowOrder,
     RowReader,
 )
+from fttool.rows.noted import noted_row
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_tokenizer
 
@@ -53,6 +54,14 @@ class FormatContract(Contract):
             assert example.origin == f"rows.jsonl:{line}"
             assert row == before, "the raw row was changed"
             self._check_example(example)
+
+    def test_a_row_that_notes_what_is_read_is_read_alike(self, made: Any) -> None:
+        """Rows come so from a run; something of each is looked up, or nobody could say which columns are read."""
+        read = made.build(self.context())
+        for row in self.reads:
+            noted, _, _ = noted_row(row)
+            assert read(noted, "rows.jsonl:1") == read(row, "rows.jsonl:1")
+            assert noted.noted & row.keys(), "nothing of the row is looked up"
 
     def test_bad_rows_are_refused_in_a_sentence(self, made: Any) -> None:
         """A `ValueError` says what is wrong."""

@@ -64,11 +64,21 @@ def _advice(row: Mapping[str, Any], column: str, option: str, format_id: str) ->
     if not proposals and near:
         proposals = [_Proposal(f'did you mean format = {{name = "{format_id}", {option} = "{near[0]}"}}?', columns)]
     if not proposals:
-        return ""
+        return _odd(row, column)
     best = min(proposals, key=lambda one: len(columns - one.reads))
     unread = sorted(columns - best.reads)
     left = f" (which leaves {_quoted(unread)} unread)" if unread else ""
     return f"; {best.text}{left}"
+
+
+def _odd(row: Mapping[str, Any], column: str) -> str:
+    """What may be wrong with columns that remind of no format."""
+    for name, value in row.items():
+        if isinstance(value, Mapping) and column in value:
+            return f"; it lies inside '{name}': write what stands there as the row"
+    if all(isinstance(value, str) for value in row.values()) and any(name.count(" ") >= 2 for name in row):
+        return "; the names look like values: does the file lack a first row that names the columns?"
+    return ""
 
 
 def _proposals(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:

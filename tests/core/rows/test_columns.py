@@ -164,7 +164,7 @@ def test_what_means_something_elsewhere_is_refused_by_name(tmp_path: Path, kind:
     assert said.startswith(f"rows.jsonl:3: the column '{column}' ({MEANT[column]}) is filled in 2 rows and format ")
     assert f'ignore = ["{column}"]' in said
     left_out = read(tmp_path, rows, format=chosen, ignore=[column])
-    assert len(left_out.train) == 4 and not left_out.notices
+    assert len(left_out.train) == 4 and not [said for said in left_out.notices if "not read" in said]
     assert left_out.sources[0]["ignored"] == {column: 4}
     assert len(read(tmp_path, rows[:2], format=chosen).train) == 2, "where it is empty nothing is lost"
 
