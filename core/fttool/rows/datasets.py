@@ -117,7 +117,7 @@ def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -
         if plain:
             yield (
                 f"{one.table.dataset}: {plain:,} rows are a prompt and its completion in plain text, so no chat "
-                "template is used for them; for a chat, write both as lists of turns, or choose a format that makes some"
+                "template is used for them; for a chat, write both as lists of turns, or choose a format that does so"
             )
 
 
