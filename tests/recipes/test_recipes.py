@@ -47,6 +47,28 @@ def _untrained(screen: str) -> list[str]:
     return [*rows, *questions, str(len(columns)), *ways]
 
 
+def test_rows_from_elsewhere_are_read_to_the_last_column(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every word of the two files stands in the conversations, but for the turn that is left out and the ids."""
+    from fttool.recipe.reading import load
+    from fttool.rows.data import prepare
+    from fttool.testing import tiny_tokenizer
+
+    rows = prepare(load(RECIPES / "elsewhere.toml"), tokenizer := tiny_tokenizer())
+    assert (rows.train_sizes, rows.dropped, rows.bad) == ([10, 8], {}, [])
+    assert rows.notices == ["shared-chats: first turns of the assistant left out, which nobody had asked for: 1"]
+    text = "\n".join(tokenizer.decode(row.input_ids) for row in rows.train)
+    for name in ("instructions", "shared-chats"):
+        words = re.findall(
+            r"[\w']+", re.sub(r'"(id|weight)": \S+', "", (RECIPES / "data" / f"{name}.jsonl").read_text())
+        )
+        keys = {"instruction", "input", "output", "history", "system", "conversations", "from", "value"}
+        names = {"human", "gpt", "bing", "chatgpt", "narrator", "how", "can", "I", "help", "Hello"}
+        assert [word for word in words if word not in text and word not in keys | names] == []
+    learned = tokenizer.decode([label for row in rows.train for label in row.labels if label != -100])
+    assert "ice is cold" in learned and "Yes, it is." not in learned and "how can I help" not in text
+    assert not capsys.readouterr().out
+
+
 def test_remember_measures_what_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(RECIPES / "remember.toml"), "--set", f"run.output={tmp_path}", "--set", "run.max_steps=12"]
     assert main(["run", *words, "--set", "evaluation.samples=0", "--set", "evaluation.every=12"]) == 0

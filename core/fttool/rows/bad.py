@@ -122,5 +122,5 @@ def _elsewhere(origins: list[str]) -> str:
 
 def _headline(wrong: str) -> str:
     """The first clause of a sentence, short enough to head a count."""
-    clause = re.split(r"[;:(]", wrong.replace("\n", " "), maxsplit=1)[0].strip()
+    clause = re.split(r";|: ", wrong.replace("\n", " "), maxsplit=1)[0].strip()
     return f"bad: {clause if len(clause) <= 60 else clause[:59] + '…'}"
