@@ -10,7 +10,9 @@ from typing import Any
 class Parser(argparse.ArgumentParser):
     """Reads `RUN --option value "question"` too, where `argparse` by itself finds no word behind the option."""
 
-    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # typeshed has a type variable for `namespace`
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> Any:
         """As `argparse` does; it cannot intermix where there are inner verbs."""
         words = None if args is None else list(args)
         inner = self._subparsers is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from fttool.errors import FttoolError, PluginError, gist
-from fttool.plugins import Listed
+from fttool.plugins import OURS, Listed
 
 COMMANDS_GROUP = "fttool.commands.v1"
 
@@ -71,8 +71,8 @@ def unusable(core: Container[str]) -> list[Listed]:
 def call(verb: Verb, words: Sequence[str]) -> int:
     """Run it; it may exit by itself, as argparse does, but not while it is imported."""
     if verb.clash:
-        names = " or ".join(point.dist.name for point in verb.points if point.dist)
-        raise PluginError(verb.clash, hint=f"pip uninstall the one that you did not mean to have: {names}")
+        others = " or ".join(point.dist.name for point in verb.points if point.dist and point.dist.name != OURS)
+        raise PluginError(verb.clash, hint=f"pip uninstall {others}, whichever you did not mean to have")
     (point,) = verb.points
     who = f"verb '{verb.name}' of {owner(point)}"
     try:
