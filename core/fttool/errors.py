@@ -119,6 +119,8 @@ class PluginError(FttoolError):
     """A plugin that the recipe needs is missing, broken or misbehaves."""
 
     exit_code = ExitCode.PLUGIN
+    by: object = None
+    """The strategy of the recipe that misbehaves; None where it is none of them."""
 
 
 class OutOfMemoryError(FttoolError):

@@ -11,6 +11,7 @@ import inspect
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def blamed(loaded: Loaded) -> Generator[None]:
     try:
         yield
     except FttoolError as error:
-        found = _culprits(error, loaded)
+        found = _named(error, loaded) or _culprits(error, loaded)
         error.locate(loaded.where, found[0][0] if found else ())
         raise
     except (Exception, SystemExit) as fault:
@@ -67,6 +68,18 @@ def blamed(loaded: Loaded) -> Generator[None]:
             where=loaded.where(found[0][0]),
             hint="tell the plugin's authors; --debug shows the traceback",
         ) from fault
+
+
+def _named(error: FttoolError, loaded: Loaded) -> list[Used]:
+    """The strategy that the error is about, where it says so; its plugin is added to what is said, once."""
+    if not isinstance(error, PluginError) or error.by is None:
+        return []
+    found = [(place, one) for place, one in loaded.recipe.strategies() if one is error.by]
+    error.by = None
+    if found and _is_third_party(found[0][1]):
+        owner = loaded.plugins.entry(found[0][1].id().partition(".")[0])
+        error.problems = tuple(replace(one, message=f"{one.message}; plugin {owner}") for one in error.problems)
+    return found
 
 
 def _culprits(fault: BaseException, loaded: Loaded) -> list[Used]:

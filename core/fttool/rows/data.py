@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DataError, ModelError, PluginError, Problem
+from fttool.errors import DataError, ModelError, Problem
 from fttool.families import Encoded, Example, FilterContext, MaskingContext, RowEncoder
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe
@@ -30,6 +30,7 @@ from fttool.rows.calls import CallForm
 from fttool.rows.classes import joined
 from fttool.rows.datasets import Reading, plain_prompts, read_dataset
 from fttool.rows.templates import shared_variables
+from fttool.training.yielded import built, check_row, check_verdicts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -258,7 +259,7 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
         else:
             datasets[index].append(example)
     context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length)
-    encode = proving(recipe.masking.build(context), tokenizer)
+    encode = proving(built(recipe.masking, context), tokenizer)
     forbidden = {_content_hash(example) for _, example in held_out}
     taught: list[Example] = []
     for one, examples in zip(train, datasets, strict=True):
@@ -310,12 +311,10 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
 
 def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
     """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
-    for index, strategy in enumerate(loaded.recipe.filters):
-        decide = strategy.build(FilterContext(seed=loaded.recipe.run.seed))
+    for strategy in loaded.recipe.filters:
+        decide = built(strategy, FilterContext(seed=loaded.recipe.run.seed))
         reasons = decide([example for _, example in examples])
-        if len(reasons) != len(examples):
-            message = f"filter '{strategy.id()}' gave {len(reasons)} answers for {len(examples)} rows"
-            raise PluginError(Problem(message, hint="tell the plugin's authors", key=("filters", index)))
+        check_verdicts(strategy, reasons, len(examples))
         rows.dropped.update(reason for reason in reasons if reason is not None)
         examples = [numbered for numbered, reason in zip(examples, reasons, strict=True) if reason is None]
     return examples
@@ -372,7 +371,7 @@ def _encode(
             if dataset.bad.enough:
                 break
             continue
-        _refuse_labels(row, example, recipe)
+        check_row(recipe.masking, row, example.origin)
         cut = row.cut or len(row.input_ids) > max_length
         if cut and recipe.batching.too_long == "drop":
             rows.dropped[f"longer than {max_length} tokens"] += 1
@@ -424,12 +423,3 @@ def _encodes(encode: RowEncoder, example: Example) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse_labels(row: Encoded, example: Example, recipe: Recipe) -> None:
-    """Raise `PluginError` for labels that are not the tokens' own: `TokenRows` would store others than were meant."""
-    if len(row.labels) != len(row.input_ids) or any(
-        label not in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True)
-    ):
-        message = f"masking '{recipe.masking.id()}' gave labels that are not the tokens' own or −100 ({example.origin})"
-        raise PluginError(Problem(message, hint="labels are not shifted, one per token", key=("masking",)))

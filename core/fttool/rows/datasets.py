@@ -20,6 +20,7 @@ from fttool.rows.columns import Columns
 from fttool.rows.marks import MARKS, marked_learned
 from fttool.rows.noted import Noted, noted_row
 from fttool.rows.source import fingerprint, read_rows, unchanged
+from fttool.training.yielded import built
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,7 +125,7 @@ def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -
 def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
     """Raw rows through the format; every bad row is named by file and line, alike ones together."""
     table, bad = into.table, into.bad
-    read_row = table.format.build(FormatContext(origin=source, note=lambda what: into.noted.update([what])))
+    read_row = built(table.format, FormatContext(origin=source, note=lambda what: into.noted.update([what])))
     unread: list[Mapping[str, Any]] = []
     try:
         for origin, row in raw:

@@ -36,6 +36,7 @@ from fttool.families import (
     ShardingPlan,
     Source,
     SourceContext,
+    Strategy,
     TaskContext,
     TaskParts,
     Thawing,
@@ -64,6 +65,16 @@ from fttool.training.formats import saved_formats
 from fttool.training.rates import stable_phase
 from fttool.training.regularizing import regularizer_context
 from fttool.training.world import ALONE, World
+from fttool.training.yielded import (
+    CheckedBatches,
+    built,
+    check_factors,
+    check_optimizer,
+    check_regularization,
+    check_thawing,
+    checked_order,
+    checked_rate,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +174,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     refuse_missing_trackers(recipe)
     on = device()
     refuse_missing_gpu(on)
-    numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16(on)))
+    numerics = built(recipe.precision, PrecisionContext(device=on, native_bf16=native_bf16(on)))
     screen.note(f"precision: {numerics.reason}")
     source, tokenizer, rows = load_rows(loaded, screen)
     for notice in rows.notices:
@@ -224,7 +235,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
         items=parts.items,
         measures=measures(recipe, parts.labels),
         groups=update.groups,
-        make_optimizer=lambda: update.optimizer(update.optimizer_groups()),
+        make_optimizer=partial(optimizer_of, update, recipe.optimizer),
         factor=update.factor,
         stable=stable_phase(update.factor, length.total_steps),
         regularizations=update.regularizations,
@@ -293,21 +304,22 @@ def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple
 def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agreement:
     """What differs between the tokens of training and those of inference, in the sampled rows."""
     masking, max_length = loaded.recipe.masking, loaded.recipe.batching.max_length
-    encode = masking.build(MaskingContext(tokenizer=tokenizer, max_length=max_length))
+    encode = built(masking, MaskingContext(tokenizer=tokenizer, max_length=max_length))
     return compare(rows.sampled, masking.split, encode, tokenizer, max_length)
 
 
 def build_source(loaded: Loaded) -> Source:
     """The loaders of the recipe's tokenizer and model."""
     recipe = loaded.recipe
-    return recipe.model.source.build(
-        SourceContext(folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed)
+    return built(
+        recipe.model.source,
+        SourceContext(folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed),
     )
 
 
 def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
     """What the recipe's task yields for these rows; `DataError` for those whose classes it cannot learn."""
-    parts = loaded.recipe.task.build(TaskContext(label_counts=rows.train.class_counts, rows=len(rows.train)))
+    parts = built(loaded.recipe.task, TaskContext(label_counts=rows.train.class_counts, rows=len(rows.train)))
     if parts.targets is not None:
         rows.refuse_classes(parts.targets)
     return parts
@@ -382,7 +394,8 @@ def make_batches(
         )
 
     general = rows.general if recipe.mixing.uses_general else {}
-    order = recipe.mixing.build(
+    order = built(
+        recipe.mixing,
         MixingContext(
             sizes=rows.train_sizes,
             tokens=rows.train_tokens,
@@ -390,16 +403,17 @@ def make_batches(
             names=[dataset.dataset for dataset in recipe.data.train],
             general_sizes=[len(some) for some in general.values()],
             lengths=rows.learned.lengths,
-        )
+        ),
     )
-    built = recipe.batching.build(context(rows.learned.lengths, recipe.micro_batch))
+    grouped = built(recipe.batching, context(rows.learned.lengths, recipe.micro_batch))
 
-    def learning(batches: Batches) -> Batches:
+    def learning(yielded: Batches, micro_batch: int) -> Batches:
+        batches = CheckedBatches(recipe.batching, yielded, micro_batch)
         return batches if parts.targets is None else WithTargets(batches, parts.targets)
 
     def measuring(some: TokenRows) -> Batches:
         micro_batch = recipe.evaluation.micro_batch or recipe.micro_batch
-        return learning(recipe.batching.build(context(some.lengths, micro_batch)))
+        return learning(built(recipe.batching, context(some.lengths, micro_batch)), micro_batch)
 
     def each_once(some: TokenRows) -> Callable[[], Any]:
         groups = measuring(some)
@@ -408,8 +422,9 @@ def make_batches(
     def planned(some: TokenRows) -> Planned:
         return some, measuring(some).plan(range(len(some)), 0)
 
-    batches, measured = learning(built), (rows.eval, *rows.retention.values())
-    loader = train_loader(rows.learned, order, batches, recipe.run.workers, world)
+    batches, measured = learning(grouped, recipe.micro_batch), (rows.eval, *rows.retention.values())
+    in_order = checked_order(recipe.mixing, order, len(rows.learned))
+    loader = train_loader(rows.learned, in_order, batches, recipe.run.workers, world)
     return Batching(
         loader=loader,
         eval_batches=each_once(rows.eval),
@@ -417,7 +432,7 @@ def make_batches(
         batches=batches,
         collate=lambda row: batches.collate([[row]]),
         planned=lambda: [(rows.learned, loader.plan), *(planned(some) for some in measured if len(some))],
-        built={"mixing": order, "batching": built},
+        built={"mixing": order, "batching": grouped},
     )
 
 
@@ -430,22 +445,20 @@ def make_update(
 
     recipe, model, total = loaded.recipe, context.model, length.total_steps
     thawing, context = thaw(loaded, context, length)
-    rate = recipe.layer_rates.build(LayerRatesContext(model=model, layers=context.layers))
-    regularizations = [one.build(context) for one in recipe.regularizers]
-    for one in regularizations:
+    rate = built(recipe.layer_rates, LayerRatesContext(model=model, layers=context.layers))
+    regularizations = [built(one, context) for one in recipe.regularizers]
+    for strategy, one in zip(recipe.regularizers, regularizations, strict=True):
+        check_regularization(strategy, one, context.trained)
         if one.modify is not None:
             one.modify(model)
     pulls = [pull for one in regularizations for pull in one.pulls]
-    own = recipe.optimizer.build(
-        OptimizerContext(
-            device=on, unfused=bool(pulls) and numerics.autocast == "fp16", sharded=recipe.sharding.sharded
-        )
-    )
+    unfused = bool(pulls) and numerics.autocast == "fp16"
+    own = built(recipe.optimizer, OptimizerContext(device=on, unfused=unfused, sharded=recipe.sharding.sharded))
     group_keys = own.group_keys
     groups = make_groups(
         dict(model.named_parameters()),
         thawing.units,
-        rate,
+        checked_rate(recipe.layer_rates, rate),
         lr=recipe.optimizer.lr,
         weight_decay=recipe.optimizer.weight_decay,
         pulls=pulls,
@@ -459,7 +472,8 @@ def make_update(
     reserve = recipe.sharding.sharded and any(group.trains_in != ALWAYS for group in groups)
     in_optimizer = reserve or any(any(group.pulls) for group in groups)
     optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
-    factor = recipe.schedule.build(ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))
+    factor = built(recipe.schedule, ScheduleContext(total_steps=total, lr=recipe.optimizer.lr))
+    check_factors(recipe.schedule, factor, total)
     if not any(factor(step) for step in range(total)):
         message = f"the schedule gives each of the {total} updates a rate of 0"
         raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
@@ -474,13 +488,23 @@ def make_update(
     )
 
 
+def optimizer_of(update: Update, strategy: Strategy) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters that the model has now."""
+    groups = update.optimizer_groups()
+    given = [{**group, "params": list(group["params"])} for group in groups]
+    optimizer = update.optimizer(groups)
+    check_optimizer(strategy, optimizer, given)
+    return optimizer
+
+
 def thaw(loaded: Loaded, context: RegularizerContext, length: Length) -> tuple[Thawing, RegularizerContext]:
     """What freezing decides, and the context completed with it: freezing may have added parameters."""
     from fttool.training.layers import layers
 
     model, seed = context.model, loaded.recipe.run.seed
     given = {id(p) for name, p in model.named_parameters() if name not in context.new}
-    thawing = loaded.recipe.freezing.build(
+    thawing = built(
+        loaded.recipe.freezing,
         FreezingContext(
             model=model,
             layers=context.layers,
@@ -488,8 +512,9 @@ def thaw(loaded: Loaded, context: RegularizerContext, length: Length) -> tuple[T
             steps_per_epoch=length.steps_per_epoch,
             seed=seed,
             new=context.new,
-        )
+        ),
     )
+    check_thawing(loaded.recipe.freezing, thawing, [name for name, _ in model.named_parameters()])
     return thawing, replace(
         context,
         layers=layers(model),
@@ -562,7 +587,7 @@ def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> Shard
     """How the run is spread over processes; in a process that looks at it by itself, without an engine."""
     varies = any(group.trains_in != ALWAYS for group in update.groups)
     trained = sum(group.count for group in update.groups)
-    plan = loaded.recipe.sharding.build(replace(context, varies=varies, trained=trained))
+    plan = built(loaded.recipe.sharding, replace(context, varies=varies, trained=trained))
     refuse_unseen_weights(plan, update, loaded)
     if World.here().size != plan.processes:  # a dry run, or a verb
         return replace(plan, arguments={}, engage=None, split=None)

@@ -13,6 +13,7 @@ from fttool.recipe.tables import Recipe
 from fttool.rows.templates import chat_ids
 from fttool.training.passes import Batch, InPasses, in_one
 from fttool.training.world import ALONE, World
+from fttool.training.yielded import built
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ Score = Callable[[Any, Mapping[str, Any]], Predictions]
 def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
     """The recipe's metrics by id, over the classes of these names where classes are learned."""
     context = MetricContext(labels=labels)
-    return {metric.id(): metric.build(context) for metric in recipe.evaluation.metrics}
+    return {metric.id(): built(metric, context) for metric in recipe.evaluation.metrics}
 
 
 def model_inputs(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
 from fttool.training.shards import close
 from fttool.training.terms import Terms
+from fttool.training.yielded import check_measure, check_predictions, check_term, checked_factor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -112,7 +113,8 @@ class Loop(Saving):
     @overrides("start")
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The recipe's schedule as a factor of each group's rate."""
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self.job.factor)
+        factor = checked_factor(self.job.recipe.schedule, self.job.factor)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -201,6 +203,7 @@ class Loop(Saving):
         """
         rows, size = [row for sequence in inputs.pop("rows") for row in sequence], self.job.world.size
         predictions = self.job.score(model, inputs)
+        check_predictions(self.job.recipe.task, predictions)
         losses_N = predictions.losses_N
         if not rows:  # a blank: computed on, but not learned from
             losses_N = losses_N * 0
@@ -210,9 +213,11 @@ class Loop(Saving):
             loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
         self.losses.append((loss.detach(), rows))
         share = losses_N.numel() / num_items_in_batch * size if rows else 0.0
-        for one in self.job.regularizations:
+        for strategy, one in zip(self.job.recipe.regularizers, self.job.regularizations, strict=True):
             if one.loss is not None:
-                loss = loss + share * one.loss(model)
+                term = one.loss(model)
+                check_term(strategy, term)
+                loss = loss + share * term
         return loss
 
     # -- log, evaluation, checkpoints --
@@ -268,7 +273,10 @@ class Loop(Saving):
             )
 
         def values_of(sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
-            return {name: job.measures[name].value(total) for name, total in sums.items()}
+            found = {name: job.measures[name].value(total) for name, total in sums.items()}
+            for metric in job.recipe.evaluation.metrics:
+                check_measure(metric, found[metric.id()])
+            return found
 
         values: dict[str, float] = {}
         if len(job.rows.eval):

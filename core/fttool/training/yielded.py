@@ -1,0 +1,267 @@
+"""What strategies yield, looked at where it enters core: a factor that is NaN, or a function that is not there, would
+come to light much later, or never.
+
+Whatever is wrong is a `PluginError` that names what the strategy gave; `faults` adds its plugin and its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fttool.errors import PluginError, Problem
+from fttool.families import (
+    Batches,
+    Encoded,
+    Factor,
+    Measure,
+    Numerics,
+    OptimizerParts,
+    Predictions,
+    Regularization,
+    RowGroup,
+    RowOrder,
+    ShardingPlan,
+    Source,
+    Strategy,
+    TaskParts,
+    Thawing,
+    ThawUnit,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TELL = "tell the plugin's authors"
+
+
+class Yield(NamedTuple):
+    """What `build` of a family gives."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+def _is(kind: type) -> Yield:
+    return Yield(lambda found: isinstance(found, kind), f"a {kind.__name__}")
+
+
+_FUNCTION = Yield(callable, "a function")
+YIELDS: Mapping[str, Yield] = {
+    "model": _is(Source),
+    "format": _FUNCTION,
+    "filter": _FUNCTION,
+    "mixing": _FUNCTION,
+    "masking": _FUNCTION,
+    "batching": Yield(
+        lambda found: callable(getattr(found, "plan", None)) and callable(getattr(found, "collate", None)),
+        "an object with plan and collate",
+    ),
+    "freezing": _is(Thawing),
+    "layer_rates": _FUNCTION,
+    "optimizer": _is(OptimizerParts),
+    "schedule": _FUNCTION,
+    "regularizer": _is(Regularization),
+    "precision": _is(Numerics),
+    "sharding": _is(ShardingPlan),
+    "task": _is(TaskParts),
+    "metric": _is(Measure),
+}
+"""By family."""
+
+
+def misbehaved(strategy: Strategy, what: str, hint: str = TELL) -> PluginError:
+    """The error of a strategy that gave what it must not: `what` goes on behind its name."""
+    error = PluginError(Problem(f"{strategy.family} '{strategy.id()}' {what}", hint=hint))
+    error.by = strategy
+    return error
+
+
+def built(strategy: Any, context: Any) -> Any:
+    """What the strategy's `build` gives, which is what its family says."""
+    found, wanted = strategy.build(context), YIELDS[strategy.family]
+    if not wanted.fits(found):
+        raise misbehaved(strategy, f"yields {_shown(found)} from build, not {wanted.words}")
+    if isinstance(found, OptimizerParts):
+        _check_optimizer_class(strategy, found)
+    if isinstance(found, Numerics):
+        for name, known in (("autocast", ("no", "bf16", "fp16")), ("weights", ("float32", "bfloat16"))):
+            if getattr(found, name) not in known:
+                raise misbehaved(strategy, f"yields {name} = {getattr(found, name)!r}: it is one of {', '.join(known)}")
+    if isinstance(found, ShardingPlan) and found.processes != strategy.world_size:
+        what = f"plans {found.processes!r} processes, and its launch says {strategy.world_size}"
+        raise misbehaved(strategy, what)
+    return found
+
+
+def checked_factor(strategy: Strategy, factor: Factor) -> Factor:
+    """The schedule, whose factor is a finite number of at least 0: below 0 training would climb."""
+
+    def checked(update: int) -> float:
+        return _amount(strategy, factor(update), f"the factor of update {update + 1}")
+
+    return checked
+
+
+def check_factors(strategy: Strategy, factor: Factor, total: int) -> None:
+    """Look at the factors of all updates of the run."""
+    checked = checked_factor(strategy, factor)
+    for update in range(total + 1):
+        checked(update)
+
+
+def checked_rate(strategy: Strategy, rate: Callable[[str], float]) -> Callable[[str], float]:
+    """The layer rates, each a finite factor of at least 0."""
+    return lambda name: _amount(strategy, rate(name), f"the rate of '{name}'")
+
+
+def check_regularization(strategy: Strategy, found: Regularization, names: Iterable[str]) -> None:
+    """Look at how strongly each parameter is pulled: a finite coefficient of at least 0."""
+    for pull in found.pulls:
+        for name in names:
+            _amount(strategy, pull.coefficient(name), f"the pull at '{name}'")
+
+
+def check_thawing(strategy: Strategy, found: Thawing, names: Iterable[str]) -> None:
+    """Look at the units: parameters that the model has, each in one of them, and stretches of updates."""
+    known, met = set(names), set[str]()
+    for unit in found.units:
+        if not isinstance(unit, ThawUnit):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise misbehaved(strategy, f"yields {_shown(unit)} among its units, not a ThawUnit")
+        strange, twice = sorted(unit.parameters - known), sorted(unit.parameters & met)
+        if strange or twice:
+            what = f"thaws '{strange[0]}', which the model has not" if strange else f"thaws '{twice[0]}' in two units"
+            raise misbehaved(strategy, what)
+        if not all(isinstance(one, range) and one.start >= 0 and one.step == 1 for one in unit.trains_in):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise misbehaved(strategy, f"yields updates {unit.trains_in!r}: they are ranges of numbers from 0")
+        met |= unit.parameters
+
+
+def check_optimizer(strategy: Strategy, optimizer: Any, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Look at the optimizer that was made: it holds the parameters that it was given, in their groups."""
+    given, held = ([[id(p) for p in one["params"]] for one in some] for some in (groups, optimizer.param_groups))
+    if given != held:
+        raise misbehaved(strategy, "yields an optimizer that does not hold the groups that it was given")
+
+
+def check_verdicts(strategy: Strategy, found: Any, count: int) -> None:
+    """Look at a filter's answers: None or a reason, one for each row."""
+    if not isinstance(found, Sequence) or len(found) != count:
+        number = f"{len(found)} answers" if isinstance(found, Sequence) else _shown(found)
+        raise misbehaved(strategy, f"gave {number} for {count} rows")
+    for verdict in found:
+        if verdict is not None and not isinstance(verdict, str):
+            raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict: it is None or a reason in words")
+
+
+def check_row(strategy: Strategy, row: Any, origin: str) -> None:
+    """Look at a masked row: tokens, and labels that are the tokens' own or −100."""
+    if not isinstance(row, Encoded):
+        raise misbehaved(strategy, f"gave {_shown(row)}, not an Encoded ({origin})")
+    if not all(type(token) is int and token >= 0 for token in row.input_ids):
+        raise misbehaved(strategy, f"gave tokens that are no ids: whole numbers from 0 ({origin})")
+    if len(row.labels) != len(row.input_ids) or any(
+        label not in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True)
+    ):
+        hint = "labels are not shifted, one per token"
+        raise misbehaved(strategy, f"gave labels that are not the tokens' own or −100 ({origin})", hint)
+
+
+def checked_order(strategy: Strategy, order: RowOrder, size: int) -> RowOrder:
+    """The mixing, whose epochs are indices of rows that there are, as many in each."""
+    first = list[int]()
+
+    def checked(epoch: int) -> Sequence[int]:
+        rows = order(epoch)
+        outside = next((row for row in rows if not 0 <= row < size), None)
+        if outside is not None:
+            raise misbehaved(strategy, f"orders row {outside} in epoch {epoch}, and there are {size}")
+        first.append(len(rows)) if not first else None
+        if len(rows) != first[0] or not first[0]:
+            raise misbehaved(strategy, f"orders {len(rows)} rows in epoch {epoch}, and {first[0]} before")
+        return rows
+
+    return checked
+
+
+@dataclass(frozen=True)
+class CheckedBatches:
+    """The batching, whose plan has each row of the order once, and whose tensors are of one shape."""
+
+    strategy: Strategy
+    batches: Batches
+    micro_batch: int
+
+    def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
+        """Those of `batches`."""
+        found = self.batches.plan(order, epoch)
+        sizes = {len(some) for some in found} - set(range(1, self.micro_batch + 1))
+        if sizes:
+            what = f"plans a micro-batch of {sizes.pop()} sequences in epoch {epoch}: it is 1 to {self.micro_batch}"
+            raise misbehaved(self.strategy, what)
+        planned = sorted(row for some in found for group in some for row in group)
+        if planned != sorted(order):
+            strange = next((row for row in planned if row not in set(order)), None)
+            what = "does not plan each row of the order once" if strange is None else f"plans row {strange}"
+            raise misbehaved(self.strategy, f"{what} in epoch {epoch}, of {len(order)} rows")
+        return found
+
+    def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
+        """Those of `batches`."""
+        import torch
+
+        found: Any = self.batches.collate(sequences)
+        for name in ("input_ids", "labels"):
+            tensor = found.get(name) if isinstance(found, dict) else None
+            if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.long or tensor.ndim != 2:
+                raise misbehaved(self.strategy, f"collates {name} that are no (B, T) tensor of torch.long")
+        if found["labels"].shape != found["input_ids"].shape:
+            shapes = f"{tuple(found['labels'].shape)} beside input_ids of {tuple(found['input_ids'].shape)}"
+            raise misbehaved(self.strategy, f"collates labels of shape {shapes}")
+        learned = sum(label != -100 for rows in sequences for row in rows for label in row.labels[1:])
+        if int(found["labels"].ne(-100).sum()) != learned:
+            what = f"collates {int(found['labels'].ne(-100).sum())} labels of rows that have {learned} to learn"
+            raise misbehaved(self.strategy, what, "a row's first token is not learned, and every other label is")
+        return found
+
+
+def check_predictions(strategy: Strategy, found: Any) -> None:
+    """Look at what a task made of a micro-batch: a loss for each of its items."""
+    if not isinstance(found, Predictions) or found.losses_N.ndim != 1:
+        given = f"losses of shape {tuple(found.losses_N.shape)}" if isinstance(found, Predictions) else _shown(found)
+        raise misbehaved(strategy, f"scores a micro-batch with {given}, not with Predictions of losses (N,)")
+
+
+def check_term(strategy: Strategy, found: Any) -> None:
+    """Look at what a regularizer adds to a loss: one number."""
+    if getattr(found, "numel", lambda: 0)() != 1:
+        raise misbehaved(strategy, f"adds {_shown(found)} to the loss, not one number")
+
+
+def check_measure(strategy: Strategy, found: Any) -> None:
+    """Look at a metric's value: a number, which need not be finite."""
+    if not isinstance(found, Real):
+        raise misbehaved(strategy, f"measures {_shown(found)}, not a number")
+
+
+def _check_optimizer_class(strategy: Strategy, parts: OptimizerParts) -> None:
+    import torch
+
+    found: Any = parts.optimizer_class
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise misbehaved(strategy, f"yields {_shown(found)} as its class, which is no torch.optim.Optimizer")
+
+
+def _amount(strategy: Strategy, found: Any, what: str) -> float:
+    if isinstance(found, bool) or not isinstance(found, Real) or not 0 <= float(found) < math.inf:
+        raise misbehaved(strategy, f"gives {_shown(found)} as {what}: it is a finite number of at least 0")
+    return float(found)
+
+
+def _shown(found: Any) -> str:
+    """Something in few words."""
+    text = repr(found)
+    return text if len(text) <= 40 else f"a {type(found).__name__}"
