@@ -6,6 +6,7 @@ Exit code 6, or the code of what really happened: memory that ran out, a run tha
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fttool.runs.record import Record
 
 from .conftest import Shell, Site
 
@@ -382,6 +385,25 @@ def test_a_signal_while_all_is_loaded_gets_a_word_and_its_code(
     failed(shell, code, f"stopped by {number}")
     assert not shell.runs.exists() or not list(shell.runs.iterdir())
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+
+
+def test_a_signal_between_the_run_directory_and_the_loop_leaves_a_summary(
+    shell: Shell, site: Site, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = Record.event
+
+    def stop(self: Record, kind: str, **values: Any) -> None:
+        event(self, kind, **values)
+        if kind == "started":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    site.install(regularizer("return Regularization()"))
+    monkeypatch.setattr(Record, "event", stop)
+    shell.write(recipe)
+    failed(shell, 143, "stopped by SIGTERM")
+    assert (summary(shell)["status"], events(shell)[-1]["event"]) == ("interrupted", "ended")
+    monkeypatch.setattr(Record, "event", event)
+    assert shell.call("run", "--resume").code == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])

@@ -67,12 +67,26 @@ def run(
         prepared.trainer.job.saves, prepared.trainer.job.trusts = saves, trusts
         if world.size > 1:
             refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
-        checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
-        step = world.gather(checkpoint.step if checkpoint else None)[0]
-        if step is not None and not world.first:
-            checkpoint = same_checkpoint(prepared, record, step)
+        with summed_up(prepared, record):
+            checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
+            step = world.gather(checkpoint.step if checkpoint else None)[0]
+            if step is not None and not world.first:
+                checkpoint = same_checkpoint(prepared, record, step)
         prepared.trainer.args.output_dir = str(record.path)
         return train(prepared, record, observers, screen, checkpoint)
+
+
+@contextmanager
+def summed_up(prepared: Prepared, record: Record) -> Generator[None]:
+    """Around what makes the run directory: stopped between that and the loop, a new run has a summary too."""
+    new = not record.path.exists()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if new and record.path.exists():
+            record.summary(closing.summarize(prepared, "interrupted"))
+            record.event("ended", status="interrupted", step=0)
+        raise
 
 
 @contextmanager
