@@ -57,16 +57,19 @@ class Ends:
         span = places[at]
         front, behind = written.text[span.before : span.start], written.text[span.end : span.after]
         calls = bool(messages[index].get("tool_calls"))
-        following = _following(written, span, index, messages)
+        next_place = _next_place(written, span, index)
+        following = str(messages[next_place].get("role")) if next_place < len(messages) else None
         options = {key: value for key, value in template.items() if key not in ("tools", "documents")}
         key = json.dumps([front, behind, calls, following, len(places) - at, options], sort_keys=True, default=repr)
         if key not in self._ends:
             if len(self._ends) >= REMEMBERED:
                 self._ends.clear()
             inner = self._between_calls(index, messages, template) if calls else frozenset[str]()
-            next_one = [_next_message(messages[index])] if following is None else []
-            other = self._writer.tried([*messages[: index + 1], *next_one], template)
-            elsewhere = _behind(other, index, written, span if at + 1 < len(places) else None) if other else None
+            more = [[message] for message in _next_messages(messages[index])] if following is None else [[]]
+            others = (self._writer.tried([*messages[:next_place], *one], template) for one in more)
+            other = next((one for one in others if one), None)
+            within = span if at + 1 < len(places) else None
+            elsewhere = _behind(other, index, written, within, following is None) if other else None
             self._ends[key] = self._find(front, behind, elsewhere, inner, following)
         return self._ends[key]
 
@@ -95,6 +98,8 @@ class Ends:
             for match in self._special.finditer(other, same):
                 if match.group() not in inner and not other[same : match.start()].strip():
                     return End(same, other[same : match.end()])
+        if following == "assistant" and not behind.strip():  # the turn goes on in the next message
+            return End(0, "")
         within = [match for match in found if match.end() <= same]
         return End(within[-1].end(), "") if within else None
 
@@ -112,20 +117,20 @@ class Ends:
         return frozenset(self._special.findall(written.text[calls[0].start : calls[-1].end]))
 
 
-def _following(written: Written, span: Span, index: int, messages: Sequence[Message]) -> str | None:
-    """The role that speaks behind a span; None where none does."""
+def _next_place(written: Written, span: Span, index: int) -> int:
+    """The index of the message that speaks behind a span; the number of messages where none does."""
     owner = written.owner(span.after) if span.after < len(written.text) else None
-    place = max(index + 1, owner.message or 0) if owner else index + 1
-    return str(messages[place].get("role")) if place < len(messages) else None
+    return max(index + 1, owner.message or 0) if owner else index + 1
 
 
-def _behind(other: Written, index: int, written: Written, within: Span | None) -> str | None:
+def _behind(other: Written, index: int, written: Written, within: Span | None, longer: bool) -> str | None:
     """What stands in `other` behind the words of message `index`; None where it does not write them.
 
-    With `within`, what stands behind those of its words that end in `written` with this span.
+    With `within`, what stands behind those of its words that end in `written` with this span. `longer` says that
+    `other` has a message more, which may be written with words of this one.
     """
     try:
-        places = spans(other, index)
+        places = spans(other, index, written if longer else None)
     except ValueError:
         return None
     if within is None:
@@ -139,12 +144,13 @@ def _behind(other: Written, index: int, written: Written, within: Span | None) -
     return None
 
 
-def _next_message(message: Message) -> Message:
-    """What may follow a message of the assistant: a tool's answer to its first call, or the user's next question."""
+def _next_messages(message: Message) -> list[Message]:
+    """What may follow a message of the assistant: a tool's answer to its first call, the user's next question."""
+    question: Message = {"role": "user", "content": "?"}
     if not message.get("tool_calls"):
-        return {"role": "user", "content": "?"}
+        return [question]
     call: Any = message["tool_calls"][0]
     call = call if isinstance(call, Mapping) else {}
     function: Any = call.get("function", call)
     answer = {"role": "tool", "content": "?", "name": function.get("name"), "tool_call_id": call.get("id")}
-    return {key: value for key, value in answer.items() if value is not None}
+    return [{key: value for key, value in answer.items() if value is not None}, question]

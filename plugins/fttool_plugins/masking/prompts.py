@@ -113,8 +113,14 @@ def _prompt_length(front: str, prompt: str, described: int) -> int | None:
     same = in_common(front, prompt)
     rest = prompt[same:]
     if same < described:
+        if not rest:
+            return _behind(front, same, "", described)
         at = front.find(rest, described)
-        return None if at < 0 else at + len(rest) if rest else _behind(front, same, "", described)
+        if at >= 0:
+            return at + len(rest)
+        # A name may stand in the place of the role: what the prompt has behind the role stands behind the name.
+        tails = (rest[place:] for place in range(1, len(rest)))
+        return next((described + len(tail) for tail in tails if front.startswith(tail, described)), None)
     return same if same == len(front) or not rest.strip() else None
 
 

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fttool.api import Message
+from fttool_plugins.masking.writing import Written
+
+PARTS = '; it wants content as a list of parts: "content": [{"type": "text", "text": "…"}]'
 
 
 def remedy(messages: Sequence[Message], render: Callable[[Sequence[Message]], str]) -> str:
@@ -26,15 +29,24 @@ def remedy(messages: Sequence[Message], render: Callable[[Sequence[Message]], st
             return "; it cannot write tool calls: choose a [model] chat_template that can"
         if text is not None:
             return f'; it cannot write message {bare[0] + 1}, which has no content: give it an empty one, "content": ""'
-    parts: list[Message] = [
+    parts = _in_parts(filled)
+    return PARTS if parts != filled and _tried(render, parts) is not None else ""
+
+
+def wants_parts(messages: Sequence[Message], index: int, write: Callable[[Sequence[Message]], Written | None]) -> str:
+    """The same for a template that leaves out the text of message `index`: whether it writes the text in parts."""
+    written = write(_in_parts(messages)) if isinstance(messages[index].get("content"), str) else None
+    said = "".join(written.of(index, "content")) if written else ""
+    return PARTS if said and str(messages[index]["content"]).strip() in said else ""
+
+
+def _in_parts(messages: Sequence[Message]) -> list[Message]:
+    return [
         {**message, "content": [{"type": "text", "text": message["content"]}]}
-        if isinstance(message["content"], str)
+        if isinstance(message.get("content"), str)
         else message
-        for message in filled
+        for message in messages
     ]
-    if parts != filled and _tried(render, parts) is not None:
-        return '; it wants content as a list of parts: "content": [{"type": "text", "text": "…"}]'
-    return ""
 
 
 def _called(messages: Sequence[Message]) -> list[str]:

@@ -45,14 +45,14 @@ def spans(written: Written, message: int, alone: Written | None = None) -> list[
 
     Raises `ValueError` where the template writes what describes a message into its words.
     """
-    left = None if alone is None else _count(alone, message)
+    left = _shares(written, alone, message) if alone else {}
     found: list[Span] = []
     before = described = 0
     open_, aside = False, None
     for run in written.runs:
         own = run.owner.message == message
         says = own and run.owner.field in LEARNED
-        if says and left is not None:
+        if says and run.owner in left:
             left[run.owner] -= run.end - run.start
             says = left[run.owner] >= 0
         if says:
@@ -77,6 +77,13 @@ def spans(written: Written, message: int, alone: Written | None = None) -> list[
 def says_twice(written: Written, message: int) -> bool:
     """True where the template writes more characters of one of a message's texts than it has."""
     return any(owner.size and number > owner.size for owner, number in _count(written, message).items())
+
+
+def _shares(written: Written, alone: Written, message: int) -> dict[Owner, int]:
+    """Of each text that stands in a render more than once: how many of its characters are the message's own."""
+    twice = {owner for owner, number in _count(written, message).items() if owner.size and number > owner.size}
+    own = _count(alone, message)
+    return {owner: own[owner] for owner in twice}
 
 
 def _count(written: Written, message: int) -> Counter[Owner]:

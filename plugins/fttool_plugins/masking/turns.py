@@ -29,7 +29,7 @@ from fttool.api import Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
 from fttool_plugins.masking.ends import Ends
 from fttool_plugins.masking.prompts import Prompts
-from fttool_plugins.masking.refusals import remedy
+from fttool_plugins.masking.refusals import remedy, wants_parts
 from fttool_plugins.masking.spans import says_twice, spans
 from fttool_plugins.masking.tokens import Tokenization, Tokens, special_texts
 from fttool_plugins.masking.writing import Writer, Written
@@ -125,7 +125,11 @@ class Conversations:
     def _turns(self, index: int, talk: _Talk) -> Iterator[Turn]:
         """What is learned of one message, in the order of the text."""
         message, written = talk.messages[index], talk.written
-        check_not_left_out(message, index + 1, written)
+        try:
+            check_not_left_out(message, index + 1, written)
+        except ValueError as error:
+            wanted = wants_parts(talk.messages, index, lambda said: self._writer.tried(said, talk.template))
+            raise ValueError(f"{error}{wanted}") from None
         twice = says_twice(written, index)
         alone = self._writer.tried(talk.messages[: index + 1], talk.template) if twice else None
         places = spans(written, index, alone)
