@@ -96,6 +96,7 @@ from fttool.rows.marks import MARKS, marked_learned
 from fttool.rows.templates import chat_ids, chat_text, template_limits
 from fttool.training.held import bytes_held, bytes_of
 from fttool.training.layers import Layers, layers
+from fttool.training.stored import stored_formats
 from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
@@ -106,7 +107,6 @@ if TYPE_CHECKING:
     from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
     from fttool.runs.holding import holding
     from fttool.runs.saved import saved_model
-    from fttool.training.formats import stored_formats
     from fttool.training.shards import shared_like, whole
     from fttool.verbs import (
         add_overrides,
@@ -130,7 +130,6 @@ _LATER = {
     "fttool.rows.source": ("read_rows",),
     "fttool.runs.holding": ("holding",),
     "fttool.runs.saved": ("saved_model",),
-    "fttool.training.formats": ("stored_formats",),
     "fttool.training.shards": ("shared_like", "whole"),
     "fttool.verbs": (
         "add_overrides",

@@ -375,10 +375,10 @@ class Source:
     model: Callable[[LoadOptions], PreTrainedModel]
     origin: Mapping[str, str]
     """Where they came from (path, revision, file hash …), for `lock.json` and the model card."""
-    stored: Callable[[], Mapping[str, torch.dtype]] = dict
-    """The format of each tensor in the files of its weights, by the tensor's name; asked once the model is loaded. The
-    final model is saved in it; where there is none, in the format that it was trained in. `stored_formats` reads those
-    of a folder."""
+    stored: Callable[[], Mapping[str, str]] = dict
+    """The format of each tensor in the files of its weights, by the tensor's name, as torch spells it (`bfloat16`);
+    asked once the model is loaded. The final model is saved in it; where there is none, in the format that it was
+    trained in. `stored_formats` reads those of a folder."""
 
 
 class ModelSource(Strategy):

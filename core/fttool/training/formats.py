@@ -6,19 +6,14 @@ once, at the end and before they are measured, so that the metrics are those of 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fttool.errors import ModelError, Problem
-
-IN_FILES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""Formats as the header of a safetensors file spells them."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +31,7 @@ class Formats:
         return self.by_name.get(name) or self.otherwise or tensor.dtype
 
 
-def stored_formats(folder: Path) -> dict[str, torch.dtype]:
-    """The format of each tensor of floats in a folder's safetensors, by its name; only the headers are read."""
-    found: dict[str, torch.dtype] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            header: dict[str, dict[str, str]] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        tensors = {name: entry.get("dtype", "") for name, entry in header.items() if name != "__metadata__"}
-        found |= {name: IN_FILES[dtype] for name, dtype in tensors.items() if dtype in IN_FILES}
-    return found
-
-
-def saved_formats(asked: str, stored: Mapping[str, torch.dtype]) -> Formats:
+def saved_formats(asked: str, stored: Mapping[str, str]) -> Formats:
     """Those that `[checkpoints] dtype` asks for.
 
     With `source` a weight has the format that its file has under the same name, others the most common one of the
@@ -55,8 +39,9 @@ def saved_formats(asked: str, stored: Mapping[str, torch.dtype]) -> Formats:
     """
     if asked != "source":
         return Formats({}, getattr(torch, asked))
-    most_common = Counter(stored.values()).most_common(1)
-    return Formats(stored, most_common[0][0] if most_common else None)
+    by_name: dict[str, torch.dtype] = {name: getattr(torch, spelled) for name, spelled in stored.items()}
+    most_common = Counter(by_name.values()).most_common(1)
+    return Formats(by_name, most_common[0][0] if most_common else None)
 
 
 @torch.no_grad()

@@ -16,12 +16,13 @@ from transformers import AutoModelForCausalLM
 from fttool.errors import ModelError
 from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_model, tiny_tokenizer
-from fttool.training.formats import Formats, put_into, saved_formats, stored_formats
+from fttool.training.formats import Formats, put_into, saved_formats
+from fttool.training.stored import stored_formats
 
 
 def source(folder: Path, dtype: torch.dtype, **changes: Any) -> Path:
     """A tiny model in this format, some of its weights in others."""
-    model = tiny_model()
+    model: Any = tiny_model()
     model.to(dtype).save_pretrained(folder)
     if changes:
         tensors = load_file(folder / "model.safetensors")
@@ -127,7 +128,7 @@ def test_the_most_common_format_serves_what_has_another_name(tmp_path: Path) -> 
     floats = {f"layer.{n}": torch.zeros(2, dtype=torch.bfloat16) for n in range(3)}
     save_file({**floats, "norm": torch.zeros(2), "ids": torch.zeros(2, dtype=torch.int64)}, tmp_path / "a.safetensors")
     stored = stored_formats(tmp_path)
-    assert stored == {**dict.fromkeys(floats, torch.bfloat16), "norm": torch.float32}
+    assert stored == {**dict.fromkeys(floats, "bfloat16"), "norm": "float32"}
     formats, some = saved_formats("source", stored), torch.zeros(1)
     assert formats.of("joined", some) == torch.bfloat16 and formats.of("norm", some) == torch.float32
     assert formats.of("count", torch.zeros(1, dtype=torch.int64)) == torch.int64
