@@ -113,13 +113,14 @@ def compare(
 ) -> Agreement:
     """Ask for every learned turn of the examples as inference does; tokens from `max_length` on are not compared.
 
-    Rows that masking refuses, and those of which no token is learned, are left out.
+    Rows that masking refuses, those of which no token is learned, and
+    those with control tokens as text are left out.
     """
     rows = 0
     found: list[Difference] = []
     for example in (part for whole in examples for part in split(whole)):
         row = _encoded(encode, example)
-        if row is None or not _up_to_end(row) or not (example.messages or example.prompt):
+        if row is None or row.literal or not _up_to_end(row) or not (example.messages or example.prompt):
             continue
         rows += 1
         found += _first(_differences(example, row, encode, tokenizer, max_length))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
+from fttool.api import Encoded, Example, MaskingContext, RowEncoder
+from fttool_plugins.masking.control import Control, texts_of
+from fttool_plugins.masking.of_turns import OfText
 from fttool_plugins.masking.plain import PlainText
-from fttool_plugins.masking.turns import IGNORED, render
+from fttool_plugins.masking.turns import IGNORED, Conversations, render
 
 
-class All(Masking):
+class All(OfText):
     """Learn every token but the first, which nothing predicts: continued pre-training.
 
     label_t = token_t for t ≥ 1. Of a conversation that is all the chat template writes. A row of plain text
@@ -21,7 +23,9 @@ class All(Masking):
 
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for an empty row and where the chat template refuses."""
-        tokenizer, plain = ctx.tokenizer, PlainText(ctx.tokenizer)
+        tokenizer, plain = ctx.tokenizer, PlainText(ctx.tokenizer, self.control_tokens)
+        control = Control(tokenizer, self.control_tokens)
+        conversations = Conversations(tokenizer, control=self.control_tokens)
 
         def encode(example: Example) -> Encoded:
             if not example.messages:
@@ -31,9 +35,12 @@ class All(Masking):
                 raise ValueError(
                     f"turn {turn} is marked as not learned, and masking 'all' learns every token; choose 'assistant'"
                 )
+            controlled = control.check(texts_of(example.messages, example.template))
+            if controlled and control.as_text:
+                return conversations.whole(example.messages, example.template)
             text = render(tokenizer, example.messages, example.template)
             encoding = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
             ids = list(encoding["input_ids"])
-            return Encoded(ids, [IGNORED, *ids[1:]])
+            return Encoded(ids, [IGNORED, *ids[1:]], remarks=control.remarks(controlled))
 
         return encode

@@ -29,7 +29,8 @@ class Completion(OfTurns):
 
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` where no right mask can be found."""
-        conversations, plain = Conversations(ctx.tokenizer), PlainText(ctx.tokenizer)
+        conversations = Conversations(ctx.tokenizer, thoughts=self.thoughts, control=self.control_tokens)
+        plain = PlainText(ctx.tokenizer, self.control_tokens)
 
         def encode(example: Example) -> Encoded:
             if example.messages:

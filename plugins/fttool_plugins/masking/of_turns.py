@@ -1,14 +1,25 @@
-"""The options of strategies that learn an assistant's turns, one by one."""
+"""The options that masking strategies share: control tokens in texts, and what is learned of an assistant's turns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from fttool.api import Example, Masking
+from fttool_plugins.masking.control import ControlTokens
 from fttool_plugins.masking.history import History, as_asked
+from fttool_plugins.masking.thoughts import Thoughts
 
 
-class OfTurns(Masking):
+class OfText(Masking):
+    """What is read as text."""
+
+    control_tokens: ControlTokens = "refuse"
+    """What becomes of rows whose texts hold a control token of the tokenizer (`<|im_end|>` in a question, `</s>` in an
+    answer): they are refused, encoded as the `text` that they are, or kept as the tokens that they read like (`keep`:
+    for plain text that was written with a template already). BOS in front of plain text and EOS behind it are meant."""
+
+
+class OfTurns(OfText):
     """What a conversation teaches, turn by turn; which turns those are, the strategy says."""
 
     history: History = "as-rendered"
@@ -16,6 +27,11 @@ class OfTurns(Masking):
     learned turn as a row of its own, behind the render of the turns before it, as inference asks for it. Use `as-asked`
     with templates that write earlier turns otherwise than the last (without their thoughts, with another token at the
     end); a conversation of n learned turns costs n rows then, whose histories are read again and again."""
+
+    thoughts: Thoughts = "learn"
+    """What is learned of the thoughts in front of answers: all that the template writes of them, nothing of them
+    (`skip`: they are read, with their tags), or only those that are not empty (`skip-empty`): many templates write
+    `<think></think>` in front of an answer without a thought. Rows that teach an empty thought are counted."""
 
     def first(self, example: Example) -> int:
         """Index of the first message whose turn may be learned."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fttool.api import Encoded
+from fttool_plugins.masking.control import Control, ControlTokens
 from fttool_plugins.masking.turns import IGNORED
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class PlainText:
     """Makes tokens and labels of plain text."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, control: ControlTokens = "refuse") -> None:
         self._tokenizer = tokenizer
+        self._control = Control(tokenizer, control)
         bos = tokenizer.bos_token_id
         by_default = list(tokenizer("", verbose=False)["input_ids"])
         self._bos = [bos] if isinstance(bos, int) and by_default[:1] == [bos] else []
@@ -31,15 +33,18 @@ class PlainText:
         """BOS (where the tokenizer adds one) + prompt + completion + EOS, each only where the text lacks it.
 
         Labels on the completion and EOS; with `learn_prompt` on all. Never on the first token: nothing
-        predicts it. Raises `ValueError` for an empty completion, a tokenizer without EOS, and where only
-        EOS would be learned.
+        predicts it. Raises `ValueError` for an empty completion, a tokenizer without EOS, where only EOS would
+        be learned, and for control tokens in the text where they are refused.
         """
         eos = self._tokenizer.eos_token_id
         if not completion.strip():
             raise ValueError("the completion is empty: the model would only learn to stop")
         if not isinstance(eos, int):
             raise ValueError("the tokenizer has no EOS token, so the model would never learn to stop")
-        head, tail = self._split(prompt, completion)
+        inside = self._inside(prompt, completion)
+        controlled = self._control.check(zip(("the prompt", "the completion"), inside, strict=True))
+        literal = controlled and self._control.as_text
+        head, tail = self._literal(prompt, completion, *inside) if literal else self._split(prompt, completion)
         if self._bos and (head or tail)[:1] != self._bos:
             head = self._bos + head
         if tail[-1:] != [eos]:
@@ -49,7 +54,22 @@ class PlainText:
         labels[0] = IGNORED
         if all(label in (IGNORED, eos) for label in labels):
             raise ValueError(f"the text {completion!r} is too short: only the EOS behind it would be learned")
-        return Encoded(ids, labels)
+        return Encoded(ids, labels, remarks=self._control.remarks(controlled), literal=literal)
+
+    def _inside(self, prompt: str, completion: str) -> tuple[str, str]:
+        """Both texts without what a person may write around them: BOS in front, EOS at the end."""
+        bos, eos = (str(token or "") for token in (self._tokenizer.bos_token, self._tokenizer.eos_token))
+        if prompt:
+            return prompt.removeprefix(bos), completion.removesuffix(eos)
+        return prompt, completion.removeprefix(bos).removesuffix(eos)
+
+    def _literal(self, prompt: str, completion: str, *inside: str) -> tuple[list[int], list[int]]:
+        """The tokens of both with no control token in them but the BOS that stands in front."""
+        head, tail = (self._control.ids(text) for text in inside)
+        bos, begin = self._tokenizer.bos_token_id, str(self._tokenizer.bos_token or "")
+        if isinstance(bos, int) and (prompt or completion).startswith(begin):
+            head = [bos, *head]
+        return head, tail
 
     def _split(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """The tokens of the prompt as inference makes them, and those of the completion."""

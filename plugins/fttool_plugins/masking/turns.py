@@ -14,8 +14,8 @@ White space behind that token is not learned. A thought is: a generation prompt 
 to there, so that labels do not depend on whether thinking is asked for.
 
 What people type is text, even where it reads like the template's own marks: turns are told apart by which message
-wrote them, not by what they look like. A typed `<|im_end|>` becomes the special token, as `apply_chat_template` has
-it; in a user's turn it is not learned, in an answer it is, like the rest of the answer.
+wrote them, not by what they look like. A typed `<|im_end|>` would become the special token, as `apply_chat_template`
+has it: such a row is refused, or encoded as an option says (`control.py`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fttool.api import Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
+from fttool_plugins.masking.control import Control, ControlTokens, texts_of
 from fttool_plugins.masking.ends import Ends
 from fttool_plugins.masking.prompts import Prompts
 from fttool_plugins.masking.refusals import remedy, wants_parts
 from fttool_plugins.masking.spans import says_twice, spans
+from fttool_plugins.masking.thoughts import EMPTY, Thoughts, check_thoughts, thought
 from fttool_plugins.masking.tokens import Tokenization, Tokens, special_texts
 from fttool_plugins.masking.writing import Writer, Written
 
@@ -63,8 +65,12 @@ class _Talk(NamedTuple):
 class Conversations:
     """Makes tokens and labels of conversations; remembers how the chat template asks for answers and ends them."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, thoughts: Thoughts = "learn", control: ControlTokens = "refuse"
+    ) -> None:
         self._tokenizer = tokenizer
+        self._thoughts: Thoughts = thoughts
+        self._control = Control(tokenizer, control)
         self._writer = Writer(tokenizer)
         self._tokenization = Tokenization(tokenizer)
         self._prompts = Prompts(self._writer)
@@ -81,8 +87,8 @@ class Conversations:
         """Tokens of the whole conversation, labels on the assistant's turns from message `first` on that are learned.
 
         `template` holds more variables for the chat template (`tools`, `enable_thinking` …). Raises `ValueError`
-        where there is no such turn or it is empty, and where the template refuses the conversation, leaves out a
-        turn's text or never ends a turn.
+        where there is no such turn or it is empty, where its thought is not whole, where control tokens in the texts
+        are refused, and where the template refuses the conversation, leaves out a turn's text or never ends a turn.
         """
         roles = [message.get("role") for message in messages]
         learned = [index for index in range(first, len(messages)) if roles[index] == "assistant"]
@@ -90,19 +96,53 @@ class Conversations:
             where = f" from message {first + 1} on" if first else ""
             raise ValueError(f"no assistant turn{where}: there is nothing to learn")
         learned = [index for index in learned if index not in unlearned]
+        source = self._source(template)
         for index in learned:
             check_not_empty(messages[index], index + 1)
+            check_thoughts(messages[index], index + 1, source)
+        controlled = self._control.check(texts_of(messages, template))
         written = self._written(messages, template)
         talk = _Talk(messages, template, written)
         turns = [turn for index in learned for turn in self._turns(index, talk)]
         text = written.text + "".join(turn.added for turn in turns)
         tokens = self._tokenization.tokens(text, [turn.start for turn in turns])
+        if controlled and self._control.as_text:
+            tokens = self._control.encoded(tokens, self._control.own(tokens, written))
         labels = [IGNORED] * len(tokens.ids)
+        empty = False
         for turn in turns:
+            begin, teaches_empty = self._behind_thought(turn, written)
+            empty |= teaches_empty
             for token in _learned(turn, tokens):
-                labels[token] = tokens.ids[token]
+                if tokens.ends[token] > begin:
+                    labels[token] = tokens.ids[token]
         labels[0] = IGNORED  # nothing predicts the first token
-        return Encoded(tokens.ids, labels, turns=tuple(learned))
+        remarks = (*self._control.remarks(controlled), *([EMPTY] if empty else []))
+        literal = controlled and self._control.as_text
+        return Encoded(tokens.ids, labels, turns=tuple(learned), remarks=remarks, literal=literal)
+
+    def whole(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Encoded:
+        """Tokens of a conversation whose texts hold control tokens, which are encoded as text; all but the first are
+        learned. Raises `ValueError` where it cannot be told which they are.
+        """
+        written = self._written(messages, template)
+        tokens = self._tokenization.tokens(written.text)
+        ids = self._control.encoded(tokens, self._control.own(tokens, written)).ids
+        return Encoded(ids, [IGNORED, *ids[1:]], remarks=self._control.remarks(True), literal=True)
+
+    def _source(self, template: Mapping[str, Any]) -> str:
+        """The source of the chat template that writes a conversation."""
+        if not getattr(self._tokenizer, "chat_template", None):
+            return ""
+        return str(self._tokenizer.get_chat_template(tools=template.get("tools")))
+
+    def _behind_thought(self, turn: Turn, written: Written) -> tuple[int, bool]:
+        """The character from which a turn is learned, and whether an empty thought is."""
+        found = thought(written, turn.start, turn.end)
+        if found is None:
+            return turn.start, False
+        skipped = self._thoughts == "skip" or (self._thoughts == "skip-empty" and found.empty)
+        return (found.end, False) if skipped else (turn.start, found.empty)
 
     def _written(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Written:
         """The conversation and who wrote each character of it, proven to be the text that inference writes."""

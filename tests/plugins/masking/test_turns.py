@@ -117,7 +117,7 @@ def learned(speaking: Callable[[str | None], PreTrainedTokenizerFast]) -> Callab
 
     def learn(template: str | None, messages: tuple[dict[str, Any], ...], first: int = 0, **options: Any) -> list[str]:
         tokenizer = speaking(template)
-        strategy = Completion() if first else Assistant()
+        strategy = (Completion if first else Assistant)(control_tokens="keep")
         example = Example(origin="test", messages=messages, completion_from=first, template=options)
         encoded = strategy.build(MaskingContext(tokenizer=tokenizer))(example)
         text = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)

@@ -76,7 +76,7 @@ CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
     "white space": [user("  Hi \n"), assistant("\n\n  Hello! \n\n"), user("\tAnd?"), assistant(" Well.\n")],
     "tags": [
         user("a </think> b"),
-        assistant("x </think> y <think> z"),
+        assistant("x <tool_call> y"),
         user("<tool_call>"),
         assistant("</tool_call>!"),
     ],
@@ -121,7 +121,7 @@ REWRITTEN: dict[str, set[str]] = {
     # … and Qwen3 an empty one only in the very last.
     "qwen3": set(CONVERSATIONS) - {"one turn", "tool and thoughts"},
     # The twin keeps the thought that stands in an answer's text.
-    "deepseek_r1_distill": {"thoughts in the text", "tags"},
+    "deepseek_r1_distill": {"thoughts in the text"},
     # The twin writes the token that ends a turn (<|user|>) once more, behind each.
     "glm4moe": set(CONVERSATIONS),
 }
@@ -165,7 +165,7 @@ def voice(speaking: Callable[[str], PreTrainedTokenizerFast]) -> Callable[[str],
     @cache
     def make(template: str) -> Voice:
         tokenizer = speaking(template)
-        return Voice(tokenizer, Assistant().build(MaskingContext(tokenizer=tokenizer)))
+        return Voice(tokenizer, Assistant(control_tokens="keep").build(MaskingContext(tokenizer=tokenizer)))
 
     return make
 

@@ -1,0 +1,130 @@
+"""Thoughts of the assistant: whether they are whole, where they stand in a turn, and which of them are learned.
+
+A thought stands in a turn's content, between tags in front of the answer, or under a key of its own. Data sets lose one
+of the tags (DeepSeek-R1's prompts open the thought, and so its answers only close it), or have it in both places. A
+template then splits the text where it should not, and what is learned is a thought as answer, or a lone `</think>`.
+
+Templates also write an empty thought (`<think>\\n\\n</think>`) in front of an answer that has none. Learned, it teaches
+not to think; so it is counted, and an option leaves it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from fttool.api import Message
+
+if TYPE_CHECKING:
+    from fttool_plugins.masking.writing import Written
+
+Thoughts: TypeAlias = Literal["learn", "skip", "skip-empty"]
+
+EMPTY = "that teach an empty thought"
+"""A remark on rows."""
+KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Where a turn has its thought apart from its content."""
+
+_NAME = r"(?:seed:)?(?:think|thinking|thought|thoughts|reason|reasoning)"
+_PAIRS = re.compile(
+    rf"<(?P<close>/?)(?P<name>{_NAME})>|\[(?P<close2>/?)(?P<name2>THINK)\]|<\|(?P<edge>START|END)_THINKING\|>",
+    re.IGNORECASE,
+)
+"""The tags of a thought in a text; group `close`, `close2` or `edge` says which of the two it is."""
+_ANYWHERE = ("think", "thinking")
+"""Tags that are a thought's even where the template takes no notice of them; `<reason>` may be any XML."""
+_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+"""Text that is quoted as code in Markdown."""
+_OPENS = re.compile(r"\s*[<\[][^<>\[\]\s]*(?:think|thought|reason|channel)[^<>\[\]\s]*[>\]]", re.IGNORECASE)
+"""A tag with which what a template writes of a thought may begin: `<think>`, `<|channel|>`, `<|channel>` …"""
+_CLOSES = re.compile(r"[<\[](?:/[^<>\[\]\s]+|\|?[^<>\[\]\s]*end[^<>\[\]\s]*|[^<>\[\]\s|/]+\|)[>\]]", re.IGNORECASE)
+"""A tag with which it may end: `</think>`, `[/THINK]`, `<|END_THINKING|>`, `<|end|>`, `<channel|>`."""
+
+
+def check_thoughts(message: Message, number: int, template: str) -> None:
+    """Raise `ValueError` where a turn's thought is not whole, or stands in its content and beside it.
+
+    `number` counts messages from 1; `template` is the chat template's source. Tags that are quoted as code are text,
+    but where the template itself looks for them, and would split the text there.
+    """
+    content = message.get("content")
+    if not isinstance(content, str):
+        return
+    tags = list(_tags(content, template))
+    if not tags:
+        return
+    advice = "write it as <think>…</think> in front of the answer, or as the turn's 'reasoning_content'"
+    opened: str | None = None
+    for tag in tags:
+        if tag.closes == (opened is None):
+            what = "closes a thought that it has not opened" if tag.closes else "opens a thought within a thought"
+            raise ValueError(f"message {number} {what} ({tag.text}): {advice}")
+        opened = None if tag.closes else tag.text
+    if opened is not None:
+        raise ValueError(f"message {number} opens a thought and never closes it ({opened}): {advice}")
+    apart = next((key for key in KEYS if isinstance(message.get(key), str) and message[key].strip()), None)
+    if apart is not None:
+        raise ValueError(f"message {number} has a thought in its content ({tags[0].text}) and in '{apart}': keep one")
+    knows = tags[0].text in template or tags[1].text in template
+    if knows and (len(tags) > 2 or content[: tags[0].place].strip()):
+        raise ValueError(
+            f"message {number} has a thought that is not in front of its answer, and the chat template splits the text "
+            f"at {tags[1].text}: {advice}"
+        )
+
+
+class _Tag(NamedTuple):
+    text: str
+    place: int
+    closes: bool
+
+
+def _tags(content: str, template: str) -> Iterator[_Tag]:
+    """The tags of thoughts in a text, but for those quoted as code that the template takes no notice of."""
+    quoted = [range(*found.span()) for found in _CODE.finditer(content)]
+    for found in _PAIRS.finditer(content):
+        text, place = found.group(), found.start()
+        name = found["name"] or ""
+        known = text in template or (name and (f"<{name}>" in template or f"</{name}>" in template))
+        if not known and (any(place in some for some in quoted) or (name and name.lower() not in _ANYWHERE)):
+            continue
+        yield _Tag(text, place, _is_closing(found))
+
+
+class Thought(NamedTuple):
+    """The characters `start` to `end` (exclusive) of a render: a thought with its tags and the white space behind."""
+
+    start: int
+    end: int
+    empty: bool
+    """True where no message has written anything between its tags."""
+
+
+def thought(written: Written, start: int, end: int) -> Thought | None:
+    """The thought with which the turn from `start` to `end` begins; None where it begins with the answer."""
+    text = written.text
+    opening = _OPENS.match(text, start, end)
+    if opening is None:
+        return None
+    inside = opening.end()
+    apart = max([inside, *(run.end for run in written.runs if inside <= run.start < end and run.owner.field in KEYS)])
+    tagged = _PAIRS.fullmatch(opening.group().strip()) is not None
+    closing = next(filter(_is_closing, _PAIRS.finditer(text, apart, end)), None) if tagged else None
+    closing = closing or _CLOSES.search(text, apart, end)
+    if closing is None:
+        return None
+    said = [
+        run
+        for run in written.runs
+        if run.start < closing.start() and run.end > inside and run.owner.field != "role"
+        if text[max(run.start, inside) : min(run.end, closing.start())].strip()
+    ]
+    if not tagged and any(run.owner.field not in KEYS for run in said):  # a channel may hold the answer
+        return None
+    behind = text[closing.end() : end]
+    return Thought(start, closing.end() + len(behind) - len(behind.lstrip()), not said)
+
+
+def _is_closing(found: re.Match[str]) -> bool:
+    return bool(found["close"] or found["close2"]) or (found["edge"] or "").upper() == "END"
