@@ -30,8 +30,8 @@ CORE = {  # folder → its files in reading order
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
     "assumptions job guard scaling finite yielded saving trainer evaluation checkpoints signing "
     "weights formats configs terms properties",
-    "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume branching "
-    "dry_run record commit holding lines closing screen aligned tracking comparing plotting saved",
+    "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume rehearsing "
+    "branching dry_run record commit holding lines closing screen aligned tracking comparing plotting saved",
 }
 
 TABLES = {

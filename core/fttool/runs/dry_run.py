@@ -18,6 +18,7 @@ from fttool.rows.columns import described
 from fttool.runs.aligned import aligned
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, resolved
+from fttool.runs.rehearsing import refuse_full_disk, room
 from fttool.runs.screen import Screen
 from fttool.training.proof import Proven
 from fttool.training.world import World
@@ -32,11 +33,17 @@ MOST = 20
 def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
     """Load and check everything, print what would happen, and write nothing."""
     with explained(loaded), tempfile.TemporaryDirectory() as nowhere:
+        taken = Record.tried(loaded)
+        if taken:
+            screen.note(taken)
         observers, world = Observers(loaded, lambda *_, **__: None), World(size=loaded.recipe.sharding.world_size)
         prepared = prepare_run(loaded, screen, Record(Path(nowhere)), observers, world)
         proven = prepared.trainer.job.proof()
         proven.refuse()
-        found = describe(prepared) | {"proof": proven.figures}
+        place = Record.place(loaded)
+        space = room(prepared, place)
+        refuse_full_disk(space, place)
+        found = describe(prepared) | {"proof": proven.figures, "disk": {**asdict(space), "needed": space.needed}}
     screen.finished(found, page(prepared, found, proven))
     return ExitCode.OK
 
@@ -174,6 +181,7 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
         "# memory, by estimate",
         "",
         *_memory(found["memory"]),
+        *_disk(found["disk"]),
         *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
         "",
         "# proof",
@@ -229,6 +237,14 @@ def _memory(held: Mapping[str, int]) -> list[str]:
     parts = ("weights", "copies", "gradients", "optimizer", "activations")
     listed = ", ".join(f"{name} {held[name] / MIB:,.0f}" for name in parts if held[name])
     return [f"{held['whole'] / MIB:,.0f} of {held['device'] / MIB:,.0f} MiB without sharding: {listed}"]
+
+
+def _disk(room: Mapping[str, int]) -> list[str]:
+    """What the run writes, beside what is free."""
+    return [
+        f"disk: {room['needed'] / MIB:,.0f} of {room['free'] / MIB:,.0f} MiB that are free: {room['checkpoints']} × "
+        f"{room['checkpoint'] / MIB:,.0f} for checkpoints, {room['model'] / MIB:,.0f} for the model"
+    ]
 
 
 def named(names: Sequence[str]) -> str:

@@ -57,6 +57,7 @@ from fttool.runs.environment import (
 )
 from fttool.runs.proving import Planned, batch_proof
 from fttool.runs.record import Record, peak_memory_bytes
+from fttool.runs.rehearsing import refuse_unsavable
 from fttool.runs.screen import Screen
 from fttool.runs.tracking import Trackers, refuse_missing_trackers
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
@@ -271,6 +272,8 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     )
     _remove_printers(trainer)
     undone = undo_changes(configs, parts, screen)
+    if world.first:
+        refuse_unsavable(model, tokenizer)
     return Prepared(
         loaded=loaded,
         rows=rows,

@@ -84,13 +84,15 @@ class Record:
     def at(cls, loaded: Loaded, resume: bool) -> Record:
         """The run's place, checked but not yet made; an existing one is refused unless it is to be resumed."""
         path = cls.place(loaded)
-        output = Path(loaded.recipe.run.output).expanduser().absolute()
-        try:
-            _refuse_path(path, output, resume)
-        except OSError as error:
-            message = f"cannot write in '{output}': {error.strerror or error}"
-            raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
+        _refuse_place(loaded, path, resume)
         return cls(path)
+
+    @classmethod
+    def tried(cls, loaded: Loaded) -> str:
+        """Try name and place as `at` does; a sentence where a new run would be refused, as there is one already."""
+        path = cls.place(loaded)
+        _refuse_place(loaded, path, resume=None)
+        return f"the run directory '{path}' exists: this run would need another name" if path.exists() else ""
 
     def create(self, loaded: Loaded, lock: Mapping[str, Any], fill: Callable[[Record], None] = lambda _: None) -> None:
         """Make the directory with what is known before training, complete or absent; another run may be quicker.
@@ -254,8 +256,25 @@ class Unwritten(Record):
         """Nothing."""
 
 
-def _refuse_path(path: Path, output: Path, resume: bool) -> None:
-    """Refuse a run directory that exists, cannot be resumed, or lies elsewhere; raises `OSError` where none can be."""
+def _refuse_place(loaded: Loaded, path: Path, resume: bool | None) -> None:
+    """Refuse a run directory that cannot be; with None as `resume` it may be there or not."""
+    output = Path(loaded.recipe.run.output).expanduser().absolute()
+    try:
+        _refuse_path(path, output, resume)
+        _try(path)
+    except OSError as error:
+        number = disk.refusal(error)
+        if number is not None:
+            raise disk.disk_error(number, path) from error
+        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+            message = f"the disk takes no folder of the name '{path}': {error.strerror}"
+            raise UsageError(Problem(message, hint=ANOTHER, key=("run", "name"))) from error
+        message = f"cannot write in '{output}': {error.strerror or error}"
+        raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
+
+
+def _refuse_path(path: Path, output: Path, resume: bool | None) -> None:
+    """Refuse a run directory that exists, cannot be resumed, or lies elsewhere."""
     name, place = ("run", "name"), ("run", "output")
     if output.resolve() not in path.resolve().parents:
         what = "is a link that leads" if path.is_symlink() else "leads"
@@ -264,15 +283,25 @@ def _refuse_path(path: Path, output: Path, resume: bool) -> None:
         raise UsageError(Problem(f"there is no run to resume at '{path}'", hint="leave --resume out", key=name))
     if resume and not (path / "lock.json").is_file():
         raise UsageError(Problem(f"'{path}' is no run directory: nothing to resume", hint=ANOTHER, key=name))
-    if path.exists() and not resume:
+    if path.exists() and resume is False:
         message = f"the run directory '{path}' exists; it is never overwritten"
         raise UsageError(Problem(message, hint=f"go on with it: --resume; or {ANOTHER}", key=name))
-    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    parent = disk.nearest(path)
     if not parent.is_dir():
         raise UsageError(Problem(f"'{parent}' is a file, not a folder", hint=ELSEWHERE, key=place))
-    # To try is the only sure way: the rights of a folder say little to root, on Windows, or over a network.
-    with tempfile.TemporaryFile(dir=parent):
-        pass
+
+
+def _try(path: Path) -> None:
+    """Make the folders that are missing, elsewhere, and a file; raises `OSError` where that cannot be.
+
+    To try is the only sure way: the rights of a folder say little to root, on Windows, or over a network, and each
+    file system has names of its own that it takes.
+    """
+    parent = disk.nearest(path)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".fttool-") as scratch:
+        folder = Path(scratch, *path.parts[len(parent.parts) :], "checkpoints")
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
 
 
 def resolved(loaded: Loaded) -> str:
