@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,3 +70,15 @@ def test_the_command_line_shows_them_as_text(capsys: pytest.CaptureFixture[str],
     monkeypatch.setattr(sys.modules["fttool.cli"], "_answer", lambda words: (_ for _ in ()).throw(OSError(HOSTILE)))
     assert cli.main(["validate"]) == 1
     assert not commands(capsys.readouterr().err)
+
+
+def test_whoever_prints_prints_through_here() -> None:
+    """But for JSON, which writes such characters out itself, and lines that nobody else has a word in."""
+    root = Path(__file__).parents[2]
+    files = [
+        file for room in ("core", "plugins") for file in (root / room).glob("**/*.py") if "testing" not in file.parts
+    ]
+    lines = [line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    prints = [line for line in lines if line.startswith("print(")]
+    fine = ("visible", "json.dumps", "_shown(", "version(", '"[]"', "print(text, end")
+    assert [line for line in prints if not any(word in line for word in fine)] == []

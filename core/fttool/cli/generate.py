@@ -88,7 +88,7 @@ def _variables(options: argparse.Namespace) -> dict[str, Any]:
     learned = template_variables(options.run)
     if kept := {name: value for name, value in learned.items() if name not in given}:
         shown = " ".join(f"{name}={json.dumps(value)}" for name, value in kept.items())
-        print(f"as in all rows of the run: {shown}; --variable changes it", file=sys.stderr)
+        show(f"as in all rows of the run: {shown}; --variable changes it", error=True)
     if options.tools is None:
         return {**learned, **given}
     try:
@@ -114,7 +114,7 @@ def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any]
     ids = prompt_ids(example, tokenizer)
     longest = min(options.max_tokens, _room(model, len(ids)))
     if longest < options.max_tokens:
-        print(f"the model's positions leave {longest} tokens for the answer", file=sys.stderr)
+        show(f"the model's positions leave {longest} tokens for the answer", error=True)
     return generate(model, tokenizer, ids, longest, temperature=options.temperature)
 
 
