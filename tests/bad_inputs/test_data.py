@@ -288,6 +288,63 @@ def test_a_value_of_any_length_stays_on_the_screen(shell: Shell, recipe: dict[st
     assert len(answer.err) < 24 * 80
 
 
+def test_bad_rows_are_left_out_on_request_and_listed(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    rows.write_text(rows.read_text() + row("a", "") + GOOD)
+    recipe["data"]["train"][0] |= {"on_bad_row": "drop", "max_bad_rows": 1}
+    answer = shell.run(recipe)
+    assert (
+        answer.code == 0
+        and "1 of 10 rows are bad and left out: turn 2 of 'messages' (assistant) is empty" in answer.err
+    )
+    folder = shell.runs / "recipe"
+    (listed,) = map(json.loads, (folder / "bad_rows.jsonl").read_text().splitlines())
+    assert listed["row"].endswith("rows.jsonl:9") and "is empty" in listed["reason"]
+    assert json.loads((folder / "summary.json").read_text())["dropped_rows"] == {
+        "bad: turn 2 of 'messages' (assistant) is empty": 1
+    }
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [event["what"] for event in events if event["event"] == "rows" and "bad" in event["what"]]
+    (source,) = json.loads((folder / "lock.json").read_text())["files"]
+    assert (source["rows"], source["bad_rows"]) == (9, 1)
+
+
+def test_columns_are_listed_by_validate_dry_run_and_lock(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
+    """Alike, and with the counts of these rows: `tag` is filled in three of the eight."""
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    for index, line in enumerate(lines):
+        line["tag"] = "x" if index < 3 else ""
+        line["messages"][0]["name"] = "Ada" if index < 2 else None
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    listed = {"columns": {"messages": {"read": 8}, "tag": {"not_read": 3}}}
+    shell.write(recipe)
+    answer = shell.call("validate")
+    assert answer.code == 0
+    assert "train rows: columns not read: tag (3)" in answer.out and "keys of turns read: role (16), " in answer.out
+    found = dry_run(shell, recipe)["rows"]["datasets"]["data.train.0"]
+    assert found["columns"] == listed["columns"]
+    assert found["turn_keys"]["name"] == {"read": 2, "passed_on": 2}
+    answer = shell.run(recipe)
+    assert answer.code == 0 and "rows: columns that are not read: tag (3)" in answer.err
+    (source,) = json.loads((shell.runs / "recipe" / "lock.json").read_text())["files"]
+    assert source["columns"] == listed["columns"] and source["turn_keys"] == found["turn_keys"]
+
+
+def test_validate_looks_at_the_first_rows_and_passes_over_what_is_not_there(
+    shell: Shell, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fttool.cli.validate.FIRST", 4)
+    recipe["data"] |= {"eval": [{"path": "later.jsonl"}], "retention": [{"hub": "acme/rows"}]}
+    recipe["data"]["train"][0]["ignore"] = ["late"]
+    shell.write(recipe)
+    answer = shell.call("validate")
+    assert answer.code == 0 and "4 of 4 rows are good, the first ones" in answer.out
+    assert "which no row has" not in answer.out, "the rest may have it"
+    assert "not looked at: no such file yet" in answer.out and "not looked at: on the hub" in answer.out
+    rows.write_text(row("a", "") + rows.read_text())
+    shell.call("validate").refuses(4, "is empty", where=f"{rows}:1")
+    assert shell.call("validate", "--no-rows").code == 0
+
+
 # -- what is left of them ------------------------------------------------------------------------------------------
 
 
