@@ -468,6 +468,16 @@ class Freezing(Strategy):
         """False where the units of a longer run differ in its earlier updates: a resumed run cannot be made longer."""
         return True
 
+    @property
+    def adapts(self) -> bool:
+        """True where the model's own weights stay as they are, and others train that are added beside them."""
+        return False
+
+    @property
+    def trains_matrices(self) -> bool:
+        """False where no matrix of a layer ever trains."""
+        return True
+
     @abstractmethod
     def build(self, ctx: FreezingContext) -> Thawing:
         """Yield the thaw units; may add parameters to the model: core looks for its layers again afterwards."""
@@ -643,6 +653,16 @@ class Regularizer(Strategy):
 
     family: ClassVar[str] = "regularizer"
 
+    @property
+    def watches_weights(self) -> bool:
+        """True where it looks at the weights after each update, see `Regularization.after_update`."""
+        return False
+
+    @property
+    def sets_final_weights(self) -> bool:
+        """True where it changes the final weights, see `Regularization.final_weights`."""
+        return False
+
     @abstractmethod
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield pulls on the weights, a change of modules, a loss term, or functions after updates and at the end."""
@@ -673,6 +693,11 @@ class Precision(Strategy):
     """Number formats of weights and computation."""
 
     family: ClassVar[str] = "precision"
+
+    @property
+    def half_weights(self) -> bool:
+        """True where the weights that train are in 16 bits."""
+        return False
 
     @abstractmethod
     def build(self, ctx: PrecisionContext) -> Numerics:
@@ -792,6 +817,11 @@ class Sharding(Strategy):
 
         It then fixes them at the start, so groups that wait for their turn have state from the first update on.
         """
+        return False
+
+    @property
+    def flat(self) -> bool:
+        """True where an optimizer is handed flat pieces of weights, that have no rows and columns any more."""
         return False
 
     @property

@@ -90,7 +90,7 @@ IN_16_BITS: dict[str, dict[str, Any]] = {
 RESUMED = ("packed", "freezing-lora", "gradual-l2-init", "ewc", "ema", "optimizer-adafactor", "optimizer-muon")
 IMPOSSIBLE = {
     **{(f"zero-{stage}", cell): "flat pieces" for stage in "123" for cell in ("optimizer-muon", "optimizer-adafactor")},
-    ("zero-3", "ema"): "ema averages the weights after each update",
+    ("zero-3", "ema"): "ema looks at the weights after each update",
 }
 """What `validate` refuses, and a part of what it says."""
 

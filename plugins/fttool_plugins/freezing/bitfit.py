@@ -30,6 +30,11 @@ class BitFit(Freezing):
     head: bool | None = None
     """Whether the whole head trains. Default: a classifier does, for it is new; a language model's head does not."""
 
+    @property
+    def trains_matrices(self) -> bool:
+        """None of a layer."""
+        return False
+
     def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit; raises `ModelError` where there are no biases, or no head to train."""
         kind = type(ctx.model).__name__

@@ -40,6 +40,11 @@ class HeadOnly(Freezing):
     disk_gb: Annotated[float, Field(ge=0)] = 100.0
     """What is beyond goes into a file in the run directory, up to this size in GB; beyond both, nothing is kept."""
 
+    @property
+    def trains_matrices(self) -> bool:
+        """None of a layer."""
+        return False
+
     def build(self, ctx: FreezingContext) -> Thawing:
         """Yield one unit of the head; raises `ModelError` where the model has none of its own."""
         if ctx.layers.tied and self.untie:

@@ -60,6 +60,11 @@ class Lora(Freezing):
     """Add the adapters to the weights of `model/`. False: `model/` holds the model's own weights as they were and the
     adapter beside them; transformers loads both where peft is installed. In 16 bits, adding rounds."""
 
+    @property
+    def adapts(self) -> bool:
+        """It does."""
+        return True
+
     def build(self, ctx: FreezingContext) -> Thawing:
         """Put adapters into the model; yield one unit of them, and of a new head."""
         try:

@@ -46,8 +46,9 @@ class Adafactor(Optimizer):
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse an engine that cuts matrices up: there are no rows and columns in the pieces."""
-        if recipe.sharding.id() == "zero":
-            message = "adafactor sums over rows and columns, and zero hands an optimizer flat pieces of matrices"
+        if recipe.sharding.flat:
+            engine = recipe.sharding.id()
+            message = f"adafactor sums over rows and columns, and {engine} hands an optimizer flat pieces of matrices"
             yield Problem(message, key=("optimizer", "name"), hint='say sharding.name = "fsdp", or optimizer = "adamw"')
 
     def build(self, ctx: OptimizerContext) -> OptimizerParts:

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from fttool.api import Layers, Recipe
 
 
-WITHOUT_MATRICES = ("head-only", "bitfit")
-"""Freezing strategies that train no matrix of a layer."""
-
-
 class Muon(Optimizer):
     """A step with all singular values near 1 for the matrices of the layers; the rest is left to AdamW (2502.16982).
 
@@ -60,10 +56,10 @@ class Muon(Optimizer):
         """Refuse engines that cut matrices up, as the orthogonalisation needs them whole, and freezing that trains no
         matrix of a layer.
         """
-        if recipe.sharding.id() == "zero":
-            message = "muon needs whole matrices, and zero hands an optimizer flat pieces of them"
+        if recipe.sharding.flat:
+            message = f"muon needs whole matrices, and {recipe.sharding.id()} hands an optimizer flat pieces of them"
             yield Problem(message, key=("optimizer", "name"), hint='say sharding.name = "fsdp", or optimizer = "adamw"')
-        if recipe.freezing.id() in WITHOUT_MATRICES:
+        if not recipe.freezing.trains_matrices:
             message = f"muon is for the matrices of layers, and freezing '{recipe.freezing.id()}' trains none of them"
             yield Problem(message, key=("optimizer", "name"), hint='say optimizer = "adamw"')
 

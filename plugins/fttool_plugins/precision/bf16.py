@@ -21,6 +21,11 @@ class Bf16(Precision):
     """Format of the weights and of the optimizer's state. `bfloat16` halves their memory but loses small
     updates: 0.02 − 1e-5 is 0.02 there, so a low rate trains nothing."""
 
+    @property
+    def half_weights(self) -> bool:
+        """Where it is told so."""
+        return self.weights == "bfloat16"
+
     def build(self, ctx: PrecisionContext) -> Numerics:
         """Yield bf16; raises `RecipeError` on an accelerator without it."""
         if not ctx.native_bf16 and ctx.device.type != "cpu":

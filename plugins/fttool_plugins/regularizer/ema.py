@@ -46,6 +46,16 @@ class EMA(Regularizer):
     start: ShareOrSteps = 0
     """Share of the run, or updates, after which averaging begins."""
 
+    @property
+    def watches_weights(self) -> bool:
+        """It takes them in."""
+        return True
+
+    @property
+    def sets_final_weights(self) -> bool:
+        """To their average."""
+        return True
+
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse what the average would silently overwrite, and a start that the run does not reach."""
         if recipe.evaluation.best is not None:
@@ -55,7 +65,7 @@ class EMA(Regularizer):
                 key=("evaluation", "best"),
             )
         above = takewhile(lambda one: one is not self, recipe.regularizers)
-        if any(one.id() in ("ema", "wise-ft") for one in above):
+        if any(one.sets_final_weights for one in above):
             yield Problem("ema overwrites the final weights of what stands above it", hint="put it first, and once")
         if recipe.run.max_steps is not None:
             yield from self._never(recipe.run.max_steps)

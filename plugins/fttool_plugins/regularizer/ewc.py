@@ -70,9 +70,9 @@ class EWC(Regularizer):
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse 16-bit weights, adapters, nothing to compute F from, and options that contradict each other."""
         yield from refuse_16_bits(recipe, self.name)
-        if recipe.freezing.id() == "lora" and recipe.task.id() == "sft":  # a classifier's own head trains beside it
+        if recipe.freezing.adapts and recipe.task.level == "token":  # a classifier's own head trains beside it
             yield Problem(
-                "ewc pulls the model's own weights, and lora trains others",
+                f"ewc pulls the model's own weights, and {recipe.freezing.id()} trains others",
                 hint='leave ewc out, or train the weights themselves: freezing = "full"',
             )
         known = [dataset.dataset for dataset in recipe.data.general]

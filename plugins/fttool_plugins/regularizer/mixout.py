@@ -49,14 +49,15 @@ class Mixout(Regularizer):
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse what leaves no layer to train that could be mixed, and two that would mix the same layers."""
-        if recipe.freezing.id() == "lora":
+        if recipe.freezing.adapts:
+            adapter = recipe.freezing.id()
             yield Problem(
-                "mixout mixes trained weights with those before, and lora leaves the model's own as they are",
+                f"mixout mixes trained weights with those before, and {adapter} leaves the model's own as they are",
                 hint='leave mixout out, or train the weights themselves: freezing = "full"',
             )
-        if recipe.freezing.id() == "head-only":
+        if not recipe.freezing.trains_matrices:
             yield Problem(
-                "mixout mixes linear layers of the backbone, and head-only trains none of them",
+                f"mixout mixes linear layers of the backbone, and {recipe.freezing.id()} trains none of them",
                 hint='leave mixout out, or train some of them: freezing = {name = "top-layers", n = 2}',
             )
         others = [one for one in recipe.regularizers if isinstance(one, Mixout)]

@@ -34,7 +34,7 @@ def named(patterns: Iterable[str], strategy: str, ctx: RegularizerContext) -> fr
 
 def refuse_16_bits(recipe: Recipe, strategy: str) -> Iterable[Problem]:
     """A pull is smaller than the rounding of 16-bit weights: 0.02 − 1e-5 is 0.02 in bfloat16."""
-    if getattr(recipe.precision, "weights", "float32") != "float32":
+    if recipe.precision.half_weights:
         yield Problem(
             f"bfloat16 weights cannot be pulled by {strategy}: their rounding swallows it",
             key=("precision", "weights"),

@@ -42,13 +42,18 @@ class WiseFT(Regularizer):
     alpha: Fraction = 0.5
     """α: 1 is the fine-tuned model, 0 the one before."""
 
+    @property
+    def sets_final_weights(self) -> bool:
+        """To the mixture."""
+        return True
+
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse adapters: their weights are none of the model's, so there is nothing to mix them with; and a second
         mixing, which would be one of another α.
         """
-        if recipe.freezing.id() == "lora":
+        if recipe.freezing.adapts:
             yield Problem(
-                "wise-ft mixes the model's own weights, and lora trains others",
+                f"wise-ft mixes the model's own weights, and {recipe.freezing.id()} trains others",
                 hint="leave it out; with freezing.merge = true, mix afterwards: fttool merge runs/… --alpha 0.5",
             )
 

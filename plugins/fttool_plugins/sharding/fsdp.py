@@ -87,7 +87,7 @@ class FSDP(SeveralProcesses):
 
 def refuse_16_bits(recipe: Recipe) -> Iterable[Problem]:
     """accelerate makes shards of weights that train float32, silently; beside adapters the others stay as they are."""
-    if getattr(recipe.precision, "weights", "float32") != "float32" and recipe.freezing.id() != "lora":
+    if recipe.precision.half_weights and not recipe.freezing.adapts:
         yield Problem(
             "fsdp holds what trains in float32, whatever precision.weights says",
             hint='leave precision.weights out: the computation stays in bf16; or say sharding.name = "ddp"',

@@ -45,13 +45,19 @@ class ZeRO(SeveralProcesses):
         """It is."""
         return True
 
+    @property
+    def flat(self) -> bool:
+        """It hands them out."""
+        return True
+
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Parameters can be offloaded only where they are in shares."""
         yield from super().check(recipe)
-        averages = [place for place, one in enumerate(recipe.regularizers) if one.id() == "ema"]
+        averages = [place for place, one in enumerate(recipe.regularizers) if one.watches_weights]
         if self.stage == 3 and averages:
+            name = recipe.regularizers[averages[0]].id()
             yield Problem(
-                "ema averages the weights after each update, and zero stage 3 leaves none in the model then",
+                f"{name} looks at the weights after each update, and zero stage 3 leaves none in the model then",
                 hint='say sharding.name = "fsdp", or a lower stage',
                 key=("regularizers", averages[0]),
             )

@@ -354,7 +354,10 @@ def test_muon_needs_a_matrix_that_trains(freezing: str):
 
 
 def recipe(sharding: str = "none", freezing: str = "full") -> Any:
-    return SimpleNamespace(sharding=SimpleNamespace(id=lambda: sharding), freezing=SimpleNamespace(id=lambda: freezing))
+    """As much of a recipe as is asked for; the properties are those that the built-in strategies declare."""
+    engine = SimpleNamespace(id=lambda: sharding, flat=sharding == "zero")
+    trains = SimpleNamespace(id=lambda: freezing, trains_matrices=freezing not in ("head-only", "bitfit"))
+    return SimpleNamespace(sharding=engine, freezing=trains)
 
 
 @pytest.mark.parametrize("unfused", [False, True])

@@ -157,7 +157,7 @@ def test_validation_knows_a_start_after_the_end_where_the_length_is_given(max_st
 
 def test_what_it_would_overwrite_is_refused() -> None:
     def problems(one: EMA, *above: str, best: str | None = None) -> list[Any]:
-        others = [SimpleNamespace(id=lambda name=name: name) for name in above]
+        others = [SimpleNamespace(sets_final_weights=name in ("ema", "wise-ft")) for name in above]
         run = SimpleNamespace(max_steps=None)
         recipe = SimpleNamespace(evaluation=SimpleNamespace(best=best), regularizers=(*others, one), run=run)
         return list(one.check(recipe))  # type: ignore[arg-type]

@@ -245,10 +245,16 @@ def test_a_run_mixes_and_writes_a_plain_model(tmp_path: Path, fttool_recipe: dic
     assert all(torch.allclose(first[name], third[name], rtol=0, atol=1e-6) for name in first)
 
 
+def declared(freezing: str) -> Any:
+    """What the built-in freezing of this name says of itself."""
+    matrices = freezing not in ("head-only", "bitfit")
+    return SimpleNamespace(id=lambda: freezing, adapts=freezing == "lora", trains_matrices=matrices)
+
+
 def test_what_leaves_nothing_to_mix_and_what_would_mix_twice_is_refused() -> None:
     def found(freezing: str, *all_of_them: Mixout) -> list[Any]:
         every = all_of_them or (Mixout(),)
-        recipe = SimpleNamespace(freezing=SimpleNamespace(id=lambda: freezing), regularizers=every)
+        recipe = SimpleNamespace(freezing=declared(freezing), regularizers=every)
         return [problem for one in every for problem in one.check(recipe)]  # type: ignore[arg-type]
 
     [problem] = found("lora")

@@ -101,10 +101,16 @@ def test_where_nothing_that_the_source_gives_trains_it_is_refused() -> None:
     assert "[freezing]" in caught.value.problems[0].hint
 
 
+def declared(freezing: str) -> Any:
+    """What the built-in freezing of this name says of itself."""
+    matrices = freezing not in ("head-only", "bitfit")
+    return SimpleNamespace(id=lambda: freezing, adapts=freezing == "lora", trains_matrices=matrices)
+
+
 def test_lora_and_a_second_one_are_refused() -> None:
     def found(freezing: str, *above: WiseFT) -> list[Any]:
         one = WiseFT(alpha=0.7)
-        recipe = SimpleNamespace(freezing=SimpleNamespace(id=lambda: freezing), regularizers=(*above, one))
+        recipe = SimpleNamespace(freezing=declared(freezing), regularizers=(*above, one))
         return list(one.check(recipe))  # type: ignore[arg-type]
 
     [problem] = found("lora")
