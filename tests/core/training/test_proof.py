@@ -192,6 +192,16 @@ def test_what_a_model_raises_is_the_reason() -> None:
         found.refuse()
 
 
+def test_a_table_of_positions_that_no_configuration_tells_of() -> None:
+    """The longest sequence of the run goes through the model once: here 70 tokens, where there are 66 positions."""
+    of = model("gpt2")
+    of.transformer.wpe = torch.nn.Embedding(66, 32)
+    found = proven(of, collate.padded)
+    assert broken(found) == {"longest"}
+    with pytest.raises(ModelError, match=r"of 70 tokens: IndexError.*\n.*batching\.max_length"):
+        found.refuse()
+
+
 def test_memory_that_runs_out_comes_through() -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
