@@ -74,7 +74,7 @@ def test_a_run_says_what_it_has_proven(recipe: dict[str, Any], tmp_path: Path) -
     assert run.error is None
     [found] = proofs(run)
     names = {"context", "later", "beside", "padded", "neighbours", "packed", "longest"}
-    assert set(found) == {"time", "event", "seconds", *names}
+    assert names <= set(found)
     assert all(found[name]["holds"] for name in names - {"context"}) and found["context"]["difference"] > 1e-3
     assert run.summary["proof"] == {name: value for name, value in found.items() if name not in ("time", "event")}
     first = next(index for index, event in enumerate(run.events) if event["event"] == "proof")
@@ -84,7 +84,8 @@ def test_a_run_says_what_it_has_proven(recipe: dict[str, Any], tmp_path: Path) -
 def test_each_row_by_itself_has_nothing_to_prove_of_company(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["run"]["micro_batch"], recipe["batching"] = 1, {"name": "bucketed"}
     [found] = proofs(run_recipe(recipe, tmp_path))
-    assert {name for name, value in found.items() if isinstance(value, dict)} == {"context", "later", "longest"}
+    assert {"context", "later", "longest"} <= set(found)
+    assert not {"beside", "padded", "neighbours", "packed"} & set(found)
 
 
 @pytest.mark.parametrize("kind", ["bloom", "opt", "mamba"])
