@@ -22,12 +22,7 @@ pytestmark = dist
 def test_an_update_has_the_same_term(tmp_path: Path, sharding: str) -> None:
     torch.manual_seed(0)
     size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "head_dim": 8}
-    heads: dict[str, Any] = {
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "num_local_experts": 4,
-        "initializer_range": 0.3,
-    }
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4, "initializer_range": 0.3}
     config = MixtralConfig(vocab_size=VOCABULARY, **size, max_position_embeddings=512)
     MixtralForCausalLM(config).save_pretrained(tmp_path / "source")
     tiny_tokenizer().save_pretrained(tmp_path / "source")
