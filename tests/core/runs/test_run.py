@@ -430,7 +430,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, recipe: dict[str, A
     moved = tmp_path / "moved"
     moved.mkdir()
     cut_back(whole, moved / "runs" / "recipe", 6)
-    weights_file = moved / "runs" / "recipe" / "checkpoints" / "checkpoint-6" / "model.safetensors"
+    weights_file = moved / "runs" / "recipe" / "checkpoints" / "checkpoint-6" / "trained.safetensors"
     damaged = bytearray(weights_file.read_bytes())
     damaged[-1] ^= 1
     weights_file.write_bytes(damaged)
@@ -481,7 +481,7 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str
     assert [line["step"] for line in lines].count(summary["steps"]) == 2
     assert [line for line in lines if line.get("final")] == lines[-1:]  # of the best weights, which are those saved
     assert summary["eval"]["after"]["loss"] == pytest.approx(summary["best"]["value"], rel=1e-6)
-    best = load_file(run.run_dir / "checkpoints" / f"checkpoint-{summary['best']['step']}" / "model.safetensors")
+    best = load_file(run.run_dir / "checkpoints" / f"checkpoint-{summary['best']['step']}" / "trained.safetensors")
     assert all(torch.equal(tensor, best[name]) for name, tensor in weights(run).items())
     again = run_recipe(recipe, tmp_path, resume=True)
     assert again.exit_code == 2 and "the run is complete" in str(again.error)

@@ -410,7 +410,7 @@ def test_a_longer_run_needs_a_whole_checkpoint_of_the_stretch_that_stays(
 ) -> None:
     recipe["checkpoints"] = {"keep": 1}
     run = run_recipe(recipe, tmp_path)
-    (run.run_dir / "checkpoints" / "checkpoint-10" / "model.safetensors").write_bytes(b"?")
+    (run.run_dir / "checkpoints" / "checkpoint-10" / "trained.safetensors").write_bytes(b"?")
     refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=20"])
     assert refused.exit_code == 2
     assert "no checkpoint of the first 11 updates, whose rates stay what they were, is whole" in str(refused.error)
@@ -457,7 +457,7 @@ def test_a_checkpoint_that_is_not_there(finished: RunResult, asked: str) -> None
     assert "checkpoint-3, checkpoint-6, checkpoint-9, checkpoint-10, checkpoint-12, checkpoint-14" in text
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "scheduler.pt", "complete.json"])
+@pytest.mark.parametrize("file", ["trained.safetensors", "optimizer.pt", "scheduler.pt", "complete.json"])
 def test_a_damaged_checkpoint(finished: RunResult, file: str) -> None:
     path = finished.run_dir / "checkpoints" / "checkpoint-6" / file
     path.write_bytes(path.read_bytes()[:-9])
