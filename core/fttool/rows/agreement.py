@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,10 +163,23 @@ def _differences(
         prompt = _prompt(asked, tokenizer)
         if prompt is None:  # the template cannot ask here, so inference does not either
             continue
-        differs = list(parted(prompt, turn, last=last))
+        differs = list(parted(prompt, turn, last=last and not _cut_in_history(prompt, row, tokenizer)))
         yield from differs
         if not differs and turn + 1 < len(example.messages) and (alone := _encoded(encode, asked)) is not None:
             yield from parted(_up_to_end(alone), turn, last=False, answer=True)
+
+
+def _cut_in_history(prompt: list[int], row: Encoded, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """True where the prompt is the same text in other tokens, and the first of them is of an earlier learned turn.
+
+    Masking cuts the text where such a turn begins, as inference asks for it there; behind it, inference does not.
+    """
+    place = _parting(prompt, row.input_ids, None)
+    learned = [at for at, label in enumerate(row.labels) if label != -100]
+    earlier = [at for at, after in pairwise(learned) if after > at + 1]
+    if place is None or not earlier or place > earlier[-1]:
+        return False
+    return str(tokenizer.decode(row.input_ids)).startswith(str(tokenizer.decode(prompt)))
 
 
 def _encoded(encode: RowEncoder, example: Example) -> Encoded | None:

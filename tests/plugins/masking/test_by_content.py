@@ -13,6 +13,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from fttool.api import Example, MaskingContext
+from fttool.rows.agreement import compare
 from fttool_plugins.masking.assistant import Assistant
 
 ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -182,3 +183,27 @@ def test_what_cannot_be_told_apart_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=sentence.replace("|>", r"\|>").replace("<|", r"<\|")):
         learned(speaking(template), TALK)
+
+
+WORDS = (
+    "{% for m in messages %}{{ 'USER: ' if m.role == 'user' else 'ASSISTANT: ' }}{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+)
+
+
+def test_no_token_reaches_over_the_border_of_prompt_and_answer(
+    speaking: Callable[[str | None], PreTrainedTokenizerFast],
+) -> None:
+    """The tokens in front of an answer are those that inference has; in a longer row, only its earlier cuts differ."""
+    tokenizer = speaking(WORDS)
+    assert tokenizer.tokenize("ASSISTANT: is") != [*tokenizer.tokenize("ASSISTANT: "), *tokenizer.tokenize("is")]
+    encode = Assistant().build(MaskingContext(tokenizer=tokenizer))
+    messages = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "is it"})
+    encoded = encode(Example(origin="test", messages=messages))
+    prompt = tokenizer.apply_chat_template([messages[0]], add_generation_prompt=True, return_dict=False)
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert [label != -100 for label in encoded.labels].index(True) == len(prompt)
+
+    longer = Example(origin="test", messages=messages * 2, completion_from=1)
+    found = compare([longer], lambda example: [example], encode, tokenizer)
+    assert (found.rows, len(found.last), len(found.earlier)) == (1, 0, 1)
