@@ -56,7 +56,7 @@ def test_rows_from_elsewhere_are_read_to_the_last_column(capsys: pytest.CaptureF
     rows = prepare(load(RECIPES / "elsewhere.toml"), tokenizer := tiny_tokenizer())
     assert (rows.train_sizes, rows.dropped, rows.bad) == ([10, 8], {}, [])
     assert rows.notices == ["shared-chats: first turns of the assistant left out, which nobody had asked for: 1"]
-    text = "\n".join(tokenizer.decode(row.input_ids) for row in rows.train)
+    text = "\n".join(str(tokenizer.decode(row.input_ids)) for row in rows.train)
     for name in ("instructions", "shared-chats"):
         words = re.findall(
             r"[\w']+", re.sub(r'"(id|weight)": \S+', "", (RECIPES / "data" / f"{name}.jsonl").read_text())
