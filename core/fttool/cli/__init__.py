@@ -25,6 +25,7 @@ VERBS = {
     "preview": "show rows token by token, with what is learned",
     "generate": "talk to a fine-tuned model",
     "compare": "show runs side by side: gained, forgotten, cost",
+    "verify": "check a run directory against its hashes",
     "init": "write a commented recipe to start from",
     "plugins": "list strategies, explain one, or start a plugin package",
     "schema": "print the recipe's JSON Schema, for completion in an editor",

@@ -173,6 +173,9 @@ def resumed_checkpoint(
         raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
     if checkpoint is not None and locked_origin(record) == checkpoint.path.name:
         checkpoint = counting_anew(checkpoint)
+    if checkpoint is not None and checkpoint.progress["stopped_early"]:
+        message = f"the run is complete: it stopped early, after step {step} of {total}"
+        raise UsageError(message, hint="nothing goes on; to train longer, begin a run with a higher early_stopping")
     if checkpoint is not None and at_the_end(checkpoint, prepared):
         raise UsageError(
             f"the run is complete: its newest checkpoint has step {step} of {total}",
