@@ -168,7 +168,9 @@ class Conversations:
         try:
             check_not_left_out(message, index + 1, written)
         except ValueError as error:
-            wanted = wants_parts(talk.messages, index, lambda said: self._writer.tried(said, talk.template))
+            wanted = ""
+            if not written.of(index, "content"):
+                wanted = wants_parts(talk.messages, index, lambda said: self._writer.tried(said, talk.template))
             raise ValueError(f"{error}{wanted}") from None
         twice = says_twice(written, index)
         alone = self._writer.tried(talk.messages[: index + 1], talk.template) if twice else None
