@@ -30,7 +30,7 @@ import torch
 from fttool.errors import Problem
 from fttool.families import Encoded, Level
 from fttool.training.probe import Probe, Said, Uncomputed, exchanged, joined, labelled
-from fttool.training.proof import Finding
+from fttool.training.proof import Finding, Incomparable
 
 EXACT = 32
 """Roundings of float32 by which logits may differ that are made of the same products."""
@@ -100,6 +100,8 @@ class _Compared:
 
     def tokens(self) -> Iterator[Finding]:
         """Of a task that predicts tokens."""
+        if not self.alone.losses_N.isfinite().all():
+            raise Incomparable("a row's losses are not finite, so nothing can be compared")
         several = self.assumed.shape.sequences > 1
         claim = "what another row before it, in one row with it, makes of a row"
         yield Finding("context", claim, self.context, math.inf, Problem("no context can be read"))

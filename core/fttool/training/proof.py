@@ -20,6 +20,10 @@ from fttool.training.probe import untouched_randomness
 from fttool.training.world import ALONE, World
 
 
+class Incomparable(Exception):  # noqa: N818 - the first update says whose fault it is
+    """Raised by a comparison: why the model cannot be judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One comparison."""
@@ -81,7 +85,10 @@ def prove(model: Any, device: torch.device, comparisons: Iterable[Comparisons], 
     """
     began = time.perf_counter()
     with evaluating(model), untouched_randomness([device] if device.type == "cuda" else []):
-        found = [finding for some in comparisons for finding in some()]
+        try:
+            found = [finding for some in comparisons for finding in some()]
+        except Incomparable as reason:
+            found = [Finding("incomparable", str(reason), math.inf, math.inf, Problem(str(reason)))]
     everywhere = world.gather([finding.difference for finding in found])
     worst = [max(each, key=lambda one: math.inf if math.isnan(one) else one) for each in zip(*everywhere, strict=True)]
     agreed = [replace(finding, difference=most) for finding, most in zip(found, worst, strict=True)]

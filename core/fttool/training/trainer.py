@@ -392,7 +392,6 @@ class _Watch(TrainerCallback):
     def _prove(self) -> None:
         """Refuse a model that is not as batches assume; a resumed run asks again, as its kernels may be others."""
         job = self.trainer.job
-        job.screen.stage("proving on the model what its batches assume")
         proven = job.proof()
         job.progress.proof = job.progress.proof or proven.figures
         job.record.event("proof", **proven.figures)
