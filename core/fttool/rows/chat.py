@@ -106,7 +106,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> set[int]:
                 open_ = set()
             elif label in special:
                 open_.add(label)
-            elif open_ and tokenizer.decode([label]).strip():
+            elif open_ and str(tokenizer.decode([label])).strip():
                 inside |= open_
                 open_ = set()
             before = label

@@ -34,7 +34,7 @@ def tokenizer(where: str | Path, near: str = "", **options: Any) -> PreTrainedTo
         raise ModelError(f"cannot load the tokenizer of '{where}': {_first_line(fault)}", hint=hint) from fault
 
 
-def stored(folder: Path) -> dict[str, torch.dtype]:
+def stored(folder: Path) -> dict[str, str]:
     """The number format of each weight in a folder's files."""
     from fttool.api import stored_formats  # not above: it needs torch, and recipes are validated without
 
