@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from fttool.api import LoadOptions, ModelError, Problem, layers
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HASHED_UP_TO = 2**31
