@@ -326,9 +326,12 @@ def train(
 def refuse_uncalled(prepared: Prepared) -> None:
     """Raise `LibraryError` where the loop has left something out that a run to its end has."""
     trainer, job = prepared.trainer, prepared.trainer.job
-    moments: tuple[Moment, ...] = ("start", "update", "log", "checkpoint")
-    measured = job.signal is None and prepared.rows.measurable
-    trainer.refuse_uncalled(*moments, *(("evaluation",) if measured else ()))
+    moments: list[Moment] = ["start", "update", "log"]
+    if job.saves:
+        moments.append("checkpoint")
+    if job.signal is None and prepared.rows.measurable:
+        moments.append("evaluation")
+    trainer.refuse_uncalled(*moments)
 
 
 def record_end(record: Record, summary: Mapping[str, Any], screen: Screen) -> DiskError | None:
