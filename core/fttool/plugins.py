@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
@@ -41,6 +41,8 @@ class Entry:
     """Imports the plugin; may raise anything."""
     status: Status = "installed"
     error: str = ""
+    made_of: Distribution | None = field(default=None, compare=False, repr=False)
+    """What is installed; None for an object that a test gives."""
 
     @property
     def ours(self) -> bool:
@@ -181,7 +183,7 @@ def _groups(groups: Iterable[str]) -> list[str]:
 def _entry(point: EntryPoint, group: str) -> Entry:
     distribution = point.dist.name if point.dist else "unknown"
     version = point.dist.version if point.dist else "unknown"
-    entry = Entry(point.name, distribution, version, point.load)
+    entry = Entry(point.name, distribution, version, point.load, made_of=point.dist)
     if group != GROUP:
         error = f"it is made for {group}; this fttool reads {GROUP}"
         return replace(entry, status="other-major", error=error)

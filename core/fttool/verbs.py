@@ -44,6 +44,8 @@ __all__ = [
     "weights_before",
 ]
 
+AS_WRITTEN = "this verb needs it as the run wrote it; `fttool verify` says what else is damaged"
+
 
 def altered(loaded: Loaded, changes: Mapping[str, Any]) -> Loaded:
     """The recipe with further overrides, values by dotted key; `RecipeError` where they do not go together.
@@ -93,8 +95,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Loaded:
     try:
         Record(folder).resolved_recipe()
     except (OSError, ValueError) as fault:
-        hint = "this verb needs it as the run wrote it; `fttool verify` says what else is damaged"
-        raise UsageError(f"'{file}' is damaged: {gist(fault)}", hint=hint) from fault
+        raise UsageError(f"'{file}' is damaged: {gist(fault)}", hint=AS_WRITTEN) from fault
     return load(file, overrides)
 
 
@@ -111,11 +112,20 @@ def weights_before(run: Loaded) -> Mapping[str, Tensor]:
     with explained(run):
         source = build_source(run)
         weights = start(source, _options(run, "float32"))
-        locked = Record(run.path.parent).lock()
+        locked = _lock_of(run)
     if weight_files(locked["model"]) != weight_files(source.origin):
         message = f"the model that the run '{run.path.parent}' started from has changed since"
         raise ModelError(message, hint="lock.json there has the hashes of its files, or its commit on the hub")
     return weights
+
+
+def _lock_of(run: Loaded) -> dict[str, Any]:
+    record = Record(run.path.parent)
+    try:
+        return record.lock()
+    except (OSError, ValueError) as fault:
+        message = f"'{record.path / 'lock.json'}' is missing or damaged: {gist(fault)}"
+        raise UsageError(message, hint=AS_WRITTEN) from fault
 
 
 def model_after(run: Loaded) -> PreTrainedModel:

@@ -207,6 +207,8 @@ def _surroundings(lock: Mapping[str, Any]) -> dict[str, str]:
             found[f"model {name}"] = str(value).removeprefix("sha256:")[:12]
     for name, version in _table(lock, "packages").items():
         found[f"version of {name}"] = str(version)
+    for name in (code := _table(lock, "code")):
+        found[f"code of {name}"] = str(_table(code, name).get("sha256", ""))[:8]
     hardware = _table(lock, "hardware")
     if hardware:
         gpus = [str(gpu) for _, gpu in children(hardware.get("gpus"))]

@@ -2,7 +2,7 @@
 
 recipe.toml            as given
 recipe.resolved.toml   every option, defaults and overrides included
-lock.json              versions, plugins, file hashes, hardware, git
+lock.json              versions, plugins and their code, file hashes, hardware, git
 metrics.jsonl          one line per log and evaluation
 events.jsonl           what happened, when
 summary.json           how it ended
@@ -38,6 +38,7 @@ from fttool.errors import Problem, UsageError
 from fttool.plain import is_array, is_table
 from fttool.recipe.reading import Loaded
 from fttool.runs import lines
+from fttool.runs.code import code_of
 from fttool.runs.commit import commit
 from fttool.runs.holding import Held
 from fttool.runs.lines import Line
@@ -146,8 +147,11 @@ class Record:
         return unsealed((self.path / "recipe.resolved.toml").read_text(encoding="utf-8"))
 
     def lock(self) -> dict[str, Any]:
-        """The lock that this directory was made with."""
-        return json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+        """The lock that this directory was made with; `ValueError` where it is not as it was written."""
+        found: Any = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+        if not is_table(found) or with_seal(found) != found:
+            raise ValueError("it is not as it was written: its hash is another")
+        return dict(found)
 
     def finished(self, step: int) -> bool:
         """True where the run has saved its model after `step` updates."""
@@ -335,10 +339,12 @@ def lock(loaded: Loaded, sources: Sequence[Mapping[str, Any]], model: Mapping[st
     used = {strategy.id().partition(".")[0] for _, strategy in loaded.recipe.strategies() if "." in strategy.id()}
     used |= set(loaded.recipe.plugins.observe)
     plugins = [loaded.plugins.entry(name) for name in sorted(used)]
+    rooms = [entry for entry in loaded.plugins.entries if entry.ours]
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "plugins": [{"name": p.name, "distribution": p.distribution, "version": p.version} for p in plugins],
+        "code": code_of([*rooms, *plugins]),
         "files": list(sources),
         "model": dict(model),
         "hardware": _hardware(),

@@ -13,6 +13,7 @@ from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.families import Factor, Schedule, ScheduleContext, to_steps
 from fttool.plain import is_table
 from fttool.recipe.reading import Loaded
+from fttool.runs.code import code_changes
 from fttool.runs.record import Record, resolved
 from fttool.training import checkpoints
 from fttool.training.rates import shared_updates
@@ -54,6 +55,12 @@ class _LockedPlugin(BaseModel):
     version: str
 
 
+class _LockedCode(BaseModel):
+    version: str
+    sha256: str
+    files: dict[str, str]
+
+
 class _LockedFile(BaseModel):
     table: str
 
@@ -64,6 +71,7 @@ class _Lock(BaseModel):
     python: str
     packages: dict[str, str | None]
     plugins: list[_LockedPlugin]
+    code: dict[str, _LockedCode]
     files: list[_LockedFile]
     model: dict[str, str]
 
@@ -198,6 +206,12 @@ def library_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
         for name, version in versions.items()
         if present.get(name) != version
     ]
+
+
+def software_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What of the software is not as it was when a run was begun: events, and a sentence for each, from two locks."""
+    libraries = [("library_changed", sentence) for sentence in library_changes(before, now)]
+    return libraries + [("code_changed", sentence) for sentence in code_changes(before["code"], now["code"])]
 
 
 def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:

@@ -19,7 +19,7 @@ from fttool.rows.agreement import refuse_saved_difference
 from fttool.runs import closing
 from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, Unwritten, lock
-from fttool.runs.resume import library_changes, refuse_another_recipe, refuse_another_start, refuse_differences
+from fttool.runs.resume import refuse_another_recipe, refuse_another_start, refuse_differences, software_changes
 from fttool.runs.screen import Screen
 from fttool.runs.stopping import stopping
 from fttool.training import checkpoints
@@ -164,9 +164,9 @@ def resumed_checkpoint(
     for sentence in rejected:
         screen.note(sentence)
         record.event("checkpoint_rejected", what=sentence)
-    for sentence in library_changes(record.lock(), locked):
+    for event, sentence in software_changes(record.lock(), locked):
         screen.note(sentence)
-        record.event("library_changed", what=sentence)
+        record.event(event, what=sentence)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
     if longer and rejected and checkpoint is None:
         message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
@@ -230,7 +230,8 @@ def branched_checkpoint(
     if shared < step:
         message = f"update {shared + 1} of '{where}' had another rate than the new run's schedule gives it"
         raise UsageError(message, hint=f"a run can branch off only after updates that both have: here {shared}")
-    for sentence in library_changes(start.record.lock(), locked):
+    changes = software_changes(start.record.lock(), locked)
+    for _, sentence in changes:
         screen.note(sentence)
     needed = start.needed(prepared.loaded)
     checkpoint = counting_anew(start.checkpoint)
@@ -246,6 +247,8 @@ def branched_checkpoint(
 
     record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
     record.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
+    for event, sentence in changes:
+        record.event(event, what=sentence)
     screen.note(f"going on from step {step} of {where}, in {record.path}")
     return replace(checkpoint, path=record.checkpoints / checkpoint.path.name)
 

@@ -263,6 +263,8 @@ def _locked(lock: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"versions.{name}", version
     for plugin in lock["plugins"]:
         yield f"plugins.{plugin['name']}", f"{plugin['distribution']} {plugin['version']}"
+    for name, code in lock["code"].items():
+        yield f"code.{name}", code["sha256"]
     for file in lock["files"]:
         for kind in ("sha256", "fingerprint", "rows"):
             if kind in file:

@@ -37,6 +37,7 @@ SUMMARY: dict[str, Any] = {
 }
 LOCK: dict[str, Any] = {
     "packages": {"torch": "2.13.0"},
+    "code": {"fttool": {"version": "0.1.0", "sha256": "01" * 32}},
     "files": [{"table": "data.train.0", "sha256": "ab" * 32}],
     "model": {"path": "x", "model.safetensors": "sha256:" + "cd" * 32},
     "hardware": {"cores": 2, "gpus": []},
@@ -89,7 +90,11 @@ def test_only_what_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
             "optimizer": {"name": "sgd", "lr": 1e-3, "betas": [0.9, 0.999]},
             "regularizers": [],
         },
-        lock={"packages": {"torch": "2.14.0"}, "files": [{"table": "data.train.0", "sha256": "ef" * 32}]},
+        lock={
+            "packages": {"torch": "2.14.0"},
+            "code": {"fttool": {"version": "0.1.0", "sha256": "23" * 32}},
+            "files": [{"table": "data.train.0", "sha256": "ef" * 32}],
+        },
     )
     assert differences(read_runs([a, b])) == {
         "optimizer.name": ["adamw", "sgd"],
@@ -98,6 +103,7 @@ def test_only_what_differs_is_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
         "regularizers.0.strength": [0.01, None],
         "content of data.train.0": ["abababab", "efefefef"],
         "version of torch": ["2.13.0", "2.14.0"],
+        "code of fttool": ["01010101", "23232323"],
     }
     out, _ = compared(capsys, a, b)
     (line,) = [line for line in out.splitlines() if line.startswith("optimizer.betas")]

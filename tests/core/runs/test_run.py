@@ -32,7 +32,7 @@ from fttool.api import (
 )
 from fttool.cli import main
 from fttool.recipe.reading import Loaded, load
-from fttool.runs.record import Record, lock
+from fttool.runs.record import Record, lock, with_seal
 from fttool.runs.resume import refuse_differences
 from fttool.testing import RunResult, plugins, run_recipe
 
@@ -322,7 +322,9 @@ def test_another_model_is_refused_and_another_library_is_said(tmp_path: Path, re
     run = run_recipe(recipe, tmp_path)
     longer = ["run.max_steps=9"]
     lock_file = run.run_dir / "lock.json"
-    lock_file.write_text(lock_file.read_text().replace(f'"torch": "{torch.__version__}"', '"torch": "2.0.0"'))
+    edited = json.loads(lock_file.read_text())
+    edited["packages"]["torch"] = "2.0.0"
+    lock_file.write_text(json.dumps(with_seal(edited)))
     resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
     assert resumed.error is None
     (said,) = [event["what"] for event in resumed.events if event["event"] == "library_changed"]
@@ -368,6 +370,19 @@ def test_another_dataset_on_the_hub_is_refused(tmp_path: Path, recipe: dict[str,
     published.write_text(published.read_text().replace("Row 1?", "Row one?"))
     refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=10"])
     assert refused.exit_code == 2 and "the rows of data.train.0 have changed" in str(refused.error)
+
+
+def test_a_lock_that_was_edited_or_cut_off_is_refused_before_rows_are_read(
+    tmp_path: Path, recipe: dict[str, Any], rows: Path
+) -> None:
+    run = run_recipe(recipe, tmp_path)
+    rows.unlink()
+    lock_file = run.run_dir / "lock.json"
+    whole = lock_file.read_text()
+    for content in (whole.replace(torch.__version__, "2.0.0", 1), whole[:-200], whole[:-200] + '"}'):
+        lock_file.write_text(content)
+        refused = run_recipe(recipe, tmp_path, resume=True)
+        assert refused.exit_code == 2 and f"'{lock_file}' is missing or damaged" in str(refused.error)
 
 
 @pytest.mark.parametrize("name", ["lock.json", "recipe.resolved.toml"])

@@ -81,6 +81,7 @@ def assert_told(facts: dict[str, Any], run: Any) -> None:
     source = Path(rows["source"])
     assert facts["files.data.train.0.sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert facts["plugins.acme"].startswith("fttool-acme ")
+    assert facts["code.fttool"] == lock["code"]["fttool"]["sha256"]
     assert not [name for name in UNTRUE if name in facts or name in map(str, facts.values())]
 
 
