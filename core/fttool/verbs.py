@@ -110,9 +110,9 @@ def weights_before(run: Loaded) -> Mapping[str, Tensor]:
 
     quiet_libraries(run)
     with explained(run):
+        locked = _lock_of(run)
         source = build_source(run)
         weights = start(source, _options(run, "float32"))
-        locked = _lock_of(run)
     if weight_files(locked["model"]) != weight_files(source.origin):
         message = f"the model that the run '{run.path.parent}' started from has changed since"
         raise ModelError(message, hint="lock.json there has the hashes of its files, or its commit on the hub")

@@ -35,6 +35,7 @@ from fttool.recipe.reading import Loaded, load
 from fttool.runs.record import Record, lock, with_seal
 from fttool.runs.resume import refuse_differences
 from fttool.testing import RunResult, plugins, run_recipe
+from fttool.verbs import load_run, weights_before
 
 
 @pytest.fixture
@@ -399,6 +400,15 @@ def test_a_damaged_run_directory_is_named(
     with pytest.raises(UsageError, match=re.escape(f"'{run_dir / name}' is missing or damaged")) as refused:
         refuse_differences(record, loaded, lock(loaded, [], {}), steps_per_epoch=5)
     assert "start a new run" in refused.value.problems[0].hint
+
+
+def test_a_verb_that_needs_an_edited_lock_refuses_it(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    record, _ = begun(tmp_path, recipe)
+    lock_file = record.path / "lock.json"
+    lock_file.write_text(lock_file.read_text().replace('"python"', '"cobra"'))
+    with pytest.raises(UsageError, match=re.escape(f"'{lock_file}' is missing or damaged")) as refused:
+        weights_before(load_run(record.path))
+    assert "fttool verify" in refused.value.problems[0].hint
 
 
 def begun(tmp_path: Path, recipe: dict[str, Any]) -> tuple[Record, Loaded]:
