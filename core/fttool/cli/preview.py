@@ -6,12 +6,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import ExitCode, UsageError
 from fttool.visible import show, visible
+
+if TYPE_CHECKING:
+    from fttool.rows.data import TokenRows
 
 EXAMPLES = """\
 examples:
@@ -20,7 +24,8 @@ examples:
   fttool preview my.toml --table retention       of each dataset of [[data.retention]]
   fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
 
-Learned tokens are green and underlined; without colour they stand in [brackets].
+Learned tokens are green and underlined; without colour they stand in [brackets]. What is to be known of the datasets
+(columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr.
 """
 
 TABLES = ("train", "general", "retention")
@@ -67,11 +72,19 @@ def main(options: argparse.Namespace) -> int:
             learned = ", ".join(row.classes) or "no class"
         show(f"{origin}: {len(row.input_ids)} tokens, {learned}")
         print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
+    for note in [*rows.notices, *_remarks(chosen)]:
+        show(f"note: {note}", error=True)
     with explained(loaded):  # the rows come first: they show what is refused
         refuse_difference(agreement, loaded.recipe.model.template_difference)
     for finding in agreement.findings():
         show(f"note: {finding.message}\n    {finding.hint}", error=True)
     return ExitCode.OK
+
+
+def _remarks(chosen: Sequence[TokenRows]) -> list[str]:
+    """What is to be known of the rows that were shown."""
+    counts = sum((some.remarks for some in chosen), Counter[str]())
+    return [f"shown here: {count:,} rows {remark}" for remark, count in counts.items()]
 
 
 def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bool) -> Iterator[str]:

@@ -263,6 +263,26 @@ def test_preview_of_general_and_retention_rows(
     assert [Path(row).name for row in shown] == [f"{n}.jsonl:{line}" for n in ("books", "songs") for line in (1, 2)]
 
 
+def test_preview_says_what_is_to_be_known_of_datasets_and_rows(
+    tmp_path: Path, fttool_recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the datasets all of it, of the rows that of those shown; what is read by programs stays clean."""
+    named = [{"role": "user", "content": "Hi?", "name": "Ada"}, {"role": "assistant", "content": "Hello."}]
+    plain = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
+    rows = [{"messages": turns, "tag": 1} for turns in (named, plain, named)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = tmp_path / "recipe.toml"
+    file.write_text(dumps({**fttool_recipe, "data": {"train": [{"path": "rows.jsonl", "format": "messages"}]}}))
+    for shown, remarked in (("1", "1"), ("2", "1"), ("3", "2")):
+        assert main(["preview", str(file), "--rows", shown, "--json"]) == 0
+        said = capsys.readouterr()
+        assert [json.loads(line)["row"] for line in said.out.splitlines()]
+        assert said.err.splitlines() == [
+            "note: rows: columns that are not read: tag (3)",
+            f"note: shown here: {remarked} rows with a name of the user's turns, which the chat template leaves out",
+        ]
+
+
 def test_preview_in_colour_decodes_to_the_same_text(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 

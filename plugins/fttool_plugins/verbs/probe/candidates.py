@@ -66,7 +66,7 @@ def shardings(loaded: Loaded, asked: Sequence[str], processes: int | None) -> di
     found: dict[str, Sharding] = {}
     for word in asked or [OWN]:
         if word == ALL:
-            names = [name for name in known if (name == "none") == (number == 1)]
+            names = [name for name, make in KNOWN.items() if _spreads(make) == (number > 1)]
             names += [label] if fits else []
         elif word == OWN:
             names = [label]
@@ -161,6 +161,11 @@ def _started_here(sharding: Sharding, processes: int) -> Sharding:
     return sharding.model_copy(
         update={key: value for key, value in wanted.items() if getattr(sharding, key, value) != value}
     )
+
+
+def _spreads(make: Callable[[int], Sharding]) -> bool:
+    """True where it takes as many processes as it is given, by what it says of itself."""
+    return make(2).world_size == 2
 
 
 def _alike(one: Sharding, other: Sharding) -> bool:
