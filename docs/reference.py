@@ -31,7 +31,7 @@ CORE = {  # folder → its files in reading order
     "assumptions job guard scaling finite yielded saving trainer evaluation checkpoints stored signing "
     "weights formats configs terms properties",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume rehearsing "
-    "branching dry_run record commit holding lines closing screen aligned tracking comparing plotting saved",
+    "branching dry_run record code commit holding lines closing screen aligned tracking comparing plotting saved",
 }
 
 TABLES = {
