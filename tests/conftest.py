@@ -1,5 +1,6 @@
 """Order: what starts several processes comes first, in one worker, while the others do the rest."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,14 @@ def state_of_its_own() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", folder)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangups_are_heard() -> Iterator[None]:
+    """By the runs that tests start, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,8 +17,10 @@ from fttool.testing import tiny_model
 from .conftest import Shell
 
 TURNS = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ': ' }}"
-DROPS = TURNS + "{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}{{ '<|im_end|>' }}{% endfor %}"
-UNENDED = TURNS + "{{ message['content'] + '\\n' }}{% endfor %}"
+ASKS = "{% if add_generation_prompt %}{{ '<|im_start|>assistant: ' }}{% endif %}"
+SAYS_USER = "{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}"
+DROPS = TURNS + SAYS_USER + "{{ '<|im_end|>' }}{% endfor %}" + ASKS
+UNENDED = TURNS + "{{ message['content'] + '\\n' }}{% endfor %}" + ASKS
 RAISES = "{{ raise_exception('Roles must alternate!') }}"
 
 
@@ -202,7 +204,7 @@ TEMPLATES = {
     "loops for very long": ("{% for i in range(10**9) %}x{% endfor %}", ("Range too big",)),
     "drops the answers": (
         DROPS,
-        ("'0 is 0.', is not in what the chat template writes", "fails already at a question and its answer"),
+        ("leaves out the text of message 2, '0 is 0.'", "fails already at a question and its answer"),
     ),
     "writes nothing": ("nothing", ("fails already at a question and its answer",)),
     "never ends a turn": (UNENDED, ("never ends", "would never learn to stop")),
@@ -232,7 +234,7 @@ def test_a_chat_template_that_cannot_be_learned_from_is_the_models_fault(
 
 def test_a_template_that_refuses_one_row_is_the_rows_fault(shell: Shell, recipe: dict[str, Any], model: Path) -> None:
     picky = "{% if messages[0]['content'] == 'What is 5?' %}{{ raise_exception('No fives!') }}{% endif %}"
-    ends = picky + TURNS + "{{ message['content'] + '<|im_end|>' }}{% endfor %}"
+    ends = picky + TURNS + "{{ message['content'] + '<|im_end|>' }}{% endfor %}" + ASKS
     (model / "chat_template.jinja").write_text(ends)
     answer = shell.run(recipe)
     answer.refuses(4, "the chat template refuses this conversation", "No fives!", where=f"{shell.folder}/rows.jsonl:6")
@@ -267,7 +269,7 @@ def test_a_template_file_that_cannot_be_read_is_refused(
 
 def test_generation_marks_of_any_spelling_are_valid(shell: Shell, recipe: dict[str, Any], model: Path) -> None:
     marked = "{{ message['content'] }}{%- generation -%}{{ '<|im_end|>' }}{%- endgeneration -%}{% endfor %}"
-    (shell.folder / "own.jinja").write_text(TURNS + marked)
+    (shell.folder / "own.jinja").write_text(TURNS + marked + ASKS)
     recipe["model"]["chat_template"] = "own.jinja"
     assert shell.run(recipe, "-q").code == 0
     assert shell.main("preview", str(shell.recipe)).code == 0
