@@ -20,7 +20,8 @@ TURNS = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ': '
 ASKS = "{% if add_generation_prompt %}{{ '<|im_start|>assistant: ' }}{% endif %}"
 SAYS_USER = "{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}"
 DROPS = TURNS + SAYS_USER + "{{ '<|im_end|>' }}{% endfor %}" + ASKS
-UNENDED = TURNS + "{{ message['content'] + '\\n' }}{% endfor %}" + ASKS
+PLAIN = "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}"
+UNENDED = PLAIN + "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 RAISES = "{{ raise_exception('Roles must alternate!') }}"
 
 

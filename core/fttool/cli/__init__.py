@@ -39,7 +39,6 @@ examples:
   fttool init my.toml                                start from a commented recipe
   fttool preview my.toml                             which tokens are learned?
   fttool run my.toml --dry-run                       load and check everything, train nothing
-  fttool run my.toml --set schedule.name=wsd         swap a strategy for one run
   fttool generate runs/my "How do I sort a list?"    ask the result
 """
 
