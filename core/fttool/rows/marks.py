@@ -1,8 +1,8 @@
-"""Marks by which rows and turns say whether they are learned: `weight`, `train`, `trainable`, `loss`, `masked`.
+"""Marks by which rows and turns say whether they are learned: `weight`, `train`, `trainable`, `loss`, `masked` …
 
-Others obey them (OpenAI's and Mistral's `weight`, axolotl's `train`, verl's `trainable`, ms-swift's `loss`, torchtune's
-`masked`), so rows that come from there rely on them: a wrong answer that stands in a conversation only to be corrected
-is marked, and must not be learned.
+Others obey them (OpenAI's and Mistral's `weight`, axolotl's `train` and `training`, verl's `trainable`, ms-swift's
+`loss`, torchtune's `masked`), so rows that come from there rely on them: a wrong answer that stands in a conversation
+only to be corrected is marked, and must not be learned. A key of a turn that seems to say so in another way is refused.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MARKS = ("weight", "train", "trainable", "loss", "masked")
+MARKS = ("weight", "train", "training", "trainable", "loss", "masked")
 """The keys of a turn, and the columns of a row, that say whether it is learned."""
 
-_FINER = ("train_detail", "loss_scale", "loss_mask")
+_FINER = frozenset({"train_detail", "loss_scale", "loss_mask", "loss_weight", "loss_factor"})
 """Marks of parts of a turn, or of factors of its loss: nothing here can obey them."""
+_UNCLEAR = frozenset(
+    {"mask", "is_masked", "label", "is_label", "learn", "learned", "learnable", "skip", "ignore", "ignored", "exclude"}
+    | {"train_on_turn", "do_train", "is_train", "is_training", "no_train", "no_loss", "ignore_loss", "compute_loss"}
+    | {"chosen", "rejected", "reject", "accepted", "score", "reward", "rating", "supervised", "target", "is_target"}
+)
+"""Keys of turns that judge a turn or say that it counts, in words of which nobody can tell here what they mean."""
 _WORDS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 """What a table in text writes for a number and for true and false."""
 
@@ -23,17 +29,23 @@ def marked_learned(marked: Mapping[str, Any], where: str, *, in_text: bool = Fal
     """Whether a row or a turn is learned, by its marks; True where it has none.
 
     Args:
-        marked: The row or the turn; only `MARKS` and their finer kin are read.
+        marked: The row or the turn; only `MARKS` and their kin are read.
         where: What it is, to begin a sentence with: "turn 2 of 'messages'".
         in_text: Take `0`, `1`, `true` and `false` as text too: a table in text has nothing else.
 
     Raises:
-        ValueError: for a mark that is neither on nor off, such as a weight of 0.5, for one on a part of a turn, and
-            for two that contradict each other.
+        ValueError: for a mark that is neither on nor off, such as a weight of 0.5, for one on a part of a turn, for
+            two that contradict each other, and for a key that may be a mark of others.
     """
-    for key in _FINER:
-        if marked.get(key) not in (None, [], {}, ""):
+    for key in (key for key, value in marked.items() if value not in (None, [], {}, "")):
+        spelled = str(key).lower().replace("-", "_")
+        if spelled in _FINER:
             raise ValueError(f"{where} has '{key}': a turn is learned whole and alike, or not at all")
+        if spelled in _UNCLEAR or (spelled in MARKS and key not in MARKS):
+            raise ValueError(
+                f"{where} has '{key}', which may say whether it is learned: write 'weight' 0 or 1 for that, or let it "
+                f'be ignored, beside the path: ignore = ["{key}"]'
+            )
     said = {key: _learned(key, marked[key], where, in_text) for key in MARKS if marked.get(key) not in (None, "")}
     if len(set(said.values())) > 1:
         raise ValueError(f"the marks of {where} contradict each other: {_listed(marked, said)}")

@@ -10,10 +10,10 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from fttool.api import MARKS
+
 _TEMPLATE = ("tools", "chat_template_kwargs")
 """Columns that formats of conversations read beside the turns."""
-_MARKS = ("weight", "train", "trainable", "loss", "masked")
-"""Columns that are obeyed whatever the format."""
 _PAIRS = (
     ("instruction", "output"),
     ("instruction", "response"),
@@ -56,7 +56,7 @@ def fetch(row: Mapping[str, Any], column: str, option: str, format_id: str) -> A
 
 def _advice(row: Mapping[str, Any], column: str, option: str, format_id: str) -> str:
     """A clause that says what to write instead; empty where the columns remind of nothing."""
-    columns = frozenset(row) - set(_MARKS)
+    columns = frozenset(row) - set(MARKS)
     if any(pair <= columns for pair in _PREFERENCES):
         return "; these are preferences, and no format here learns from a pair of answers"
     proposals = [one for one in _proposals(row, format_id) if one.reads]

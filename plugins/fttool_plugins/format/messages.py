@@ -15,10 +15,10 @@ class Messages(Format):
 
     Roles are system, developer, user, assistant and tool; the last turn is the assistant's, and is the completion.
     Content is text or a list of `{"type": "text", "text": "…"}`; it may be null only beside `tool_calls`. A turn with
-    `weight: 0`, `train: false`, `trainable: false`, `loss: false` or `masked: true` is read and not learned; a weight
-    between 0 and 1 is refused. Further keys of a turn go to the chat template, and so do the columns `tools` and
-    `chat_template_kwargs`: without the nulls that a table puts there, and with arguments of tool calls that are JSON
-    text as objects.
+    `weight: 0`, `train: false`, `training: false`, `trainable: false`, `loss: false` or `masked: true` is read and not
+    learned; a weight between 0 and 1 is refused. Further keys of a turn go to the chat template, and so do the columns
+    `tools` and `chat_template_kwargs`: without the nulls that a table puts there, and with arguments of tool calls that
+    are JSON text as objects.
     """
 
     name: Literal["messages"] = "messages"

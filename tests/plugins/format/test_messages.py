@@ -250,6 +250,7 @@ WRONG = {"role": "assistant", "content": "In Spain."}
         {"weight": 0},
         {"weight": 0.0},
         {"train": False},
+        {"training": False},
         {"trainable": False},
         {"loss": False},
         {"loss": 0},
@@ -284,6 +285,12 @@ def test_a_turn_that_is_marked_as_learned_is_as_ever(mark: dict[str, Any]) -> No
         ({"loss": [0]}, "must be 0, 1, true or false, this is list"),
         ({"weight": 1, "train": False}, "contradict each other: weight 1, train False"),
         ({"train_detail": [{"begin": 0, "end": 3}]}, "'train_detail': a turn is learned whole and alike"),
+        ({"loss_weight": 0}, "'loss_weight': a turn is learned whole and alike"),
+        ({"label": False}, "'label', which may say whether it is learned: write 'weight' 0 or 1"),
+        ({"mask": True}, 'be ignored, beside the path: ignore = ["mask"]'),
+        ({"Weight": 0}, "'Weight', which may say whether it is learned"),
+        ({"train-on-turn": False}, "'train-on-turn', which may say whether it is learned"),
+        ({"score": -1}, "'score', which may say whether it is learned"),
     ],
 )
 def test_marks_that_nothing_can_obey(mark: dict[str, Any], sentence: str) -> None:
