@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
 
-from .matrix import SHARDINGS
+from .matrix import SHARDINGS, WHOLE
 from .sabotage import sabotage
 from .watching import dist
 
@@ -53,3 +54,26 @@ def test_it_is_gathered_once_and_may_have_several_files(
     model = AutoModelForCausalLM.from_pretrained(folder)
     whole = sum(p.nbytes for p in model.parameters())
     assert json.loads(found.read_text()) < (1 + engine + 0.1) * whole
+
+
+@pytest.mark.parametrize("sharding", ["fsdp", "zero-3", *(["ddp", "zero-2"] if WHOLE else [])])
+def test_a_model_that_is_lost_is_made_again_without_an_update(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, sharding: str
+) -> None:
+    """In 16 bits, where ZeRO saves what the model's weights are copies of."""
+    recipe["sharding"] |= SHARDINGS[sharding]
+    recipe["precision"] = {"name": "bf16"}
+    recipe["run"] |= {"max_steps": 3}
+    run = tmp_path / "runs" / "r"
+    process = started()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    names = ("model/model.safetensors", "model/config.json", "metrics.jsonl")
+    before = {name: (run / name).read_bytes() for name in names}
+    shutil.rmtree(run / "model")
+    process = started("--resume")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert {name: (run / name).read_bytes() for name in names} == before
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "model_remade"] == [3]

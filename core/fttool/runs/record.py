@@ -153,13 +153,24 @@ class Record:
             raise ValueError("it is not as it was written: its hash is another")
         return dict(found)
 
-    def finished(self, step: int) -> bool:
-        """True where the run has saved its model after `step` updates."""
+    def has_model(self, step: int) -> bool:
+        """True where the run has finished after `step` updates, and its model is there as it was written."""
+        summary = self._summary()
+        finished = (summary.get("status"), summary.get("steps")) == ("finished", step)
+        return finished and bool(summary.get("files")) and not self.lost_files()
+
+    def lost_files(self) -> list[str]:
+        """Files of a finished run's model that are missing, or not what was written."""
+        files = self._summary().get("files", {})
+        return disk.damaged(self.path, files) if is_table(files) else ["summary.json"]
+
+    def _summary(self) -> Mapping[str, Any]:
+        """How the run ended last; empty where that is not known."""
         try:
             summary: Any = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
-            return False
-        return is_table(summary) and (summary.get("status"), summary.get("steps")) == ("finished", step)
+            return {}
+        return summary if is_table(summary) else {}
 
     def extend(self, loaded: Loaded) -> None:
         """Record the recipe of a resumed run that may be longer; the one before is kept."""

@@ -156,31 +156,21 @@ def resumed_checkpoint(
     longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
     among = range(longer.shared + 1) if longer else None
     checkpoint, rejected = checkpoints.newest(record.checkpoints, among)
-    if checkpoint is not None and not record.finished(checkpoint.step) and at_the_end(checkpoint, prepared):
-        checkpoint = earlier(record, checkpoint, screen)
-    for sentence in record.mend():
-        screen.note(sentence)
-        record.event("lines_damaged", what=sentence)
-    for sentence in rejected:
-        screen.note(sentence)
-        record.event("checkpoint_rejected", what=sentence)
-    for event, sentence in software_changes(record.lock(), locked):
+    if checkpoint is not None and locked_origin(record) == checkpoint.path.name:
+        checkpoint = counting_anew(checkpoint)
+    refuse_complete(record, checkpoint, prepared)
+    said = [
+        *(("lines_damaged", sentence) for sentence in record.mend()),
+        *(("checkpoint_rejected", sentence) for sentence in rejected),
+        *software_changes(record.lock(), locked),
+    ]
+    for event, sentence in said:
         screen.note(sentence)
         record.event(event, what=sentence)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
     if longer and rejected and checkpoint is None:
         message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
         raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
-    if checkpoint is not None and locked_origin(record) == checkpoint.path.name:
-        checkpoint = counting_anew(checkpoint)
-    if checkpoint is not None and checkpoint.progress["stopped_early"]:
-        message = f"the run is complete: it stopped early, after step {step} of {total}"
-        raise UsageError(message, hint="nothing goes on; to train longer, begin a run with a higher early_stopping")
-    if checkpoint is not None and at_the_end(checkpoint, prepared):
-        raise UsageError(
-            f"the run is complete: its newest checkpoint has step {step} of {total}",
-            hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
-        )
     if checkpoint is not None:
         from fttool.training.saving import restore
 
@@ -192,7 +182,19 @@ def resumed_checkpoint(
     record.extend(prepared.loaded)
     record.rewind(step if checkpoint else -1)
     record.event("resumed", step=step, total_steps=total)
-    screen.note(f"resuming from step {step}")
+    note_start(prepared, record, screen, checkpoint)
+    return checkpoint
+
+
+def note_start(prepared: Prepared, record: Record, screen: Screen, checkpoint: Checkpoint | None) -> None:
+    """Say where a resumed run goes on, and with what that differs from the run so far."""
+    if checkpoint is not None and at_the_end(checkpoint, prepared):
+        lost = record.lost_files()
+        why = f"missing or damaged: {', '.join(lost)}" if lost else "the run was stopped before its model was saved"
+        screen.note(f"{why}; it is made from the checkpoint of step {checkpoint.step}, without an update")
+        record.event("model_remade", step=checkpoint.step, lost=lost)
+    else:
+        screen.note(f"resuming from step {checkpoint.step if checkpoint else 0}")
     if checkpoint is not None and processes(checkpoint) != prepared.trainer.job.world.size:
         sentence = (
             f"{processes(checkpoint)} processes saved this checkpoint and {prepared.trainer.job.world.size} go on: "
@@ -200,7 +202,6 @@ def resumed_checkpoint(
         )
         screen.note(sentence)
         record.event("processes_changed", what=sentence)
-    return checkpoint
 
 
 def at_the_end(checkpoint: Checkpoint, prepared: Prepared) -> bool:
@@ -208,16 +209,19 @@ def at_the_end(checkpoint: Checkpoint, prepared: Prepared) -> bool:
     return checkpoint.step >= prepared.length.total_steps or checkpoint.progress["stopped_early"]
 
 
-def earlier(record: Record, last: Checkpoint, screen: Screen) -> Checkpoint | None:
-    """The checkpoint before the last one, of a run that was stopped before its model was saved: from there it is made.
-
-    None is the beginning. A run that has branched off has none of its own, and stays at the last one.
-    """
-    checkpoint, _ = checkpoints.newest(record.checkpoints, range(last.step))
-    if checkpoint is None and locked_origin(record):
-        return last
-    screen.note(f"the run was stopped before its model was saved: the updates up to {last.step} are made once more")
-    return checkpoint
+def refuse_complete(record: Record, checkpoint: Checkpoint | None, prepared: Prepared) -> None:
+    """Raise `UsageError` where the run has made all of its updates, and has its model as it was saved."""
+    total = prepared.length.total_steps
+    step = checkpoint.step if checkpoint is not None else total
+    if (checkpoint is not None and not at_the_end(checkpoint, prepared)) or not record.has_model(step):
+        return
+    if step < total:
+        message = f"the run is complete: it stopped early, after step {step} of {total}"
+        raise UsageError(message, hint="nothing goes on; to train longer, begin a run with a higher early_stopping")
+    raise UsageError(
+        f"the run is complete: its model is that of step {step} of {total}",
+        hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
+    )
 
 
 def branched_checkpoint(
@@ -294,7 +298,7 @@ def train(
         with stopping(job):
             screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
             trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-        refuse_uncalled(prepared)
+        refuse_uncalled(prepared, since=checkpoint.step if checkpoint else 0)
         if job.signal is not None:
             status = "interrupted"
             code = ExitCode.of_signal(job.signal)
@@ -326,9 +330,11 @@ def train(
     return code
 
 
-def refuse_uncalled(prepared: Prepared) -> None:
-    """Raise `LibraryError` where the loop has left something out that a run to its end has."""
+def refuse_uncalled(prepared: Prepared, since: int) -> None:
+    """Raise `LibraryError` where the loop, after step `since`, has left something out that a run to its end has."""
     trainer, job = prepared.trainer, prepared.trainer.job
+    if trainer.state.global_step == since:  # there was no update to make, only the model
+        return
     moments: list[Moment] = ["start", "update", "log"]
     if job.saves:
         moments.append("checkpoint")
@@ -357,6 +363,7 @@ def finish(prepared: Prepared, record: Record) -> None:
     trainer.refuse_skipped_alone()
     changed = mixed = False
     if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
+        refuse_damaged_best(record, progress.best_step)
         trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
         changed = True
     for one in job.regularizations:
@@ -380,6 +387,14 @@ def finish(prepared: Prepared, record: Record) -> None:
     record.card(closing.card(prepared))
     if job.world.first:
         compare_saved(prepared, record)
+
+
+def refuse_damaged_best(record: Record, step: int) -> None:
+    """Raise `UsageError` where the checkpoint of which the final model is to be made is not as it was written."""
+    found = checkpoints.whole(record.checkpoints, step)
+    if isinstance(found, str):
+        hint = f"delete the checkpoints from step {step} on: --resume then makes those updates again"
+        raise UsageError(f"the final model is to be that of the best evaluation, and {found}", hint=hint)
 
 
 def compare_saved(prepared: Prepared, record: Record) -> None:

@@ -105,7 +105,7 @@ class Finite(_Base):
         hint = 'lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"'
         if any(one.pulls for one in self.job.regularizations):
             hint = f"lower the strength of what pulls, in [[regularizers]]; {hint}"
-        raise DivergedError(f"{what}; its rows: {shown}", hint=hint)
+        raise DivergedError(f"{what}; its rows: {shown}" if shown else what, hint=hint)
 
 
 @torch.no_grad()

@@ -141,6 +141,15 @@ class Loop(Saving):
     # -- one update --
 
     @overrides("update")
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        """The updates of an epoch; none where the run is over, and resumed for its model alone.
+
+        transformers looks whether the run is over only after an update.
+        """
+        if self.state.global_step < self.state.max_steps and not self.job.progress.stopped_early:
+            super()._run_epoch(*arguments, **named)
+
+    @overrides("update")
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch an update's micro-batches; the update's time counts from here."""
         self._began = time.perf_counter()

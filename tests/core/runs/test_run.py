@@ -468,24 +468,88 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, recipe: dict[str, A
         assert torch.equal(tensor, weights(resumed)[name]), name
 
 
+class Counted:
+    """How often an optimizer makes a step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps, step = 0, torch.optim.AdamW.step
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.steps += 1
+            return step(*arguments, **named)
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+
+
+def lose(what: str, run_dir: Path) -> None:
+    """Take a run's model away, in one of the ways in which that happens."""
+    file = run_dir / "model" / "model.safetensors"
+    if what == "stopped before":
+        shutil.rmtree(run_dir / "model")
+        (run_dir / "summary.json").unlink()
+    elif what == "lost":
+        shutil.rmtree(run_dir / "model")
+    elif what == "one file":
+        (run_dir / "model" / "tokenizer.json").unlink()
+    elif what == "damaged":
+        damaged = bytearray(file.read_bytes())
+        damaged[-1] ^= 1
+        file.write_bytes(damaged)
+    else:
+        assert what == "no summary"
+        (run_dir / "summary.json").write_text("{")
+
+
 @pytest.mark.parametrize("keep", [9, 1])
-def test_a_run_that_was_stopped_before_its_model_was_saved_is_resumed(
-    tmp_path: Path, recipe: dict[str, Any], keep: int
+@pytest.mark.parametrize("what", ["stopped before", "lost", "one file", "damaged", "no summary"])
+def test_a_model_that_is_lost_is_made_again_without_an_update(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, what: str, keep: int
 ) -> None:
-    """From the checkpoint before the last, or from the beginning where the last is the only one."""
+    recipe["run"]["max_steps"] = 7  # in the middle of an epoch, where the libraries would make one update more
     recipe["checkpoints"] = {"every": 3, "keep": keep}
+    recipe["evaluation"] |= {"every": 4}
     whole = run_recipe(recipe, tmp_path)
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    cut_back(whole, moved / "runs" / "recipe", whole.summary["steps"])
-    resumed = run_recipe(recipe, moved, resume=True)
-    assert resumed.error is None
-    found = next(event["step"] for event in resumed.events if event["event"] == "resumed")
-    assert found == (6 if keep == 9 else 0)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
-    again = run_recipe(recipe, moved, resume=True)
-    assert again.exit_code == 2 and "the run is complete" in str(again.error)
+    before = (whole.summary, whole.metrics, contents(whole.run_dir / "model"))
+    lose(what, whole.run_dir)
+    counted = Counted(monkeypatch)
+    again = run_recipe(recipe, tmp_path, resume=True)
+    assert again.error is None and counted.steps == 0
+    (event,) = [event for event in again.events if event["event"] == "model_remade"]
+    files = {"lost": 9, "one file": 1, "damaged": 1}.get(what, 0)
+    assert event["step"] == 7 and bool(event["lost"]) == bool(files) and (files != 1 or len(event["lost"]) == 1)
+    assert contents(again.run_dir / "model") == before[2]
+    assert timeless(again.summary) == timeless(before[0]) and again.metrics == before[1]
+    refused = run_recipe(recipe, tmp_path, resume=True)
+    assert refused.exit_code == 2 and "the run is complete" in str(refused.error)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_the_model_of_a_run_that_ended_with_an_epoch_is_made_again(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    recipe["run"]["max_steps"] = steps
+    recipe["regularizers"] = [{"name": "ema", "decay": 0.5}]
+    whole = run_recipe(recipe, tmp_path)
+    assert whole.summary["epochs"] == steps / 4
+    before = (whole.metrics, contents(whole.run_dir / "model"))
+    shutil.rmtree(whole.run_dir / "model")
+    counted = Counted(monkeypatch)
+    again = run_recipe(recipe, tmp_path, resume=True)
+    assert again.error is None and counted.steps == 0
+    assert contents(again.run_dir / "model") == before[1] and again.metrics == before[0]
+    assert [line for line in again.metrics if line.get("final")]  # of the average
+
+
+def test_a_whole_model_needs_no_checkpoint(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    run = run_recipe(recipe, tmp_path)
+    shutil.rmtree(run.run_dir / "checkpoints")
+    (run.run_dir / "checkpoints").mkdir()
+    again = run_recipe(recipe, tmp_path, resume=True)
+    assert again.exit_code == 2 and "the run is complete: its model is that of step 8 of 8" in str(again.error)
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------
@@ -510,6 +574,16 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str
     assert all(torch.equal(tensor, best[name]) for name, tensor in weights(run).items())
     again = run_recipe(recipe, tmp_path, resume=True)
     assert again.exit_code == 2 and "the run is complete" in str(again.error)
+    before = (run.metrics, contents(run.run_dir / "model"))
+    shutil.rmtree(run.run_dir / "model")
+    again = run_recipe(recipe, tmp_path, resume=True)
+    assert again.error is None and (again.metrics, contents(again.run_dir / "model")) == before
+    assert timeless(again.summary) == timeless(summary)
+    shutil.rmtree(run.run_dir / "model")
+    (run.run_dir / "checkpoints" / f"checkpoint-{summary['best']['step']}" / "trained.safetensors").unlink()
+    refused = run_recipe(recipe, tmp_path, resume=True)
+    assert refused.exit_code == 2 and f"checkpoint-{summary['best']['step']} is damaged" in str(refused.error)
+    assert not (run.run_dir / "model").exists() and refused.summary["status"] == "failed"
 
 
 class Scripted(Metric):
