@@ -42,6 +42,8 @@ processes nor by how many rows go through the model at once.
 """
 LENGTH = ("run.max_steps", "run.epochs")
 """What may grow where the updates up to a checkpoint do not depend on the run's length."""
+PATIENCE = "evaluation.early_stopping"
+"""What may grow or be left out: the updates are the same ones, and there may be more of them."""
 BRANCH = ("run.name", "run.max_steps", "run.epochs", "schedule")
 """What may differ in a run that branches off another one; its rates up to there are compared one by one."""
 
@@ -96,7 +98,7 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any], 
     before, locked = _begun_with(record)
     now = tomli.loads(resolved(loaded))
     longer = _longer(before, now, loaded, steps_per_epoch)
-    _refuse(_not_resumed(record), _reason(record, loaded, longer), before, now, locked, lock)
+    _refuse(_not_resumed(record), _reason(record, loaded, longer, before), before, now, locked, lock)
     _refuse_other_plugins(locked, lock, loaded)
     return longer
 
@@ -109,7 +111,7 @@ def refuse_another_recipe(record: Record, loaded: Loaded) -> None:
     before, _ = _begun_with(record)
     now = tomli.loads(resolved(loaded))
     known = all("max_steps" in one.get("run", {}) for one in (before, now))
-    reason = _reason(record, loaded, _longer(before, now, loaded, 0) if known else None)
+    reason = _reason(record, loaded, _longer(before, now, loaded, 0) if known else None, before)
     problems = list(_recipe_problems(reason, before, now, free=("model.source.revision",)))
     if problems:
         raise UsageError([Problem(_not_resumed(record)), *problems])
@@ -119,12 +121,14 @@ def _not_resumed(record: Record) -> str:
     return f"'{record.path}' cannot be resumed with this recipe:"
 
 
-def _reason(record: Record, loaded: Loaded, longer: Longer | None) -> Callable[[str], str]:
+def _reason(record: Record, loaded: Loaded, longer: Longer | None, before: Mapping[str, Any]) -> Callable[[str], str]:
     """What gives the reason why a key must not differ in a resumed run; empty where it may."""
 
     def reason(key: str) -> str:
         if key in LENGTH:
             return _why_not_longer(longer, loaded, checkpoints.steps(record.checkpoints))
+        if key == PATIENCE:
+            return _why_not_less_patient(before, loaded)
         return "" if _stands_in(key, FREE) else AGAIN
 
     return reason
@@ -286,6 +290,13 @@ def _why_not_longer(longer: Longer | None, loaded: Loaded, steps: list[int]) -> 
         f"{reason}: those of the first {longer.shared} updates do not, but the oldest checkpoint has step {oldest}; "
         "checkpoints.keep_stable = 1 keeps an earlier one"
     )
+
+
+def _why_not_less_patient(before: Mapping[str, Any], loaded: Loaded) -> str:
+    """Why a run cannot stop as early as the recipe says now; empty where it stops no earlier than it did."""
+    was, now = before.get("evaluation", {}).get("early_stopping"), loaded.recipe.evaluation.early_stopping
+    later = now is None or (was is not None and now > was)
+    return "" if later else "a resumed run can only stop later than it would have: raise it, or leave it out"
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, Any, Any]]:

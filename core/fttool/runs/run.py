@@ -155,14 +155,14 @@ def resumed_checkpoint(
     """
     longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
     among = range(longer.shared + 1) if longer else None
-    checkpoint, rejected = checkpoints.newest(record.checkpoints, among)
-    if checkpoint is not None and locked_origin(record) == checkpoint.path.name:
-        checkpoint = counting_anew(checkpoint)
+    found, rejected = checkpoints.newest(record.checkpoints, among)
+    checkpoint = counted(found, record, prepared) if found else None
     refuse_complete(record, checkpoint, prepared)
     said = [
         *(("lines_damaged", sentence) for sentence in record.mend()),
         *(("checkpoint_rejected", sentence) for sentence in rejected),
         *software_changes(record.lock(), locked),
+        *(("stops_later", sentence) for sentence in stops_later(found, checkpoint, prepared)),
     ]
     for event, sentence in said:
         screen.note(sentence)
@@ -215,9 +215,14 @@ def refuse_complete(record: Record, checkpoint: Checkpoint | None, prepared: Pre
     step = checkpoint.step if checkpoint is not None else total
     if (checkpoint is not None and not at_the_end(checkpoint, prepared)) or not record.has_model(step):
         return
-    if step < total:
+    if checkpoint is not None and step < total:
+        count = checkpoint.progress["worse_in_a_row"]
         message = f"the run is complete: it stopped early, after step {step} of {total}"
-        raise UsageError(message, hint="nothing goes on; to train longer, begin a run with a higher early_stopping")
+        hint = (
+            f"evaluation.early_stopping above {count} goes on with it (--set evaluation.early_stopping={count + 1}), "
+            "and so does a recipe without it"
+        )
+        raise UsageError(f"{message}, as {count} evaluations in a row were no better", hint=hint)
     raise UsageError(
         f"the run is complete: its model is that of step {step} of {total}",
         hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
@@ -262,6 +267,24 @@ def counting_anew(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, progress={**checkpoint.progress, "worse_in_a_row": 0, "stopped_early": False})
 
 
+def counted(checkpoint: Checkpoint, record: Record, prepared: Prepared) -> Checkpoint:
+    """A checkpoint as the run that resumes it counts: one that has stopped early goes on where it may stop later."""
+    if locked_origin(record) == checkpoint.path.name:
+        return counting_anew(checkpoint)
+    patience, progress = prepared.loaded.recipe.evaluation.early_stopping, checkpoint.progress
+    stops = progress["stopped_early"] and patience is not None and progress["worse_in_a_row"] >= patience
+    return replace(checkpoint, progress={**progress, "stopped_early": stops})
+
+
+def stops_later(found: Checkpoint | None, checkpoint: Checkpoint | None, prepared: Prepared) -> list[str]:
+    """A sentence where the run had stopped early at the checkpoint that was `found`, and does not any more."""
+    if found is None or checkpoint is None or found.progress["stopped_early"] == checkpoint.progress["stopped_early"]:
+        return []
+    patience = prepared.loaded.recipe.evaluation.early_stopping
+    now = "without evaluation.early_stopping" if patience is None else f"with evaluation.early_stopping = {patience}"
+    return [f"the run had stopped early, after step {found.step}; it goes on {now}"]
+
+
 def locked_origin(record: Record) -> str | None:
     """Name of the checkpoint that the run has branched off with; None for one that began with its first update."""
     return record.lock().get("origin", {}).get("checkpoint")
@@ -274,8 +297,7 @@ def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint
     checkpoint = checkpoints.whole(record.checkpoints, step)
     if isinstance(checkpoint, str):
         raise UsageError(checkpoint, hint="every process must see the run directory: is it on a shared disk?")
-    if locked_origin(record) == checkpoint.path.name:
-        checkpoint = counting_anew(checkpoint)
+    checkpoint = counted(checkpoint, record, prepared)
     restore(prepared.trainer.job, checkpoint)
     return checkpoint
 

@@ -586,6 +586,36 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str
     assert not (run.run_dir / "model").exists() and refused.summary["status"] == "failed"
 
 
+def test_a_run_that_stopped_early_goes_on_where_it_may_stop_later(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """It ends as the run that had never been told to stop."""
+    recipe["run"]["max_steps"] = 14
+    recipe["optimizer"]["lr"] = 1.0
+    recipe["schedule"] = {"name": "constant"}
+    recipe["evaluation"] |= {"every": 2, "samples": 0}
+    patient = run_recipe(recipe, tmp_path, overrides=["run.name=patient"])
+    recipe["evaluation"]["early_stopping"] = 1
+    run = run_recipe(recipe, tmp_path)
+    stopped = run.summary["steps"]
+    assert run.summary["stopped_early"] and stopped < 14
+    refused = run_recipe(recipe, tmp_path, resume=True)
+    assert refused.exit_code == 2 and refused.error is not None
+    assert f"it stopped early, after step {stopped} of 14" in str(refused.error)
+    assert "--set evaluation.early_stopping=2" in refused.error.problems[0].hint
+    resumed = run_recipe(recipe, tmp_path, resume=True, overrides=["evaluation.early_stopping=9"])
+    assert resumed.error is None and (resumed.summary["steps"], resumed.summary["stopped_early"]) == (14, False)
+    (said,) = [event["what"] for event in resumed.events if event["event"] == "stops_later"]
+    assert said == f"the run had stopped early, after step {stopped}; it goes on with evaluation.early_stopping = 9"
+    assert losses(resumed) == losses(patient) and resumed.metrics == [
+        {**line, "tokens_per_second": mine["tokens_per_second"]} if "tokens_per_second" in line else line
+        for line, mine in zip(patient.metrics, resumed.metrics, strict=True)
+    ]
+    for name, tensor in weights(patient).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    refused = run_recipe(recipe, tmp_path, resume=True, overrides=["evaluation.early_stopping=3"])
+    assert refused.exit_code == 2 and "evaluation.early_stopping was 9, is 3" in str(refused.error)
+    assert "can only stop later" in str(refused.error)
+
+
 class Scripted(Metric):
     """A metric of given values, by the number of the evaluation."""
 
