@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from .matrix import SHARDINGS, WHOLE
@@ -77,3 +79,21 @@ def test_a_model_that_is_lost_is_made_again_without_an_update(
     assert {name: (run / name).read_bytes() for name in names} == before
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "model_remade"] == [3]
+
+
+@pytest.mark.parametrize("sharding", ["fsdp", "zero-3", *(["ddp", "zero-2"] if WHOLE else [])])
+def test_the_best_model_is_the_one_before_the_first_update_where_all_others_are_worse(
+    tmp_path: Path, recipe: dict[str, Any], started: Any, sharding: str
+) -> None:
+    recipe["sharding"] |= SHARDINGS[sharding]
+    recipe["run"] |= {"max_steps": 2}
+    recipe["optimizer"] = {"name": "adamw", "lr": 3.0}
+    recipe["evaluation"] |= {"every": 1, "best": "loss"}
+    process = started()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    run = tmp_path / "runs" / "r"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["best"]["step"] == 0 and summary["eval"]["after"] == pytest.approx(summary["eval"]["before"])
+    found, source = (load_file(one / "model.safetensors") for one in (run / "model", Path(recipe["model"]["source"])))
+    assert found.keys() == source.keys() and all(torch.equal(found[name], source[name]) for name in source)

@@ -220,9 +220,11 @@ class EvaluationTable(Table):
     metrics: tuple[Metric, ...] = ()
     """Which numbers."""
     early_stopping: PositiveInt | None = None
-    """Stop after this many evaluations without a better `best` metric."""
+    """Stop after this many evaluations without a better `best` metric (without `best`: the first one) than before, that
+    before the first update included. A resumed run may have more, or none: one that had stopped goes on."""
     best: str | None = None
-    """Metric by which the best checkpoint is kept and becomes the final model; default: the last state does."""
+    """Metric by which the best checkpoint is kept and becomes the final model, or the model before the first update,
+    where none is better; default: the last state does."""
     micro_batch: PositiveInt | None = None
     """Sequences per forward pass; default: `run.micro_batch`. Where that is `auto`, they are halved here too."""
     samples: NonNegativeInt = 3

@@ -118,7 +118,7 @@ class Start:
     def needed(self, loaded: Loaded) -> list[Checkpoint]:
         """The checkpoint, and the best one up to there if the recipe asks for the best at the end."""
         best = self.checkpoint.progress["best_step"]
-        if loaded.recipe.evaluation.best is None or best in (None, self.checkpoint.step):
+        if loaded.recipe.evaluation.best is None or best in (None, 0, self.checkpoint.step):
             return [self.checkpoint]
         return [self.checkpoint, _whole(self.run, best)]
 

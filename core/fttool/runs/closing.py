@@ -123,6 +123,7 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     ]
     if summary["stopped_early"]:
         lines.append(f"  {_why_stopped(prepared, summary['best'])}")
+    lines += _only_worse(prepared, summary)
     lines += gained_and_lost(summary)
     lines += _tables(summary["tables"])
     lines.append(
@@ -160,9 +161,21 @@ def _why_stopped(prepared: Prepared, best: Mapping[str, Any] | None) -> str:
     """Words for what made the run end before its last update."""
     settings = prepared.loaded.recipe.evaluation
     name = settings.best or settings.metrics[0].id()
-    since = f"since update {best['step']}" if best else "at all"
+    since = "at all" if not best else f"since update {best['step']}" if best["step"] else "than before the first update"
     count = settings.early_stopping
     return f"stopped early: {name} was no better {since}, in {count} evaluation{'s' if count != 1 else ''} in a row"
+
+
+def _only_worse(prepared: Prepared, summary: Mapping[str, Any]) -> list[str]:
+    """Words for a run of whose evaluations none was better than that before its first update, and what comes of it."""
+    best, settings = summary["best"], prepared.loaded.recipe.evaluation
+    if summary["status"] != "finished" or best is None or best["step"]:
+        return []
+    name = settings.best or settings.metrics[0].id()
+    kept = "the model is the one before the first update" if settings.best else "the model is the last update's"
+    return [
+        f"  worse, or no better: no evaluation had a better {name} than before training ({best['value']:.4f}); {kept}"
+    ]
 
 
 def gained_and_lost(summary: Mapping[str, Any]) -> list[str]:

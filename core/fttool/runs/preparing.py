@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from fttool.rows.loader import EpochLoader
+    from fttool.training.beginning import Beginning
     from fttool.training.features import Backbone
     from fttool.training.groups import Group
     from fttool.training.trainer import Loop
@@ -154,6 +155,8 @@ class Update:
     regularizations: Sequence[Regularization]
     features: Features | None
     export: Callable[[PreTrainedModel, Path], None] | None
+    beginning: Beginning | None
+    """Where the best model may be the one before the first update."""
 
     def files(self) -> list[dict[str, Any]]:
         """What `lock.json` notes of the files that regularizers read."""
@@ -443,6 +446,7 @@ def make_update(
     loaded: Loaded, context: RegularizerContext, length: Length, numerics: Numerics, on: torch.device
 ) -> Update:
     """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here."""
+    from fttool.training.beginning import Beginning
     from fttool.training.groups import freeze_the_rest, make_groups, optimizer_groups
     from fttool.training.pulls import anchored
 
@@ -488,6 +492,7 @@ def make_update(
         regularizations=regularizations,
         features=thawing.features,
         export=thawing.export,
+        beginning=Beginning.of(context) if recipe.evaluation.best is not None else None,
     )
 
 

@@ -379,15 +379,21 @@ def record_end(record: Record, summary: Mapping[str, Any], screen: Screen) -> Di
 
 
 def finish(prepared: Prepared, record: Record) -> None:
-    """The final weights: those of the best checkpoint where the recipe asks for it; then save them, if at all."""
+    """The final weights: the best ones where the recipe asks for them, those before the first update among them; then
+    save them, if at all.
+    """
     trainer, job = prepared.trainer, prepared.trainer.job
     settings, progress = prepared.loaded.recipe.evaluation, job.progress
     trainer.refuse_skipped_alone()
     changed = mixed = False
     if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
-        refuse_damaged_best(record, progress.best_step)
-        trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
         changed = True
+        if progress.best_step == 0 and prepared.update.beginning is not None:
+            prepared.update.beginning.put(prepared.plan.weights(prepared.model))
+            mixed = True
+        else:
+            refuse_damaged_best(record, progress.best_step)
+            trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
     for one in job.regularizations:
         if one.final_weights is not None:
             one.final_weights(prepared.plan.weights(prepared.model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from fttool.training.yielded import built
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from fttool.training.job import Progress
+
 Score = Callable[[Any, Mapping[str, Any]], Predictions]
 
 
@@ -25,6 +28,25 @@ def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]
     """The recipe's metrics by id, over the classes of these names where classes are learned."""
     context = MetricContext(labels=labels)
     return {metric.id(): built(metric, context) for metric in recipe.evaluation.metrics}
+
+
+def note_best(recipe: Recipe, progress: Progress, step: int) -> bool | None:
+    """Note the latest evaluation, that of `step`, where it is better than all before it.
+
+    None where there is nothing to choose by: there are no evaluation rows, and retention rows choose nothing.
+    """
+    name = recipe.evaluation.best or next(iter(progress.latest), None)
+    if name is None:
+        return None
+    metric = next(metric for metric in recipe.evaluation.metrics if metric.id() == name)
+    value = progress.latest[name]
+    before = progress.best if progress.best is not None and math.isfinite(progress.best) else None
+    better = math.isfinite(value) and (
+        before is None or (value > before if metric.greater_is_better else value < before)
+    )
+    if better:
+        progress.best, progress.best_step = value, step
+    return better
 
 
 def model_inputs(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Progress:
     latest_step: int = 0
     best: float | None = None
     best_step: int | None = None
+    """0 where no update has made the model better than it was before the first."""
     worse_in_a_row: int = 0
     stopped_early: bool = False
     skipped: int = 0

@@ -6,7 +6,6 @@ class that the task strategy names, whatever that is.
 
 from __future__ import annotations
 
-import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from fttool.errors import OutOfMemoryError, gist
 from fttool.families import ALWAYS
 from fttool.rows.loader import EpochLoader
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
-from fttool.training.evaluation import summed, tables
+from fttool.training.evaluation import note_best, summed, tables
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
 from fttool.training.job import Job, Progress
@@ -307,17 +306,11 @@ class Loop(Saving):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
         """Note the best evaluation so far, ask for its checkpoint, and stop when it has not improved for long."""
         settings, progress = self.job.recipe.evaluation, self.job.progress
-        name = settings.best or next(iter(progress.latest), None)
-        if name is None:  # there are no evaluation rows: retention rows choose nothing
+        better = note_best(self.job.recipe, progress, self.state.global_step)
+        if better is None:
             return False
-        metric = next(metric for metric in settings.metrics if metric.id() == name)
-        value = metrics[f"eval_{name}"]
-        before = progress.best if progress.best is not None and math.isfinite(progress.best) else None
-        better = math.isfinite(value) and (
-            before is None or (value > before if metric.greater_is_better else value < before)
-        )
         if better:
-            progress.best, progress.best_step, progress.worse_in_a_row = value, self.state.global_step, 0
+            progress.worse_in_a_row = 0
             self.control.should_save = self.control.should_save or settings.best is not None
         else:
             progress.worse_in_a_row += 1
@@ -387,6 +380,7 @@ class _Watch(TrainerCallback):
         if state.global_step == 0 and job.rows.measurable:
             job.screen.stage("evaluating before the first update")
             self.trainer.evaluate()
+            note_best(job.recipe, job.progress, 0)
             job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
             job.progress.answers_before = job.answers()
         if job.backbone is not None:

@@ -616,6 +616,52 @@ def test_a_run_that_stopped_early_goes_on_where_it_may_stop_later(tmp_path: Path
     assert "can only stop later" in str(refused.error)
 
 
+@pytest.mark.parametrize(
+    "freezing", ["full", {"name": "patterns", "train": ["*lm_head*", "*norm*"]}, {"name": "lora", "rank": 2}]
+)
+def test_a_run_that_only_makes_the_model_worse_says_so_and_best_is_the_model_before(
+    tmp_path: Path, recipe: dict[str, Any], freezing: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Resumed too; with adapters it is the model without what they add."""
+    recipe["freezing"] = freezing
+    recipe["optimizer"] |= {"lr": 3.0, "max_grad_norm": 0}
+    recipe["schedule"] = {"name": "constant"}
+    recipe["checkpoints"] = {"every": 2, "keep": 9}
+    recipe["evaluation"] |= {"every": 2, "early_stopping": 3, "best": "loss"}
+    run = run_recipe(recipe, tmp_path)
+    evaluated = [line["eval_loss"] for line in run.metrics if "eval_loss" in line]
+    assert min(evaluated[1:-1]) > evaluated[0] and len(evaluated) == 5  # before, three on the way, of the final weights
+    assert evaluated[-1] == pytest.approx(evaluated[0], rel=1e-6)
+    assert run.summary["best"] == {"step": 0, "value": evaluated[0]}
+    assert (run.summary["steps"], run.summary["stopped_early"]) == (6, True)
+    source = load_file(Path(recipe["model"]["source"]) / "model.safetensors")
+    assert all(torch.equal(tensor, source[name]) for name, tensor in weights(run).items())
+    found = weights(run)
+    shutil.rmtree(run.run_dir / "model")
+    for step in (4, 6):
+        shutil.rmtree(run.run_dir / "checkpoints" / f"checkpoint-{step}")
+    (run.run_dir / "summary.json").unlink()
+    capsys.readouterr()
+    assert main(["run", str(tmp_path / "recipe.toml"), "--resume", "--set", f"run.output={tmp_path / 'runs'}"]) == 0
+    said = capsys.readouterr().out
+    assert "no evaluation had a better loss than before training" in said
+    assert "the model is the one before the first update" in said
+    assert "no better than before the first update, in 3 evaluations in a row" in said
+    assert all(torch.equal(tensor, found[name]) for name, tensor in weights(run).items())
+
+
+def test_a_run_without_a_best_says_too_that_it_only_made_the_model_worse(
+    tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe["optimizer"] |= {"lr": 3.0, "max_grad_norm": 0}
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    assert main(["run", str(tmp_path / "recipe.toml"), "--set", f"run.output={tmp_path / 'runs'}"]) == 0
+    assert "the model is the last update's" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "runs" / "recipe" / "summary.json").read_text())
+    assert summary["best"] == {"step": 0, "value": summary["eval"]["before"]["loss"]}
+    assert summary["eval"]["after"]["loss"] > summary["best"]["value"]
+
+
 class Scripted(Metric):
     """A metric of given values, by the number of the evaluation."""
 
@@ -634,7 +680,9 @@ class Scripted(Metric):
     [
         (("9", "nan", "3", "inf", "4"), {"step": 4, "value": 3.0}),
         (("9", "-inf", "nan", "nan", "4"), {"step": 8, "value": 4.0}),
-        (("9", "nan", "nan", "nan", "nan"), None),
+        (("9", "nan", "nan", "nan", "nan"), {"step": 0, "value": 9.0}),
+        (("3", "4", "3", "5", "9"), {"step": 0, "value": 3.0}),
+        (("nan", "nan", "nan", "nan", "nan"), None),
     ],
 )
 def test_what_is_not_finite_is_never_the_best(
