@@ -28,7 +28,7 @@ CORE = {  # folder → its files in reading order
     "rows": "source reader file array table folder strictjson noted columns marks bad classes datasets templates calls "
     "data abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
-    "assumptions job guard scaling finite yielded saving trainer evaluation checkpoints stored signing "
+    "assumptions job guard scaling finite yielded saving trainer evaluation beginning checkpoints stored signing "
     "weights formats configs terms properties",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume rehearsing "
     "branching dry_run record code commit holding lines closing screen aligned tracking comparing plotting saved",
