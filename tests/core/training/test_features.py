@@ -211,7 +211,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_the_base_model_runs_once_per_row(tmp_path: Path, recipe: dict[str, Any], calls: list[bool]) -> None:
     recipe["data"]["eval_share"] = 0.0
     kept = run_recipe(recipe, tmp_path, overrides=["run.name=kept"])
-    assert len(calls) == 12 and not any(calls)  # 24 rows in micro-batches of 2, over 3 epochs
+    assert len(calls) == 12 + 2 and not any(calls)  # 24 rows in micro-batches of 2, over 3 epochs; two are compared
     calls.clear()
     plain = run_recipe(recipe, tmp_path, overrides=["run.name=plain", "freezing.features=off"])
     assert len(calls) == 36 and not any(calls)  # without dropout here too
@@ -221,7 +221,7 @@ def test_the_base_model_runs_once_per_row(tmp_path: Path, recipe: dict[str, Any]
 def test_loader_processes_know_the_places(tmp_path: Path, recipe: dict[str, Any], calls: list[bool]) -> None:
     recipe["data"]["eval_share"] = 0.0
     run = run_recipe(recipe, tmp_path, overrides=["run.workers=2"])
-    assert said(run)["kept"] and len(calls) == 12
+    assert said(run)["kept"] and len(calls) == 12 + 2
 
 
 @pytest.mark.parametrize("step", [2, 7])
