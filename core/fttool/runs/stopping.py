@@ -7,6 +7,7 @@ so, and leaves a summary where it has a run directory.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import StoppedError
+from fttool.training.world import REPORTS
 
 if TYPE_CHECKING:
     from fttool.training.job import Job
@@ -25,7 +27,14 @@ FROM_OUTSIDE = (signal.SIGTERM,) if HANG_UP is None else (signal.SIGTERM, HANG_U
 
 @contextmanager
 def stoppable() -> Generator[None]:
-    """While open, SIGTERM and SIGHUP raise `StoppedError`, as Ctrl-C raises `KeyboardInterrupt`."""
+    """While open, SIGTERM and SIGHUP raise `StoppedError`, as Ctrl-C raises `KeyboardInterrupt`.
+
+    Not in a process that a launcher of ours has started: it is sent SIGTERM when another one has failed, and the
+    launcher, which hears signals itself, tells the two apart.
+    """
+    if REPORTS in os.environ:
+        yield
+        return
 
     def stop(number: int, frame: Any) -> None:
         raise StoppedError(number)
