@@ -46,7 +46,8 @@ def test_it_is_gathered_once_and_may_have_several_files(
     look.write_text(LOOK.format(file=str(found)))
     deed = f"exec(open({str(look)!r}).read(), {{'options': options, 'arguments': arguments}})"
     process = started(
-        **sabotage(tmp_path, deed, rank=0, update=1, at=("transformers", "PreTrainedModel", "save_pretrained"))
+        # The first call saves a model without weights, to see before the first update that it can be saved.
+        **sabotage(tmp_path, deed, rank=0, update=2, at=("transformers", "PreTrainedModel", "save_pretrained"))
     )
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said

@@ -156,8 +156,11 @@ def test_a_source_of_other_weights_is_refused_though_its_size_is_the_same(
     assert refused.exit_code == 2 and "are not those it was saved beside" in str(refused.error)
 
 
-def test_full_fine_tuning_keeps_whole_checkpoints(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_full_fine_tuning_keeps_all_weights(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["freezing"] = "full"
     run = run_recipe(recipe, tmp_path)
-    folder = run.run_dir / "checkpoints" / f"checkpoint-{run.summary['steps']}"
-    assert isinstance(AutoModelForCausalLM.from_pretrained(folder), LlamaForCausalLM)
+    held = load_file(run.run_dir / "checkpoints" / f"checkpoint-{run.summary['steps']}" / "trained.safetensors")
+    final = weights(run)
+    assert held.keys() == dict(AutoModelForCausalLM.from_pretrained(run.run_dir / "model").named_parameters()).keys()
+    for name, tensor in held.items():
+        assert torch.equal(final[name], tensor), name
