@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from fttool.api import FreezingContext, ModelError, layers
 from fttool.testing import RunResult, run_recipe, tiny_model, tiny_tokenizer
