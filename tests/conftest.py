@@ -1,5 +1,6 @@
 """Order: what starts several processes comes first, in one worker, while the others do the rest."""
 
+import gc
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,12 @@ def hangups_are_heard() -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("dist") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import stays: garbage is collected in each training run, which would go through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -78,8 +78,10 @@ class Plugins:
     def discover(cls) -> Plugins:
         """Everything that is installed, by metadata alone."""
         installed = entry_points()
-        found = [_entry(point, group) for group in _groups(installed.groups) for point in installed.select(group=group)]
-        return cls(_without_clashes(found))
+        points = [(group, point) for group in _groups(installed.groups) for point in installed.select(group=group)]
+        made_of = {id(point.dist): point.dist for _, point in points if point.dist is not None}
+        identities = {key: (one.name, one.version) for key, one in made_of.items()}  # each parses a file of metadata
+        return cls(_without_clashes([_entry(point, group, identities) for group, point in points]))
 
     @classmethod
     def of(cls, **plugins: object) -> Plugins:
@@ -180,9 +182,8 @@ def _groups(groups: Iterable[str]) -> list[str]:
     return sorted(group for group in groups if re.fullmatch(r"fttool\.v\d+", group))
 
 
-def _entry(point: EntryPoint, group: str) -> Entry:
-    distribution = point.dist.name if point.dist else "unknown"
-    version = point.dist.version if point.dist else "unknown"
+def _entry(point: EntryPoint, group: str, identities: Mapping[int, tuple[str, str]]) -> Entry:
+    distribution, version = identities.get(id(point.dist), ("unknown", "unknown"))
     entry = Entry(point.name, distribution, version, point.load, made_of=point.dist)
     if group != GROUP:
         error = f"it is made for {group}; this fttool reads {GROUP}"

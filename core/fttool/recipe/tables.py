@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
@@ -373,11 +374,16 @@ class _Place:
 
 def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type[Recipe]:
     """The recipe with every strategy's place narrowed to a union of `strategies(family)`."""
+    return _recipe_over(tuple(strategies(family.name) for family in FAMILIES))
+
+
+@lru_cache(maxsize=8)  # pydantic takes as long to make one as a small run takes to train
+def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Recipe]:
+    """The recipe over the strategies of each family, in the order of `FAMILIES`."""
     places: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    for family in FAMILIES:
-        classes = strategies(family.name)
-        union = Union[tuple(classes)] if classes else family.base  # noqa: UP007 - built at run time
+    for family, classes in zip(FAMILIES, strategies, strict=True):
+        union = Union[classes] if classes else family.base  # noqa: UP007 - built at run time
         places[family.name] = Annotated[union, _Place(family, classes)]
         defaults[family.name] = next((c for c in classes if c.id() == family.default), None)
 

@@ -12,11 +12,11 @@ import dis
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from fttool.errors import LibraryError, Problem
@@ -169,9 +169,14 @@ def _reads(owner: Any, name: str) -> bool:
     """True where a method of the class loads the attribute, or names it to `getattr`."""
     functions = [inspect.unwrap(one) for one in vars(owner).values() if isinstance(one, FunctionType)]
     codes = [one.__code__ for one in functions if name in (*one.__code__.co_names, *one.__code__.co_consts)]
-    return any(
-        step.argval == name and step.opname.startswith("LOAD") for code in codes for step in dis.get_instructions(code)
-    )
+    return any(name in _loaded(code) for code in codes)
+
+
+@cache
+def _loaded(code: CodeType) -> frozenset[str]:
+    """The names and texts that a function's code loads."""
+    steps = dis.get_instructions(code)
+    return frozenset(one.argval for one in steps if one.opname.startswith("LOAD") and isinstance(one.argval, str))
 
 
 def _own(ours: type) -> list[type]:
