@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from fttool.described import Described
 from fttool.errors import Problem
 
 if TYPE_CHECKING:
@@ -66,16 +67,10 @@ def _require_name(schema: dict[str, Any]) -> None:
         schema["required"] = ["name", *(key for key in schema.get("required", []) if key != "name")]
 
 
-class Strategy(BaseModel):
+class Strategy(Described):
     """What every strategy is: options in, functions out."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        json_schema_extra=_require_name,
-    )
+    model_config = ConfigDict(json_schema_extra=_require_name)
 
     family: ClassVar[str]
     """The family's name; set by the family's base class."""

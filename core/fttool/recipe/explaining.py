@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from fttool.described import descriptions
 from fttool.errors import Problem, did_you_mean
 from fttool.families import Strategy
 from fttool.plain import is_array, is_table
@@ -125,7 +126,7 @@ def _value_hint(kind: type[Recipe], data: Any, key: Key) -> str:
             if name not in one.model_fields:
                 continue
             field = one.model_fields[name]
-            text = " ".join((field.description or name).split()).partition(". ")[0].rstrip(".")
+            text = " ".join(descriptions(one).get(name, name).split()).partition(". ")[0].rstrip(".")
             shown = isinstance(field.default, str | int | float | bool)
             usual = f" (default: {toml.format_value(field.default)})" if shown else ""
             return f"{name} is: {text[:1].lower()}{text[1:]}{usual}"

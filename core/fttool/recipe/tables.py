@@ -15,8 +15,6 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -27,6 +25,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from fttool.described import Described
 from fttool.families import (
     FAMILIES,
     Batching,
@@ -52,10 +51,8 @@ from fttool.plain import is_array, is_table
 FORMAT_VERSION = 1
 
 
-class Table(BaseModel):
+class Table(Described):
     """A table of the recipe that is not a strategy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class RunTable(Table):
@@ -392,12 +389,9 @@ def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Rec
         return {"default_factory": defaults[family]} if defaults[family] else {}
 
     def table(base: type[Table], **fields: tuple[Any, dict[str, Any]]) -> type[Any]:
-        """`base` with some fields narrowed; descriptions are kept."""
-        described: dict[str, Any] = {
-            name: (annotation, Field(description=base.model_fields[name].description, **options))
-            for name, (annotation, options) in fields.items()
-        }
-        return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **described)
+        """`base` with some fields narrowed."""
+        narrowed: dict[str, Any] = {name: (kind, Field(**options)) for name, (kind, options) in fields.items()}
+        return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **narrowed)
 
     rows = table(RowsTable, format=(places["format"], default("format")))
     others: dict[str, Any] = {part: (tuple[rows, ...], {"default": ()}) for part in ("eval", "general", "retention")}
