@@ -179,3 +179,8 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     return f"known: {', '.join(sorted(known))}" if known else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun in the right form: `1 row`, `2 rows`, `1,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -150,7 +150,7 @@ class Encoded:
     turns: tuple[int, ...] = ()
     """Indices of the messages that are learned, in their order; empty where masking does not go by turns."""
     remarks: tuple[str, ...] = ()
-    """What people should know of the row, in words that follow a count of rows: `that teach an empty thought`."""
+    """What people should know of the row, in words that follow a count of rows: `teaching an empty thought`."""
     literal: bool = False
     """True where text that reads like a control token was encoded as text: it is compared with no prompt of inference,
     which may read the token in it."""

@@ -295,8 +295,7 @@ def test_bad_rows_are_left_out_on_request_and_listed(shell: Shell, recipe: dict[
     recipe["data"]["train"][0] |= {"on_bad_row": "drop", "max_bad_rows": 1}
     answer = shell.run(recipe)
     assert (
-        answer.code == 0
-        and "1 of 10 rows are bad and left out: turn 2 of 'messages' (assistant) is empty" in answer.err
+        answer.code == 0 and "1 of 10 rows is bad and left out: turn 2 of 'messages' (assistant) is empty" in answer.err
     )
     folder = shell.runs / "recipe"
     (listed,) = map(json.loads, (folder / "bad_rows.jsonl").read_text().splitlines())
@@ -341,10 +340,35 @@ def test_validate_looks_at_the_first_rows_and_passes_over_what_is_not_there(
     answer = shell.call("validate")
     assert answer.code == 0 and "4 of 4 rows are good, the first ones" in answer.out
     assert "which no row has" not in answer.out, "the rest may have it"
+    assert "not looked at: the chat template, masks, control tokens" in answer.out
     assert "not looked at: no such file yet" in answer.out and "not looked at: on the hub" in answer.out
     rows.write_text(row("a", "") + rows.read_text())
     shell.call("validate").refuses(4, "is empty", where=f"{rows}:1")
     assert shell.call("validate", "--no-rows").code == 0
+
+
+NOTHING: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
+    "a row marked": ([{"loss": False}], {}, "1 marked as not learned"),
+    "rows marked": ([{"weight": 0}, {"masked": True}], {}, "2 marked as not learned"),
+    "every answer marked": ([{}], {"weight": 0}, "1 nothing to learn beside turns marked as not learned"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING)
+def test_rows_of_which_none_is_learned_are_refused_by_validate_too(
+    shell: Shell, recipe: dict[str, Any], rows: Path, kind: str
+) -> None:
+    columns, mark, reason = NOTHING[kind]
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", **mark}]
+    rows.write_text("".join(json.dumps({"messages": turns, **more}) + "\n" for more in columns))
+    shell.write(recipe)
+    said = (f"not one row of train 'rows' is good (dropped: {reason})", "leave nothing to learn")
+    shell.call("validate").refuses(4, *said, where=shell.place("train"))
+    answer = shell.run(recipe)
+    answer.refuses(4, f"no training row is left (dropped: {reason})", said[1], where=shell.place("train"))
+    rows.write_text(rows.read_text() + GOOD)
+    answer = shell.call("validate")
+    assert answer.code == 0 and f"1 of {len(columns) + 1} rows is good" in answer.out and reason[2:] in answer.out
 
 
 # -- what is left of them ------------------------------------------------------------------------------------------

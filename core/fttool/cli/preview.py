@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.errors import ExitCode, UsageError
+from fttool.errors import ExitCode, UsageError, counted
 from fttool.visible import show, visible
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(options: argparse.Namespace) -> int:
 def _remarks(chosen: Sequence[TokenRows]) -> list[str]:
     """What is to be known of the rows that were shown."""
     counts = sum((some.remarks for some in chosen), Counter[str]())
-    return [f"shown here: {count:,} rows {remark}" for remark, count in counts.items()]
+    return [f"shown here: {counted(count, 'row')} {remark}" for remark, count in counts.items()]
 
 
 def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bool) -> Iterator[str]:

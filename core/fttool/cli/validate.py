@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.errors import ExitCode, FttoolError
+from fttool.errors import ExitCode, FttoolError, counted
 from fttool.recipe.reading import Loaded
 from fttool.visible import show
+
+if TYPE_CHECKING:
+    from fttool.rows.datasets import Reading
 
 FIRST = 1_000
 """Rows of each dataset that are looked at."""
@@ -21,8 +25,9 @@ examples:
   fttool validate my.toml --json
 
 Of each file or folder of rows the first 1,000 rows are read: which columns and keys of turns are read, and which are
-not, is listed with counts. Rows on the hub, and files that are not there yet, are passed over; `fttool run --dry-run`
-reads all.
+not, is listed with counts. Rows on the hub, and files that are not there yet, are passed over. No tokenizer is loaded,
+so what depends on it is not looked at: the chat template, masks, control tokens, thoughts, lengths. `fttool run
+--dry-run` looks at all of that, in all rows.
 
 exit code 3: the recipe is wrong; 4: rows are; 6: a plugin that it needs is missing or broken
 """
@@ -53,21 +58,31 @@ def main(options: argparse.Namespace) -> int:
 
 
 def rows_found(loaded: Loaded) -> list[str]:
-    """What the first rows of each dataset have that is read or not, a line each; raises `DataError` for bad ones."""
+    """What the first rows of each dataset have that is read or not, a line each; raises `DataError` for bad ones, and
+    where none is good.
+    """
     from fttool.faults import explained
-    from fttool.rows.columns import described
-    from fttool.rows.datasets import first_rows
+    from fttool.rows.datasets import first_rows, refuse_nothing_read
 
     lines: list[str] = []
+    looked_at: list[Reading] = []
     with explained(loaded):
         for reading, passed_over in first_rows(loaded, FIRST):
             name = f"{reading.key[1]} {reading.table.dataset}"
-            if passed_over:
-                lines.append(f"  {name}: not looked at: {passed_over}")
-                continue
-            more = "" if reading.whole else ", the first ones"
-            lines.append(f"  {name}: {len(reading.examples):,} of {reading.bad.rows:,} rows are good{more}")
-            lines += [f"  {line}" for line in described(name, reading.columns.as_data())]
-            notices = [*reading.notices(unread=False), *reading.classes.notices()]
-            lines += [f"  {notice}" for notice in notices]
-    return lines
+            lines += [f"  {name}: not looked at: {passed_over}"] if passed_over else _lines(name, reading)
+            looked_at += [] if passed_over else [reading]
+        refuse_nothing_read(looked_at)
+    unseen = "the chat template, masks, control tokens, thoughts and lengths of rows"
+    return [*lines, f"  not looked at: {unseen}; that does: fttool run {Path(loaded.path)} --dry-run"]
+
+
+def _lines(name: str, reading: Reading) -> list[str]:
+    """What there is to say of one dataset."""
+    from fttool.rows.columns import described
+
+    good, verb = len(reading.examples), "is" if len(reading.examples) == 1 else "are"
+    more = "" if reading.whole else ", the first ones"
+    found = [f"{name}: {good:,} of {counted(reading.bad.rows, 'row')} {verb} good{more}"]
+    found += [f"{name}: {counted(count, 'row')} {reason}" for reason, count in reading.left_out.items()]
+    found += [*described(name, reading.columns.as_data()), *reading.notices(unread=False), *reading.classes.notices()]
+    return [f"  {line}" for line in found]

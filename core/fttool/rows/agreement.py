@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import ModelError, Problem, gist
+from fttool.errors import ModelError, Problem, counted, gist
 from fttool.families import Encoded, Example, RowEncoder
 from fttool.training.evaluation import prompt_ids
 
@@ -92,7 +92,7 @@ class Agreement:
         }
 
     def _share(self, some: Sequence[Difference]) -> str:
-        return f"{len(some)} of {self.rows} rows ({len(some) / self.rows:.0%})"
+        return f"{len(some):,} of {counted(self.rows, 'row')} ({len(some) / self.rows:.0%})"
 
 
 def _remedy(difference: Difference) -> str:

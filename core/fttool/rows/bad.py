@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fttool.errors import DataError, Problem
+from fttool.errors import DataError, Problem, counted
 from fttool.families import to_steps
 from fttool.recipe.tables import RowsTable
 
@@ -55,8 +55,7 @@ class BadRows:
         problems = alike(self.found)
         hint = mend(len(self.found))
         if self.drops:
-            share = f"{len(self.found):,} of {self.rows:,} rows are bad"
-            hint = f"{share}, more than max_bad_rows = {ceiling:g} lets drop; mend them, or raise it"
+            hint = f"{self._share()}, more than max_bad_rows = {ceiling:g} lets drop; mend them, or raise it"
         elif len(self.found) == self.rows > 1:
             hint = f"not one of {self.rows:,} rows could be read: is format '{self.table.format.id()}' the right one?"
         else:
@@ -72,8 +71,13 @@ class BadRows:
 
     def notice(self) -> str:
         """What is dropped, in a sentence with the first places of each kind."""
-        kinds = "; ".join(f"{problem.message} ({problem.where})" for problem in alike(self.found))
-        return f"{self.table.dataset}: {len(self.found):,} of {self.rows:,} rows are bad and left out: {kinds}"
+        kinds = [f"{members[0][1]} ({_places(members)})" for members in _kinds(self.found).values()]
+        more = f"; and {counted(len(kinds) - SHOWN_PROBLEMS, 'more kind')}" if len(kinds) > SHOWN_PROBLEMS else ""
+        return f"{self.table.dataset}: {self._share()} and left out: {'; '.join(kinds[:SHOWN_PROBLEMS])}{more}"
+
+    def _share(self) -> str:
+        verb = "is" if len(self.found) == 1 else "are"
+        return f"{len(self.found):,} of {counted(self.rows, 'row')} {verb} bad"
 
     def as_data(self) -> list[dict[str, Any]]:
         """All of them."""
@@ -84,13 +88,13 @@ def alike(found: list[tuple[str, str]]) -> list[Problem]:
     """A problem for each kind of bad row, at its first place, with the next places and the number of the others."""
     kinds = list(_kinds(found).values())
     problems = [
-        Problem(members[0][1] + _elsewhere([origin for origin, _ in members]), members[0][0])
+        Problem(members[0][1] + (f" ({_elsewhere(members)})" if len(members) > 1 else ""), members[0][0])
         for members in kinds[:SHOWN_PROBLEMS]
     ]
     others = kinds[SHOWN_PROBLEMS:]
     if others:
         rows = sum(map(len, others))
-        more = f" (and {rows:,} more bad rows of {len(others):,} other kinds)"
+        more = f" (and {counted(rows, 'more bad row')} of {counted(len(others), 'other kind')})"
         problems[-1] = Problem(problems[-1].message + more, problems[-1].where)
     return problems
 
@@ -110,14 +114,18 @@ def _kinds(found: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
     return kinds
 
 
-def _elsewhere(origins: list[str]) -> str:
-    """` (also at :4, :7 and 12 more)`: the places after the first, of one file by their lines alone."""
-    if len(origins) == 1:
-        return ""
+def _places(alike: list[tuple[str, str]]) -> str:
+    """`rows.jsonl:2, also at :4 and :7`."""
+    return alike[0][0] + (f", {_elsewhere(alike)}" if len(alike) > 1 else "")
+
+
+def _elsewhere(alike: list[tuple[str, str]]) -> str:
+    """`also at :4, :7 and 12 more`: the places after the first, of one file by their lines alone."""
+    origins = [origin for origin, _ in alike]
     file = origins[0].rpartition(":")[0]
     shown = [one.removeprefix(file) if file else one for one in origins[1 : 1 + SHOWN_PLACES]]
     more = len(origins) - 1 - len(shown)
-    return f" (also at {', '.join(shown)}{f' and {more:,} more' if more else ''})"
+    return f"also at {', '.join(shown)}{f' and {more:,} more' if more else ''}"
 
 
 def _headline(wrong: str) -> str:

@@ -11,29 +11,51 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fttool.errors import Problem
+from fttool.errors import Problem, counted
 from fttool.families import Example
-from fttool.rows.noted import Noted, filled
+from fttool.rows.marks import is_finer_mark, is_mark
+from fttool.rows.noted import PART, Noted, filled
+from fttool.rows.verdicts import says_bad, spelled
 
 _TURNS = "the turns of a conversation"
 _ANSWER, _ASKED = "what is to be learned", "part of what is asked"
 _PREFERENCE, _PICTURE, _SOUND = "half of a preference", "what the text is about", "what the text is about"
 _SHARE, _TOOLS, _THOUGHT = "how much a row is to count", "what the model may call, or calls", "what is thought first"
+_TEMPLATE, _REWARD = "a variable for the chat template", "how good the answer is"
+_VERDICT = "a verdict, which says here that the answer is bad"
 MEANT: Mapping[str, str] = {
     **dict.fromkeys(("weight", "weights", "sample_weight", "train", "trainable", "loss", "masked", "mask"), _SHARE),
     **dict.fromkeys(("loss_mask", "loss_scale", "train_detail"), _SHARE),
     **dict.fromkeys(("label", "labels"), "a class, or whether the answer is wanted at all"),
     **dict.fromkeys(("chosen", "rejected", "chosen_response", "rejected_response"), _PREFERENCE),
+    **dict.fromkeys(("preferred_output", "non_preferred_output", "response_rejected", "response_chosen"), _PREFERENCE),
+    **dict.fromkeys(("reward", "rewards", "advantage", "advantages"), _REWARD),
     **dict.fromkeys(("system", "system_prompt", "developer", "instruction", "question", "query", "prompt"), _ASKED),
-    **dict.fromkeys(("input", "context", "history", "documents"), _ASKED),
-    **dict.fromkeys(("completion", "output", "response", "answer", "text"), _ANSWER),
+    **dict.fromkeys(("input", "inputs", "context", "history", "documents", "system_message"), _ASKED),
+    **dict.fromkeys(("completion", "output", "response", "answer", "text", "target", "targets"), _ANSWER),
     **dict.fromkeys(("messages", "conversations", "conversation"), _TURNS),
-    **dict.fromkeys(("image", "images", "video", "videos"), _PICTURE),
+    **dict.fromkeys(("image", "images", "image_url", "image_path", "video", "videos"), _PICTURE),
     **dict.fromkeys(("audio", "audios"), _SOUND),
-    **dict.fromkeys(("tools", "functions", "function_call", "tool_calls", "chat_template_kwargs"), _TOOLS),
+    **dict.fromkeys(("tools", "functions", "function_call", "tool_calls"), _TOOLS),
+    **dict.fromkeys(("chat_template_kwargs", "template_kwargs", "enable_thinking", "reasoning_effort"), _TEMPLATE),
     **dict.fromkeys(("reasoning", "reasoning_content", "thinking", "thought", "thoughts"), _THOUGHT),
+    **dict.fromkeys(("cot", "chain_of_thought", "rationale"), _THOUGHT),
 }
-"""Names of columns and of keys of turns by which others train, and what they say there."""
+"""Names of columns and of keys of turns by which others train, and what they say there; however they are spelled
+(`systemPrompt`, `System-Prompt`). Verdicts (`is_correct`) and marks (`loss_weight`) are told by `meaning`."""
+
+
+def meaning(key: str, value: Any, *, classified: bool = False) -> str:
+    """What a column or key that nobody reads means to others, by its name and value; empty where it means nothing.
+
+    Of rows that are `classified` a verdict (a rating, a score) is no more than one column of many.
+    """
+    known = MEANT.get(spelled(key))
+    if known is not None:
+        return known
+    if is_mark(key) or is_finer_mark(key):
+        return _SHARE
+    return _VERDICT if not classified and says_bad(key, value) else ""
 
 
 @dataclass
@@ -48,6 +70,8 @@ class Use:
     """Of those that are not: the name means something, and the value does not stand in what is read as well."""
     first_lost: str = ""
     """`file:line` of the first of these."""
+    means: str = ""
+    """What it means there."""
 
 
 @dataclass
@@ -78,14 +102,15 @@ class Columns:
             value = dict.__getitem__(row, key)
             if not filled(value):
                 continue
-            use = uses.setdefault(key, Use())
+            use = uses.setdefault(row.within + key, Use())
             if key in row.noted:
                 use.read += 1
                 continue
             use.not_read += 1
-            if key in MEANT and not _stands_in(value, example):
+            means = meaning(key, value, classified=example.labels is not None)
+            if means and not _stands_in(value, example):
                 use.lost += 1
-                use.first_lost = use.first_lost or example.origin
+                use.first_lost, use.means = use.first_lost or example.origin, use.means or means
                 any_lost = True
         return any_lost
 
@@ -97,16 +122,13 @@ class Columns:
             for key, use in uses.items()
             if use.lost
         ]
-        found = [
-            Problem(
-                f"the {what} '{key}' ({MEANT[key]}) is filled in {_times(use.lost, what)} and format '{format_id}' "
-                "does not read it",
-                use.first_lost,
-            )
-            for what, key, use in lost
-        ]
+        found: list[Problem] = []
+        for what, key, use in lost:
+            times = counted(use.lost, "row" if what == "column" else "turn")
+            filled_in = f"the {what} '{key}' ({use.means}) is filled in {times}"
+            found.append(Problem(f"{filled_in} and format '{format_id}' does not read it", use.first_lost))
         if found:
-            names = ", ".join(f'"{key}"' for key in dict.fromkeys(key for _, key, _ in lost))
+            names = ", ".join(f'"{key}"' for key in dict.fromkeys(key.removeprefix(PART) for _, key, _ in lost))
             hint = f"{remedy}; where it may be left out, say so beside the path: ignore = [{names}]"
             found[-1] = Problem(found[-1].message, found[-1].where, hint)
         return found
@@ -145,8 +167,3 @@ def _stands_in(value: Any, example: Example) -> bool:
     """Whether a text that was not read is one that was: a `prompt` beside the turns that begin with it, say."""
     texts = [example.prompt, example.completion, example.second, *(m.get("content") for m in example.messages)]
     return isinstance(value, str) and value.strip() in {text.strip() for text in texts if isinstance(text, str)}
-
-
-def _times(count: int, what: str) -> str:
-    of = "row" if what == "column" else "turn"
-    return f"{count:,} {of}{'' if count == 1 else 's'}"

@@ -28,7 +28,7 @@ from fttool.rows.abilities import proving
 from fttool.rows.bad import BadRows, alike, mend
 from fttool.rows.calls import CallForm
 from fttool.rows.classes import joined
-from fttool.rows.datasets import Reading, plain_prompts, read_dataset
+from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, plain_prompts, read_dataset
 from fttool.rows.templates import shared_variables
 from fttool.training.yielded import built, check_row, check_verdicts
 
@@ -298,6 +298,7 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
     dropped = f" (dropped: {reasons})" if reasons else ""
     if not len(rows.train):
         hint = "raise batching.max_length, lower data.eval_share, or loosen the filters: whichever drops them"
+        hint = MARKS_HINT if rows.dropped and rows.dropped.keys() <= {MARKED, ALL_MARKED} else hint
         raise DataError(Problem(f"no training row is left{dropped}", hint=hint, key=("data", "train")))
     if has_eval and not len(rows.eval):
         hint = "raise data.eval_share, or add [[data.eval]]"

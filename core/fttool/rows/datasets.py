@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DataError, Problem, gist
+from fttool.errors import DataError, Problem, counted, gist
 from fttool.families import Example, Format, FormatContext
 from fttool.plain import is_array
 from fttool.recipe.reading import Loaded
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 Key = tuple[str | int, ...]
 RawRows = Iterable[tuple[str, Mapping[str, Any]]]
 
-MARKED = "marked as not learned"
-"""Reason to leave a row out."""
+MARKED, ALL_MARKED = "marked as not learned", "nothing to learn beside turns marked as not learned"
+"""Reasons to leave a row out: its own mark, and those of all the turns that it could teach."""
+MARKS_HINT = 'marks of rows and turns (weight, train, loss …) leave nothing to learn: change them, or ignore = ["…"]'
 _TRIED = 20
 """Rows on which other formats are tried, where the one that was chosen leaves something of them unread."""
 
@@ -111,14 +112,32 @@ def first_rows(loaded: Loaded, most: int) -> Iterator[tuple[Reading, str]]:
         yield found, missing
 
 
+def refuse_nothing_read(read: Sequence[Reading]) -> None:
+    """Raise `DataError` where no row is left of those that were looked at: of all training or evaluation datasets
+    together, or of any other one.
+    """
+    for part, together in (("train", True), ("eval", True), ("general", False), ("retention", False)):
+        some = [one for one in read if one.key[1] == part]
+        for group in [some] if together and some else [[one] for one in some]:
+            if any(one.examples or not one.whole for one in group):
+                continue
+            left_out = sum((one.left_out + Counter(one.bad.counts()) for one in group), Counter[str]())
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+            dropped = f" (dropped: {reasons})" if reasons else ""
+            message = f"not one row of {part} '{group[0].table.dataset}' is good{dropped}"
+            hint = MARKS_HINT if left_out.keys() <= {MARKED, ALL_MARKED} else "give it other rows"
+            raise DataError(Problem(message, hint=hint, key=group[0].key[: 2 if together else 3]))
+
+
 def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """What to say of prompts and completions in plain text where the model is one for chats."""
     for one in read if getattr(tokenizer, "chat_template", None) else ():
         plain = sum(bool(row.prompt) and not row.messages and row.labels is None for row in one.examples)
         if plain:
+            is_pair = "is a prompt and its completion" if plain == 1 else "are a prompt and its completion"
             yield (
-                f"{one.table.dataset}: {plain:,} rows are a prompt and its completion in plain text, so no chat "
-                "template is used for them; for a chat, write both as lists of turns, or choose a format that does so"
+                f"{one.table.dataset}: {counted(plain, 'row')} {is_pair} in plain text, so no chat template is used; "
+                "for a chat, write both as lists of turns, or choose a format that does so"
             )
 
 
@@ -129,7 +148,7 @@ def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
     unread: list[Mapping[str, Any]] = []
     try:
         for origin, row in raw:
-            if len(into.examples) + into.left_out[MARKED] == table.limit:
+            if len(into.examples) + into.left_out.total() == table.limit:
                 break
             bad.rows += 1
             noted, turns, ignored = noted_row(row, table.ignore)
@@ -144,10 +163,10 @@ def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
             if into.columns.count(noted, turns, ignored, example) and len(unread) < _TRIED:
                 unread.append(row)
             into.classes.add(noted, example)
-            if learned:
+            if learned and not _all_marked(example):
                 into.examples.append(example)
             else:
-                into.left_out[MARKED] += 1
+                into.left_out[ALL_MARKED if learned else MARKED] += 1
     except DataError as broken:
         raise DataError([*alike(bad.found), *broken.problems] if bad.found else broken.problems) from None
     bad.settle()
@@ -163,6 +182,12 @@ def _row_learned(row: Noted) -> bool:
     except ValueError as wrong:
         listed = ", ".join(f'"{key}"' for key in marks)
         raise ValueError(f"{wrong}; where it means something else, set ignore = [{listed}]") from None
+
+
+def _all_marked(example: Example) -> bool:
+    """Whether every turn that the row could teach is marked as not learned."""
+    answers = {index for index, message in enumerate(example.messages) if message.get("role") == "assistant"}
+    return bool(answers) and answers <= example.unlearned
 
 
 def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:

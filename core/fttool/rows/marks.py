@@ -7,18 +7,30 @@ only to be corrected is marked, and must not be learned. A key of a turn that se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+from fttool.rows.verdicts import says_bad, spelled
 
 MARKS = ("weight", "train", "training", "trainable", "loss", "masked")
 """The keys of a turn, and the columns of a row, that say whether it is learned."""
 
-_FINER = frozenset({"train_detail", "loss_scale", "loss_mask", "loss_weight", "loss_factor"})
+_FINER = re.compile(
+    r"(?:train|loss|mask)_(?:detail|scale|factor|mask|weight|spans?)s?|(?:token|span)_(?:weight|mask)s?"
+)
 """Marks of parts of a turn, or of factors of its loss: nothing here can obey them."""
+_MARK = re.compile(
+    r"(?:(?:is|do|no|not|dont|should|has|use|skip|ignore|exclude|compute|include)_)*"
+    r"(?:train|training|trained|trainable|learn|learned|learnable|learning|loss|losses|mask|masked|supervise|supervised)"
+    r"(?:_on)?(?:_(?:turn|row|message|response|answer|this|flag))?"
+    r"|(?:(?:sample|row|turn|message|example|instance|response|answer)_)?weights?"
+)
+"""What names say that a row or a turn counts, or how much, in words of others."""
 _UNCLEAR = frozenset(
-    {"mask", "is_masked", "label", "is_label", "learn", "learned", "learnable", "skip", "ignore", "ignored", "exclude"}
-    | {"train_on_turn", "do_train", "is_train", "is_training", "no_train", "no_loss", "ignore_loss", "compute_loss"}
-    | {"chosen", "rejected", "reject", "accepted", "score", "reward", "rating", "supervised", "target", "is_target"}
+    {"label", "is_label", "skip", "ignore", "ignored", "exclude", "chosen", "rejected", "reject", "accepted", "score"}
+    | {"reward", "rating", "target", "is_target"}
 )
 """Keys of turns that judge a turn or say that it counts, in words of which nobody can tell here what they mean."""
 _WORDS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
@@ -37,11 +49,12 @@ def marked_learned(marked: Mapping[str, Any], where: str, *, in_text: bool = Fal
         ValueError: for a mark that is neither on nor off, such as a weight of 0.5, for one on a part of a turn, for
             two that contradict each other, and for a key that may be a mark of others.
     """
-    for key in (key for key, value in marked.items() if value not in (None, [], {}, "")):
-        spelled = str(key).lower().replace("-", "_")
-        if spelled in _FINER:
+    for key, value in marked.items():
+        if key in MARKS or value in (None, [], {}, ""):
+            continue
+        if is_finer_mark(key):
             raise ValueError(f"{where} has '{key}': a turn is learned whole and alike, or not at all")
-        if spelled in _UNCLEAR or (spelled in MARKS and key not in MARKS):
+        if is_mark(key) or spelled(key) in _UNCLEAR or says_bad(key, value):
             raise ValueError(
                 f"{where} has '{key}', which may say whether it is learned: write 'weight' 0 or 1 for that, or let it "
                 f'be ignored, beside the path: ignore = ["{key}"]'
@@ -50,6 +63,18 @@ def marked_learned(marked: Mapping[str, Any], where: str, *, in_text: bool = Fal
     if len(set(said.values())) > 1:
         raise ValueError(f"the marks of {where} contradict each other: {_listed(marked, said)}")
     return all(said.values())
+
+
+@lru_cache(maxsize=4096)
+def is_mark(name: str) -> bool:
+    """Whether a name says that a row or a turn is learned, or how much it counts: `is_masked`, `sample_weight`."""
+    return _MARK.fullmatch(spelled(name)) is not None
+
+
+@lru_cache(maxsize=4096)
+def is_finer_mark(name: str) -> bool:
+    """Whether a name says so of parts of a turn, or scales its loss: `train_detail`, `loss_scale`."""
+    return _FINER.fullmatch(spelled(name)) is not None
 
 
 def _learned(key: str, value: Any, where: str, in_text: bool) -> bool:

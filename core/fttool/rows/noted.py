@@ -1,7 +1,7 @@
 """Rows that note what is read of them, so that a column which nobody reads can be said, whatever format reads the rows.
 
 To look a key up is to read it; to ask whether it is there, or which keys there are, is not. The turns of a conversation
-note it too.
+note it too, and so do the parts of which a turn's content may consist.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from typing import Any
 
 from fttool.plain import is_array, is_table
 
+PART = "content[]."
+"""What keys of a part of a turn's content are named with in front."""
+
 
 class Noted(dict[str, Any]):
     """A row or a turn, and the keys of it that were read."""
 
-    def __init__(self, values: Mapping[str, Any] = {}) -> None:
+    def __init__(self, values: Mapping[str, Any] = {}, within: str = "") -> None:
         super().__init__(values)
         self.noted: set[str] = set()
+        self.within = within
+        """What its keys are named with in front: `content[].` for those of a part of a turn."""
 
     def __getitem__(self, key: str) -> Any:
         self.noted.add(key)
@@ -44,21 +49,32 @@ class Noted(dict[str, Any]):
 
 
 def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Noted, list[Noted], set[str]]:
-    """The row and the turns in it, each noting what is read of it, without the keys to `ignore`; and which of those
-    there were.
+    """The row; the turns in it and the parts of their contents, each noting what is read of it, without the keys to
+    `ignore`; and which of those there were.
     """
     met: set[str] = set()
     turns: list[Noted] = []
 
-    def noted(values: Mapping[str, Any]) -> Noted:
+    def noted(values: Mapping[str, Any], within: str = "") -> Noted:
         met.update(key for key in ignore if key in values)
-        return Noted({key: value for key, value in values.items() if key not in ignore} if ignore else values)
+        kept = {key: value for key, value in values.items() if key not in ignore} if ignore else values
+        return Noted(kept, within)
+
+    def noted_part(part: Any) -> Any:
+        if not is_table(part):
+            return part
+        turns.append(noted(part, PART))
+        return turns[-1]
 
     def noted_turn(turn: Any) -> Any:
         if not _is_turn(turn):
             return turn
-        turns.append(noted(turn))
-        return turns[-1]
+        found = noted(turn)
+        turns.append(found)
+        parts = dict.get(found, "content")
+        if is_array(parts):
+            dict.__setitem__(found, "content", [noted_part(part) for part in parts])
+        return found
 
     found = noted(row)
     for key, value in row.items():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.errors import counted
 from fttool.runs.aligned import aligned
 from fttool.runs.record import Record, peak_memory_bytes
 from fttool.training import evaluation
@@ -127,8 +128,8 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     lines += gained_and_lost(summary)
     lines += _tables(summary["tables"])
     lines.append(
-        f"  {summary['train_rows']:,} rows, {summary['train_tokens']:,} tokens seen, {summary['label_tokens']:,} labels"
-        f" learned, {summary['tokens_per_second']:,.0f} tokens/s"
+        f"  {counted(summary['train_rows'], 'row')}, {summary['train_tokens']:,} tokens seen, "
+        f"{summary['label_tokens']:,} labels learned, {summary['tokens_per_second']:,.0f} tokens/s"
     )
     if summary["skipped_updates"]:
         lines.append(f"  loss scaling skipped {summary['skipped_updates']:,} of {summary['steps']:,} updates")
@@ -137,9 +138,9 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
         lines.append(f"  dropped rows: {reasons}")
     if summary["truncated_rows"]:
         lost = "read" if prepared.parts.labels else "learned"
-        lines.append(f"  {summary['truncated_rows']} rows were cut at max_length; their end is not {lost}")
-    lines += [f"  {count:,} rows {remark}" for remark, count in summary["row_remarks"].items()]
-    lines += [f"  read as {encoding}: {count:,} files" for encoding, count in summary["encodings"].items()]
+        lines.append(f"  cut at max_length: {counted(summary['truncated_rows'], 'row')}; the end is not {lost}")
+    lines += [f"  {counted(count, 'row')} {remark}" for remark, count in summary["row_remarks"].items()]
+    lines += [f"  read as {encoding}: {counted(count, 'file')}" for encoding, count in summary["encodings"].items()]
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:
         lines += ["", *_side_by_side(sample, width, told=bool(prepared.parts.labels))]

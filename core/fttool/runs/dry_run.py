@@ -10,7 +10,7 @@ from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
-from fttool.errors import ExitCode
+from fttool.errors import ExitCode, counted
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
@@ -147,17 +147,20 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
         resolved(prepared.loaded),
         "# rows",
         "",
-        f"train   {rows['train']:>9,} rows  {tokens['train']:>12,} tokens{'' if prepared.parts.labels else learned}",
-        f"eval    {rows['eval']:>9,} rows  {tokens['eval']:>12,} tokens",
+        f"train   {counted(rows['train'], 'row'):>14}  {tokens['train']:>12,} tokens{'' if prepared.parts.labels else learned}",
+        f"eval    {counted(rows['eval'], 'row'):>14}  {tokens['eval']:>12,} tokens",
         *(
-            f"{part:<9}{count:>8,} rows  {tokens[part][name]:>12,} tokens  {name}"
+            f"{part:<9}{counted(count, 'row'):>13}  {tokens[part][name]:>12,} tokens  {name}"
             for part in ("general", "retention")
             for name, count in rows[part].items()
         ),
         *_classes(prepared),
-        *(f"read as {encoding}: {count:,} files" for encoding, count in rows["encodings"].items()),
-        f"longest row {tokens['longest_row']:,} tokens; {rows['truncated']:,} rows cut at max_length",
-        *(f"dropped {count:>9,} rows  {reason}" for reason, count in rows["dropped"].items()),
+        *(f"read as {encoding}: {counted(count, 'file')}" for encoding, count in rows["encodings"].items()),
+        f"longest row {tokens['longest_row']:,} tokens; {counted(rows['truncated'], 'row')} cut at max_length",
+        *(
+            f"dropped {count:>9,} row{' ' if count == 1 else 's'}  {reason}"
+            for reason, count in rows["dropped"].items()
+        ),
         *_conversations(prepared),
         *(f"note    {notice}" for notice in rows["notices"]),
         *_columns(prepared),
@@ -200,8 +203,8 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
 def _conversations(prepared: Prepared) -> list[str]:
     """What masking has made several rows of, and whether inference asks for rows in the tokens of training."""
     rows, agreement = prepared.rows, prepared.agreement
-    lines = [f"{rows.split:,} conversations became several rows: one a learned turn"] if rows.split else []
-    lines += [f"{count:,} rows {remark}" for remark, count in rows.learned.remarks.items()]
+    lines = [f"{counted(rows.split, 'conversation')} became several rows: one a learned turn"] if rows.split else []
+    lines += [f"{counted(count, 'row')} {remark}" for remark, count in rows.learned.remarks.items()]
     lines += [finding.message for finding in agreement.findings()]
     if agreement.rows and not (agreement.last or agreement.earlier):
         lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fttool.api import MARKS, Message, marked_learned
-from fttool_plugins.format.tool_calls import read_calls, read_tools, without_nulls
+from fttool_plugins.format.tool_calls import read_calls, read_tools, read_variables, without_nulls
+from fttool_plugins.masking.thoughts import in_two_places
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 """The roles that chat templates know."""
@@ -91,21 +92,16 @@ def check_order(messages: Sequence[Message]) -> None:
 def read_template(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the row has for the chat template beside its turns: `tools`, and all of `chat_template_kwargs`.
 
-    `tools` may be a list or JSON text of one, as datasets of fixed types must write it. Nulls of a table are dropped.
+    Both may be JSON text, as datasets of fixed types must write them. Nulls of a table are dropped.
 
     Raises:
         ValueError: where they have another shape.
     """
-    more = row.get("chat_template_kwargs") or {}
-    if not isinstance(more, Mapping):
-        raise ValueError(f"'chat_template_kwargs' must be an object, this is {type(more).__name__}")
-    more = without_nulls(more)
-    tools = read_tools(row.get("tools"))
-    if not tools:
-        return more
-    if "tools" in more:
+    more = read_variables(row.get("chat_template_kwargs"), "chat_template_kwargs")
+    tools, others = read_tools(row.get("tools")), read_tools(more.pop("tools", None))
+    if tools and others:
         raise ValueError("'tools' stands in the row and in its 'chat_template_kwargs'; drop one")
-    return {"tools": tools, **more}
+    return {"tools": tools or others, **more} if tools or others else more
 
 
 def _read_turn(turn: Any, where: str, column: str) -> tuple[Message, bool]:
@@ -133,7 +129,10 @@ def as_message(turn: Mapping[str, Any], role: str, where: str) -> tuple[Message,
     rest = {key: without_nulls(value) for key, value in turn.items() if key not in MARKS and value is not None}
     if rest.get("tool_calls"):
         rest["tool_calls"] = read_calls(turn["tool_calls"], where)
-    return {**rest, "role": role, "content": _content(turn, role, where)}, learned
+    message = {**rest, "role": role, "content": _content(turn, role, where)}
+    if role == "assistant" and (places := in_two_places(message)):
+        raise ValueError(f"{where} has a thought in its content ({places[0]}) and in '{places[1]}': keep one")
+    return message, learned
 
 
 def _role_advice(role: Any) -> str:
@@ -163,4 +162,6 @@ def _part(part: Any, where: str) -> str:
         raise ValueError(f"{where} is of type {kind!r}; only text can be trained on")
     if not isinstance(part.get("text"), str):
         raise ValueError(f"{where} has no 'text'")
+    if not marked_learned(part, where):
+        raise ValueError(f"{where} is marked as not learned: a turn is learned whole, or not at all")
     return part["text"]

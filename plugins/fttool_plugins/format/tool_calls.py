@@ -2,8 +2,8 @@
 
 A table gives each of its rows every key that any of them has, with null where there was none, and JSON text where
 values are of several shapes. A chat template writes what it is given, so two forms would be taught, and nulls that
-nobody wrote. Here nulls are dropped and JSON text is decoded; what stands in such a text, a null too, is the author's
-own and stays.
+nobody wrote. Here JSON text is decoded, and keys with null are dropped, in a text too: nobody can tell those that a
+table has put there from those that were meant. A list keeps its nulls.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+def read_variables(value: Any, column: str) -> dict[str, Any]:
+    """Variables for a chat template: an object, or JSON text of one; raises `ValueError` for anything else."""
+    found = _decoded(value, f"'{column}'") if isinstance(value, str) and value.strip() else without_nulls(value)
+    if found and not isinstance(found, dict):
+        raise ValueError(f"'{column}' must be an object, this is {type(found).__name__}")
+    return found or {}
+
+
 def read_tools(value: Any) -> list[Any]:
     """The tools that a row offers: a list, JSON text of one, or a list of JSON texts; empty where there are none.
 
@@ -33,10 +41,14 @@ def read_tools(value: Any) -> list[Any]:
         return []
     if not isinstance(tools, list):
         raise ValueError(f"'tools' must be a list, this is {type(tools).__name__}")
-    return [
+    read = [
         _decoded(tool, f"tool {number} of 'tools'") if isinstance(tool, str) else tool
         for number, tool in enumerate(tools, 1)
     ]
+    for number, tool in enumerate(read, 1):
+        if not isinstance(tool, dict):
+            raise ValueError(f"tool {number} of 'tools' must be an object, this is {type(tool).__name__}")
+    return read
 
 
 def read_calls(value: Any, where: str) -> list[dict[str, Any]]:
@@ -48,19 +60,36 @@ def read_calls(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _read_call(call: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A call with its arguments as an object, an empty one where it has none."""
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _read_call(call["function"], where)}
-    if isinstance(call.get("arguments"), str):
-        given = call["arguments"].strip()
-        arguments = _decoded(given, f"'arguments' of {where}") if given else {}
-        if not isinstance(arguments, dict):
-            raise ValueError(f"'arguments' of {where} must be an object, this is {type(arguments).__name__}")
-        return {**call, "arguments": arguments}
-    return dict(call)
+    given = call.get("arguments")
+    if isinstance(given, str):
+        given = _decoded(given, f"'arguments' of {where}") if given.strip() else {}
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"'arguments' of {where} must be an object, this is {type(given).__name__}")
+    return {**call, "arguments": given or {}}
 
 
 def _decoded(text: str, what: str) -> Any:
+    """What a JSON text says, without the nulls of its objects."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is JSON text with half a character in it (a lone surrogate)") from None
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} is text, and not JSON: {error}") from None
+    return without_nulls(value)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None) if len(set(keys)) < len(keys) else None
+    if twice is not None:
+        raise ValueError(f"the key '{twice}' stands in an object twice")
+    return dict(pairs)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number of JSON")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Thoughts: TypeAlias = Literal["learn", "skip", "skip-empty"]
 
-EMPTY = "that teach an empty thought"
+EMPTY = "teaching an empty thought"
 """A remark on rows."""
 KEYS = ("reasoning_content", "reasoning", "thinking")
 """Where a turn has its thought apart from its content."""
@@ -72,6 +72,16 @@ def check_thoughts(message: Message, number: int, template: str) -> None:
             f"message {number} has a thought that is not in front of its answer, and the chat template splits the text "
             f"at {tags[1].text}: {advice}"
         )
+
+
+def in_two_places(message: Message) -> tuple[str, str] | None:
+    """The tag that opens a thought in front of a turn's content, and the key under which it has one too; None where
+    there are not both.
+    """
+    content = message.get("content")
+    opening = _PAIRS.match(content.lstrip()) if isinstance(content, str) else None
+    key = next((key for key in KEYS if isinstance(message.get(key), str) and message[key].strip()), None)
+    return None if opening is None or key is None or _is_closing(opening) else (opening.group(), key)
 
 
 class _Tag(NamedTuple):

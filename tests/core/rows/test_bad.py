@@ -72,7 +72,10 @@ def test_there_is_a_ceiling(tmp_path: Path, ceiling: dict[str, Any], bad: int, f
         assert len(read(tmp_path, rows, on_bad_row="drop", **ceiling).train) == 100 - bad
         return
     said = refusal(tmp_path, rows, on_bad_row="drop", **ceiling)
-    assert f"{bad} of 100 rows are bad, more than max_bad_rows = " in said and said.startswith("rows.jsonl:1: ")
+    assert (
+        f"{bad} of 100 rows {'is' if bad == 1 else 'are'} bad, more than max_bad_rows = " in said
+        and said.startswith("rows.jsonl:1: ")
+    )
 
 
 def test_rows_that_masking_cannot_take_are_bad_too(tmp_path: Path) -> None:
@@ -95,6 +98,13 @@ def test_a_broken_file_is_refused_all_the_same(tmp_path: Path) -> None:
         file.write("{")
     with pytest.raises(DataError, match="the last line is cut off"):
         prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer())
+
+
+def test_the_places_of_rows_that_are_left_out_stand_together(tmp_path: Path) -> None:
+    found = read(tmp_path, [row(), row(""), row("Yes."), row("")], on_bad_row="drop", max_bad_rows=2)
+    wrong = "turn 2 of 'messages' (assistant) is empty; only an assistant turn with tool_calls may go without"
+    place = f"{tmp_path}/rows.jsonl:2, also at :4"
+    assert found.notices == [f"rows: 2 of 4 rows are bad and left out: {wrong} ({place})"]
 
 
 def test_alike_rows_are_named_together() -> None:

@@ -1,6 +1,7 @@
 """Good conversations come through whole; each kind of bad one is refused with a sentence that says what to do."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -73,6 +74,8 @@ def test_a_turn_that_calls_tools_needs_no_content(content: dict[str, Any]) -> No
             {"tools": [CALL], "chat_template_kwargs": {"enable_thinking": False}},
             {"tools": [CALL], "enable_thinking": False},
         ),
+        ({"chat_template_kwargs": '{"enable_thinking": false, "n": null}'}, {"enable_thinking": False}),
+        ({"chat_template_kwargs": {"tools": '[{"name": "now"}]'}}, {"tools": [{"name": "now"}]}),
     ],
 )
 def test_what_else_the_chat_template_gets(columns: dict[str, Any], template: dict[str, Any]) -> None:
@@ -84,9 +87,15 @@ def test_what_else_the_chat_template_gets(columns: dict[str, Any], template: dic
     [
         ({"tools": {"name": "now"}}, "'tools' must be a list, this is dict"),
         ({"tools": "now"}, "'tools' is text, and not JSON: "),
-        ({"chat_template_kwargs": "x"}, "'chat_template_kwargs' must be an object, this is str"),
+        ({"tools": ["[]"]}, "tool 1 of 'tools' must be an object, this is list"),
+        ({"tools": [1]}, "tool 1 of 'tools' must be an object, this is int"),
+        ({"tools": '[{"name": "f", "name": "g"}]'}, "'tools' is text, and not JSON: the key 'name' stands in an"),
+        ({"tools": '[{"name": NaN}]'}, "'tools' is text, and not JSON: NaN is not a number of JSON"),
+        ({"tools": '[{"name": "\\ud800"}]'}, "'tools' is JSON text with half a character in it"),
+        ({"chat_template_kwargs": "x"}, "'chat_template_kwargs' is text, and not JSON: "),
+        ({"chat_template_kwargs": "[1]"}, "'chat_template_kwargs' must be an object, this is list"),
         (
-            {"tools": [CALL], "chat_template_kwargs": {"tools": []}},
+            {"tools": [CALL], "chat_template_kwargs": {"tools": [CALL]}},
             "'tools' stands in the row and in its 'chat_template_kwargs'; drop one",
         ),
     ],
@@ -291,11 +300,56 @@ def test_a_turn_that_is_marked_as_learned_is_as_ever(mark: dict[str, Any]) -> No
         ({"Weight": 0}, "'Weight', which may say whether it is learned"),
         ({"train-on-turn": False}, "'train-on-turn', which may say whether it is learned"),
         ({"score": -1}, "'score', which may say whether it is learned"),
+        ({"trainOnTurn": False}, "'trainOnTurn', which may say whether it is learned"),
+        ({"isMasked": 1}, "'isMasked', which may say whether it is learned"),
+        ({"loss_weights": [0]}, "'loss_weights': a turn is learned whole and alike"),
+        ({"skip_loss": True}, "'skip_loss', which may say whether it is learned"),
+        ({"do_not_train": True}, "'do_not_train', which may say whether it is learned"),
+        ({"message-weight": 0}, "'message-weight', which may say whether it is learned"),
+        ({"is_correct": False}, "'is_correct', which may say whether it is learned"),
+        ({"flagged": True}, "'flagged', which may say whether it is learned"),
     ],
 )
 def test_marks_that_nothing_can_obey(mark: dict[str, Any], sentence: str) -> None:
     said = refusal({"messages": [USER, {**WRONG, **mark}, USER, ASSISTANT]})
     assert sentence in said and "turn 2 of 'messages' (assistant)" in said
+
+
+@pytest.mark.parametrize("beside", [{"is_correct": True}, {"flagged": False}, {"id": 3}, {"trained_by": "x"}])
+def test_what_says_nothing_against_a_turn_is_kept(beside: dict[str, Any]) -> None:
+    example = read({"messages": [USER, {**ASSISTANT, **beside}]})
+    assert (example.messages, example.unlearned) == ((USER, {**ASSISTANT, **beside}), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("mark", "sentence"),
+    [
+        ({"weight": 0}, "is marked as not learned: a turn is learned whole, or not at all"),
+        ({"train": False}, "is marked as not learned: a turn is learned whole, or not at all"),
+        ({"weight": 0.5}, "has weight 0.5, and a loss is not scaled"),
+        ({"loss_mask": [0, 1]}, "'loss_mask': a turn is learned whole and alike"),
+        ({"isMasked": True}, "'isMasked', which may say whether it is learned"),
+    ],
+)
+def test_marks_of_a_part_of_a_turn(mark: dict[str, Any], sentence: str) -> None:
+    parts = [{"type": "text", "text": "WRONG", **mark}, {"type": "text", "text": "right"}]
+    said = refusal({"messages": [USER, {"role": "assistant", "content": parts}]})
+    assert said.startswith("part 1 of turn 2 of 'messages' (assistant)") and sentence in said
+    unmarked = [{**parts[0], **dict.fromkeys(mark)}, {**parts[1], "weight": 1}]
+    assert read({"messages": [USER, {"role": "assistant", "content": unmarked}]}).answer() == "WRONGright"
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+@pytest.mark.parametrize("tag", ["<think>", "\n<thinking>", "[THINK]", "<|START_THINKING|>"])
+def test_a_thought_in_two_places(key: str, tag: str) -> None:
+    answer = f"{tag}hm{tag.strip().replace('<', '</').replace('[', '[/').replace('</|START', '<|END')}yes"
+    said = refusal({"messages": [USER, {"role": "assistant", "content": answer, key: "hm"}]})
+    assert (
+        said
+        == f"turn 2 of 'messages' (assistant) has a thought in its content ({tag.strip()}) and in '{key}': keep one"
+    )
+    assert read({"messages": [USER, {"role": "assistant", "content": answer, key: " "}]}).answer() == answer
+    assert read({"messages": [USER, {"role": "assistant", "content": f"`{tag}` is a tag", key: "hm"}]}).answer()
 
 
 def merged(value: Any, twin: Any) -> Any:
@@ -335,11 +389,35 @@ def test_arguments_as_text_and_as_an_object_are_one_form() -> None:
     objects = read({"messages": called({"city": "Oslo", "n": None})})
     assert read({"messages": called('{"city": "Oslo"}')}) == objects
     assert read({"messages": called("")}) == read({"messages": called({})})
-    kept = read({"messages": called('{"city": null}')}).messages[1]["tool_calls"][0]["function"]["arguments"]
-    assert kept == {"city": None}, "a null in JSON text is the author's own"
+    assert read({"messages": called(None)}) == read({"messages": called({})})
     turns = called({"city": "Oslo"})
     whole = [turns[0], {**turns[1], "tool_calls": json.dumps(turns[1]["tool_calls"])}, *turns[2:]]
     assert read({"messages": whole}) == objects
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_arguments_have_one_form_however_they_are_written(seed: int) -> None:
+    """Against a twin that drops the nulls of objects before anything is written."""
+    draw = random.Random(seed)
+
+    def value(depth: int) -> Any:
+        kind = draw.choice(["null", "text", "number", "list", "object"] if depth < 3 else ["null", "text"])
+        if kind in ("list", "object"):
+            some = [value(depth + 1) for _ in range(draw.randint(0, 3))]
+            return some if kind == "list" else {f"k{n}": one for n, one in enumerate(some)}
+        return {"null": None, "text": '{"n": null}', "number": draw.randint(-3, 3)}[kind]
+
+    def bare(some: Any) -> Any:
+        if isinstance(some, dict):
+            return {key: bare(one) for key, one in some.items() if one is not None}
+        return [bare(one) for one in some] if isinstance(some, list) else some
+
+    given = {f"a{n}": value(0) for n in range(4)}
+    plain = read({"messages": called(bare(given))})
+    for written in (given, json.dumps(given), json.dumps(given, indent=2), f" {json.dumps(given)}\n"):
+        assert read({"messages": called(written)}) == plain
+    calls = called(json.dumps(given))[1]["tool_calls"]
+    assert read({"messages": [USER, {**called({})[1], "tool_calls": json.dumps(calls)}, *called({})[2:]]}) == plain
 
 
 @pytest.mark.parametrize(
@@ -350,6 +428,12 @@ def test_arguments_as_text_and_as_an_object_are_one_form() -> None:
             "'arguments' of call 1 of turn 2 of 'messages' (assistant)",
         ),
         ([{"name": "f", "arguments": "[1]"}], "must be an object, this is list"),
+        ([{"name": "f", "arguments": [1]}], "must be an object, this is list"),
+        ([{"name": "f", "arguments": 3}], "must be an object, this is int"),
+        ([{"name": "f", "arguments": '"{}"'}], "must be an object, this is str"),
+        ([{"name": "f", "arguments": "{'n': 1}"}], "is text, and not JSON"),
+        ([{"name": "f", "arguments": '{"n": 1, "n": 2}'}], "the key 'n' stands in an object twice"),
+        ([{"name": "f", "arguments": '{"n": Infinity}'}], "Infinity is not a number of JSON"),
         ({"name": "f"}, "'tool_calls' of turn 2 of 'messages' (assistant) must be a list of objects"),
         (["f"], "must be a list of objects"),
         ("f()", "is text, and not JSON"),
