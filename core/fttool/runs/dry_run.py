@@ -141,13 +141,14 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
     """The same for people."""
     rows, tokens, parameters = found["rows"], found["tokens"], found["parameters"]
     learned = f"  {tokens['learned']:,} learned ({tokens['learned'] / tokens['train']:.0%})"
+    learned = "" if prepared.parts.labels else learned
     lines = [
         "# the recipe, with every option",
         "",
         resolved(prepared.loaded),
         "# rows",
         "",
-        f"train   {counted(rows['train'], 'row'):>14}  {tokens['train']:>12,} tokens{'' if prepared.parts.labels else learned}",
+        f"train   {counted(rows['train'], 'row'):>14}  {tokens['train']:>12,} tokens{learned}",
         f"eval    {counted(rows['eval'], 'row'):>14}  {tokens['eval']:>12,} tokens",
         *(
             f"{part:<9}{counted(count, 'row'):>13}  {tokens[part][name]:>12,} tokens  {name}"

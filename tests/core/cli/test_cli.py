@@ -273,13 +273,13 @@ def test_preview_says_what_is_to_be_known_of_datasets_and_rows(
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     file = tmp_path / "recipe.toml"
     file.write_text(dumps({**fttool_recipe, "data": {"train": [{"path": "rows.jsonl", "format": "messages"}]}}))
-    for shown, remarked in (("1", "1"), ("2", "1"), ("3", "2")):
+    for shown, remarked in (("1", "1 row"), ("2", "1 row"), ("3", "2 rows")):
         assert main(["preview", str(file), "--rows", shown, "--json"]) == 0
         said = capsys.readouterr()
         assert [json.loads(line)["row"] for line in said.out.splitlines()]
         assert said.err.splitlines() == [
             "note: rows: columns that are not read: tag (3)",
-            f"note: shown here: {remarked} rows with a name of the user's turns, which the chat template leaves out",
+            f"note: shown here: {remarked} with a name of the user's turns, which the chat template leaves out",
         ]
 
 
