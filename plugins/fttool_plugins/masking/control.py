@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -78,10 +77,9 @@ class Control:
         return [
             token
             for token in range(len(tokens.ids))
-            if tokens.is_special(token) and tokens.starts[token] < tokens.ends[token]
+            if tokens.is_special(token) and (characters := range(*tokens.place(token)))
             if all(
-                (owner := written.owner(character)) is not None and owner.field != "role"
-                for character in range(tokens.starts[token], tokens.ends[token])
+                (owner := written.owner(character)) is not None and owner.field != "role" for character in characters
             )
         ]
 
@@ -92,16 +90,13 @@ class Control:
         """
         places = set(control)
         ids: list[int] = []
-        starts: list[int] = []
-        ends: list[int] = []
-        for token, (id_, start, end) in enumerate(zip(tokens.ids, tokens.starts, tokens.ends, strict=True)):
-            pieces, offsets = [id_], [(0, end - start)]
-            if token in places:
-                pieces, offsets = self._text(tokens.text[start:end])
+        offsets: list[tuple[int, int]] = []
+        for token, id_ in enumerate(tokens.ids):
+            start, end = tokens.place(token)
+            pieces, inside = self._text(tokens.text[start:end]) if token in places else ([id_], [(0, end - start)])
             ids += pieces
-            starts += [start + first for first, _ in offsets]
-            ends += [start + last for _, last in offsets]
-        return replace(tokens, ids=ids, starts=starts, ends=ends)
+            offsets += [(start + first, start + last) for first, last in inside]
+        return Tokens.of(tokens.text, ids, offsets, tokens.special_ids)
 
     def ids(self, text: str) -> list[int]:
         """The tokens of plain text, with no control token among them."""

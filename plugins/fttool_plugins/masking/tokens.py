@@ -8,33 +8,60 @@ characters without white space around them, and only a token without ink stands 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+Offsets = Sequence[tuple[int, int]]
+"""The first character of each token and the one behind its last, as the tokenizer has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A tokenized text: token i stands for the characters `starts[i]` to `ends[i]` (exclusive); both ascend."""
+    """A tokenized text."""
 
     text: str
     ids: list[int]
-    starts: list[int]
-    ends: list[int]
+    offsets: Offsets
     special_ids: frozenset[int]
+    reach: list[int]
+    """The number of characters that the tokens up to each one have used up; ascends."""
 
-    def within(self, start: int, end: int) -> list[int]:
+    @classmethod
+    def of(cls, text: str, ids: list[int], offsets: Offsets, special_ids: frozenset[int]) -> Tokens:
+        """The tokens of a text, with the offsets that the tokenizer has given."""
+        return cls(text, ids, offsets, special_ids, list(accumulate((end for _, end in offsets), max)))
+
+    def place(self, token: int) -> tuple[int, int]:
+        """The characters that a token stands for, from the first to the one behind the last: its ink.
+
+        Both ascend from token to token.
+        """
+        offset, end = self.offsets[token]
+        done = self.reach[token - 1] if token else 0
+        # The pieces of one character share its offsets, so one may begin before what is done; what no offset holds
+        # belongs to the token behind it.
+        start, end = min(offset, done) if end >= done else done, self.reach[token]
+        piece = self.text[start:end]
+        ink = piece.strip()
+        if ink:
+            start += len(piece) - len(piece.lstrip())
+            end = start + len(ink)
+        return start, end
+
+    def within(self, start: int, end: int) -> range:
         """The tokens that hold one of the characters `start` to `end`, or stand among them and hold none."""
-        near = range(bisect_left(self.ends, start), bisect_left(self.starts, end))
-        return [token for token in near if self.ends[token] > start or self.starts[token] == start]
-
-    def lies_in(self, token: int, start: int, end: int) -> bool:
-        """True where all of the token's characters are among `start` to `end`."""
-        return start <= self.starts[token] and self.ends[token] <= end
+        first, last = bisect_left(self.reach, start), bisect_left(self.reach, end)
+        while last < len(self.ids) and self.place(last)[0] < end:
+            last += 1
+        while first < last and self.place(first)[1] <= start and self.place(first)[0] != start:
+            first += 1
+        return range(first, last)
 
     def is_special(self, token: int) -> bool:
         """True for what is no text: BOS, EOS, the ends of turns and their like."""
@@ -42,7 +69,7 @@ class Tokens:
 
     def is_blank(self, token: int) -> bool:
         """True for white space."""
-        return not self.is_special(token) and not self.text[self.starts[token] : self.ends[token]].strip()
+        return not self.is_special(token) and not self.text[slice(*self.place(token))].strip()
 
     def are_frame(self, tokens: Iterable[int]) -> bool:
         """True where no token is text: all are special or blank, or there are none."""
@@ -66,7 +93,7 @@ class Tokenization:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._special = special_ids(tokenizer)
-        self._endings: dict[str, list[int]] = {}
+        self._endings: dict[str, tuple[list[int], Offsets]] = {}
         """The end of a prompt, from its last special token on → its tokens."""
 
     def tokens(self, text: str, begins: Sequence[int] = ()) -> Tokens:
@@ -83,43 +110,72 @@ class Tokenization:
                 f"{type(self._tokenizer).__name__} is a slow tokenizer: it does not say which characters a token "
                 "stands for; use the model's fast tokenizer (tokenizer.json)"
             )
-        ids, offsets = self._encode(text)
-        cuts = [begin for begin in begins if 0 < begin < len(text) and not self._is_border(text, begin, ids, offsets)]
-        if cuts:
-            ids, offsets = self._in_parts(text, cuts)
-        starts, ends = _ink(text, offsets)
-        return Tokens(text, ids, starts, ends, self._special)
+        whole = Tokens.of(text, *self._encode(text), self._special)
+        cuts = sorted(begin for begin in begins if 0 < begin < len(text) and not self._is_border(begin, whole))
+        return self._cut(whole, cuts) if cuts else whole
 
-    def _is_border(self, text: str, place: int, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> bool:
-        """True where the text before `place` has the same tokens alone; no token reaches over a special one."""
-        first = bisect_left(offsets, place, key=lambda offset: offset[1])
-        while first > 0 and (first == len(ids) or ids[first] not in self._special or offsets[first][1] > place):
+    def _is_border(self, place: int, whole: Tokens) -> bool:
+        """True where the text before `place` has the same tokens alone."""
+        first, start = self._head(place, whole)
+        alone = self._ending(whole.text[start:place])[0]
+        return whole.ids[first : first + len(alone)] == alone
+
+    def _head(self, place: int, whole: Tokens) -> tuple[int, int]:
+        """The last special token that ends before `place`, and its first character; no token reaches over it.
+
+        (0, 0) where there is none.
+        """
+        ids, reach = whole.ids, whole.reach
+        first = bisect_left(reach, place)
+        while first > 0 and (first == len(ids) or ids[first] not in self._special or reach[first] > place):
             first -= 1
-        start = offsets[first][0] if ids[first] in self._special else 0
-        first = first if start else 0
-        ending = text[start:place]
+        start = whole.offsets[first][0] if ids[first] in self._special else 0
+        return (first, start) if start else (0, 0)
+
+    def _ending(self, ending: str) -> tuple[list[int], Offsets]:
+        """The tokens of the end of a prompt."""
         if ending not in self._endings:
             if len(self._endings) >= 10_000 or len(ending) > 200:  # headers are short and few; whole prompts are not
                 self._endings.clear()
-            self._endings[ending] = self._encode(ending)[0]
-        alone = self._endings[ending]
-        return list(ids[first : first + len(alone)]) == alone
+            self._endings[ending] = self._encode(ending)
+        return self._endings[ending]
 
-    def _in_parts(self, text: str, cuts: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
-        """The tokens of the text between the cuts, each part as it is read behind what stands before."""
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
-        for start, end in pairwise([0, *sorted(cuts), len(text)]):
-            lead = "\n" if start else ""  # SentencePiece puts a space before a text, but not behind a line break
-            leading = self._encode(lead)[0] if lead else []
-            part, places = self._encode(lead + text[start:end])
-            if part[: len(leading)] != leading:
-                lead, leading = "", []
-                part, places = self._encode(text[start:end])
-            ids += part[len(leading) :]
-            shift = start - len(lead)
-            offsets += [(max(start, begin + shift), max(start, stop + shift)) for begin, stop in places[len(leading) :]]
-        return ids, offsets
+    def _cut(self, whole: Tokens, cuts: Sequence[int]) -> Tokens:
+        """The tokens with those around each cut made anew: of the end of the prompt alone, and of what stands behind.
+
+        What is made anew reaches from the special token in front of a cut to the next one behind it, or to the next cut.
+        """
+        text, ids, offsets = whole.text, list[int](), list[tuple[int, int]]()
+        kept, done = 0, 0  # tokens of the whole and characters that have their tokens
+
+        def add(some: tuple[Sequence[int], Offsets], shift: int = 0) -> None:
+            ids.extend(some[0])
+            offsets.extend((begin + shift, end + shift) for begin, end in some[1])
+
+        for cut, following in pairwise([*cuts, len(text)]):
+            first, start = self._head(cut, whole)
+            if start >= done:
+                add((whole.ids[kept:first], whole.offsets[kept:first]))
+                add(self._ending(text[start:cut]), start)
+            behind = next(self._specials(whole, cut), len(whole.ids))
+            kept, done = behind, min(whole.offsets[behind][0] if behind < len(whole.ids) else len(text), following)
+            add(self._behind(text[cut:done]), cut)
+        add((whole.ids[kept:], whole.offsets[kept:]))
+        return Tokens.of(text, ids, offsets, self._special)
+
+    def _specials(self, whole: Tokens, place: int) -> Iterator[int]:
+        """The special tokens that begin at a character or behind it."""
+        tokens = range(bisect_left(whole.reach, place), len(whole.ids))
+        return (token for token in tokens if whole.ids[token] in self._special and whole.offsets[token][0] >= place)
+
+    def _behind(self, text: str) -> tuple[list[int], Offsets]:
+        """The tokens of a text as it is read behind others."""
+        leading = self._ending("\n")[0]  # SentencePiece puts a space before a text, but not behind a line break
+        ids, offsets = self._encode("\n" + text)
+        if ids[: len(leading)] != leading:
+            return self._encode(text)
+        found = offsets[len(leading) :]
+        return ids[len(leading) :], [(max(0, begin - 1), max(0, end - 1)) for begin, end in found]
 
     def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoding = self._tokenizer(
@@ -130,21 +186,3 @@ class Tokenization:
             verbose=False,  # no warning about the model's longest sequence: batching cuts
         )
         return list(encoding["input_ids"]), list(encoding["offset_mapping"])
-
-
-def _ink(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Where each token's ink starts and ends. What no offset holds belongs to the token behind it."""
-    starts: list[int] = []
-    ends: list[int] = []
-    done = 0
-    for offset, end in offsets:
-        # The pieces of one character share its offsets, so one may begin before what is done.
-        start, end = min(offset, done) if end >= done else done, max(end, done)
-        done = end
-        piece = text[start:end]
-        if piece.strip():
-            start += len(piece) - len(piece.lstrip())
-            end -= len(piece) - len(piece.rstrip())
-        starts.append(start)
-        ends.append(end)
-    return starts, ends

@@ -113,9 +113,9 @@ class Conversations:
         for turn in turns:
             begin, teaches_empty = self._behind_thought(turn, written)
             empty |= teaches_empty
-            for token in _learned(turn, tokens):
-                if tokens.ends[token] > begin:
-                    labels[token] = tokens.ids[token]
+            found = _learned(turn, tokens)
+            first_token = next((token for token in found if tokens.place(token)[1] > begin), found.stop)
+            labels[first_token : found.stop] = tokens.ids[first_token : found.stop]
         labels[0] = IGNORED  # nothing predicts the first token
         remarks = (*self._control.remarks(controlled), *([EMPTY] if empty else []))
         literal = controlled and self._control.as_text
@@ -223,11 +223,11 @@ def _arguments(kind: type[PreTrainedTokenizerBase]) -> frozenset[str]:
     return frozenset(inspect.signature(kind.apply_chat_template).parameters) - {"self", "tools", "documents"}
 
 
-def _learned(turn: Turn, tokens: Tokens) -> list[int]:
+def _learned(turn: Turn, tokens: Tokens) -> range:
     """The tokens of a turn without white space behind; raises `ValueError` where none is text."""
     found = tokens.within(turn.start, turn.end)
     while found and tokens.is_blank(found[-1]):
-        found.pop()
+        found = found[:-1]
     if tokens.are_frame(found):
         written = tokens.text[turn.start : turn.end]
         raise ValueError(f"of message {turn.message + 1} the chat template writes no text, only {written!r}")

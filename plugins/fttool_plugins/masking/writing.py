@@ -83,6 +83,8 @@ class Writer:
         self._tokenizer = tokenizer
         self._compiled: dict[str, Template] = {}
         """Template → the same, compiled to keep owners."""
+        self._as_given: set[tuple[str, ...]] = set()
+        """Keys of messages, all of them texts, that a chat template gets to see as they are given."""
 
     def write(self, messages: Sequence[Message], template: Mapping[str, Any], **more: Any) -> Written:
         """Render once; `template` and `more` hold variables, as in `apply_chat_template`.
@@ -94,13 +96,27 @@ class Writer:
         variables |= {**template, **more}
         given = {key: variables.pop(key, None) for key in ("tools", "documents")}
         source = self._tokenizer.get_chat_template(tools=given["tools"])
-        seen, tools, documents = json.loads(chat_text(self._tokenizer, messages, chat_template=_SEEN, **given))
+        seen, tools, documents = self._seen(messages, given)
         said = [{key: owned(value, index, key) for key, value in message.items()} for index, message in enumerate(seen)]
         variables |= {"tools": owned(tools, None, "tools"), "documents": owned(documents, None, "documents")}
         with template_limits():
             if source not in self._compiled:
                 self._compiled[source] = _compile(source)
             return _read(join(self._compiled[source].generate(messages=said, **variables)))
+
+    def _seen(self, messages: Sequence[Message], given: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """The messages, tools and documents as a chat template gets to see them.
+
+        Asked once of messages that are texts with the same keys: what transformers changes hangs on these.
+        """
+        kinds = {tuple(message) for message in messages}
+        texts = not any(given.values()) and all(type(text) is str for one in messages for text in one.values())
+        if texts and kinds <= self._as_given:
+            return messages, None, None
+        seen, tools, documents = json.loads(chat_text(self._tokenizer, messages, chat_template=_SEEN, **given))
+        if texts and seen == list(messages):
+            self._as_given |= kinds
+        return seen, tools, documents
 
     def tried(self, messages: Sequence[Message], template: Mapping[str, Any], **more: Any) -> Written | None:
         """`write`; None where the template refuses these messages, or there are none."""

@@ -103,8 +103,8 @@ def test_the_ink_is_learned_whoever_holds_the_white_space(tokenizer: PreTrainedT
 def test_every_character_with_ink_is_held_by_a_token(tokenizer: PreTrainedTokenizerFast) -> None:
     text = "<|im_start|>user\nHi  there<|im_end|>\n<|im_start|>assistant\n Hello you <|im_end|>\n"
     tokens = Tokenization(tokenizer).tokens(text)
-    assert tokens.starts == sorted(tokens.starts)
-    assert tokens.ends == sorted(tokens.ends)
+    starts, ends = zip(*map(tokens.place, range(len(tokens.ids))), strict=True)
+    assert list(starts) == sorted(starts) and list(ends) == sorted(ends)
     for place, character in enumerate(text):
         if character.strip():
             assert tokens.within(place, place + 1)
@@ -114,9 +114,9 @@ def test_pieces_of_one_character_stand_for_that_character() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(trim_offsets=True), eos_token="</s>")
     text = "a👋b"
     tokens = Tokenization(tokenizer).tokens(text)
-    assert tokens.within(1, 2) == [1, 2, 3, 4]
-    assert tokens.within(0, 1) == [0]
-    assert tokens.within(2, 3) == [5]
+    assert [*tokens.within(1, 2)] == [1, 2, 3, 4]
+    assert [*tokens.within(0, 1)] == [0]
+    assert [*tokens.within(2, 3)] == [5]
 
 
 def test_added_tokens_are_special_only_where_they_say_so() -> None:
