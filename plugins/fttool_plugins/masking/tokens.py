@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+NEAR = 16
+"""Characters of a prompt's end that are looked at for tokens that grow together with whatever follows."""
+REMEMBERED = 10_000
+"""Ends of prompts that are kept in mind."""
+
 Offsets = Sequence[tuple[int, int]]
 """The first character of each token and the one behind its last, as the tokenizer has them."""
 
@@ -35,7 +40,10 @@ class Tokens:
     @classmethod
     def of(cls, text: str, ids: list[int], offsets: Offsets, special_ids: frozenset[int]) -> Tokens:
         """The tokens of a text, with the offsets that the tokenizer has given."""
-        return cls(text, ids, offsets, special_ids, list(accumulate((end for _, end in offsets), max)))
+        reach = [end for _, end in offsets]
+        if reach != sorted(reach):
+            reach = list(accumulate(reach, max))
+        return cls(text, ids, offsets, special_ids, reach)
 
     def place(self, token: int) -> tuple[int, int]:
         """The characters that a token stands for, from the first to the one behind the last: its ink.
@@ -95,6 +103,8 @@ class Tokenization:
         self._special = special_ids(tokenizer)
         self._endings: dict[str, tuple[list[int], Offsets]] = {}
         """The end of a prompt, from its last special token on → its tokens."""
+        self._growing: dict[str, bool] = {}
+        """The last characters of a prompt → whether the text must be cut behind them."""
 
     def tokens(self, text: str, begins: Sequence[int] = ()) -> Tokens:
         """The tokens of a text as it stands: nothing is added in front or behind, nothing is cut off.
@@ -110,9 +120,30 @@ class Tokenization:
                 f"{type(self._tokenizer).__name__} is a slow tokenizer: it does not say which characters a token "
                 "stands for; use the model's fast tokenizer (tokenizer.json)"
             )
-        whole = Tokens.of(text, *self._encode(text), self._special)
-        cuts = sorted(begin for begin in begins if 0 < begin < len(text) and not self._is_border(begin, whole))
+        borders = sorted(begin for begin in begins if 0 < begin < len(text))
+        always = [border for border in borders if self._grows(text[max(0, border - NEAR) : border])]
+        whole = self._in_parts(text, always)
+        cuts = [border for border in borders if border not in always and not self._is_border(border, whole)]
         return self._cut(whole, cuts) if cuts else whole
+
+    def _grows(self, ending: str) -> bool:
+        """True where a prompt that ends so has other tokens at its end as soon as a word follows, whichever it is."""
+        if ending not in self._growing:
+            if len(self._growing) >= REMEMBERED:
+                self._growing.clear()
+            alone = self._encode(ending)[0]
+            self._growing[ending] = self._encode(ending + "x")[0][: len(alone)] != alone
+        return self._growing[ending]
+
+    def _in_parts(self, text: str, cuts: Sequence[int]) -> Tokens:
+        """The tokens of a text whose parts are tokenized apart, each as it is read behind the one before."""
+        first, *others = [0, *cuts, len(text)][1:]
+        ids, offsets = self._encode(text[:first])
+        for start, end in pairwise([first, *others]):
+            part, places = self._behind(text[start:end])
+            ids += part
+            offsets += [(begin + start, end + start) for begin, end in places]
+        return Tokens.of(text, ids, offsets, self._special)
 
     def _is_border(self, place: int, whole: Tokens) -> bool:
         """True where the text before `place` has the same tokens alone."""
@@ -135,7 +166,9 @@ class Tokenization:
     def _ending(self, ending: str) -> tuple[list[int], Offsets]:
         """The tokens of the end of a prompt."""
         if ending not in self._endings:
-            if len(self._endings) >= 10_000 or len(ending) > 200:  # headers are short and few; whole prompts are not
+            if (
+                len(self._endings) >= REMEMBERED or len(ending) > 200
+            ):  # headers are short and few; whole prompts are not
                 self._endings.clear()
             self._endings[ending] = self._encode(ending)
         return self._endings[ending]
@@ -183,6 +216,8 @@ class Tokenization:
             add_special_tokens=False,
             truncation=False,
             return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
             verbose=False,  # no warning about the model's longest sequence: batching cuts
         )
         return list(encoding["input_ids"]), list(encoding["offset_mapping"])
