@@ -176,7 +176,7 @@ class Tokenization:
     def _cut(self, whole: Tokens, cuts: Sequence[int]) -> Tokens:
         """The tokens with those around each cut made anew: of the end of the prompt alone, and of what stands behind.
 
-        What is made anew reaches from the special token in front of a cut to the next one behind it, or to the next cut.
+        That reaches from the special token in front of a cut to the next one behind it, or to the next cut.
         """
         text, ids, offsets = whole.text, list[int](), list[tuple[int, int]]()
         kept, done = 0, 0  # tokens of the whole and characters that have their tokens
@@ -190,6 +190,8 @@ class Tokenization:
             if start >= done:
                 add((whole.ids[kept:first], whole.offsets[kept:first]))
                 add(self._ending(text[start:cut]), start)
+            elif done < cut:  # within the text of a special token
+                add(self._behind(text[done:cut]), done)
             behind = next(self._specials(whole, cut), len(whole.ids))
             kept, done = behind, min(whole.offsets[behind][0] if behind < len(whole.ids) else len(text), following)
             add(self._behind(text[cut:done]), cut)

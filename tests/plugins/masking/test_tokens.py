@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -127,3 +128,30 @@ def test_added_tokens_are_special_only_where_they_say_so() -> None:
     assert tokenizer.convert_tokens_to_ids("<|stop|>") in special
     assert tokenizer.convert_tokens_to_ids("</s>") in special
     assert tokenizer.convert_tokens_to_ids("<think>") not in special
+
+
+def test_what_stands_in_front_of_a_cut_has_the_tokens_of_a_prompt() -> None:
+    """Random texts and borders; the prompt of the first border is tokenized alone, as inference does it."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(trim_offsets=True), eos_token="</s>")
+    made, chance = Tokenization(tokenizer), random.Random(5)
+    pieces = ["</s>", " ", "\n", "\n\n", "Hello", "you", " me", "👋", ": ", "  ", "x"]
+    seen = 0
+    for _ in range(400):
+        text = "".join(chance.choices(pieces, k=12))
+        borders = sorted(chance.sample(range(1, len(text)), k=3))
+        plain, cut = made.tokens(text), made.tokens(text, borders)
+        seen += plain.ids != cut.ids
+        prompt = tokenizer(text[: borders[0]], add_special_tokens=False)["input_ids"]
+        assert cut.ids[: len(prompt)] == prompt
+        assert tokenizer.decode(cut.ids) == text
+        for border in borders:  # no token reaches over one
+            assert not [token for token, id_ in enumerate(cut.ids) if crosses(cut.offsets[token], border)], (
+                text,
+                borders,
+            )
+        assert cut.reach[-1] == len(text) and cut.reach == sorted(cut.reach)
+    assert seen > 100
+
+
+def crosses(offset: tuple[int, int], border: int) -> bool:
+    return offset[0] < border < offset[1]
