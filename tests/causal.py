@@ -151,6 +151,7 @@ WORDS = {
     "padded": "no: padding changes a row",
     "neighbours": "no: rows see each other",
     "packed": "no: a row is another one than alone",
+    "longest": "no: tokens far from each other mix",
 }
 Collate = Callable[[Sequence[Sequence[Encoded]], int], Any]
 

@@ -11,16 +11,17 @@ The logits of one row are compared in two ways:
   then made of the same numbers in the same order, so the logits are equal to the last bit in any number format. Only
   a mixture of experts may sort its tokens into other products; what that makes is measured by exchanging rows that are
   in other sequences. Allowed are `NOISE` times that, and `EXACT` roundings of float32.
-- *Other shapes, the same row*: alone, padded, packed. Kernels then sum in another order. Allowed are `ROUNDINGS`
-  roundings of the number format.
+- *Other shapes, the same row*: alone, padded, packed, in the longest sequence. Kernels then sum in another order.
+  Allowed are `ROUNDINGS` roundings of the number format.
 
-A rounding is the format's epsilon times the size of the row's logits.
+A rounding is the format's epsilon times the size of the row's logits. Where even a row of other tokens makes no more
+than is allowed, nothing could be seen of a fault, and that is said.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -29,7 +30,7 @@ import torch
 
 from fttool.errors import Problem
 from fttool.families import Encoded, Level
-from fttool.training.probe import Probe, Said, Uncomputed, exchanged, joined, labelled
+from fttool.training.probe import LONGEST, Probe, Said, Uncomputed, beginning, exchanged, joined, labelled
 from fttool.training.proof import Finding, Incomparable
 
 EXACT = 32
@@ -44,7 +45,17 @@ SINGLE = torch.finfo(torch.float32).eps
 APART = 'say batching = "bucketed"'
 BY_ITSELF = "say run.micro_batch = 1 and evaluation.micro_batch = 1, so that each row goes through the model by itself"
 SHORTER = "lower batching.max_length: the model may have no positions for so many tokens"
+MICRO_BATCH, LENGTH = ("run", "micro_batch"), ("batching", "max_length")
 CAUSAL = 'take a causal model (an encoder is one where its config says is_decoder), or task = "classification"'
+
+IMPLIED: Mapping[str, tuple[str, ...]] = {
+    "beside": ("later",),
+    "padded": ("later", "beside"),
+    "neighbours": ("later",),
+    "packed": ("later", "beside", "neighbours"),
+    "longest": ("later", "beside", "padded", "neighbours", "packed"),
+}
+"""Comparison → those that look for a part of the same: what these find, it finds again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,102 +113,102 @@ class _Compared:
         """Of a task that predicts tokens."""
         if not self.alone.losses_N.isfinite().all():
             raise Incomparable("a row's losses are not finite, so nothing can be compared")
-        several = self.assumed.shape.sequences > 1
-        claim = "what another row before it, in one row with it, makes of a row"
-        yield Finding("context", claim, self.context, math.inf, Problem("no context can be read"))
+        yield self._context("what a foreign row makes of a row, where both are made one")
         if self.assumed.causal:
             yield self.later()
-        if several:
+        if self.assumed.shape.sequences > 1:
             yield from self.padded()
         if self.assumed.shape.rows > 1:
             yield from self.packed()
 
     def later(self) -> Finding:
-        """Exchange the last third of the row."""
-        since = max(1, len(self.row.input_ids) * 2 // 3)
+        """Exchange the last third of the row, from an odd place on: where tokens see their block, it mostly begins at
+        an even one.
+        """
+        since = _odd(len(self.row.input_ids) * 2 // 3)
         changed = self.other(self.row, since)
-        return self._found(
+        return self._same_shapes(
             "later",
             "a later token changes no earlier logit",
-            self.same_shapes,
             Problem(f"{self.model} sees the tokens that it is to predict", hint=CAUSAL, key=("model", "source")),
             lambda: self.alone.logits_differ(self.probe.among([[changed]], changed), since),
         )
 
     def padded(self) -> Iterator[Finding]:
         """Beside a longer row in a sequence of its own."""
-        hint, key = BY_ITSELF, ("run", "micro_batch")
-        yield self._found(
-            "beside",
-            "a row of another sequence changes none",
-            self.other_shapes,
-            Problem(f"in {self.model}, rows of a micro-batch see each other", hint=hint, key=key),
-            self._exchanged,
-        )
-        yield self._found(
-            "padded",
-            "a row padded beside a longer one is as it is alone",
-            self.other_shapes,
-            Problem(f"in {self.model}, padding changes a row", hint=hint, key=key),
-            lambda: self._from_alone(self.beside),
-        )
+        problem = Problem(f"in {self.model}, rows of a micro-batch see each other", hint=BY_ITSELF, key=MICRO_BATCH)
+        yield self._other_shapes("beside", "a row of another sequence changes none", problem, lambda: self.exchange)
+        yield self._padded(lambda: self._from_alone(self.beside))
 
     def packed(self) -> Iterator[Finding]:
         """Behind another row in its sequence, and behind other sequences where there are any."""
-        first, second, third = self.probe.short[1:4]
-        before = [[first, second]] if self.assumed.shape.sequences > 1 else []
-
-        def behind(change: Callable[[Encoded], Encoded]) -> Said:
-            others = [[change(one) for one in some] for some in before]
-            return self.probe.among([*others, [change(third), self.row]], self.row)
-
-        hint, key = APART, ("batching",)
-        yield self._found(
+        yield self._same_shapes(
             "neighbours",
             "other rows of its sequence change none",
-            self.same_shapes,
-            Problem(f"in {self.model}, packed rows see each other", hint=hint, key=key),
-            lambda: behind(lambda one: one).logits_differ(behind(self.other)),
+            Problem(f"in {self.model}, packed rows see each other", hint=APART, key=("batching",)),
+            lambda: self.behind.logits_differ(self._behind(self.other)),
         )
-        yield self._found(
+        yield self._other_shapes(
             "packed",
             "a packed row is as it is alone",
-            self.other_shapes,
-            Problem(f"in {self.model}, a packed row is not what it is alone", hint=hint, key=key),
-            lambda: self._from_alone(behind(lambda one: one)),
+            Problem(f"in {self.model}, a packed row is not what it is alone", hint=APART, key=("batching",)),
+            lambda: self._from_alone(self.behind),
         )
 
     # -- what a row's class is told from --
 
     def texts(self) -> Iterator[Finding]:
         """Of a task that says one thing of a whole row: padded beside a longer one."""
-        if self.assumed.shape.sequences < 2:
-            return
-        short, long = self.probe.whole
-        alone = self.probe.ask([[short]])
-        yield self._found(
-            "padded",
-            "a row padded beside a longer one is as it is alone",
-            rounding(self.assumed.formats) * alone.size,
-            Problem(f"in {self.model}, padding changes a row", hint=BY_ITSELF, key=("run", "micro_batch")),
-            lambda: alone.logits_differ(self.probe.ask([[short], [long]]), first=1),
-        )
+        if self.assumed.shape.sequences > 1:
+            yield self._context("what other tokens make of a row")
+            yield self._padded(lambda: self.alone.logits_differ(self._among(self.longer), first=1))
+
+    def _padded(self, ask: Callable[[], float]) -> Finding:
+        problem = Problem(f"in {self.model}, padding changes a row", hint=BY_ITSELF, key=MICRO_BATCH)
+        return self._other_shapes("padded", "a row padded beside a longer one is as it is alone", problem, ask)
 
     # -- any --
 
     def longest(self) -> Finding:
-        """The longest sequence of the run goes through the model, as far as its table of positions reaches."""
-        *before, last = self.assumed.shape.longest
-        last = replace(last, labels=[-100] * (len(last.labels) - 1) + last.input_ids[-1:])
-        length = sum(len(row.input_ids) for row in self.assumed.shape.longest)
-        message, hint = f"{self.model} cannot compute the longest sequence, of {length:,} tokens", SHORTER
+        """The longest sequence of the run goes through the model, as far as its table of positions reaches. Where
+        tokens are predicted, its first row and its last begin as they do alone, whatever is far from there.
+        """
+        rows = self.assumed.shape.longest
+        length = sum(len(row.input_ids) for row in rows)
+        ends = [*dict.fromkeys((0, len(rows) - 1))]
+        within = [labelled(row, LONGEST if place in ends else 0) for place, row in enumerate(rows)]
+        try:
+            said = self.probe.ask([within])
+        except Uncomputed as reason:
+            message = f"{self.model} cannot compute the longest sequence, of {length:,} tokens: {reason}"
+            return Finding("longest", _computed(length), math.inf, 0.0, Problem(message, hint=SHORTER, key=LENGTH))
+        if self.assumed.level == "row" or not self.assumed.causal:
+            return Finding("longest", _computed(length), 0.0, 0.0, Problem(_computed(length)))
+        return self._far(within, ends, said)
 
-        def compute() -> float:
-            self.probe.ask([[*(labelled(row, False) for row in before), last]])
-            return 0.0
+    def _far(self, within: Sequence[Encoded], ends: Sequence[int], said: Said) -> Finding:
+        """Look at the beginnings of those rows of a sequence that are its `ends`, of which the model `said` this."""
+        beginnings = [beginning(within[end], LONGEST) for end in ends]
+        length = sum(len(row.input_ids) for row in within)
+        claim = f"rows in a sequence of {length:,} tokens begin as they do alone"
+        hint = APART if len(within) > 1 else CAUSAL
+        problem = Problem(f"in {self.model}, tokens far from each other mix", hint=hint, key=("batching",))
 
-        problem = Problem(message, hint=hint, key=("batching", "max_length"))
-        return self._found("longest", f"a sequence of {length:,} tokens can be computed", 0.0, problem, compute)
+        def from_alone() -> float:
+            alone = [self._alone(labelled(row)) for row in beginnings]
+            return max(one.logits_differ(part) for one, part in zip(alone, said.parts(beginnings), strict=True))
+
+        def from_others() -> float:
+            differences: list[float] = []
+            for index, end in enumerate(ends):
+                others = [self.other(row, LONGEST if place == end else 0) for place, row in enumerate(within)]
+                ours, theirs = ([*one.parts(beginnings)][index] for one in (said, self.probe.ask([others])))
+                differences.append(ours.logits_differ(theirs))
+            return max(differences)
+
+        found = self._other_shapes("longest", claim, problem, from_alone)
+        # Where frequencies of positions depend on a sequence's length, only what contents make of a row is a fault.
+        return found if found.holds else self._same_shapes("longest", claim, problem, from_others)
 
     # -- the row, and how far from it is far --
 
@@ -209,19 +220,18 @@ class _Compared:
     @cached_property
     def row(self) -> Encoded:
         """The row that is compared."""
-        return self.probe.short[0]
+        return self.probe.whole[0] if self.assumed.level == "row" else self.probe.short[0]
 
     @cached_property
     def alone(self) -> Said:
-        """What is said of it by itself; what goes wrong here is no matter of company, and comes through."""
-        try:
-            return self.probe.among([[self.row]], self.row)
-        except Uncomputed as uncomputed:
-            raise cast("Exception", uncomputed.__cause__) from None
+        """What is said of it by itself."""
+        return self._alone(self.row if self.assumed.level == "row" else labelled(self.row))
 
     @cached_property
     def longer(self) -> Encoded:
         """A longer row; where there is one only, which the row itself is the beginning of, with other tokens."""
+        if self.assumed.level == "row":
+            return self.probe.whole[1]
         longer = [one for one in self.probe.long[1:] if len(one.input_ids) > len(self.row.input_ids)]
         return longer[0] if longer else self.other(self.probe.long[0])
 
@@ -230,47 +240,95 @@ class _Compared:
         """And beside a longer row in a sequence of its own."""
         return self._among(self.longer)
 
+    @cached_property
+    def behind(self) -> Said:
+        """And packed behind another row."""
+        return self._behind(lambda row: row)
+
+    def _behind(self, change: Callable[[Encoded], Encoded]) -> Said:
+        first, second, third = (change(row) for row in self.probe.short[1:4])
+        before = [[first, second]] if self.assumed.shape.sequences > 1 else []
+        return self.probe.among([*before, [third, self.row]], self.row)
+
     def _among(self, other: Encoded) -> Said:
+        if self.assumed.level == "row":
+            return self.probe.ask([[self.row], [other]])
         return self.probe.among([[self.row], [other]], self.row)
 
-    def _exchanged(self) -> float:
+    def _alone(self, row: Encoded) -> Said:
+        """What goes wrong here is no matter of company, and comes through."""
+        try:
+            return self.probe.ask([[row]])
+        except Uncomputed as uncomputed:
+            raise cast("Exception", uncomputed.__cause__) from None
+
+    @cached_property
+    def exchange(self) -> float:
+        """What other contents of another sequence make of its logits."""
         return self.beside.logits_differ(self._among(self.other(self.longer)))
 
     @cached_property
-    def noise(self) -> float:
-        """What other contents of other sequences make of its logits; 0 where the model takes one sequence only."""
-        try:
-            return self._exchanged()
-        except Uncomputed:
-            return 0.0
-
-    @cached_property
     def context(self) -> float:
-        """What another row before it makes of its logits, where both are one row: so large is what mixing does."""
-        return self.alone.logits_differ(self.probe.ask([[joined(self.probe.short[1], self.row)]]))
+        """What other tokens make of its logits: so large is what a fault does."""
+        if self.assumed.level == "row":
+            return self.alone.logits_differ(self._alone(self.longer))
+        return self.alone.logits_differ(self._alone(joined(self.probe.short[1], self.row)))
 
     def other(self, row: Encoded, since: int = 0) -> Encoded:
         """A row of the same length with other tokens from `since` on."""
         return exchanged(row, self.probe.long, since)
 
-    @property
-    def same_shapes(self) -> float:
-        """What is allowed where only contents are others."""
-        return EXACT * SINGLE * self.alone.size + NOISE * self.noise
+    # -- how far is far --
 
-    @property
+    def noise(self) -> float:
+        """What a change that cannot matter makes of equal shapes, as far as it is allowed to: a mixture of experts
+        sorts its tokens into other products. 0 where the model takes one sequence only.
+        """
+        try:
+            return min(NOISE * self.exchange, self.other_shapes)
+        except Uncomputed:
+            return 0.0
+
+    @cached_property
     def other_shapes(self) -> float:
         """What is allowed where shapes are others, of logits and of the losses that are made of them in float32."""
-        return rounding(self.assumed.formats) * self.alone.size + EXACT * SINGLE * float(self.alone.losses_N.max())
+        most = EXACT * SINGLE * float(self.alone.losses_N.max()) if self.assumed.level == "token" else 0.0
+        return rounding(self.assumed.formats) * self.alone.size + most
 
     def _from_alone(self, said: Said) -> float:
         return max(self.alone.logits_differ(said), self.alone.losses_differ(said))
 
-    def _found(self, name: str, claim: str, allowed: float, problem: Problem, ask: Callable[[], float]) -> Finding:
+    # -- what is found --
+
+    def _context(self, claim: str) -> Finding:
+        return Finding("context", claim, self.context, math.inf, Problem("no context can be read"))
+
+    def _same_shapes(self, name: str, claim: str, problem: Problem, ask: Callable[[], float]) -> Finding:
+        exact = EXACT * SINGLE * self.alone.size
+        return self._found(name, claim, problem, ask, lambda found: exact if found <= exact else exact + self.noise())
+
+    def _other_shapes(self, name: str, claim: str, problem: Problem, ask: Callable[[], float]) -> Finding:
+        return self._found(name, claim, problem, ask, lambda _: self.other_shapes)
+
+    def _found(
+        self, name: str, claim: str, problem: Problem, ask: Callable[[], float], allowed_of: Callable[[float], float]
+    ) -> Finding:
         """A comparison; `problem` is completed with its figures, or with what the model raised."""
         try:
             difference = ask()
+            allowed = allowed_of(difference)
             figures = f"logits differ by {difference:.2g}, of which rounding makes at most {allowed:.2g}"
         except Uncomputed as uncomputed:
-            difference, figures = math.inf, str(uncomputed)
-        return Finding(name, claim, difference, allowed, replace(problem, message=f"{problem.message}: {figures}"))
+            difference, allowed, figures = math.inf, 0.0, str(uncomputed)
+        problem = replace(problem, message=f"{problem.message}: {figures}")
+        shown = not self.context <= allowed
+        return Finding(name, claim, difference, allowed, problem, implied_by=IMPLIED.get(name, ()), shown=shown)
+
+
+def _computed(length: int) -> str:
+    return f"a sequence of {length:,} tokens can be computed"
+
+
+def _odd(place: int) -> int:
+    """The place, or the one before it."""
+    return max(1, place - (place % 2 == 0))

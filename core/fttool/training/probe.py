@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +53,14 @@ class Said:
     def losses_differ(self, other: Said) -> float:
         """The largest difference of a loss."""
         return float((self.losses_N - other.losses_N).abs().max())
+
+    def parts(self, rows: Iterable[Encoded]) -> Iterator[Said]:
+        """What is said of each of these rows, where all is said of them here, one behind the other."""
+        start = 0
+        for row in rows:
+            end = start + len(row.input_ids) - 1  # a row's first token is not predicted
+            yield Said(self.logits_NV[start:end], self.losses_N[start:end])
+            start = end
 
     @property
     def size(self) -> float:
@@ -101,7 +109,7 @@ class Probe:
 
         Raises `PluginError` where batching loses a label.
         """
-        said = self.ask([[labelled(one, one is row) for one in some] for some in sequences])
+        said = self.ask([[labelled(one, None if one is row else 0) for one in some] for some in sequences])
         wanted, found = len(row.input_ids) - 1, len(said.losses_N)
         if found != wanted:
             message = f"a row of {wanted} labels has {found} of them once it is collated with others"
@@ -130,9 +138,10 @@ def beginning(row: Encoded, length: int) -> Encoded:
     return replace(row, input_ids=row.input_ids[:length], labels=row.labels[:length], token_types=types)
 
 
-def labelled(row: Encoded, learned: bool) -> Encoded:
-    """The row with a label at each token, or at none."""
-    return replace(row, labels=list(row.input_ids) if learned else [-100] * len(row.input_ids))
+def labelled(row: Encoded, first: int | None = None) -> Encoded:
+    """The row with a label at each of its `first` tokens, or at all; at no other one."""
+    learned = row.input_ids[:first]
+    return replace(row, labels=[*learned, *[-100] * (len(row.input_ids) - len(learned))])
 
 
 def joined(first: Encoded, second: Encoded) -> Encoded:
@@ -142,8 +151,8 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
 
 
 def exchanged(row: Encoded, among: Sequence[Encoded], since: int = 0) -> Encoded:
-    """The row with another token in each place from `since` on, of those that the rows `among` have."""
-    known = sorted({token for one in among for token in one.input_ids})
+    """The row with another token in each place from `since` on, of those that it and the rows `among` have."""
+    known = sorted({token for one in (row, *among) for token in one.input_ids})
     if len(known) == 1:
         known.append(known[0] - 1 if known[0] else 1)
     follower = dict(zip(known, [*known[1:], known[0]], strict=True))

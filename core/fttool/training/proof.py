@@ -19,6 +19,8 @@ from fttool.training.evaluation import evaluating
 from fttool.training.probe import untouched_randomness
 from fttool.training.world import ALONE, World
 
+UNSEEN = "could not be shown"
+
 
 class Incomparable(Exception):  # noqa: N818 - the first update says whose fault it is
     """Raised by a comparison: why the model cannot be judged."""
@@ -37,6 +39,10 @@ class Finding:
     """Infinite for a figure that is only reported."""
     problem: Problem
     """What is wrong where the difference is larger."""
+    implied_by: tuple[str, ...] = ()
+    """Comparisons that fail by a fault which makes this one fail too: it is their problem then."""
+    shown: bool = True
+    """False where nothing could be seen of a fault: to this model, what it would bring in makes no difference."""
 
     @property
     def holds(self) -> bool:
@@ -57,6 +63,7 @@ class Proven:
         compared = {
             one.name: {"difference": one.difference}
             | ({} if one.allowed == math.inf else {"allowed": one.allowed, "holds": one.holds})
+            | ({} if one.shown else {"shown": False})
             for one in self.findings
         }
         return {**compared, "seconds": round(self.seconds, 3)}
@@ -64,13 +71,25 @@ class Proven:
     def lines(self) -> list[tuple[str, str, str]]:
         """What was compared, how far it differs, and how far it may: for people."""
         return [
-            (one.claim, f"{one.difference:.1e}", "" if one.allowed == math.inf else f"{one.allowed:.1e}")
+            (
+                one.claim,
+                f"{one.difference:.1e}",
+                "for comparison" if one.allowed == math.inf else f"{one.allowed:.1e}" if one.shown else UNSEEN,
+            )
             for one in self.findings
         ]
 
+    def notes(self) -> list[str]:
+        """What is to be said of a run that goes on: what its model could not be shown to do."""
+        unseen = [one.claim for one in self.findings if one.holds and not one.shown]
+        if not unseen:
+            return []
+        return [f"{UNSEEN}, as other tokens make no difference to this model: {'; '.join(unseen)}"]
+
     def refuse(self) -> None:
-        """Raise `ModelError` with all that does not hold."""
-        problems = [one.problem for one in self.findings if not one.holds]
+        """Raise `ModelError` with all that does not hold, each fault once."""
+        failed = {one.name for one in self.findings if not one.holds}
+        problems = [one.problem for one in self.findings if not one.holds and failed.isdisjoint(one.implied_by)]
         if problems:
             raise ModelError(problems)
 

@@ -100,14 +100,14 @@ class Properties:
         """A short row; where tokens are predicted the second half of it, as of an answer behind its prompt."""
         if self.level == "row":
             return self.probe.whole[0]
-        row = self.probe.long[0]
+        row = self.probe.short[0]
         half = max(1, len(row.input_ids) // 2)
         return replace(row, labels=[-100] * half + row.input_ids[half:])
 
     @cached_property
     def other(self) -> Encoded:
         """Another one."""
-        return self.probe.whole[1] if self.level == "row" else labelled(self.probe.short[1], True)
+        return self.probe.whole[1] if self.level == "row" else labelled(self.probe.short[1])
 
     @property
     def _model(self) -> str:

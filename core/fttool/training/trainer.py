@@ -399,6 +399,8 @@ class _Watch(TrainerCallback):
         job.progress.proof = job.progress.proof or proven.figures
         job.record.event("proof", **proven.figures)
         proven.refuse()
+        for note in proven.notes():
+            job.screen.note(note)
 
     @overrides("update")
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -55,17 +55,19 @@ def proven(
     packs: int = 1,
     score: Any = score,
     formats: Sequence[torch.dtype] = (torch.float32,),
+    rows: Sequence[Encoded] = ROWS,
+    sequences: int = 2,
 ) -> Proven:
     probe = Probe(
         model=of,
         score=score,
         collate=lambda sequences: collated(sequences, 0),
-        rows=ROWS,
-        lengths=[len(row.input_ids) for row in ROWS],
+        rows=rows,
+        lengths=[len(row.input_ids) for row in rows],
         positions=128,
         device=CPU,
     )
-    shape = Shape(sequences=2, rows=packs, longest=ROWS[:packs])
+    shape = Shape(sequences=sequences, rows=packs, longest=rows[:packs])
     assumed = Assumed(level="token", causal=True, shape=shape, formats=frozenset(formats))
     return prove(of, CPU, [lambda: comparisons(probe, assumed)])
 
@@ -102,8 +104,9 @@ def test_packed_rows_that_see_each_other_are_found(kind: str, half: bool) -> Non
         of.bfloat16() if half else of, collate.packed, packs=3, formats=[torch.bfloat16 if half else torch.float32]
     )
     assert "neighbours" in broken(found)
-    with pytest.raises(ModelError, match=r'packed rows see each other.*\n.*batching = "bucketed"'):
+    with pytest.raises(ModelError, match=r'packed rows see each other.*\n.*batching = "bucketed"') as refused:
         found.refuse()
+    assert len(refused.value.problems) == 1
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "roformer", "megatron-bert"])
@@ -112,8 +115,95 @@ def test_a_model_that_looks_ahead_is_found(kind: str, half: bool) -> None:
     of = model(kind)
     found = proven(of.bfloat16() if half else of, collate.padded, formats=[torch.bfloat16 if half else torch.float32])
     assert "later" in broken(found)
-    with pytest.raises(ModelError, match="sees the tokens that it is to predict"):
+    with pytest.raises(ModelError, match="sees the tokens that it is to predict") as refused:
         found.refuse()
+    assert len(refused.value.problems) == 1
+
+
+def behind_the_layers(change: Callable[[torch.Tensor], torch.Tensor], of: Any = None) -> Any:
+    """A right model of which `change` makes something of the last hidden states (B, T, D)."""
+    of = tiny_model() if of is None else of
+    of.model.norm.register_forward_hook(lambda _, __, hidden_BTD: hidden_BTD + change(hidden_BTD))
+    return of
+
+
+def from_afar(distance: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What each place is told of the one so far behind it; of one before it with a negative distance."""
+
+    def change(hidden_BTD: torch.Tensor) -> torch.Tensor:
+        moved_BTD = torch.zeros_like(hidden_BTD)
+        if distance > 0:
+            moved_BTD[:, :-distance] = hidden_BTD[:, distance:]
+        else:
+            moved_BTD[:, -distance:] = hidden_BTD[:, :distance]
+        return 0.1 * moved_BTD
+
+    return change
+
+
+@pytest.mark.parametrize("distance", [1, 5, 40, 100, 180])
+def test_a_leak_from_afar_is_found(distance: int) -> None:
+    found = proven(behind_the_layers(from_afar(distance)), collate.padded, rows=rows(200, 90, 150, 70))
+    assert broken(found) & {"later", "longest"}
+    with pytest.raises(ModelError) as refused:
+        found.refuse()
+    assert len(refused.value.problems) == 1
+
+
+@pytest.mark.parametrize("distance", [-70, -130])
+def test_packed_rows_that_see_one_far_before_them_are_found(distance: int) -> None:
+    found = proven(behind_the_layers(from_afar(distance)), collate.packed, packs=3, rows=rows(70, 60, 66, 50))
+    assert broken(found) == {"longest"}
+    with pytest.raises(ModelError, match=r'tokens far from each other.*\n.*batching = "bucketed"'):
+        found.refuse()
+
+
+@pytest.mark.parametrize("block", [2, 4, 8, 16, 32])
+def test_tokens_that_see_their_whole_block_are_found(block: int) -> None:
+    def mean_of_block(hidden_BTD: torch.Tensor) -> torch.Tensor:
+        parts = hidden_BTD.split(block, dim=1)
+        return torch.cat([part.mean(1, keepdim=True).expand_as(part) for part in parts], dim=1)
+
+    for length in (31, 48, 64, 96):
+        found = proven(behind_the_layers(mean_of_block), collate.padded, rows=rows(length, 9, 20, 30))
+        assert "later" in broken(found), length
+
+
+def test_frequencies_that_depend_on_a_sequence_s_length_are_no_fault() -> None:
+    """As those of models that are stretched to more positions than they were first trained on."""
+    of = model("llama", rope_parameters={
+        "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 80,
+        "short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "factor": 2.0,
+    })  # fmt: skip
+    found = proven(of, collate.padded, rows=rows(120, 40, 60, 50))
+    assert broken(found) == set()
+
+
+def test_rows_that_mix_hide_no_other_fault() -> None:
+    """One sequence at a time: what two of them would make of each other is no measure of what is allowed."""
+
+    def mix(hidden_BTD: torch.Tensor) -> torch.Tensor:
+        return hidden_BTD.mean(0, keepdim=True) + 0.01 * from_afar(1)(hidden_BTD)
+
+    found = proven(behind_the_layers(mix), collate.padded, sequences=1)
+    assert "later" in broken(found)
+
+
+def test_what_could_not_be_shown_is_said() -> None:
+    """A model to which its context makes no difference yet: attention whose output begins at 0."""
+    of: Any = model("bloom")
+    for block in of.transformer.h:
+        torch.nn.init.zeros_(block.self_attention.dense.weight)
+        torch.nn.init.zeros_(block.self_attention.dense.bias)
+    found = proven(of, collate.packed, packs=3)
+    assert broken(found) == set()
+    assert {name for name, one in found.figures.items() if isinstance(one, dict) and one.get("shown") is False} == {
+        "later", "beside", "padded", "neighbours", "packed", "longest",
+    }  # fmt: skip
+    [note] = found.notes()
+    assert note.startswith("could not be shown") and "other rows of its sequence change none" in note
+    assert {line[2] for line in found.lines()} == {"for comparison", "could not be shown"}
+    assert proven(model("llama"), collate.packed, packs=3).notes() == []
 
 
 def test_an_encoder_that_is_made_a_decoder_is_right() -> None:
@@ -149,7 +239,7 @@ def shifted(sequences: Sequence[Sequence[Encoded]], pad_id: int) -> dict[str, to
     ("collated", "packs", "expected"),
     [
         (left_padded, 1, {"padded"}),
-        (without_restart, 3, {"neighbours", "packed"}),
+        (without_restart, 3, {"neighbours", "packed", "longest"}),
         (shifted, 3, {"packed"}),
     ],
 )
