@@ -46,6 +46,23 @@ def fttool_strategies() -> list[type[Strategy]]:
     return [MINE]
 """
 
+
+def weighing(importance: str) -> str:
+    """A regularizer whose importance is this."""
+    pull = f"Pull(coefficient=lambda name: 1.0, importance=lambda: {importance})"
+    return f"strategy(Regularizer, lambda ctx: Regularization(pulls=[{pull}]))"
+
+
+def scoring(change: str) -> str:
+    """The task `sft` whose predictions are changed in training."""
+    return (
+        "strategy(Task, lambda ctx: (lambda parts: __import__('dataclasses').replace(parts, reference=None,"
+        " score=lambda model, batch: (lambda one: __import__('dataclasses').replace(one,"
+        f" {change}) if model.training and torch.is_grad_enabled() else one)(parts.score(model, batch))))"
+        "(__import__('fttool_plugins.task.sft', fromlist=['x']).SupervisedFineTuning().build(ctx)))"
+    )
+
+
 NOTHING = "lambda ctx: None"
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     # family and build → where it stands in the recipe, and what is said
@@ -181,6 +198,87 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"regularizers": ["acme.x"]},
         "adds None to the loss, not one number",
     ),
+    "importance-below-0": (
+        weighing("{name: -torch.ones_like(p) for name, p in ctx.model.named_parameters()}"),
+        {"regularizers": ["acme.x"]},
+        "gives -1 as importance in 'model.embed_tokens.weight': it is finite and at least 0",
+    ),
+    "importance-nan": (
+        weighing("{name: p * math.nan for name, p in ctx.model.named_parameters()}"),
+        {"regularizers": ["acme.x"]},
+        "gives nan as importance in",
+    ),
+    "importance-infinite": (
+        weighing("{name: p * 0 + math.inf for name, p in ctx.model.named_parameters()}"),
+        {"regularizers": ["acme.x"]},
+        "gives inf as importance in",
+    ),
+    "importance-missing": (weighing("None"), {"regularizers": ["acme.x"]}, "gives None as importance"),
+    "importance-number": (
+        weighing("{'lm_head.weight': 1.0}"),
+        {"regularizers": ["acme.x"]},
+        "gives 1.0 as the importance of 'lm_head.weight', not a tensor",
+    ),
+    "importance-strange": (
+        weighing("{'module.lm_head.weight': torch.ones(3)}"),
+        {"regularizers": ["acme.x"]},
+        "weighs 'module.lm_head.weight', which the model has not",
+    ),
+    "pull-strange": (
+        "strategy(Regularizer, lambda ctx: Regularization(pulls=[None]))",
+        {"regularizers": ["acme.x"]},
+        "yields None among its pulls, not a Pull",
+    ),
+    "term-without-weights": (
+        "strategy(Regularizer, lambda ctx: Regularization(loss=lambda model: model.lm_head.weight.detach().sum()))",
+        {"regularizers": ["acme.x"]},
+        "on which no weight that trains has a bearing",
+    ),
+    "rate-of-a-group": (
+        "strategy(Optimizer, lambda ctx: OptimizerParts(optimizer_class=torch.optim.SGD, options={},"
+        " group_keys=lambda name, p, layers: {'lr': math.nan}))",
+        {"optimizer": "acme.x"},
+        "gives nan as the lr of 'model.embed_tokens.weight'",
+    ),
+    "order-of-floats": (
+        "strategy(Mixing, lambda ctx: lambda epoch: [float(row) for row in range(8)])",
+        {"mixing": "acme.x"},
+        "orders 0.0 in epoch 0, which is no row's number",
+    ),
+    "labels-shifted": (
+        "strategy(Batching, with_labels(lambda found: found['labels'].roll(-1, 1)))",
+        {"batching": "acme.x"},
+        "collates labels that are not the tokens' own",
+    ),
+    "statistics-missing": (
+        "strategy(Metric, lambda ctx: Measure(statistics=lambda one: None, value=float))",
+        {"evaluation": {"metrics": ["acme.x"]}, "eval": True},
+        "counts None, not statistics (K,) of float64",
+    ),
+    "statistics-of-single": (
+        "strategy(Metric, lambda ctx: Measure(statistics=lambda one: one.losses_N.sum().view(1), value=float))",
+        {"evaluation": {"metrics": ["acme.x"]}, "eval": True},
+        "counts a tensor (1,) of torch.float32, not statistics",
+    ),
+    "statistics-of-another-length": (
+        "strategy(Metric, lambda ctx: (lambda calls: Measure(statistics=lambda one: (calls.append(0),"
+        " torch.zeros(len(calls)).double())[1], value=lambda all: 1.0))([]))",
+        {"evaluation": {"metrics": ["acme.x"]}, "eval": True},
+        "statistics in a micro-batch, and",
+    ),
+    "no-function": (
+        "strategy(Metric, lambda ctx: Measure(statistics=None, value=float))",
+        {"evaluation": {"metrics": ["acme.x"]}, "eval": True},
+        "yields statistics = None: it is a function",
+    ),
+    "losses-meant": (
+        scoring("losses_N=one.losses_N.mean().view(1)"),
+        {"task": "acme.x"},
+        "items with 1 losses: the loss of an update is their sum over the items",
+    ),
+    "losses-of-16-bits": (scoring("losses_N=one.losses_N.half()"), {"task": "acme.x"}, "losses of torch.float16"),
+    "losses-two-dimensional": (scoring("losses_N=one.losses_N[None]"), {"task": "acme.x"}, "losses of shape (1, "),
+    "term-of-a-task": (scoring("terms={'x': None}"), {"task": "acme.x"}, "gives None as x, not one number"),
     "measure": (
         "strategy(Metric, lambda ctx: Measure(statistics=lambda one: one.losses_N.sum().double().view(1),"
         " value=lambda total: None))",
@@ -205,7 +303,7 @@ def test_it_is_refused_by_name(shell: Any, site: Any, recipe: dict[str, Any], ca
     family = case.partition("-none")[0] if "-none" in case else ""
     assert f"{family} 'acme.x' " in answer.err and said in answer.err, answer.err
     assert ("plugin 'acme' of dist-acme 1.0" in answer.err and "tell the plugin's authors" in answer.err) or (
-        "first token" in answer.err
+        "first token" in answer.err or "labels are not shifted" in answer.err
     )
     assert f"{shell.recipe}:" in answer.err.splitlines()[-2], answer.err
     assert not list(shell.runs.glob("*/model"))

@@ -126,8 +126,10 @@ class _Collate:
 
 
 def _numbered(row: Encoded, first: int) -> Encoded:
-    """The row with the numbers from `first` on in place of its tokens."""
-    return replace(row, input_ids=list(range(first, first + len(row.input_ids))))
+    """The row with the numbers from `first` on in place of its tokens, and of their labels."""
+    numbers = list(range(first, first + len(row.input_ids)))
+    labels = [label if label == -100 else number for label, number in zip(row.labels, numbers, strict=True)]
+    return replace(row, input_ids=numbers, labels=labels)
 
 
 class EpochLoader(DataLoader[Any]):

@@ -73,6 +73,7 @@ from fttool.training.yielded import (
     check_optimizer,
     check_regularization,
     check_thawing,
+    checked_keys,
     checked_order,
     checked_rate,
 )
@@ -461,7 +462,7 @@ def make_update(
     pulls = [pull for one in regularizations for pull in one.pulls]
     unfused = bool(pulls) and numerics.autocast == "fp16"
     own = built(recipe.optimizer, OptimizerContext(device=on, unfused=unfused, sharded=recipe.sharding.sharded))
-    group_keys = own.group_keys
+    group_keys = checked_keys(recipe.optimizer, own.group_keys) if own.group_keys else None
     groups = make_groups(
         dict(model.named_parameters()),
         thawing.units,

@@ -14,7 +14,7 @@ from fttool.recipe.tables import Recipe
 from fttool.rows.templates import chat_ids
 from fttool.training.passes import Batch, InPasses, in_one
 from fttool.training.world import ALONE, World
-from fttool.training.yielded import built
+from fttool.training.yielded import built, checked_statistics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,7 +27,7 @@ Score = Callable[[Any, Mapping[str, Any]], Predictions]
 def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
     """The recipe's metrics by id, over the classes of these names where classes are learned."""
     context = MetricContext(labels=labels)
-    return {metric.id(): built(metric, context) for metric in recipe.evaluation.metrics}
+    return {metric.id(): checked_statistics(metric, built(metric, context)) for metric in recipe.evaluation.metrics}
 
 
 def note_best(recipe: Recipe, progress: Progress, step: int) -> bool | None:

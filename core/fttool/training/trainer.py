@@ -31,7 +31,7 @@ from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
 from fttool.training.shards import close
 from fttool.training.terms import Terms
-from fttool.training.yielded import check_measure, check_predictions, check_term, checked_factor
+from fttool.training.yielded import check_measure, check_predictions, check_term, checked_factor, checked_pull
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,8 +98,10 @@ class Loop(Saving):
         return prepared
 
     def _importance(self) -> Mapping[str, torch.Tensor]:
-        pulls = [pull for one in self.job.regularizations for pull in one.pulls]
         by_name = dict(self._module.named_parameters())
+        known = {name for name, _ in self._module.named_parameters(remove_duplicate=False)}
+        pairs = zip(self.job.recipe.regularizers, self.job.regularizations, strict=True)
+        pulls = [checked_pull(strategy, pull, known) for strategy, one in pairs for pull in one.pulls]
         return folded_importance(pulls, {name: by_name[name].shape for name in self._trained})
 
     @overrides("start")
@@ -211,7 +213,8 @@ class Loop(Saving):
         """
         rows, size = [row for sequence in inputs.pop("rows") for row in sequence], self.job.world.size
         predictions = self.job.score(model, inputs)
-        check_predictions(self.job.recipe.task, predictions)
+        first = not self.job.held  # counting waits for the device: only in the first update
+        check_predictions(self.job.recipe.task, predictions, self.job.items(inputs) if first else None)
         losses_N = predictions.losses_N
         if not rows:  # a blank: computed on, but not learned from
             losses_N = losses_N * 0
@@ -224,7 +227,7 @@ class Loop(Saving):
         for strategy, one in zip(self.job.recipe.regularizers, self.job.regularizations, strict=True):
             if one.loss is not None:
                 term = one.loss(model)
-                check_term(strategy, term)
+                check_term(strategy, term, constant=any(group.trains_in != ALWAYS for group in self.job.groups))
                 loss = loss + share * term
         return loss
 

@@ -7,10 +7,10 @@ Whatever is wrong is a `PluginError` that names what the strategy gave; `faults`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fttool.errors import PluginError, Problem
 from fttool.families import (
@@ -21,6 +21,7 @@ from fttool.families import (
     Numerics,
     OptimizerParts,
     Predictions,
+    Pull,
     Regularization,
     RowGroup,
     RowOrder,
@@ -71,6 +72,13 @@ YIELDS: Mapping[str, Yield] = {
     "metric": _is(Measure),
 }
 """By family."""
+FUNCTIONS: Mapping[str, tuple[str, ...]] = {
+    "model": ("tokenizer", "model"),
+    "task": ("score", "items"),
+    "metric": ("statistics", "value"),
+    "sharding": ("prove",),
+}
+"""Fields of what a family's strategies yield that are functions, always."""
 
 
 def misbehaved(strategy: Strategy, what: str, hint: str = TELL) -> PluginError:
@@ -85,6 +93,9 @@ def built(strategy: Any, context: Any) -> Any:
     found, wanted = strategy.build(context), YIELDS[strategy.family]
     if not wanted.fits(found):
         raise misbehaved(strategy, f"yields {_shown(found)} from build, not {wanted.words}")
+    for name in FUNCTIONS.get(strategy.family, ()):
+        if not callable(getattr(found, name)):
+            raise misbehaved(strategy, f"yields {name} = {_shown(getattr(found, name))}: it is a function")
     if isinstance(found, OptimizerParts):
         _check_optimizer_class(strategy, found)
     if isinstance(found, Numerics):
@@ -121,8 +132,57 @@ def checked_rate(strategy: Strategy, rate: Callable[[str], float]) -> Callable[[
 def check_regularization(strategy: Strategy, found: Regularization, names: Iterable[str]) -> None:
     """Look at how strongly each parameter is pulled: a finite coefficient of at least 0."""
     for pull in found.pulls:
+        if not isinstance(pull, Pull):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise misbehaved(strategy, f"yields {_shown(pull)} among its pulls, not a Pull")
         for name in names:
             _amount(strategy, pull.coefficient(name), f"the pull at '{name}'")
+
+
+def checked_pull(strategy: Strategy, pull: Pull, known: Collection[str]) -> Pull:
+    """The pull, whose importance is finite numbers of at least 0 for parameters that are `known`: below 0 it would push
+    them away.
+    """
+    weigh = pull.importance
+    if weigh is None:
+        return pull
+
+    def checked() -> Mapping[str, Tensor]:
+        found: Any = weigh()
+        if not isinstance(found, Mapping):
+            raise misbehaved(strategy, f"gives {_shown(found)} as importance, not tensors by parameter")
+        for name, importance in cast("Mapping[Any, Any]", found).items():
+            if name not in known:
+                raise misbehaved(strategy, f"weighs '{name}', which the model has not")
+            _check_importance(strategy, name, importance)
+        return found
+
+    return replace(pull, importance=checked)
+
+
+def _check_importance(strategy: Strategy, name: str, found: Any) -> None:
+    import torch
+
+    if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+        raise misbehaved(strategy, f"gives {_shown(found)} as the importance of '{name}', not a tensor of floats")
+    least, most = (float(one) for one in found.detach().aminmax()) if found.numel() else (0.0, 0.0)
+    if not 0 <= least <= most < math.inf:
+        worst = most if least >= 0 else least
+        raise misbehaved(strategy, f"gives {worst:g} as importance in '{name}': it is finite and at least 0")
+
+
+def checked_keys(strategy: Strategy, keys: Callable[..., Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:
+    """The optimizer's keys of a parameter's group, among which a rate is a finite number of at least 0."""
+
+    def checked(name: str, *more: Any) -> Mapping[str, Any]:
+        found: Any = keys(name, *more)
+        if not isinstance(found, Mapping):
+            raise misbehaved(strategy, f"gives {_shown(found)} as the keys of '{name}', not a mapping")
+        for key in ("lr", "weight_decay"):
+            if key in found:
+                _amount(strategy, found[key], f"the {key} of '{name}'")
+        return cast("Mapping[str, Any]", found)
+
+    return checked
 
 
 def check_thawing(strategy: Strategy, found: Thawing, names: Iterable[str]) -> None:
@@ -176,6 +236,9 @@ def checked_order(strategy: Strategy, order: RowOrder, size: int) -> RowOrder:
 
     def checked(epoch: int) -> Sequence[int]:
         rows = order(epoch)
+        strange = next((row for row in rows if not isinstance(row, Integral)), None)
+        if strange is not None:
+            raise misbehaved(strategy, f"orders {_shown(strange)} in epoch {epoch}, which is no row's number")
         outside = next((row for row in rows if not 0 <= row < size), None)
         if outside is not None:
             raise misbehaved(strategy, f"orders row {outside} in epoch {epoch}, and there are {size}")
@@ -222,23 +285,58 @@ class CheckedBatches:
             shapes = f"{tuple(found['labels'].shape)} beside input_ids of {tuple(found['input_ids'].shape)}"
             raise misbehaved(self.strategy, f"collates labels of shape {shapes}")
         learned = sum(label != -100 for rows in sequences for row in rows for label in row.labels[1:])
-        if int(found["labels"].ne(-100).sum()) != learned:
-            what = f"collates {int(found['labels'].ne(-100).sum())} labels of rows that have {learned} to learn"
+        own = found["labels"] != -100
+        if int(own.sum()) != learned:
+            what = f"collates {int(own.sum())} labels of rows that have {learned} to learn"
             raise misbehaved(self.strategy, what, "a row's first token is not learned, and every other label is")
+        if not torch.equal(found["labels"][own], found["input_ids"][own]):
+            hint = "labels are not shifted: each stands where its token does"
+            raise misbehaved(self.strategy, "collates labels that are not the tokens' own", hint)
         return found
 
 
-def check_predictions(strategy: Strategy, found: Any) -> None:
-    """Look at what a task made of a micro-batch: a loss for each of its items."""
+def check_predictions(strategy: Strategy, found: Any, items: int | None = None) -> None:
+    """Look at what a task made of a micro-batch: a loss for each of its `items`, where they have been counted."""
     if not isinstance(found, Predictions) or found.losses_N.ndim != 1:
         given = f"losses of shape {tuple(found.losses_N.shape)}" if isinstance(found, Predictions) else _shown(found)
         raise misbehaved(strategy, f"scores a micro-batch with {given}, not with Predictions of losses (N,)")
+    if items is not None and len(found.losses_N) != items:
+        what = f"scores a micro-batch of {items} items with {len(found.losses_N)} losses"
+        raise misbehaved(strategy, f"{what}: the loss of an update is their sum over the items")
+    if str(found.losses_N.dtype) not in ("torch.float32", "torch.float64"):
+        raise misbehaved(strategy, f"scores a micro-batch with losses of {found.losses_N.dtype}, not of float32")
+    for name, term in found.terms.items():
+        if getattr(term, "numel", lambda: 0)() != 1:
+            raise misbehaved(strategy, f"gives {_shown(term)} as {name}, not one number")
 
 
-def check_term(strategy: Strategy, found: Any) -> None:
-    """Look at what a regularizer adds to a loss: one number."""
+def check_term(strategy: Strategy, found: Any, *, constant: bool) -> None:
+    """Look at what a regularizer adds to a loss: one number, of weights that train; `constant` where none may just now
+    be among them.
+    """
     if getattr(found, "numel", lambda: 0)() != 1:
         raise misbehaved(strategy, f"adds {_shown(found)} to the loss, not one number")
+    if not found.requires_grad and not constant:
+        raise misbehaved(strategy, f"adds {_shown(found)} to the loss, on which no weight that trains has a bearing")
+
+
+def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
+    """The metric, whose statistics are as many numbers in each micro-batch: others would be added up by chance."""
+    lengths = list[int]()
+
+    def checked(predictions: Predictions) -> Tensor:
+        import torch
+
+        found: Any = measure.statistics(predictions)
+        if not isinstance(found, torch.Tensor) or found.ndim != 1 or found.dtype != torch.float64:
+            given = f"a tensor {tuple(found.shape)} of {found.dtype}" if hasattr(found, "dtype") else _shown(found)
+            raise misbehaved(strategy, f"counts {given}, not statistics (K,) of float64")
+        lengths.append(len(found)) if not lengths else None
+        if len(found) != lengths[0]:
+            raise misbehaved(strategy, f"counts {len(found)} statistics in a micro-batch, and {lengths[0]} in another")
+        return found
+
+    return replace(measure, statistics=checked)
 
 
 def check_measure(strategy: Strategy, found: Any) -> None:
