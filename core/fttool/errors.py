@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from fttool.visible import visible
+from fttool.visible import in_lines
 
 
 class ExitCode(IntEnum):
@@ -62,7 +62,7 @@ class Problem:
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
-        return visible(f"{head}\n    {self.hint}" if self.hint else head)
+        return in_lines([head, f"    {self.hint}"] if self.hint else [head])
 
 
 class FttoolError(Exception):

@@ -781,9 +781,10 @@ class ShardingPlan:
     """Pattern of a file or folder that checkpoints of this kind have, and those of others lack."""
     reshards: bool = True
     """True where a checkpoint can be resumed in another number of processes."""
-    unpickles: bool = False
-    """True where reading a checkpoint of this kind runs code that is in it: it is then read only if this user wrote it,
-    or vouches for it by `--trust-checkpoint`."""
+    code_in: Callable[[Path], str] | None = None
+    """Given where the engine reads a checkpoint of this kind as pickles, which can hold code: a checkpoint's folder →
+    which file holds more than data, and what; empty if none does. It is asked of what this user has not written; where
+    it finds something, the checkpoint is read only with `--trust-checkpoint`."""
     prove: Callable[[Trainer], Mapping[str, int]]
     """Bytes that this process holds: `parameter_bytes`, `gradient_bytes`, `optimizer_bytes`. Asked of each, after the
     first update and after the last; raises `FttoolError` where the sharding is not on."""

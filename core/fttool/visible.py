@@ -2,7 +2,8 @@
 
 Rows, recipes, chat templates, paths and plugins may hold any character. Of those that a terminal obeys or a reader does
 not see (control characters, marks of direction, invisible tags: the Unicode categories below), only line breaks and
-tabs are written as they are. Every problem and every line of a screen goes through here.
+tabs are written as they are; line breaks only in what is text of several lines, never in a name or a message. Every
+problem and every line of a screen goes through here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -30,9 +31,19 @@ def visible_json(text: str) -> str:
     return _NOT_PLAIN.sub(lambda match: _shown(match[0], _as_json), text)
 
 
-def show(text: str, *, end: str = "\n", error: bool = False) -> None:
-    """Print it, at once, on standard output or where errors go."""
-    print(visible(text), end=end, file=sys.stderr if error else sys.stdout, flush=True)
+def on_one_line(text: str) -> str:
+    r"""The same with line breaks as `\n`: a name that has one must not begin a line which others seem to have said."""
+    return visible(text).replace("\n", "\\n")
+
+
+def in_lines(lines: Iterable[str]) -> str:
+    """Lines as one text, in which each of them is one."""
+    return "\n".join(map(on_one_line, lines))
+
+
+def show(*lines: str, error: bool = False) -> None:
+    """Print lines, at once, on standard output or where errors go; whatever is in one of them, it stays one."""
+    print(in_lines(lines), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def _as_text(char: str) -> str:

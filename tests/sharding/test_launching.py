@@ -22,7 +22,7 @@ from fttool.runs.joining import first_host, must_launch
 from fttool.testing import run_recipe
 
 from .conftest import UPDATES
-from .watching import alive, assert_same, children, dist, free_port, timeless, updates, wait_for
+from .watching import alive, assert_same, children, dist, events, free_port, timeless, updates, wait_for
 
 
 class TestSeveralProcesses:
@@ -46,6 +46,27 @@ class TestSeveralProcesses:
         second = started("--resume")
         assert second.wait(240) == 0, second.stderr.read()
         assert_same(runs / "r", undisturbed)
+
+    def test_sigterm_outside_of_the_loop_leaves_a_word_and_a_summary(
+        self, tmp_path: Path, recipe: dict[str, Any], started: Any
+    ) -> None:
+        recipe["run"]["max_steps"] = 2
+        recipe["data"]["eval_share"] = 0.2
+        recipe["evaluation"] = {"samples": 4, "sample_tokens": 500}  # which takes seconds, before and after the loop
+        process = started()
+        heard: list[str] = []
+        for line in process.stderr:
+            heard.append(line)
+            if "saving the model" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+        said = "".join([*heard, rest])
+        assert process.returncode == 143, said
+        assert "stopped by SIGTERM" in said
+        run = tmp_path / "runs" / "r"
+        assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+        assert events(run)[-1]["event"] == "ended" and not (run / "model").exists()
 
     def test_on_one_machine_nothing_listens_but_on_the_loopback_interface(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any

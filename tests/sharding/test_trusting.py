@@ -1,4 +1,4 @@
-"""A pickle that somebody has put into a sharded checkpoint does not run, unless its user says that they trust it."""
+"""A sharded checkpoint of somebody else's is resumed; code in one does not run, unless its user trusts it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,13 @@ def test_a_planted_pickle_does_not_run(
     process = started()
     _, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another's state"))
     recipe["run"]["max_steps"] = 4
-    plant(tmp_path / "runs" / "r" / "checkpoints" / "checkpoint-2", pattern, tmp_path / "ran")
+    process = started("--resume")
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0 and "resuming from step 2" in said, said
+    recipe["run"]["max_steps"] = 6
+    plant(tmp_path / "runs" / "r" / "checkpoints" / "checkpoint-4", pattern, tmp_path / "ran")
     process = started("--resume")
     _, said = process.communicate(timeout=240)
     assert process.returncode == 2 and "--trust-checkpoint" in said, said

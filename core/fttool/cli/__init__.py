@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
-from fttool.cli.streams import fill_gaps, patient
 from fttool.disk import told
 from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
+from fttool.streams import fill_gaps, patient
 from fttool.training.world import REPORTS
-from fttool.visible import show
+from fttool.visible import in_lines, show
 
 VERBS = {
     "run": "fine-tune as a recipe says",
@@ -75,10 +75,10 @@ def _exit_code(words: list[str]) -> int:
         sys.stdout.flush()  # so that a reader who has gone is noticed here
         return code
     except FttoolError as error:
-        if not _reported(error, _problems(error), error.exit_code):
+        if not _reported(error, in_lines(_problems(error)), error.exit_code):
             if debug:
                 raise
-            show(_problems(error), error=True)
+            show(*_problems(error), error=True)
         return error.exit_code
     except StoppedError as stopped:
         show(str(stopped), error=True)
@@ -94,14 +94,14 @@ def _exit_code(words: list[str]) -> int:
         if not _reported(fault, text, ExitCode.FAILURE):
             if debug:
                 raise
-            show(f"{text}\n    add --debug for the traceback", error=True)
+            show(text, "    add --debug for the traceback", error=True)
         return ExitCode.FAILURE
 
 
 def _answer(words: list[str]) -> int:
     """Help, the version, or a verb."""
     if not words or words[0] in ("-h", "--help"):
-        show(_help())
+        show(*_help())
         return ExitCode.OK
     if words[0] == "--version":
         from importlib.metadata import version
@@ -123,13 +123,13 @@ def _call(verb: str, words: list[str]) -> int:
     raise UsageError(f"there is no verb '{verb}'", hint=did_you_mean(verb, [*VERBS, *more]))
 
 
-def _help() -> str:
+def _help() -> list[str]:
     more = {name: plugin_verbs.summary(verb) for name, verb in plugin_verbs.installed(VERBS).items()}
     verbs = {**VERBS, **more}
     width = max(map(len, verbs))
     lines = ["usage: fttool VERB …    (fttool VERB --help explains one)", "", "verbs:"]
     lines += [f"  {verb:<{width}}  {what}" for verb, what in verbs.items()]
-    return "\n".join([*lines, "", EXAMPLES.rstrip()])
+    return [*lines, "", *EXAMPLES.splitlines()]
 
 
 def _reported(fault: BaseException, text: str, exit_code: int) -> bool:
@@ -141,7 +141,7 @@ def _reported(fault: BaseException, text: str, exit_code: int) -> bool:
     return report(fault, text, exit_code)
 
 
-def _problems(error: FttoolError) -> str:
+def _problems(error: FttoolError) -> list[str]:
     """The problems, one screen of them."""
     shown: list[str] = []
     for number, problem in enumerate(error.problems):
@@ -150,4 +150,4 @@ def _problems(error: FttoolError) -> str:
             shown.append(f"… and {len(error.problems) - number} more")
             break
         shown += lines
-    return "\n".join(shown)
+    return shown

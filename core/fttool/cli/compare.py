@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
     elif options.csv:
         write_csv(runs)
     else:
-        show("\n".join(page(runs, shutil.get_terminal_size((120, 24)).columns)))
+        show(*page(runs, shutil.get_terminal_size((120, 24)).columns))
     return ExitCode.OK
 
 

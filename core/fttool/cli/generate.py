@@ -60,7 +60,7 @@ def main(options: argparse.Namespace) -> int:
             raise UsageError("the model has no chat template, which could write tools or heed variables")
         torch.manual_seed(options.seed)
         for question in questions:
-            show(_answer(model, tokenizer, question, variables, options))
+            show(*_answer(model, tokenizer, question, variables, options).split("\n"))
     return ExitCode.OK
 
 

@@ -155,7 +155,7 @@ def main(options: argparse.Namespace) -> int:
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder '{path.parent}'")
     path.write_text(recipe(options.model, options.data, options.task), encoding="utf-8")
-    show(f"wrote {path}\nnext: fttool validate {path}, then fttool preview {path}, then fttool run {path}")
+    show(f"wrote {path}", f"next: fttool validate {path}, then fttool preview {path}, then fttool run {path}")
     return ExitCode.OK
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
+
+from fttool.visible import on_one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,6 +19,10 @@ class Parser(argparse.ArgumentParser):
         words = None if args is None else list(args)
         inner = self._subparsers is not None
         return super().parse_args(words, namespace) if inner else self.parse_intermixed_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Words that it does not know are text of strangers, too."""
+        super().error(on_one_line(message))
 
 
 def verb_parser(verb: str, description: str | None, examples: str) -> Parser:

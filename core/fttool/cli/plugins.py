@@ -50,18 +50,18 @@ def main(options: argparse.Namespace) -> int:
 
         plugins = Plugins.discover()
         strategy = plugins.find(options.id)
-        show(page(strategy, plugins))
+        show(*page(strategy, plugins).split("\n"))
     elif options.verb == "new":
         from fttool.cli.new_plugin import write
 
         made = write(options.name, options.dir)
-        show(f"made {made}\n\n  cd {made}\n  pip install -e '.[test]'\n  pytest")
+        show(f"made {made}", "", f"  cd {made}", "  pip install -e '.[test]'", "  pytest")
     else:
         from fttool.cli import VERBS
         from fttool.cli.plugin_verbs import unusable
 
         listed = [*Plugins.discover().listed(), *unusable(VERBS)]
-        show(json.dumps([asdict(row) for row in listed], indent=1) if options.json else "\n".join(table(listed)))
+        show(*(json.dumps([asdict(row) for row in listed], indent=1).split("\n") if options.json else table(listed)))
     return ExitCode.OK
 
 

@@ -77,7 +77,7 @@ def main(options: argparse.Namespace) -> int:
     with explained(loaded):  # the rows come first: they show what is refused
         refuse_difference(agreement, loaded.recipe.model.template_difference)
     for finding in agreement.findings():
-        show(f"note: {finding.message}\n    {finding.hint}", error=True)
+        show(f"note: {finding.message}", f"    {finding.hint}", error=True)
     return ExitCode.OK
 
 

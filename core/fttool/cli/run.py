@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="with --resume under fsdp or zero: run the code in a checkpoint that you did not write on this machine",
+        help="with --resume under fsdp or zero: run the code in a checkpoint of somebody else's",
     )
     parser.add_argument(
         "--no-save", action="store_true", help="write no checkpoints and no model: to try or to measure"

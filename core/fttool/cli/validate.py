@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print("[]")
     else:
-        show("\n".join([f"{Path(loaded.path)}: valid", *found]))
+        show(f"{Path(loaded.path)}: valid", *found)
     return ExitCode.OK
 
 

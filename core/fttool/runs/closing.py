@@ -14,6 +14,7 @@ from fttool.errors import counted
 from fttool.runs.aligned import aligned
 from fttool.runs.record import Record, peak_memory_bytes
 from fttool.training import evaluation
+from fttool.visible import in_lines
 
 if TYPE_CHECKING:
     from fttool.runs.preparing import Prepared
@@ -120,7 +121,8 @@ def _samples(prepared: Prepared) -> list[dict[str, str]]:
 def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     """The closing screen."""
     lines = [
-        f"\n{prepared.loaded.name}: {summary['status']} after {summary['steps']} of {summary['total_steps']} updates"
+        "",
+        f"{prepared.loaded.name}: {summary['status']} after {summary['steps']} of {summary['total_steps']} updates",
     ]
     if summary["stopped_early"]:
         lines.append(f"  {_why_stopped(prepared, summary['best'])}")
@@ -155,7 +157,7 @@ def text(prepared: Prepared, record: Record, summary: dict[str, Any]) -> str:
     else:
         overrides = [word for override in prepared.loaded.overrides for word in ("--set", override)]
         lines += ["", f"  go on  {shlex.join(['fttool', 'run', str(prepared.loaded.path), *overrides, '--resume'])}"]
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def _why_stopped(prepared: Prepared, best: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ from fttool.runs.rehearsing import refuse_full_disk, room
 from fttool.runs.screen import Screen
 from fttool.training.proof import Proven
 from fttool.training.world import World
+from fttool.visible import in_lines
 
 MIB = 2**20
 POINTS = 9
@@ -145,7 +146,7 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
     lines = [
         "# the recipe, with every option",
         "",
-        resolved(prepared.loaded),
+        *resolved(prepared.loaded).split("\n"),
         "# rows",
         "",
         f"train   {counted(rows['train'], 'row'):>14}  {tokens['train']:>12,} tokens{learned}",
@@ -198,7 +199,7 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
         f"accumulation {found['accumulation']}; precision: {found['precision']}",
         *aligned([("update", "lr")] + [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]),
     ]
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def _conversations(prepared: Prepared) -> list[str]:

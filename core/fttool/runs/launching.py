@@ -31,7 +31,7 @@ from fttool.recipe.reading import Loaded
 from fttool.runs.nodes import Nodes, loopback
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
-from fttool.runs.stopping import FROM_OUTSIDE, handled
+from fttool.runs.stopping import ASKED, FROM_OUTSIDE, handled
 from fttool.runs.verdict import Ended, judge
 from fttool.runs.worker import LAUNCHER
 from fttool.training import checkpoints
@@ -70,7 +70,7 @@ def launch(
             verdict = judge(ended, wanted.processes, nodes.rank)
             fewer = verdict.with_fewer_rows and loaded.recipe.run.micro_batch == "auto" and at_once > 1
             if verdict.text and not fewer:
-                show(verdict.text, error=True)
+                show(*verdict.text.split("\n"), error=True)
             if fewer:
                 at_once = loaded.recipe.fewer_at_once(at_once)
                 how = f"with run.micro_batch = {at_once}, as memory ran out"
@@ -208,6 +208,8 @@ def _forwarding(processes: Processes) -> Generator[None]:
             with suppress(RuntimeError):  # the signal came while a line was written
                 show(f"stopped by {signal.Signals(number).name}, before the start", error=True)
             raise SignalException("stopped before the first update", signal.Signals(number))
+        if processes.folder is not None:
+            (processes.folder / ASKED).touch()
         for process in started.values():
             _send(process, number)
 

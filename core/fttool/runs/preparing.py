@@ -187,7 +187,7 @@ def prepare_run(loaded: Loaded, screen: Screen, record: Record, observers: Obser
     agreement = agree(loaded, tokenizer, rows)
     refuse_difference(agreement, recipe.model.template_difference)
     for finding in agreement.findings():
-        screen.note(f"{finding.message}\n    {finding.hint}")
+        screen.note(finding.message, finding.hint)
     parts = task_parts(loaded, rows)
     refuse_other_libraries(parts.trainer_class)
     screen.stage("loading the model")

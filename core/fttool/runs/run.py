@@ -22,6 +22,7 @@ from fttool.runs.record import Record, Unwritten, lock
 from fttool.runs.resume import refuse_another_recipe, refuse_another_start, refuse_differences, software_changes
 from fttool.runs.screen import Screen
 from fttool.runs.stopping import stopping
+from fttool.streams import lost_readers
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint, processes
 from fttool.training.configs import WHILE_TRAINING
@@ -371,6 +372,8 @@ def record_end(record: Record, summary: Mapping[str, Any], screen: Screen) -> Di
     place = record if moved is None else Record(moved)
     try:
         place.summary(summary)
+        for stream, since in lost_readers().items():
+            place.event("output_unread", stream=stream, since=since)
         place.event("ended", flushed=True, status=summary["status"], step=summary["steps"])
     except DiskError as fault:
         screen.note(f"how the run ended is recorded nowhere: {fault.problems[0].message}")
@@ -385,22 +388,26 @@ def finish(prepared: Prepared, record: Record) -> None:
     trainer, job = prepared.trainer, prepared.trainer.job
     settings, progress = prepared.loaded.recipe.evaluation, job.progress
     trainer.refuse_skipped_alone()
-    changed = mixed = False
+    why: list[str] = []
+    mixed = False
     if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
-        changed = True
+        why.append(f"the best weights, those of step {progress.best_step}")
         if progress.best_step == 0 and prepared.update.beginning is not None:
             prepared.update.beginning.put(prepared.plan.weights(prepared.model))
             mixed = True
         else:
             refuse_damaged_best(record, progress.best_step)
             trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
-    for one in job.regularizations:
+    for strategy, one in zip(prepared.loaded.recipe.regularizers, job.regularizations, strict=True):
         if one.final_weights is not None:
             one.final_weights(prepared.plan.weights(prepared.model))
-            changed = mixed = True
-    if job.saves and prepared.update.export is None:  # adapters are added first, and rounded when they are saved
-        changed |= rounded(prepared.plan.weights(prepared.model), job.formats)
-    if changed and prepared.rows.measurable:
+            why.append(f"changed by {strategy.id()}")
+            mixed = True
+    whole = job.saves and prepared.update.export is None  # adapters are added first, and rounded when they are saved
+    if whole and rounded(prepared.plan.weights(prepared.model), job.formats):
+        why.append("rounded to the format that is saved")
+    if why and prepared.rows.measurable:
+        job.screen.stage(f"evaluating the final model: {', '.join(why)}")
         trainer.evaluate()
     if progress.answers_before:
         progress.answers_after = job.answers()

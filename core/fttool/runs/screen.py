@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
 from fttool.training.world import REPORTS
-from fttool.visible import show, visible, visible_json
+from fttool.visible import on_one_line, show, visible_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,8 +30,8 @@ class Screen:
     def stage(self, text: str) -> None:
         """A step of the preparation begins."""
 
-    def note(self, text: str) -> None:
-        """Something that the user should know."""
+    def note(self, text: str, hint: str = "") -> None:
+        """Something that the user should know, and what to do about it."""
 
     def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
         """The items one by one: a step of the preparation that takes long, before the first update or while it runs."""
@@ -68,9 +68,9 @@ class Lines(Screen):
         """A line."""
         show(f"… {text}", error=True)
 
-    def note(self, text: str) -> None:
-        """A line."""
-        show(f"  {text}", error=True)
+    def note(self, text: str, hint: str = "") -> None:
+        """A line; the hint is a second one."""
+        show(f"  {text}", *([f"    {hint}"] if hint else []), error=True)
 
     def started(self, total: int, done: int) -> None:
         """Start the clock."""
@@ -89,7 +89,7 @@ class Lines(Screen):
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
-        show(text)
+        show(*text.split("\n"))
 
 
 class Bar(Screen):
@@ -106,17 +106,19 @@ class Bar(Screen):
         """A dim line."""
         self._line(f"… {text}", style="dim")
 
-    def note(self, text: str) -> None:
-        """A line."""
+    def note(self, text: str, hint: str = "") -> None:
+        """A line; the hint is a second one."""
         self._line(f"  {text}")
+        if hint:
+            self._line(f"    {hint}")
 
     def _line(self, text: str, style: str | None = None) -> None:
-        self.console.print(visible(text), style=style, markup=False)
+        self.console.print(on_one_line(text), style=style, markup=False)
 
     def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
         """A bar of its own, above the run's where that is open, until the last item is done."""
         with self._bar() if self.progress is None else nullcontext(self.progress) as progress:
-            task = progress.add_task(visible(what), total=len(items))
+            task = progress.add_task(on_one_line(what), total=len(items))
             try:
                 for item in items:
                     yield item
@@ -151,7 +153,7 @@ class Bar(Screen):
         if self.progress is None:
             return
         if "loss" in values:
-            self.progress.update(self.task, description=visible(describe(values)))
+            self.progress.update(self.task, description=on_one_line(describe(values)))
         else:
             self._line(f"  {step:>6}  {describe(values)}")
 
@@ -163,7 +165,7 @@ class Bar(Screen):
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
-        show(text)
+        show(*text.split("\n"))
 
 
 class Events(Screen):
@@ -177,9 +179,9 @@ class Events(Screen):
         """`stage`."""
         self._print("stage", text=text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, hint: str = "") -> None:
         """`note`."""
-        self._print("note", text=text)
+        self._print("note", text=text, **({"hint": hint} if hint else {}))
 
     def started(self, total: int, done: int) -> None:
         """`started`."""
@@ -203,12 +205,12 @@ class Events(Screen):
 def reporting(screen: Screen) -> Generator[None]:
     """Around a run: the screen hears how it ended, whatever that is.
 
-    Not in a process that fttool has started: what went wrong first, of all of them, the launcher says.
+    Not of a fault in a process that fttool has started: what went wrong first, of all of them, the launcher says.
     """
     try:
         yield
     except (Exception, KeyboardInterrupt) as fault:
-        if REPORTS not in os.environ:
+        if REPORTS not in os.environ or isinstance(fault, KeyboardInterrupt):
             screen.failed(*failure(fault))
         raise
 

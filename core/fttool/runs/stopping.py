@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import StoppedError
@@ -22,21 +23,29 @@ if TYPE_CHECKING:
 
 HANG_UP = getattr(signal, "SIGHUP", None)
 """None on Windows."""
+ASKED = "asked"
+"""In the folder where processes leave word for their launcher: it was sent a signal, which it hands on."""
 FROM_OUTSIDE = (signal.SIGTERM,) if HANG_UP is None else (signal.SIGTERM, HANG_UP)
 
 
 @contextmanager
 def stoppable() -> Generator[None]:
-    """While open, SIGTERM and SIGHUP raise `StoppedError`, as Ctrl-C raises `KeyboardInterrupt`.
+    """While open, SIGTERM and SIGHUP raise `StoppedError`, as Ctrl-C raises `KeyboardInterrupt`; one of them, once.
 
-    Not in a process that a launcher of ours has started: it is sent SIGTERM when another one has failed, and the
-    launcher, which hears signals itself, tells the two apart.
+    A process that a launcher of ours has started is also sent SIGTERM when another one has failed. It then ends as if
+    there were no handler: it was not asked to stop, which the launcher says beforehand where it hands a signal on.
     """
-    if REPORTS in os.environ:
-        yield
-        return
+    launched, stopped = os.environ.get(REPORTS), False
 
     def stop(number: int, frame: Any) -> None:
+        nonlocal stopped
+        if stopped:  # it is on its way out: what it writes last is worth more than a few seconds
+            return
+        if launched is not None and number == signal.SIGTERM and not (Path(launched) / ASKED).exists():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        stopped = True
         raise StoppedError(number)
 
     with handled(stop, *FROM_OUTSIDE):

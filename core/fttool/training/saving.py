@@ -27,7 +27,7 @@ from fttool.training.formats import put_into
 from fttool.training.guard import overrides
 from fttool.training.held import bytes_of
 from fttool.training.job import Job, Progress
-from fttool.training.shards import close, mapped, share, whole
+from fttool.training.shards import close, mapped, ordinary, share, whole
 from fttool.training.terms import Terms
 
 FILE_SIZE = "5GB"
@@ -55,7 +55,8 @@ class Saving(Finite):
         def write(folder: Path) -> None:
             self.args.output_dir = str(folder)
             try:
-                Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
+                with ordinary():
+                    Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
             finally:
                 self.args.output_dir = output_dir
             job.world.wait()
@@ -110,7 +111,8 @@ class Saving(Finite):
         if self.is_deepspeed_enabled:
             deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
         elif self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            with ordinary():
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             weights.load(self._module, self._trained, folder)
 
@@ -249,18 +251,19 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
 
 
 def refuse_strange_code(job: Job, folder: Path) -> None:
-    """Raise `UsageError` where reading a checkpoint runs code that is in it, which another than this user may have put
-    there. One process asks for all: the others read what it has named.
+    """Raise `UsageError` where reading a checkpoint would run code that is in it, which another than this user may have
+    put there. One process asks for all: the others read what it has named.
     """
-    if not job.plan.unpickles or job.trusts or folder in job.vouched or not job.world.first:
+    if job.plan.code_in is None or job.trusts or folder in job.vouched or not job.world.first:
         return
     found = checkpoints.whole(folder.parent, int(folder.name.removeprefix(checkpoints.PREFIX)))
     if isinstance(found, str):
         raise UsageError(found)
-    if not checkpoints.is_own(folder):
+    code = "" if checkpoints.is_own(folder) else job.plan.code_in(folder)
+    if code:
         message = (
-            f"{folder.name} was not written by you on this machine, and reading one of sharding "
-            f"'{job.recipe.sharding.id()}' runs whatever code is in it"
+            f"{folder.name} was not written by you on this machine, and to read it as sharding "
+            f"'{job.recipe.sharding.id()}' does may run code: {code}"
         )
         hint = "add --trust-checkpoint if you trust whoever wrote it and all through whose hands it went"
         raise UsageError(message, where=str(folder), hint=hint)

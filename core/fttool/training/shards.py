@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from fttool.errors import gist
 
 T = TypeVar("T")
 
@@ -24,6 +28,19 @@ def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
     values = values.to(parameter.device, parameter.dtype)
     shares = distribute_tensor(values, parameter.device_mesh, parameter.placements, src_data_rank=None)
     return shares.to(parameter.device)  # they were made on the mesh's; offloaded parameters are elsewhere
+
+
+@contextmanager
+def ordinary() -> Generator[None]:
+    """Around torch's distributed checkpoints: what they raise is a `BaseException`, which nobody would catch.
+
+    Raises `RuntimeError` for it, from what went wrong in the first of the processes where something did.
+    """
+    try:
+        yield
+    except CheckpointException as fault:
+        cause = next((cause for cause, _ in fault.failures.values()), fault)
+        raise RuntimeError(f"a distributed checkpoint could not be written or read: {gist(cause)}") from cause
 
 
 def close(model: nn.Module) -> None:

@@ -29,7 +29,7 @@ from fttool.training.passes import Batch, attempted, in_one, pieces
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
-from fttool.training.shards import close
+from fttool.training.shards import close, ordinary
 from fttool.training.terms import Terms
 from fttool.training.yielded import check_measure, check_predictions, check_term, checked_factor, checked_pull
 
@@ -125,7 +125,8 @@ class Loop(Saving):
         scaler = self.accelerator.scaler
         if checkpoint is not None and scaler is not None:  # torch makes FSDP's state by a step, which asks for a scale
             scaler._lazy_init_scale_growth_tracker(self.args.device)  # pyright: ignore[reportPrivateUsage]
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with ordinary():
+            super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         scheduler, factor = self.lr_scheduler, self.job.factor(self.lr_scheduler.last_epoch)

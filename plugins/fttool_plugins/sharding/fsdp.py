@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan, bytes_held
+from fttool_plugins.sharding.pickles import code_in_distributed
 from fttool_plugins.sharding.several import SeveralProcesses
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class FSDP(SeveralProcesses):
             processes=self.processes,
             arguments=arguments,
             engage=partial(_engage, computed=computed),
-            unpickles=True,
+            code_in=code_in_distributed if self.state == "sharded" else None,
             marker="pytorch_model_fsdp_0" if self.state == "sharded" else "pytorch_model_fsdp.bin",
             prove=_prove,
         )

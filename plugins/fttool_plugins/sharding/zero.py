@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan
+from fttool_plugins.sharding.pickles import code_in_deepspeed
 from fttool_plugins.sharding.several import SeveralProcesses
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class ZeRO(SeveralProcesses):
             processes=self.processes,
             arguments=arguments,
             engage=_engage,
-            unpickles=True,
+            code_in=code_in_deepspeed,
             marker=f"global_step*/{'zero_pp_rank_0_' if self.stage == 3 else ''}mp_rank_00_model_states.pt",
             reshards=False,
             masters=masters,

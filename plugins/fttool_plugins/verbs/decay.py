@@ -28,9 +28,9 @@ from fttool_plugins.schedule.wsd import SHAPES, WarmupStableDecay
 
 EXAMPLES = """\
 examples:
-  fttool decay runs/long --steps 200                          from the newest stable checkpoint
-  fttool decay runs/long --from checkpoint-800 --steps 200
-  fttool decay runs/long --from checkpoint-800 --steps 80 --shape linear --name long-800-short
+  fttool decay runs/long --steps 60                           from the newest stable checkpoint
+  fttool decay runs/long --from checkpoint-300 --steps 60
+  fttool decay runs/long --from checkpoint-300 --steps 30 --shape linear --name long-300-short
 """
 
 
@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="the new run's; default: RUN's, with checkpoint and steps")
     add_overrides(parser, "override what --resume may too, e.g. --set sharding.processes=2")
     parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run the code in a sharded checkpoint that is not your own"
+        "--trust-checkpoint",
+        action="store_true",
+        help="run the code in a sharded checkpoint of somebody else's",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")

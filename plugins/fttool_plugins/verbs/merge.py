@@ -71,7 +71,7 @@ def main(words: Sequence[str]) -> int:
     show(f"{options.run}: alpha {options.alpha:g} → {output}")
     if not options.no_eval:
         measured = measure(run, model, quiet=options.quiet)
-        show("\n".join(_table(options.run, measured, options.alpha)))
+        show(*_table(options.run, measured, options.alpha))
     return ExitCode.OK
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tomli_w import dumps
 
-from fttool.cli.streams import patient
+from fttool.streams import lost_readers, patient
 
 
 def write_recipe(folder: Path) -> Path:
@@ -44,6 +44,9 @@ def test_a_run_goes_on_when_its_readers_have_gone(tmp_path: Path, words: list[st
     process.stderr.close()
     assert process.wait(120) == 0
     assert json.loads((tmp_path / "runs" / "r" / "summary.json").read_text())["status"] == "finished"
+    events = [json.loads(line) for line in (tmp_path / "runs" / "r" / "events.jsonl").read_text().splitlines()]
+    (unread,) = [event for event in events if event["event"] == "output_unread"]
+    assert unread["stream"] == ("stdout" if words else "stderr") and unread["since"] <= unread["time"]
     assert (tmp_path / "runs" / "r" / "model" / "model.safetensors").is_file()
 
 
@@ -83,11 +86,12 @@ def test_what_was_read_in_time_has_come_whole(monkeypatch: pytest.MonkeyPatch) -
     reader = threading.Thread(target=lambda: found.append(os.read(reading, 2**16)))
     reader.start()
     with patient("stdout"):
+        assert lost_readers() == {}
         print("é one", flush=True)
         reader.join()
         os.close(reading)
         for _ in range(3):
             print("two" * 100_000, flush=True)
-    assert sys.stdout is stream
+    assert sys.stdout is stream and lost_readers().keys() == {"stdout"}
     stream.close()
     assert found == ["é one\n".encode()]

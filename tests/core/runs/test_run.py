@@ -650,6 +650,26 @@ def test_a_run_that_only_makes_the_model_worse_says_so_and_best_is_the_model_bef
     assert all(torch.equal(tensor, found[name]) for name, tensor in weights(run).items())
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, None),
+        ({"checkpoints": {"dtype": "bfloat16"}}, "rounded to the format that is saved"),
+        ({"regularizers": [{"name": "ema", "decay": 0.5}]}, "changed by ema"),
+    ],
+)
+def test_why_the_final_model_is_measured_once_more_is_said(
+    tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str], changes: dict[str, Any], why: str | None
+) -> None:
+    recipe["run"]["max_steps"] = 2
+    (tmp_path / "recipe.toml").write_text(dumps({**recipe, **changes}))
+    assert main(["run", str(tmp_path / "recipe.toml"), "--set", f"run.output={tmp_path / 'runs'}"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "the final model" in line]
+    assert said == ([f"… evaluating the final model: {why}"] if why else [])
+    lines = (tmp_path / "runs" / "recipe" / "metrics.jsonl").read_text().splitlines()
+    assert sum("eval_loss" in line for line in lines) == (3 if why else 2)
+
+
 def test_a_run_without_a_best_says_too_that_it_only_made_the_model_worse(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

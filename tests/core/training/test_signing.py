@@ -27,9 +27,10 @@ def saved(root: Path) -> Path:
     return checkpoints.save(root, 5, lambda folder: (folder / "state.pt").write_bytes(b"mine") and None, {})
 
 
-def job(*, unpickles: bool = True, trusts: bool = False, first: bool = True) -> Any:
+def job(*, code: str | None = "state.pt: it names os.system", trusts: bool = False, first: bool = True) -> Any:
+    """Of a plan that finds this code in each checkpoint; None: whose engine reads no pickles."""
     return SimpleNamespace(
-        plan=SimpleNamespace(unpickles=unpickles),
+        plan=SimpleNamespace(code_in=None if code is None else lambda _: code),
         trusts=trusts,
         vouched=set[Path](),
         world=SimpleNamespace(first=first),
@@ -74,11 +75,12 @@ def test_anything_else_is_refused_and_told_how_to_go_on(deed: str, tmp_path: Pat
         case _:
             manifest = json.loads((path / checkpoints.MANIFEST).read_text())
             (path / checkpoints.MANIFEST).write_text(json.dumps({**manifest, "signature": None}))
-    with pytest.raises(UsageError, match="was not written by you on this machine") as refused:
+    with pytest.raises(UsageError, match=r"was not written by you on this machine.*it names os\.system") as refused:
         refuse_strange_code(job(), path)
     assert "--trust-checkpoint" in refused.value.problems[0].hint
     refuse_strange_code(job(trusts=True), path)
-    refuse_strange_code(job(unpickles=False), path)
+    refuse_strange_code(job(code=""), path)
+    refuse_strange_code(job(code=None), path)
     refuse_strange_code(job(first=False), path)
 
 

@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(as_json(loaded, options.updates, outcomes), indent=2, ensure_ascii=False))
     else:
-        show("\n".join(screen(loaded, options.updates, outcomes)))
+        show(*screen(loaded, options.updates, outcomes))
     return _exit_code(outcomes)
 
 

@@ -2,7 +2,7 @@
 
 A run costs money, and a `tee`, a log viewer or a terminal may die before it ends. To write to one of those is an error,
 wherever it is written from; so that is caught at the file itself, and from then on the file leads nowhere. The run
-directory has all that matters.
+directory has all that matters, and says since when nobody reads.
 """
 
 from __future__ import annotations
@@ -11,16 +11,29 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 GONE = (errno.EPIPE, errno.EIO)
 """What is answered to a writer by a pipe without a reader, and by a terminal that has been closed."""
 
 
+_LOST: dict[str, str] = {}
+
+
+def lost_readers() -> Mapping[str, str]:
+    """The streams of this process whose readers have gone, and when that was noticed: `{"stderr": "2026-…+00:00"}`."""
+    return dict(_LOST)
+
+
 class _Patient(io.FileIO):
     """A file that leads nowhere once its reader has gone."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(number, "wb", closefd=False)
+        self.stream = name
 
     def write(self, data: Any, /) -> int:
         try:
@@ -31,6 +44,7 @@ class _Patient(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
+            _LOST.setdefault(self.stream, datetime.now(UTC).isoformat(timespec="milliseconds"))
             return memoryview(data).nbytes
 
 
@@ -38,8 +52,9 @@ class _Patient(io.FileIO):
 def patient(*names: str) -> Generator[None]:
     """While open, `sys.stdout`, `sys.stderr` or both outlast their readers."""
     before = {name: getattr(sys, name) for name in names}
+    _LOST.clear()
     for name, stream in before.items():
-        setattr(sys, name, _patient(stream))
+        setattr(sys, name, _patient(name, stream))
     try:
         yield
     finally:
@@ -49,11 +64,11 @@ def patient(*names: str) -> Generator[None]:
             setattr(sys, name, stream)
 
 
-def _patient(stream: Any) -> Any:
+def _patient(name: str, stream: Any) -> Any:
     """The same file under a patient writer; what is no file, such as a test's capture, stays what it is."""
     try:
         stream.flush()
-        raw = _Patient(stream.fileno(), "wb", closefd=False)
+        raw = _Patient(name, stream.fileno())
     except (OSError, ValueError, AttributeError):
         return stream
     lines = bool(getattr(stream, "line_buffering", False))
