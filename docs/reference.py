@@ -23,10 +23,11 @@ DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
 CORE = {  # folder → its files in reading order
-    "": "api families described hookspecs plugins verbs observers errors visible faults plain textfile disk rights streams",
+    "": "api families described hookspecs plugins verbs observers errors visible faults plain textfile disk rights "
+    "streams",
     "recipe": "toml tomlscan overrides tables explaining rules secrets reading",
-    "rows": "source reader file array table folder strictjson noted columns verdicts marks bad classes datasets templates "
-    "calls data abilities chat agreement loader",
+    "rows": "source reader file array table folder strictjson noted columns verdicts marks bad classes datasets "
+    "templates calls data abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
     "assumptions job guard scaling finite yielded saving trainer evaluation beginning checkpoints stored signing "
     "weights formats configs terms properties",
