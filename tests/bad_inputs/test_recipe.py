@@ -208,7 +208,7 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "max_steps = 20",
         "max_steps = 20\nmicro_batch = 4\nglobal_batch = 6",
         "global_batch",
-        ("global_batch 6 is no multiple of micro_batch", "e.g. 4"),
+        ("global_batch 6 is not a multiple of micro_batch", "e.g. 4"),
     ),
     "pulls on bfloat16 weights": (
         "[optimizer]",

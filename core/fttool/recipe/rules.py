@@ -31,67 +31,67 @@ def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:
 
 def contradictions(recipe: Recipe) -> Iterable[Problem]:
     """What core itself knows cannot go together."""
-    run, evaluation = recipe.run, recipe.evaluation
+    yield from _of_lengths(recipe)
+    yield from _of_evaluation(recipe)
+    yield from _of_another_level(recipe)
+    if recipe.batching.needs_same_rows and not recipe.mixing.same_rows:
+        message = (
+            f"batching '{recipe.batching.id()}' needs the same rows in every epoch, and mixing '{recipe.mixing.id()}' "
+            "meets others in each"
+        )
+        yield Problem(message, hint='set batching.name = "bucketed"', key=("batching",))
+    yield from _of_datasets(recipe)
+    for index, name in enumerate(recipe.plugins.observe):
+        if name in recipe.plugins.disable:
+            message, hint = f"plugin '{name}' is both observed and disabled", "take it out of one of the two lists"
+            yield Problem(message, hint=hint, key=("plugins", "observe", index))
+
+
+def _of_lengths(recipe: Recipe) -> Iterable[Problem]:
+    """How long the run is, and how many sequences make an update."""
+    run, wanted = recipe.run, recipe.global_batch
     if run.epochs is not None and run.max_steps is not None:
         yield Problem("both run.epochs and run.max_steps are set", hint="keep one", key=("run", "max_steps"))
     if run.micro_batch == "auto" and run.global_batch is None:
         hint = "say how many sequences make an update, e.g. run.global_batch = 16"
         yield Problem('micro_batch = "auto" needs run.global_batch', hint=hint, key=("run", "micro_batch"))
     per_pass = recipe.micro_batch * recipe.sharding.world_size
-    if recipe.global_batch % per_pass:
-        yield Problem(
-            f"global_batch {recipe.global_batch} is no multiple of micro_batch × processes = {per_pass}",
-            hint=f"e.g. {max(per_pass, recipe.global_batch // per_pass * per_pass)}",
-            key=("run", "global_batch"),
-        )
+    if wanted % per_pass:
+        message = f"global_batch {wanted} is not a multiple of micro_batch × processes = {per_pass}"
+        hint = f"e.g. {max(per_pass, wanted // per_pass * per_pass)}"
+        yield Problem(message, hint=hint, key=("run", "global_batch"))
+
+
+def _of_evaluation(recipe: Recipe) -> Iterable[Problem]:
+    """What evaluations are wanted for, without rows to measure on, or without the metric."""
+    evaluation, names = recipe.evaluation, [metric.id() for metric in recipe.evaluation.metrics]
     wanted = [key for key in ("every", "early_stopping", "best") if getattr(evaluation, key) is not None]
     measured = bool(recipe.data.retention)  # `every` is of use with these alone; to choose by is for evaluation rows
     unmet = [key for key in wanted if not (recipe.has_eval or (measured and key == "every"))]
     if unmet:
-        yield Problem(
-            f"evaluation.{unmet[0]} is set, but there are no evaluation rows",
-            hint="set data.eval_share = 0.05, or add [[data.eval]]",
-            key=("evaluation", unmet[0]),
-        )
-    names = [metric.id() for metric in evaluation.metrics]
+        message = f"evaluation.{unmet[0]} is set, but there are no evaluation rows"
+        hint = "set data.eval_share = 0.05, or add [[data.eval]]"
+        yield Problem(message, hint=hint, key=("evaluation", unmet[0]))
     if evaluation.best is not None and evaluation.best not in names:
-        hint = did_you_mean(evaluation.best, names)
-        yield Problem(
-            f"evaluation.best '{evaluation.best}' is no metric of this run",
-            hint=hint,
-            key=("evaluation", "best"),
-        )
+        message = f"evaluation.best '{evaluation.best}' is not a metric of this run"
+        yield Problem(message, hint=did_you_mean(evaluation.best, names), key=("evaluation", "best"))
     if evaluation.early_stopping is not None and evaluation.every is None:
-        yield Problem(
-            "early_stopping needs evaluations during the run",
-            hint="set evaluation.every",
-            key=("evaluation", "early_stopping"),
-        )
-    yield from _of_another_level(recipe)
-    if recipe.batching.needs_same_rows and not recipe.mixing.same_rows:
-        yield Problem(
-            f"batching '{recipe.batching.id()}' needs the same rows in every epoch, and mixing '{recipe.mixing.id()}' "
-            "meets others in each",
-            hint='set batching.name = "bucketed"',
-            key=("batching",),
-        )
-    names_met: set[tuple[str, str]] = set()
+        message, key = "early_stopping needs evaluations during the run", ("evaluation", "early_stopping")
+        yield Problem(message, hint="set evaluation.every", key=key)
+
+
+def _of_datasets(recipe: Recipe) -> Iterable[Problem]:
+    """Datasets without rows, of one name, or with keys that do nothing."""
+    names: set[tuple[str, str]] = set()
     for place, rows in recipe.data.datasets():
         part = place[1]
         if (rows.path is None) == (rows.hub is None):
             yield Problem(f"data.{part} needs one of path and hub", hint='path = "rows.jsonl"', key=place)
-        elif (part, rows.dataset) in names_met:
+        elif (part, rows.dataset) in names:
             message = f"two datasets of data.{part} are called '{rows.dataset}'"
             yield Problem(message, hint='give one of them another name: name = "…"', key=place)
-        names_met.add((part, rows.dataset))
+        names.add((part, rows.dataset))
         yield from _idle_keys(rows, place)
-    for index, name in enumerate(recipe.plugins.observe):
-        if name in recipe.plugins.disable:
-            yield Problem(
-                f"plugin '{name}' is both observed and disabled",
-                key=("plugins", "observe", index),
-                hint="take it out of one of the two lists",
-            )
 
 
 def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:

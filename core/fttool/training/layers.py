@@ -10,8 +10,9 @@ on what a layer is.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,50 +44,50 @@ def layers(model: PreTrainedModel) -> Layers:
     """The parts of `model`; pure look-up, no weights are touched."""
     names = [name for name, _ in model.named_parameters()]
     stacks = _stacks(model)
-    order = {name: place for place, name in enumerate(names)}
     layers_of = [layer for stack in stacks for layer in stack]
     blocks = [[name for name in names if name.startswith(tuple(f"{part}." for part in layer))] for layer in layers_of]
-    inside = {name for block in blocks for name in block}
-    ends = [max((order[name] for name in block), default=-1) for block in blocks]
-    first = min((order[name] for name in inside), default=len(names))
-    last_of = _last_layers(stacks)
-
-    head_ids = _ids(model, "get_output_embeddings")
-    embedding_ids = _ids(model, "get_input_embeddings")
-    tied = bool(head_ids & embedding_ids)
-
-    base = f"{model.base_model_prefix}."
-    has_base = any(name.startswith(base) for name in names)
-    by_name = dict(model.named_parameters())
-    embeddings: list[str] = []
-    final: list[str] = []
-    head: list[str] = []
-    for name in names:
-        if name in inside:
-            continue
-        if id(by_name[name]) in embedding_ids:
-            embeddings.append(name)
-        elif id(by_name[name]) in head_ids or (has_base and not name.startswith(base)):
-            head.append(name)
-        elif re.search(r"(^|[._])emb|(^|\.)w[tp]e\.", name):
-            embeddings.append(name)
-        elif (place := _ended_by(name, last_of)) is not None:
-            (final if place == len(blocks) - 1 else blocks[place]).append(name)
-        elif order[name] < first:
-            embeddings.append(name)
-        elif order[name] < max(ends):
-            blocks[max(place for place, end in enumerate(ends) if end < order[name])].append(name)
-        else:
-            final.append(name)
+    others: dict[str, list[str]] = {"embeddings": [], "final": [], "head": []}
+    for name, part in list(_outside(model, names, blocks, _last_layers(stacks))):
+        (blocks[part] if isinstance(part, int) else others[part]).append(name)
     return Layers(
-        embeddings=tuple(embeddings),
+        embeddings=tuple(others["embeddings"]),
         blocks=tuple(map(tuple, blocks)),
-        final=tuple(final),
-        head=tuple(head),
-        tied=tied,
+        final=tuple(others["final"]),
+        head=tuple(others["head"]),
+        tied=bool(_ids(model, "get_output_embeddings") & _ids(model, "get_input_embeddings")),
         kinds=frozenset(type(model.get_submodule(part)).__name__ for layer in layers_of for part in layer),
         transposed=_transposed(model),
     )
+
+
+def _outside(
+    model: PreTrainedModel, names: list[str], blocks: list[list[str]], last_of: dict[str, int]
+) -> Iterator[tuple[str, Literal["embeddings", "final", "head"] | int]]:
+    """Each parameter that stands in no layer, and the part that it belongs to; a number is that of a layer."""
+    order = {name: place for place, name in enumerate(names)}
+    inside = {name for block in blocks for name in block}
+    ends = [max((order[name] for name in block), default=-1) for block in blocks]
+    first = min((order[name] for name in inside), default=len(names))
+    head_ids, embedding_ids = _ids(model, "get_output_embeddings"), _ids(model, "get_input_embeddings")
+    base = f"{model.base_model_prefix}."
+    has_base = any(name.startswith(base) for name in names)
+    for name, parameter in model.named_parameters():
+        if name in inside:
+            continue
+        if id(parameter) in embedding_ids:
+            yield name, "embeddings"
+        elif id(parameter) in head_ids or (has_base and not name.startswith(base)):
+            yield name, "head"
+        elif re.search(r"(^|[._])emb|(^|\.)w[tp]e\.", name):
+            yield name, "embeddings"
+        elif (place := _ended_by(name, last_of)) is not None:
+            yield name, "final" if place == len(blocks) - 1 else place
+        elif order[name] < first:
+            yield name, "embeddings"
+        elif order[name] < max(ends):
+            yield name, max(place for place, end in enumerate(ends) if end < order[name])
+        else:
+            yield name, "final"
 
 
 def _transposed(model: nn.Module) -> frozenset[str]:

@@ -108,7 +108,7 @@ def test_the_resolved_recipe_reads_back_to_itself(tmp_path: Path) -> None:
         (
             "[model]",
             "[run]\nmicro_batch = 3\nglobal_batch = 8\n[model]",
-            ["recipe.toml:5:1: global_batch 8 is no multiple"],
+            ["recipe.toml:5:1: global_batch 8 is not a multiple"],
         ),
         (
             "[model]",
@@ -118,7 +118,7 @@ def test_the_resolved_recipe_reads_back_to_itself(tmp_path: Path) -> None:
         (
             "[model]",
             "[evaluation]\nbest = 'lss'\n[model]",
-            ["evaluation.best is set", "'lss' is no metric of this run"],
+            ["evaluation.best is set", "'lss' is not a metric of this run"],
         ),
         (
             "[model]",
