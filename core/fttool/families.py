@@ -658,6 +658,11 @@ class Regularizer(Strategy):
         """True where it changes the final weights, see `Regularization.final_weights`."""
         return False
 
+    @property
+    def uses_general(self) -> bool:
+        """True where it asks for general rows, see `RegularizerContext.general`; rows that nothing reads are said."""
+        return False
+
     @abstractmethod
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield pulls on the weights, a change of modules, a loss term, or functions after updates and at the end."""
@@ -862,6 +867,8 @@ class TaskContext:
     """Training rows of each class, by its name; empty where rows have no classes."""
     rows: int = 0
     """Training rows; 0 where none are read, as the model's class alone is wanted."""
+    masking: Masking | None = None
+    """How rows become tokens, for a task that is asked with texts of its own."""
 
 
 def learned_tokens(batch: Mapping[str, Tensor]) -> int:

@@ -172,5 +172,7 @@ def _options(run: Loaded, dtype: str) -> LoadOptions:
     file, names = Record(run.path.parent).model / "config.json", list[str]()
     if run.recipe.task.level == "row" and file.is_file():
         names = list(json.loads(file.read_text(encoding="utf-8")).get("id2label", {}).values())
-    parts = run.recipe.task.build(TaskContext(label_counts=dict.fromkeys(names, 1), rows=len(names)))
+    parts = run.recipe.task.build(
+        TaskContext(label_counts=dict.fromkeys(names, 1), rows=len(names), masking=run.recipe.masking)
+    )
     return LoadOptions(model_class=parts.model_class, dtype=getattr(torch, dtype), attention=None, config=parts.config)

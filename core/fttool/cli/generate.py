@@ -110,7 +110,8 @@ def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any]
         turns = [{"role": "system", "content": options.system}] if options.system else []
         turns.append({"role": "user", "content": question})
         example = Example(origin="the question", messages=tuple(turns), completion_from=len(turns), template=variables)
-        Abilities(tokenizer).check(example)
+        for remark in Abilities(tokenizer).check(example):
+            show(f"note: asked {remark}", error=True)
     ids = prompt_ids(example, tokenizer)
     longest = min(options.max_tokens, _room(model, len(ids)))
     if longest < options.max_tokens:

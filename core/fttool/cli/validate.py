@@ -62,7 +62,7 @@ def rows_found(loaded: Loaded) -> list[str]:
     where none is good.
     """
     from fttool.faults import explained
-    from fttool.rows.datasets import first_rows, refuse_nothing_read
+    from fttool.rows.datasets import first_rows, refuse_nothing_read, unread_general
 
     lines: list[str] = []
     looked_at: list[Reading] = []
@@ -72,6 +72,7 @@ def rows_found(loaded: Loaded) -> list[str]:
             lines += [f"  {name}: not looked at: {passed_over}"] if passed_over else _lines(name, reading)
             looked_at += [] if passed_over else [reading]
         refuse_nothing_read(looked_at)
+        lines += [f"  {line}" for line in unread_general(loaded.recipe)]
     unseen = "the chat template, masks, control tokens, thoughts and lengths of rows"
     return [*lines, f"  not looked at: {unseen}; that does: fttool run {Path(loaded.path)} --dry-run"]
 

@@ -1,6 +1,7 @@
 """What a chat template can write, proven: of what the rows give it, a sentinel in its place comes out again.
 
-Templates drop what they do not know without a word: tools, calls, thoughts, names. A row is not to blame for that, and
+Templates drop what they do not know without a word: tools, calls, thoughts, names, any other key of a turn, variables.
+A row is not to blame for that, and
 no other row of its kind would fare better. So the first row that has such a field is rendered once more with a word in
 it that stands nowhere else; where that word does not come out, plainer conversations are tried, since templates leave
 out earlier thoughts by design, want a call's arguments in one of two forms, or refuse null.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.errors import ModelError, Problem, gist
 from fttool.families import Encoded, Example, Message, RowEncoder
 from fttool.plain import is_array, is_table
+from fttool.rows.columns import meaning
 from fttool.rows.templates import chat_text
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """Keys under which a turn carries its thought."""
 NAMED = ("system", "developer", "user", "assistant", "tool")
 """Roles whose turns may have a name; a template may do without."""
+
+READ = frozenset({"role", "content", "tool_calls", "name", "tool_call_id", *THOUGHTS})
+"""Keys of a turn that need no look of their own; which call an answer belongs to, templates seldom write."""
+LEFT_OUT = "which the chat template leaves out"
 
 FAILS = "it fails:"
 
@@ -59,28 +65,57 @@ class Abilities:
     def check(self, example: Example) -> Sequence[str]:
         """Remarks on a row, of what the template leaves out that it can do without.
 
-        Raises `ModelError` where the template cannot write tools, calls or thoughts that the row has.
+        Raises `ModelError` where the template cannot write tools, calls or thoughts that the row has, or another key of
+        its turns or a variable that means something to others.
         """
         if not getattr(self._tokenizer, "chat_template", None):
             return ()  # masking says so
-        lacking = [name for name in _needed(example) if self._obstacle(name, example)]
+        lacking = [name for name in _needed(example) if self._obstacle(name, FIELDS[name], example)]
         for name in lacking:
             if name not in NAMED:
-                message = f"the chat template cannot write {FIELDS[name].words}: {self._found[name]} ({example.origin})"
                 hint = "choose one that can, as a Jinja file: model.chat_template; or take them out of the rows"
-                raise ModelError(Problem(message, hint=hint, key=("model", "chat_template")))
-        return [f"with {FIELDS[name].words}, which the chat template leaves out" for name in lacking]
+                raise self._refusal(FIELDS[name].words, self._found[name], hint, example)
+        remarks = [f"with {FIELDS[name].words}, {LEFT_OUT}" for name in lacking]
+        return [*remarks, *self._other_keys(example), *self._variables(example)]
 
-    def _obstacle(self, name: str, example: Example) -> str:
+    def _other_keys(self, example: Example) -> Iterator[str]:
+        """The same of keys of turns that only some template may know."""
+        values = {key: turn[key] for turn in example.messages for key in turn.keys() - READ}
+        for key in sorted(values):
+            field = _Field(f"'{key}' of turns", _plant_leaves(key), _with_key(key, values[key]))
+            obstacle = self._obstacle(f"turns[].{key}", field, example)
+            if obstacle and meaning(key, values[key]):
+                hint = f'choose one that can: model.chat_template; or leave it out, beside the path: ignore = ["{key}"]'
+                raise self._refusal(field.words, obstacle, hint, example)
+            if obstacle:
+                yield f"with {field.words}, {LEFT_OUT}"
+
+    def _variables(self, example: Example) -> Iterator[str]:
+        """The same of variables, whose names the template's source has or has not."""
+        for name in sorted(example.template.keys() - {"tools"}):
+            if not self._mentions(name, example):
+                if name == "documents":
+                    hint = "choose one that can, as a Jinja file: model.chat_template; or take them out of the rows"
+                    raise self._refusal(name, "it has no such variable", hint, example)
+                yield f"with the variable '{name}', which the chat template does not know"
+
+    def _mentions(self, name: str, example: Example) -> bool:
+        source = str(self._tokenizer.get_chat_template(tools=example.template.get("tools")))
+        return re.search(rf"\b{re.escape(name)}\b", source) is not None
+
+    def _refusal(self, words: str, why: str, hint: str, example: Example) -> ModelError:
+        message = f"the chat template cannot write {words}: {why} ({example.origin})"
+        return ModelError(Problem(message, hint=hint, key=("model", "chat_template")))
+
+    def _obstacle(self, name: str, field: _Field, example: Example) -> str:
         if name not in self._found:
-            self._found[name] = self._try(name, example)
+            self._found[name] = self._try(field, example)
         return self._found[name]
 
-    def _try(self, name: str, example: Example) -> str:
+    def _try(self, field: _Field, example: Example) -> str:
         """Why the template does not write a field, neither in this row nor in a plainer one; empty where it does, and
         where it fails at a question and its answer already, which masking says.
         """
-        field = FIELDS[name]
         bare = {key: value for key, value in example.template.items() if key != "tools"}
         faults: list[str] = []
         for turns, variables in [(example.messages, example.template), *field.plainer(bare)]:
@@ -194,6 +229,22 @@ def _plant_text(key: str, role: str | None = None) -> Callable[[Turns, Variables
     return plant
 
 
+def _plant_leaves(key: str) -> Callable[[Turns, Variables, str], tuple[Turns, Variables]]:
+    """The sentinel in place of every text in a value, or of the value where it has none (a number, a yes)."""
+
+    def planted(value: Any, sentinel: str) -> Any:
+        if is_table(value):
+            return {name: planted(item, sentinel) for name, item in value.items()}
+        if is_array(value):
+            return [planted(item, sentinel) for item in value]
+        return sentinel if value is not None else None
+
+    def plant(messages: Turns, template: Variables, sentinel: str) -> tuple[Turns, Variables]:
+        return [{**turn, key: planted(turn[key], sentinel)} if key in turn else turn for turn in messages], template
+
+    return plant
+
+
 # -- plainer conversations -----------------------------------------------------------------------------------------
 
 ASKED: Message = {"role": "user", "content": "Is it cold?"}
@@ -230,6 +281,14 @@ def _with_thought(key: str) -> Callable[[Variables], Iterator[tuple[Turns, Varia
         yield thoughtful, {**template, "enable_thinking": True}
         for turns, more in _with_calls(template):
             yield [turn if turn is ASKED else {**turn, key: "Eight degrees."} for turn in turns[:2]], more
+
+    return plainer
+
+
+def _with_key(key: str, value: Any) -> Callable[[Variables], Iterator[tuple[Turns, Variables]]]:
+    def plainer(template: Variables) -> Iterator[tuple[Turns, Variables]]:
+        yield [{**ASKED, key: value}, ANSWERED], template
+        yield [ASKED, {**ANSWERED, key: value}], template
 
     return plainer
 

@@ -28,7 +28,7 @@ from fttool.rows.abilities import proving
 from fttool.rows.bad import BadRows, alike, mend
 from fttool.rows.calls import CallForm
 from fttool.rows.classes import joined
-from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, plain_prompts, read_dataset
+from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, plain_prompts, read_dataset, unread_general
 from fttool.rows.templates import shared_variables
 from fttool.training.yielded import built, check_row, check_verdicts
 
@@ -288,6 +288,7 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
         rows.dropped.update(one.bad.counts())
         rows.bad += one.bad.as_data()
     rows.notices += [*joined(one.classes for one in train).notices(), *plain_prompts(read, tokenizer)]
+    rows.notices += unread_general(recipe)
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
     _refuse_nothing(rows, recipe.has_eval and first is None)
     return rows

@@ -13,7 +13,7 @@ from fttool.errors import DataError, Problem, counted, gist
 from fttool.families import Example, Format, FormatContext
 from fttool.plain import is_array
 from fttool.recipe.reading import Loaded
-from fttool.recipe.tables import RowsTable
+from fttool.recipe.tables import Recipe, RowsTable
 from fttool.rows.bad import BadRows, alike
 from fttool.rows.classes import ClassNames
 from fttool.rows.columns import Columns
@@ -127,6 +127,17 @@ def refuse_nothing_read(read: Sequence[Reading]) -> None:
             message = f"not one row of {part} '{group[0].table.dataset}' is good{dropped}"
             hint = MARKS_HINT if left_out.keys() <= {MARKED, ALL_MARKED} else "give it other rows"
             raise DataError(Problem(message, hint=hint, key=group[0].key[: 2 if together else 3]))
+
+
+def unread_general(recipe: Recipe) -> list[str]:
+    """What to say of general rows that nothing in the recipe reads."""
+    if not recipe.data.general or recipe.mixing.uses_general or any(one.uses_general for one in recipe.regularizers):
+        return []
+    names = ", ".join(table.dataset for table in recipe.data.general)
+    return [
+        f"general rows ({names}): nothing reads them, since mixing '{recipe.mixing.id()}' does not replay them and no "
+        'regularizer asks for them; mixing = "replay" does'
+    ]
 
 
 def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:

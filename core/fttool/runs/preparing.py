@@ -326,7 +326,8 @@ def build_source(loaded: Loaded) -> Source:
 
 def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
     """What the recipe's task yields for these rows; `DataError` for those whose classes it cannot learn."""
-    parts = built(loaded.recipe.task, TaskContext(label_counts=rows.train.class_counts, rows=len(rows.train)))
+    counts, masking = rows.train.class_counts, loaded.recipe.masking
+    parts = built(loaded.recipe.task, TaskContext(label_counts=counts, rows=len(rows.train), masking=masking))
     if parts.targets is not None:
         rows.refuse_classes(parts.targets)
     return parts

@@ -249,6 +249,18 @@ class RegularizerContract(Contract):
         assert _weights(self.model) == before
         assert self.model.training and all(p.grad is None for p in parameters.values())
 
+    def test_general_rows_are_asked_for_where_it_says_so(self, made: Any) -> None:
+        """A recipe whose general rows nothing reads is told so, by `uses_general`."""
+        asked: list[str | None] = []
+        ctx = self.context()
+
+        def general(name: str | None) -> Any:
+            asked.append(name)
+            return ctx.general(name)
+
+        self.outcome(made.build(replace(ctx, general=general)))
+        assert made.uses_general or not asked, "it asks for general rows, and uses_general says otherwise"
+
     def test_a_loss_is_a_finite_scalar(self, made: Any) -> None:
         """It is added to the loss of an update."""
         built = made.build(self.context())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
-from fttool.api import Encoded, Example, Level, Masking, MaskingContext, RowEncoder
+from fttool.api import Encoded, Example, Level, MaskingContext, RowEncoder
+from fttool_plugins.masking.control import Control
+from fttool_plugins.masking.of_turns import OfText
 from fttool_plugins.masking.texts import encode_texts
 
 
-class Label(Masking):
+class Label(OfText):
     """Learn the classes of a row; its text is read whole, with the special tokens that the tokenizer puts around it.
 
     A text that is too long loses its end, but not the special token behind it; of two texts the longer one is cut. Two
@@ -19,11 +22,18 @@ class Label(Masking):
     level: ClassVar[Level | None] = "row"
 
     def build(self, ctx: MaskingContext) -> RowEncoder:
-        """Yield the encoder; it raises `ValueError` for a row without classes, or without a token left of its text."""
+        """Yield the encoder; it raises `ValueError` for a row without classes, without a token left of its text, and
+        for control tokens in a text where they are refused.
+        """
+        control = Control(ctx.tokenizer, self.control_tokens)
 
         def encode(example: Example) -> Encoded:
             if example.labels is None:
                 raise ValueError("the row has no classes")
-            return encode_texts(ctx.tokenizer, example.prompt, example.second, ctx.max_length, example.labels)
+            texts = (example.prompt, example.second)
+            controlled = control.check(zip(("the text", "the second text"), texts, strict=True))
+            as_text = controlled and control.as_text
+            row = encode_texts(ctx.tokenizer, *texts, ctx.max_length, example.labels, as_text=as_text)
+            return replace(row, remarks=control.remarks(controlled), literal=as_text)
 
         return encode

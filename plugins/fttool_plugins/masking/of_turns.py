@@ -11,12 +11,14 @@ from fttool_plugins.masking.thoughts import Thoughts
 
 
 class OfText(Masking):
-    """What is read as text."""
+    """What is read as text, of tokens that are learned or of classes."""
 
     control_tokens: ControlTokens = "refuse"
     """What becomes of rows whose texts hold a control token of the tokenizer (`<|im_end|>` in a question, `</s>` in an
     answer): they are refused, encoded as the `text` that they are, or kept as the tokens that they read like (`keep`:
-    for plain text that was written with a template already). BOS in front of plain text and EOS behind it are meant."""
+    for plain text that was written with a template already). BOS in front of plain text and EOS behind it are meant,
+    where tokens are learned. A classifier is asked in the same way: what reads like a control token is text to it, but
+    under `keep`."""
 
 
 class OfTurns(OfText):

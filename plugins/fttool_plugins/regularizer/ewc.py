@@ -94,6 +94,11 @@ class EWC(Regularizer):
                 hint="compute one beforehand, fttool importance RECIPE -o FILE, and name it: file = …",
             )
 
+    @property
+    def uses_general(self) -> bool:
+        """True where the importance is not read from a file."""
+        return self.file is None
+
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield a pull of coefficient λ and its importance; raises `RecipeError` for a file of another model."""
         pulled = (named(self.parameters, self.name, ctx) & ctx.trained) - ctx.new

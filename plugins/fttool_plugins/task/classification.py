@@ -23,7 +23,7 @@ from fttool.api import (
     did_you_mean,
 )
 from fttool_plugins.task import classes
-from fttool_plugins.task.classifying import classify, in_words
+from fttool_plugins.task.classifying import classify, in_words, reads_as_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ class Classification(Task):
             targets=partial(classes.targets, names=names, multi_label=self.multi_label),
             config=configuration(names, multi_label=self.multi_label) if names else {},
             fit=agree,
-            answer=answer,
+            answer=partial(answer, as_text=reads_as_text(ctx.masking)),
             try_it='predict {run} --text "your text"',
         )
 
@@ -214,7 +214,10 @@ def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
         one.pad_token_id = tokenizer.pad_token_id
 
 
-def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int) -> str:
+def answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, *, as_text: bool
+) -> str:
     """The classes of a row with their probabilities."""
-    (probabilities,) = classify(model, tokenizer, [(example.prompt, example.second)], max_length)
+    pair = (example.prompt, example.second)
+    (probabilities,) = classify(model, tokenizer, [pair], max_length, as_text=as_text)
     return in_words(probabilities, multi_label=model.config.problem_type == "multi_label_classification")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fttool_plugins.batching.collate import padded
+from fttool_plugins.masking.label import Label
 from fttool_plugins.masking.texts import encode_texts
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ def classify(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[tuple[str, str]],
     max_length: int | None,
+    *,
+    as_text: bool = True,
 ) -> list[dict[str, float]]:
     """The probability of each class, by its name, for texts and their second texts (empty where there is none).
+
+    `as_text` makes text of what reads like a special token in them.
 
     The model is in evaluation mode. Raises `ValueError` for a text without tokens.
     """
@@ -35,7 +40,9 @@ def classify(
     names = [config.id2label[number] for number in range(config.num_labels)]
     found: list[dict[str, float]] = []
     for start in range(0, len(texts), ROWS_AT_ONCE):
-        rows = [encode_texts(tokenizer, *pair, max_length) for pair in texts[start : start + ROWS_AT_ONCE]]
+        rows = [
+            encode_texts(tokenizer, *pair, max_length, as_text=as_text) for pair in texts[start : start + ROWS_AT_ONCE]
+        ]
         batch = padded([[row] for row in rows], pad_id)
         inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
         if any(row.token_types for row in rows):
@@ -48,6 +55,11 @@ def classify(
         probabilities_BC = logits_BC.sigmoid() if several else logits_BC.softmax(-1)
         found += [dict(zip(names, row, strict=True)) for row in probabilities_BC.tolist()]
     return found
+
+
+def reads_as_text(masking: object) -> bool:
+    """Whether a recipe's masking leaves no special tokens in texts; one that is not known leaves none."""
+    return not (isinstance(masking, Label) and masking.control_tokens == "keep")
 
 
 def chosen(probabilities: Mapping[str, float], *, multi_label: bool) -> list[str]:

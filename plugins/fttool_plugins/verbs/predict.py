@@ -28,7 +28,7 @@ from fttool.api import (
     visible_json,
 )
 from fttool_plugins.format.labelled import Labelled
-from fttool_plugins.task.classifying import ROWS_AT_ONCE, chosen, classify
+from fttool_plugins.task.classifying import ROWS_AT_ONCE, chosen, classify, reads_as_text
 
 EXAMPLES = """\
 examples:
@@ -62,9 +62,10 @@ def main(words: Sequence[str]) -> int:
     with saved_model(options.run, "classes", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
         several = model.config.problem_type == "multi_label_classification"
         max_length = _max_length(run, tokenizer, model)
+        as_text = reads_as_text(run.recipe.masking if run else None)
         while group := [*first, *islice(texts, ROWS_AT_ONCE - len(first))]:
             first = []
-            for text, probabilities in zip(group, _classify(model, tokenizer, group, max_length), strict=True):
+            for text, probabilities in zip(group, _classify(model, tokenizer, group, max_length, as_text), strict=True):
                 names = chosen(probabilities, multi_label=several)
                 line = _as_json if options.json else _line
                 print(visible(line(text, names, probabilities)))
@@ -72,13 +73,16 @@ def main(words: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _classify(model: Any, tokenizer: Any, group: Sequence[Text], max_length: int | None) -> list[dict[str, float]]:
+def _classify(
+    model: Any, tokenizer: Any, group: Sequence[Text], max_length: int | None, as_text: bool
+) -> list[dict[str, float]]:
     try:
-        return classify(model, tokenizer, [(first, second) for _, first, second in group], max_length)
+        pairs = [(first, second) for _, first, second in group]
+        return classify(model, tokenizer, pairs, max_length, as_text=as_text)
     except ValueError:
         for origin, first, second in group:  # which one?
             try:
-                classify(model, tokenizer, [(first, second)], max_length)
+                classify(model, tokenizer, [(first, second)], max_length, as_text=as_text)
             except ValueError as wrong:
                 raise DataError(str(wrong), where=origin, hint="leave it out") from None
         raise

@@ -146,6 +146,49 @@ def test_it_is_asked_once_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(renders) == len(ROWS)
 
 
+KEYS: dict[str, Any] = {
+    "images": ["a.png"],
+    "function_call": {"name": "weather", "arguments": "{}"},
+    "documents": [{"title": "a"}],
+    "thought": "Hm.",
+    "context": "It snows.",
+}
+OTHERS: dict[str, Any] = {"citations": ["a"], "analysis": "Hm.", "id": 7, "at": {"x": 1.5}, "seen": True}
+
+
+@pytest.mark.parametrize("key", [*KEYS, *OTHERS])
+@pytest.mark.parametrize("place", [0, 1], ids=["asked", "answered"])
+def test_a_key_of_turns_that_the_template_leaves_out(key: str, place: int) -> None:
+    """Refused where it means something to others, and remarked upon where it does not; written, it is neither."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = WRITES_ALL
+    turns = [USER, ANSWER]
+    turns[place] = {**turns[place], key: {**KEYS, **OTHERS}[key]}
+    row = Example(origin="r:1", messages=tuple(turns))
+    if key in KEYS:
+        with pytest.raises(ModelError, match=rf"the chat template cannot write '{key}' of turns: .*\(r:1\)") as caught:
+            Abilities(tokenizer).check(row)
+        assert f'ignore = ["{key}"]' in str(caught.value)
+    else:
+        assert Abilities(tokenizer).check(row) == [f"with '{key}' of turns, which the chat template leaves out"]
+    tokenizer.chat_template = WRITES_ALL.replace(
+        "<|im_end|>", f"{{{{ m['{key}'] | tojson if '{key}' in m }}}}<|im_end|>"
+    )
+    assert not Abilities(tokenizer).check(row)
+
+
+def test_variables_that_the_template_does_not_know() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = WRITES_ALL + "{% if enable_thinking %}{% endif %}"
+    variables = {"enable_thinking": False, "thinking_budget": 3}
+    row = Example(origin="r:1", messages=(USER, ANSWER), template=variables)
+    (remark,) = Abilities(tokenizer).check(row)
+    assert remark == "with the variable 'thinking_budget', which the chat template does not know"
+    documents = Example(origin="r:1", messages=(USER, ANSWER), template={"documents": [{"text": "a"}]})
+    with pytest.raises(ModelError, match="cannot write documents: it has no such variable"):
+        Abilities(tokenizer).check(documents)
+
+
 def prepared(tmp_path: Path, *rows: Example) -> Any:
     lines = [{"messages": row.messages, **({"tools": row.template["tools"]} if row.template else {})} for row in rows]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))

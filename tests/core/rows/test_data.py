@@ -303,3 +303,27 @@ def test_classes_of_the_datasets_library_come_with_their_names(tmp_path: Path) -
     assert rows_of(tmp_path, task=task, data=tags).train.classes == [("x", "y"), ()]
     numbers = {"train": [{**table, "format": {"name": "labelled", "label": "number"}}]}
     assert rows_of(tmp_path, task="classification", data=numbers).train.classes == [("5",), ("6",)]
+
+
+L2, EWC = {"name": "l2-init", "strength": 0.1}, {"name": "ewc", "strength": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("more", "reads"),
+    [
+        ({}, False),
+        ({"mixing": "replay"}, True),
+        ({"regularizers": [L2]}, False),
+        ({"regularizers": [L2, EWC]}, True),
+        ({"regularizers": [{**EWC, "file": "f.safetensors"}]}, False),
+    ],
+)
+def test_general_rows_that_nothing_reads_are_said(tmp_path: Path, more: dict[str, Any], reads: bool) -> None:
+    for name in ("rows", "wiki"):
+        turns = [{"role": "user", "content": name}, {"role": "assistant", "content": "Hello"}]
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    data = {"train": [{"path": "rows.jsonl"}], "general": [{"path": "wiki.jsonl"}]}
+    recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, **more}
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    found = [one for one in prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer()).notices if "general rows" in one]
+    assert [one.partition(":")[0] for one in found] == ([] if reads else ["general rows (wiki)"])
