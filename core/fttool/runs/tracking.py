@@ -15,6 +15,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -98,6 +99,7 @@ class WeightsAndBiases:
 
     def begin(self, told: Told) -> str:
         """A resumed run has the id that it had."""
+        os.environ.setdefault("WANDB_DISABLE_GIT", "true")  # whose configuration in this folder may name commands
         import wandb  # pyright: ignore[reportMissingImports]
 
         self.run: Any = wandb.init(
@@ -122,7 +124,11 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow, in `mlruns/` or on the server of `MLFLOW_TRACKING_URI`; the facts are its parameters."""
+    """A run of MLflow, on the server of `MLFLOW_TRACKING_URI` or in `mlflow.db`, with files in `mlruns/`; the facts are its
+    parameters.
+
+    By its client: `mlflow.start_run` asks git about the folder that fttool itself lies in, and calls that the run's.
+    """
 
     LONGEST = 500
     """Characters of a parameter that every MLflow takes; the recipe is there as a file too."""
@@ -130,30 +136,52 @@ class MLflow:
     def begin(self, told: Told) -> str:
         """A resumed run has the id that it had; a parameter that has changed since becomes a tag."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import mlflow  # pyright: ignore[reportMissingImports]
+        from mlflow import MlflowClient  # pyright: ignore
+        from mlflow.entities import Param  # pyright: ignore
 
-        self.mlflow: Any = mlflow
-        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or (told.folder / "mlruns").as_uri())
-        mlflow.set_experiment(told.project)
-        run: Any = mlflow.start_run(run_id=told.place) if told.place else mlflow.start_run(run_name=told.name)
-        known = dict(run.data.params) if told.place else {}
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        self.client: Any = MlflowClient(tracking_uri=server or f"sqlite:///{told.folder / 'mlflow.db'}")
+        if told.place:
+            self.run: str = told.place
+            self.client.update_run(self.run, status="RUNNING")
+        else:
+            experiment = self._experiment(told.project, None if server else (told.folder / "mlruns").as_uri())
+            self.run = str(self.client.create_run(experiment, run_name=told.name).info.run_id)
+        known = dict(self.client.get_run(self.run).data.params)
         facts = {_bare(key): _cell(value)[: self.LONGEST] for key, value in told.facts.items()}
-        new = [(key, value) for key, value in facts.items() if key not in known]
+        new = [Param(key, value) for key, value in facts.items() if key not in known]
         for start in range(0, len(new), 100):  # as many as a server takes at once
-            mlflow.log_params(dict(new[start : start + 100]))
-        changed = {f"resumed.{key}": facts[key] for key in known if key in facts and facts[key] != known[key]}
-        if changed:
-            mlflow.set_tags(changed)
-        mlflow.log_text(told.recipe, "recipe.resolved.toml")
-        return str(run.info.run_id)
+            self.client.log_batch(self.run, params=new[start : start + 100])
+        for key in known:
+            if key in facts and facts[key] != known[key]:
+                self.client.set_tag(self.run, f"resumed.{key}", facts[key])
+        self.client.log_text(self.run, told.recipe, "recipe.resolved.toml")
+        return self.run
+
+    def _experiment(self, name: str, files: str | None) -> str:
+        """Its id; it is made where there is none, by this run or by another one that is quicker."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(name, artifact_location=files))
+            except Exception:
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics."""
-        self.mlflow.log_metrics({_bare(name): value for name, value in values.items()}, step=step)
+        from mlflow.entities import Metric  # pyright: ignore
+
+        now = time.time_ns() // 1_000_000
+        self.client.log_batch(
+            self.run, metrics=[Metric(_bare(name), value, now, step) for name, value in values.items()]
+        )
 
     def end(self, status: str) -> None:
         """In MLflow's own words."""
-        self.mlflow.end_run({"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED"))
+        self.client.set_terminated(self.run, {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED"))
 
 
 KNOWN = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow}

@@ -134,59 +134,97 @@ def test_wandb(tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.Monke
     assert told.codes == [1, 0] and told.summary["status"] == "finished"
 
 
-class FakeMLflow(ModuleType):
+class FakeClient:
     """Refuses what MLflow refuses: another value for a parameter, long values, odd names, more than 100 at once."""
 
     def __init__(self) -> None:
-        super().__init__("mlflow")
         self.runs: dict[str, Any] = {}
-        self.asked: list[tuple[str, Any]] = []
+        self.experiments: dict[str, Any] = {}
+        self.asked: list[str] = []
 
-    def set_tracking_uri(self, uri: str) -> None:
-        self.asked.append(("uri", uri))
+    def get_experiment_by_name(self, name: str) -> Any:
+        return self.experiments.get(name)
 
-    def set_experiment(self, name: str) -> None:
-        self.asked.append(("experiment", name))
+    def create_experiment(self, name: str, *, artifact_location: str | None) -> str:
+        assert name not in self.experiments
+        self.experiments[name] = SimpleNamespace(experiment_id=name, artifact_location=artifact_location)
+        return name
 
-    def start_run(self, run_id: str | None = None, run_name: str | None = None) -> Any:
-        assert (run_id is None) != (run_name is None)
+    def create_run(self, experiment_id: str, *, run_name: str) -> Any:
         data = SimpleNamespace(params={}, tags={}, metrics={}, texts={})
-        new = SimpleNamespace(info=SimpleNamespace(run_id=f"id-{len(self.runs)}"), data=data, name=run_name, ends=[])
-        self.active = self.runs[run_id] if run_id else self.runs.setdefault(new.info.run_id, new)
-        return self.active
+        info = SimpleNamespace(run_id=f"id-{len(self.runs)}", experiment_id=experiment_id)
+        return self.runs.setdefault(info.run_id, SimpleNamespace(info=info, data=data, name=run_name, ends=[]))
 
-    def log_params(self, params: dict[str, str]) -> None:
-        assert len(params) <= 100 and all(len(value) <= 500 for value in params.values())
-        for key, value in params.items():
-            assert self.active.data.params.setdefault(key, value) == value
+    def get_run(self, run_id: str) -> Any:
+        return self.runs[run_id]
 
-    def set_tags(self, tags: dict[str, str]) -> None:
-        self.active.data.tags.update(tags)
+    def update_run(self, run_id: str, *, status: str) -> None:
+        self.runs[run_id].ends.append(status)
 
-    def log_text(self, text: str, name: str) -> None:
-        self.active.data.texts[name] = text
+    def log_batch(self, run_id: str, *, params: Any = (), metrics: Any = ()) -> None:
+        assert len(params) <= 100 and all(len(value) <= 500 for _, value in params)
+        data = self.runs[run_id].data
+        for key, value in params:
+            assert data.params.setdefault(key, value) == value
+        for key, value, at, step in metrics:
+            assert at > 1.7e12  # in milliseconds
+            data.metrics.setdefault(step, {})[key] = value
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        self.active.data.metrics.setdefault(step, {}).update(metrics)
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        self.runs[run_id].data.tags[key] = value
 
-    def end_run(self, status: str) -> None:
-        self.active.ends.append(status)
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self.runs[run_id].data.texts[name] = text
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.runs[run_id].ends.append(status)
+
+
+def fake_mlflow(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    client = FakeClient()
+    mlflow, entities = ModuleType("mlflow"), ModuleType("mlflow.entities")
+    mlflow.MlflowClient = lambda tracking_uri: client.asked.append(tracking_uri) or client  # type: ignore[attr-defined]
+    entities.Param = entities.Metric = lambda *values: values  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    return client
 
 
 def test_mlflow(tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    mlflow = FakeMLflow()
-    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    client = fake_mlflow(monkeypatch)
     run = stopped_and_resumed(recipe, tmp_path, "mlflow", "checkpoints.keep=5")
-    (told,) = mlflow.runs.values()
-    assert told.name == "recipe" and told.ends == ["KILLED", "FINISHED"]
-    assert set(mlflow.asked) == {("uri", (run.run_dir / "mlruns").as_uri()), ("experiment", "answers")}
+    (told,) = client.runs.values()
+    assert told.name == "recipe" and told.ends == ["KILLED", "RUNNING", "FINISHED"]
+    assert set(client.asked) == {f"sqlite:///{run.run_dir / 'mlflow.db'}"}
+    (experiment,) = client.experiments.items()
+    assert experiment[0] == told.info.experiment_id == "answers"
+    assert experiment[1].artifact_location == (run.run_dir / "mlruns").as_uri()
     assert told.data.tags == {"resumed.checkpoints.keep": "5"} and told.data.params["checkpoints.keep"] == "2"
     assert_told({**told.data.params, "checkpoints.keep": "5"}, run)
     assert {step: line["train/loss"] for step, line in told.data.metrics.items()} == logged(run)
     begun_with = tomli.loads((run.run_dir / "recipe.resolved.toml").read_text())
     assert tomli.loads(told.data.texts["recipe.resolved.toml"]) == begun_with
+
+
+def test_mlflow_on_a_server_where_another_run_makes_the_project_first(
+    tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    client = fake_mlflow(monkeypatch)
+    made = client.create_experiment
+
+    def slower(name: str, *, artifact_location: str | None) -> str:
+        assert artifact_location is None  # the server's own
+        made(name, artifact_location="the other's")
+        raise RuntimeError("RESOURCE_ALREADY_EXISTS")
+
+    monkeypatch.setattr(client, "create_experiment", slower)
+    recipe["tracking"] = {"to": ["mlflow"], "project": "answers"}
+    run = run_recipe(recipe, tmp_path)
+    assert run.exit_code == 0, run.error
+    assert client.asked == ["https://mlflow.example.org"] and client.runs["id-0"].ends == ["FINISHED"]
 
 
 def test_one_that_cannot_begin_ends_the_run_before_the_first_update(
