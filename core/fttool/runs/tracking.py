@@ -124,8 +124,8 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow, on the server of `MLFLOW_TRACKING_URI` or in `mlflow.db`, with files in `mlruns/`; the facts are its
-    parameters.
+    """A run of MLflow, on the server of `MLFLOW_TRACKING_URI` or in `mlflow.db`, with files in `mlruns/`; the facts are
+    its parameters.
 
     By its client: `mlflow.start_run` asks git about the folder that fttool itself lies in, and calls that the run's.
     """
