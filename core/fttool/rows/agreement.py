@@ -8,6 +8,7 @@ learned is then an answer to a prompt that it never gets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 SHOWN_TOKENS = 6
 """Tokens that are shown of either side from where they differ."""
+
+THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)
+"""What stands in the tags of a thought."""
+CLOCK = "strftime_now"
+"""transformers' function by which a chat template asks for the date and the time."""
 
 Split = Callable[[Example], Sequence[Example]]
 """What `Masking.split` is."""
@@ -65,6 +71,8 @@ class Agreement:
     """One for each row whose last learned turn differs."""
     earlier: tuple[Difference, ...] = ()
     """One for each row of which only earlier turns differ."""
+    dated: tuple[str, ...] = ()
+    """The rows into which the chat template writes what the clock says."""
 
     def findings(self) -> Iterator[Problem]:
         """Each kind of difference with its share of the rows, its first tokens, and what to do about it."""
@@ -81,6 +89,14 @@ class Agreement:
                 hint='[masking] history = "as-asked" makes each learned turn a row of its own, as inference asks',
                 key=("masking",),
             )
+        if self.dated:
+            yield Problem(
+                f"the chat template writes the date of today into {self._share(self.dated)} ({self.dated[0]}): on "
+                "another day inference asks otherwise, and a resumed run reads other tokens",
+                hint="give the date in the rows' chat_template_kwargs where the template has a variable for it "
+                "(date_string), or choose a [model] chat_template without it",
+                key=("model", "chat_template"),
+            )
 
     def described(self) -> dict[str, Any]:
         """The same for programs."""
@@ -88,10 +104,11 @@ class Agreement:
             "rows": self.rows,
             "last_turn_differs": len(self.last),
             "earlier_turns_differ": len(self.earlier),
+            "dated": len(self.dated),
             "first": [asdict(some[0]) for some in (self.last, self.earlier) if some],
         }
 
-    def _share(self, some: Sequence[Difference]) -> str:
+    def _share(self, some: Sequence[object]) -> str:
         return f"{len(some):,} of {counted(self.rows, 'row')} ({len(some) / self.rows:.0%})"
 
 
@@ -99,6 +116,8 @@ def _remedy(difference: Difference) -> str:
     allow = 'or say model.template_difference = "allow"'
     if difference.turn is None:
         return f"the tokenizer ends or begins a prompt by itself: give the tokenizer's own settings a look; {allow}"
+    if not THOUGHT.search(difference.inference + difference.training):
+        return f"choose a [model] chat_template that writes the turns as it does where it asks for one; {allow}"
     return (
         "where the prompt opens a thought, the answers need one (reasoning_content), or the rows say "
         f'"chat_template_kwargs": {{"enable_thinking": false}}; else choose another [model] chat_template; {allow}'
@@ -119,13 +138,23 @@ def compare(
     """
     rows = 0
     found: list[Difference] = []
+    dated: list[str] = []
     for example in (part for whole in examples for part in split(whole)):
         row = _encoded(encode, example)
         if row is None or row.literal or not _up_to_end(row) or not (example.messages or example.prompt):
             continue
         rows += 1
         found += _first(_differences(example, row, encode, tokenizer, max_length))
-    return Agreement(rows, tuple(d for d in found if d.last), tuple(d for d in found if not d.last))
+        dated += [example.origin] if _is_dated(example, tokenizer) else []
+    return Agreement(rows, tuple(d for d in found if d.last), tuple(d for d in found if not d.last), tuple(dated))
+
+
+def _is_dated(example: Example, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the prompt is another one where the template's clock stands elsewhere."""
+    if not example.messages or CLOCK not in str(tokenizer.get_chat_template(tools=example.template.get("tools"))):
+        return False
+    elsewhere = replace(example, template={**example.template, CLOCK: lambda form: f"[{form}]"})
+    return _prompt(example, tokenizer) != _prompt(elsewhere, tokenizer)
 
 
 def _first(differences: Iterable[Difference]) -> list[Difference]:

@@ -5,9 +5,12 @@ A class too many is learned as any other, takes rows from the one that was meant
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -76,13 +79,24 @@ def joined(some: Iterable[ClassNames]) -> ClassNames:
 
 
 def alike(counts: Mapping[str, int]) -> list[str]:
-    """The classes that look like one: but for case, blanks and punctuation, or for one slip of the pen."""
-    same: dict[str, list[str]] = defaultdict(list)
+    """The classes that look like one: but for case, blanks, punctuation, the way in which Unicode writes a letter or a
+    person a number, or for one slip of the pen.
+    """
+    same: dict[str | float, list[str]] = defaultdict(list)
     for name in counts:
-        same[re.sub(r"[\W_]+", "", name.casefold()) or name].append(name)
+        same[_core(name)].append(name)
     pairs = {pair for names in same.values() for pair in combinations(sorted(names), 2)} | _slips(counts)
     shown = [f"'{first}' ({counts[first]:,}) and '{second}' ({counts[second]:,})" for first, second in sorted(pairs)]
     return [f"classes that look like one: {_listed(shown, '; ')}"] if shown else []
+
+
+def _core(name: str) -> str | float:
+    """What is left of a name where spelling does not count; `c`, `c++` and `c#` stay three, and `-1` stays below 0."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    with suppress(ValueError):
+        if not math.isnan(number := float(plain)):
+            return number
+    return re.sub(r"[^\w+#]+|_+", "", unicodedata.normalize("NFKC", plain)) or plain
 
 
 def _slips(names: Iterable[str]) -> set[tuple[str, str]]:

@@ -207,7 +207,7 @@ def _conversations(prepared: Prepared) -> list[str]:
     rows, agreement = prepared.rows, prepared.agreement
     lines = [f"{counted(rows.split, 'conversation')} became several rows: one a learned turn"] if rows.split else []
     lines += [f"{counted(count, 'row')} {remark}" for remark, count in rows.learned.remarks.items()]
-    lines += [finding.message for finding in agreement.findings()]
+    lines += [line for one in agreement.findings() for line in (one.message, f"    {one.hint}")]
     if agreement.rows and not (agreement.last or agreement.earlier):
         lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")
     return lines

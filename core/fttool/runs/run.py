@@ -137,7 +137,7 @@ def open_record(
         record.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))
     if remarks := prepared.rows.learned.remarks:
         record.event("row_remarks", rows=remarks)
-    if prepared.agreement.last or prepared.agreement.earlier:
+    if prepared.agreement.last or prepared.agreement.earlier or prepared.agreement.dated:
         record.event("template_difference", **prepared.agreement.described())
     for notice in prepared.rows.notices:
         record.event("rows", what=notice)

@@ -39,10 +39,12 @@ def read_alpaca(row: Mapping[str, Any], origin: str, columns: Alpaca) -> Example
     """The conversation of a row; raises `ValueError` where its instruction or its output is missing or is not text."""
     instruction = text(fetch(row, columns.instruction, "instruction", "alpaca"), columns.instruction)
     output = text(fetch(row, columns.output, "output", "alpaca"), columns.output)
-    about = optional(row, columns.input)
-    system = optional(row, columns.system)
+    taken = (columns.instruction, columns.output)  # `instruction = "input"`: the column is not read once more as input
+    about = "" if columns.input in taken else optional(row, columns.input)
+    system = "" if columns.system in taken else optional(row, columns.system)
+    history = [] if columns.history in taken else rounds(row.get(columns.history), columns.history)
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    for asked, answered in rounds(row.get(columns.history), columns.history):
+    for asked, answered in history:
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     messages += [
         {"role": "user", "content": f"{instruction}\n\n{about}" if about else instruction},

@@ -23,6 +23,12 @@ _PAIRS = (
     ("input", "output"),
 )
 """What other datasets call a prompt and its completion."""
+_BESIDE = {
+    "input": ("input", "context"),
+    "system": ("system", "system_prompt", "system_message"),
+    "history": ("history",),
+}
+"""What `alpaca` reads beside an instruction and its output, and what that is called elsewhere."""
 _PREFERENCES = ({"chosen", "rejected"}, {"chosen_response", "rejected_response"})
 
 
@@ -87,20 +93,16 @@ def _proposals(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
     plain = format_id in ("prompt-completion", "text")
     if "messages" in columns and format_id != "messages":
         yield _Proposal('it looks like format = "messages"', frozenset(("messages", *_TEMPLATE)))
-    turns = row.get("conversations")
-    if isinstance(turns, list) and turns and format_id != "sharegpt":
-        reads = frozenset(("conversations", "system", *_TEMPLATE))
-        if isinstance(turns[0], Mapping) and "from" in turns[0]:
-            yield _Proposal('it looks like format = "sharegpt"', reads)
-        else:
-            yield _Proposal('try format = {name = "messages", column = "conversations"}', reads - {"system"})
-            yield _Proposal('try format = "sharegpt"', reads)
+    for name, turns in row.items():
+        if isinstance(turns, list | tuple) and turns and isinstance(turns[0], Mapping) and name != "messages":
+            yield from _turns(name, turns[0], format_id)
     if {"instruction", "output"} <= columns and format_id != "alpaca":
         reads = frozenset(("instruction", "input", "output", "system", "history"))
         yield _Proposal('it looks like format = "alpaca"', reads)
+    spelled = {name.lower(): name for name in sorted(columns, key=lambda name: (name.islower(), name))}
     for prompt, completion in (("prompt", "completion"), *_PAIRS):
-        if {prompt, completion} <= columns:
-            yield _pair(prompt, completion, columns, plain, format_id)
+        if {prompt, completion} <= spelled.keys():
+            yield _pair(spelled[prompt], spelled[completion], spelled, plain, format_id)
     for label in ("label", "labels"):
         if {"text", label} <= columns and format_id != "labelled":
             yield _Proposal('it looks like format = "labelled"', frozenset(("text", label)))
@@ -108,7 +110,19 @@ def _proposals(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
         yield _Proposal('it looks like format = "text"', frozenset(("text",)))
 
 
-def _pair(prompt: str, completion: str, columns: frozenset[str], plain: bool, format_id: str) -> _Proposal:
+def _turns(column: str, first: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
+    """A column with turns in it, of which the first is given."""
+    reads = frozenset((column, "system", *_TEMPLATE))
+    option = "" if column == "conversations" else f', column = "{column}"'
+    sharegpt = f'{{name = "sharegpt"{option}}}' if option else '"sharegpt"'
+    if "from" in first:
+        yield _Proposal(f"it looks like format = {sharegpt}", reads)
+    elif "role" in first:
+        yield _Proposal(f'try format = {{name = "messages", column = "{column}"}}', reads - {"system"})
+        yield _Proposal(f"try format = {sharegpt}", reads)
+
+
+def _pair(prompt: str, completion: str, spelled: Mapping[str, str], plain: bool, format_id: str) -> _Proposal:
     """A prompt and its answer: as plain text where that is asked for or usual, else through the chat template."""
     if (prompt, completion) == ("prompt", "completion") and format_id != "prompt-completion":
         return _Proposal('it looks like format = "prompt-completion"', frozenset((prompt, completion)))
@@ -116,7 +130,12 @@ def _pair(prompt: str, completion: str, columns: frozenset[str], plain: bool, fo
         options = f'prompt = "{prompt}", completion = "{completion}"'
         return _Proposal(f'try format = {{name = "prompt-completion", {options}}}', frozenset((prompt, completion)))
     options = f'instruction = "{prompt}", output = "{completion}"'
-    reads = {prompt, completion, "system", "history"} | ({"input"} if prompt != "input" else set())
+    reads = {prompt, completion}
+    for option, others in _BESIDE.items():
+        name = next((spelled[other] for other in others if other in spelled and spelled[other] not in reads), None)
+        if name is not None:
+            options += f', {option} = "{name}"' if name != option else ""
+            reads.add(name)
     return _Proposal(f'try format = {{name = "alpaca", {options}}}', frozenset(reads))
 
 

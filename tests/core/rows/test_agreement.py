@@ -118,6 +118,28 @@ def test_template_variables_of_a_row_are_asked_with() -> None:
     assert compared(opens, [talk("Q", "A", enable_thinking=False)]) == Agreement(1)
 
 
+DATED = (
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ '<|im_start|>system\nIt is ' + date_string + '.<|im_end|>\n' }}" + CHATML
+)
+
+
+def test_a_template_that_writes_the_date() -> None:
+    """Only the rows that leave it to the clock are counted, and one that merely knows the clock is not dated."""
+    rows = [talk("Q", "A", origin="r:1", date_string="1 May 2024"), talk("Q", "B", origin="r:2"), talk("Q", "C")]
+    found = compared(DATED, rows)
+    assert (found.dated, found.rows, found.last) == (("r:2", "rows.jsonl:1"), 3, ())
+    (finding,) = found.findings()
+    assert "writes the date of today into 2 of 3 rows (67%) (r:2)" in finding.message
+    assert not compared("{% if never %}{{ strftime_now('%Y') }}{% endif %}" + CHATML, rows).dated
+
+
+@pytest.mark.parametrize(("opens", "advice"), [("<think>\\n", "(reasoning_content)"), ("Note: ", "writes the turns")])
+def test_the_remedy_is_that_of_the_difference(opens: str, advice: str) -> None:
+    (finding,) = compared(CHATML.replace("assistant\\n", f"assistant\\n{opens}"), [talk("Q", "A")]).findings()
+    assert advice in finding.hint and 'template_difference = "allow"' in finding.hint
+
+
 def test_a_tokenizer_that_ends_every_prompt_by_itself() -> None:
     """The prompt of plain text would end in EOS."""
     from tokenizers.processors import TemplateProcessing

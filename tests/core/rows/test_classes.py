@@ -35,6 +35,12 @@ def read(tmp_path: Path, rows: list[dict[str, Any]], task: str = "classification
         ("negative", "negativ"),
         ("Straße", "STRASSE"),
         ("a.b", "ab"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("\uff53\uff50\uff41\uff4d", "spam"),
+        ("sp\u200bam", "spam"),
+        ("1", "01"),
+        ("1.0", "1"),
+        ("NaN", "nan"),
     ],
 )
 def test_two_names_that_look_like_one_are_said(one: str, other: str) -> None:
@@ -54,6 +60,10 @@ def test_two_names_that_look_like_one_are_said(one: str, other: str) -> None:
         ("positive", "negative"),
         ("+", "-"),
         ("1", "11"),
+        ("-1", "1"),
+        ("1.0", "10"),
+        ("c", "c++"),
+        ("c++", "c#"),
     ],
 )
 def test_two_names_are_two(one: str, other: str) -> None:

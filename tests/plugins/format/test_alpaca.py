@@ -97,3 +97,11 @@ def test_whatever_is_filled_stands_in_the_conversation(seed: int) -> None:
 )
 def test_bad_rows(row: dict[str, Any], sentence: str) -> None:
     assert refusal(row) == sentence
+
+
+@pytest.mark.parametrize("column", ["input", "system", "history"])
+def test_a_column_that_is_the_instruction_is_not_read_once_more(column: str) -> None:
+    """Other datasets call the question `input`, and no other option needs to be told so."""
+    row = {column: "What is it?", "output": "A cat."}
+    example = Alpaca(instruction=column).build(FormatContext(origin="r"))(row, "r:1")
+    assert [turn["content"] for turn in example.messages] == ["What is it?", "A cat."]
