@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import counted
+from fttool.errors import DiskError, counted
 from fttool.runs.aligned import aligned
 from fttool.runs.record import Record, peak_memory_bytes
+from fttool.streams import lost_readers
 from fttool.training import evaluation
 from fttool.visible import in_lines
 
 if TYPE_CHECKING:
     from fttool.runs.preparing import Prepared
+    from fttool.runs.screen import Screen
 
 MOST_LINES, WIDEST = 22, 100
 """Lines and columns of a metric's table that the closing screen shows."""
@@ -80,6 +82,21 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "samples": _samples(prepared) if finished else [],
         "files": dict(job.files) if finished else {},
     }
+
+
+def record_end(record: Record, summary: Mapping[str, Any], screen: Screen) -> DiskError | None:
+    """Write how the run ended, into a directory that was moved meanwhile too; where that cannot be, the reason."""
+    moved = record.held.moved_to() if record.held is not None else None
+    place = record if moved is None else Record(moved)
+    try:
+        place.summary(summary)
+        for stream, since in lost_readers().items():
+            place.event("output_unread", stream=stream, since=since)
+        place.event("ended", flushed=True, status=summary["status"], step=summary["steps"])
+    except DiskError as fault:
+        screen.note(f"how the run ended is recorded nowhere: {fault.problems[0].message}")
+        return fault
+    return None
 
 
 def _datasets(prepared: Prepared) -> dict[str, dict[str, dict[str, int]]]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fttool.errors import DiskError, DivergedError, ExitCode, ModelError, Problem, RecipeError, StoppedError, UsageError
+from fttool.errors import DivergedError, ExitCode, ModelError, Problem, RecipeError, StoppedError, UsageError
 from fttool.faults import explained
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
@@ -21,8 +21,7 @@ from fttool.runs.preparing import Prepared, prepare_run
 from fttool.runs.record import Record, Unwritten, lock
 from fttool.runs.resume import refuse_another_recipe, refuse_another_start, refuse_differences, software_changes
 from fttool.runs.screen import Screen
-from fttool.runs.stopping import stopping
-from fttool.streams import lost_readers
+from fttool.runs.stopping import stopping, undisturbed
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint, processes
 from fttool.training.configs import WHILE_TRAINING
@@ -85,8 +84,9 @@ def summed_up(prepared: Prepared, record: Record) -> Generator[None]:
         yield
     except KeyboardInterrupt:
         if new and record.path.exists():
-            record.summary(closing.summarize(prepared, "interrupted"))
-            record.event("ended", status="interrupted", step=0)
+            with undisturbed():
+                record.summary(closing.summarize(prepared, "interrupted"))
+                record.event("ended", status="interrupted", step=0)
         raise
 
 
@@ -341,8 +341,9 @@ def train(
         code = ExitCode.of_signal(job.asked)
     finally:
         screen.stopped()
-        summary = closing.summarize(prepared, status)
-        unrecorded = record_end(record, summary, screen)
+        with undisturbed():
+            summary = closing.summarize(prepared, status)
+            unrecorded = closing.record_end(record, summary, screen)
         observers.call("fttool_run_finished", status=status, summary=summary)
         job.trackers.end(status)
         if together and status != "failed":
@@ -364,21 +365,6 @@ def refuse_uncalled(prepared: Prepared, since: int) -> None:
     if job.signal is None and prepared.rows.measurable:
         moments.append("evaluation")
     trainer.refuse_uncalled(*moments)
-
-
-def record_end(record: Record, summary: Mapping[str, Any], screen: Screen) -> DiskError | None:
-    """Write how the run ended, into a directory that was moved meanwhile too; where that cannot be, the reason."""
-    moved = record.held.moved_to() if record.held is not None else None
-    place = record if moved is None else Record(moved)
-    try:
-        place.summary(summary)
-        for stream, since in lost_readers().items():
-            place.event("output_unread", stream=stream, since=since)
-        place.event("ended", flushed=True, status=summary["status"], step=summary["steps"])
-    except DiskError as fault:
-        screen.note(f"how the run ended is recorded nowhere: {fault.problems[0].message}")
-        return fault
-    return None
 
 
 def finish(prepared: Prepared, record: Record) -> None:

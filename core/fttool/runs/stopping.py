@@ -69,6 +69,17 @@ def stopping(job: Job) -> Generator[None]:
 
 
 @contextmanager
+def undisturbed() -> Generator[None]:
+    """While open, a signal that would end the run is not heard: how it ended is being written, which takes a moment."""
+
+    def too_late(number: int, frame: Any) -> None:
+        """It ends anyway."""
+
+    with handled(too_late, signal.SIGINT, *FROM_OUTSIDE):
+        yield
+
+
+@contextmanager
 def handled(handler: Callable[[int, Any], None], *numbers: int) -> Generator[None]:
     """While open, these signals call `handler`; but not SIGHUP where it is ignored, as `nohup` has it.
 

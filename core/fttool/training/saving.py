@@ -16,6 +16,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 from transformers.integrations.deepspeed import deepspeed_load_checkpoint
+from transformers.trainer_pt_utils import safe_globals
 
 from fttool import disk
 from fttool.errors import PluginError, Problem, UsageError, gist
@@ -239,6 +240,7 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
     """
     _refuse_another_sharding(job, checkpoint)
     refuse_strange_code(job, checkpoint.path)
+    _refuse_more_than_data(checkpoint.path)
     job.progress = Progress(**checkpoint.progress)
     state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", map_location="cpu", weights_only=True)
     if set(state) != set(job.stateful):
@@ -268,6 +270,23 @@ def refuse_strange_code(job: Job, folder: Path) -> None:
         hint = "add --trust-checkpoint if you trust whoever wrote it and all through whose hands it went"
         raise UsageError(message, where=str(folder), hint=hint)
     job.vouched.add(folder)
+
+
+def _refuse_more_than_data(folder: Path) -> None:
+    """Raise `UsageError` where a file of somebody else's checkpoint could not be read without running what is in it.
+
+    torch reads these files so, and would end the run with advice to read them otherwise.
+    """
+    if checkpoints.is_own(folder):
+        return
+    for file in sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):
+        try:
+            with safe_globals():
+                torch.load(file, map_location="meta", weights_only=True, mmap=True)
+        except Exception as fault:
+            message = f"{folder.name} was not written by you on this machine, and {file.name} holds more than data"
+            hint = f"delete {folder}: --resume then goes on from an earlier one, or from the beginning"
+            raise UsageError(message, where=str(file), hint=hint) from fault
 
 
 def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +63,21 @@ def test_what_does_not_end_is_ended(kind: str, quick: None) -> None:
     with pytest.raises(ModelError, match=r"does not end: 0\.3 seconds of computing") as refused:
         chat_text(tokenizer(ENDLESS[kind] + ROUND), TALK)
     assert refused.value.problems[0].key == ("model", "chat_template") and refused.value.problems[0].hint
+    assert nothing_is_left()
+
+
+def test_between_a_render_and_the_end_of_its_limits_nothing_is_raised() -> None:
+    """There nobody would catch it: time may run out while the code of `with` statements runs."""
+
+    def interrupted(file: str) -> None:
+        handler: Any = signal.getsignal(signal.SIGVTALRM)
+        handler(signal.SIGVTALRM, SimpleNamespace(f_code=SimpleNamespace(co_filename=file)))
+
+    with templates.template_limits():
+        interrupted(contextlib.__file__)
+        interrupted(templates.__file__)
+    with pytest.raises(ModelError, match="does not end"), templates.template_limits():
+        interrupted("<template>")
     assert nothing_is_left()
 
 

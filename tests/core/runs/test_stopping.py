@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fttool.errors import StoppedError
-from fttool.runs.stopping import ASKED, stoppable
+from fttool.runs.stopping import ASKED, stoppable, undisturbed
 from fttool.training.world import REPORTS
 
 
@@ -30,6 +30,19 @@ def test_a_signal_ends_it_and_a_second_one_does_not_disturb(number: int) -> None
             send(signal.SIGHUP)
             written.append("summary")
     assert written == ["summary"] and stopped.value.exit_code == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_says_how_a_run_ended_is_written_to_its_end(number: int) -> None:
+    written: list[str] = []
+    with stoppable():
+        with undisturbed():
+            written.append("summary")
+            send(number)
+            written.append("event")
+        assert written == ["summary", "event"]
+        with pytest.raises(KeyboardInterrupt):  # and afterwards it is heard again
+            send(number)
 
 
 STARTED = """

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
 import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from fttool.errors import UsageError
+from fttool.testing import run_recipe
 from fttool.training import checkpoints, signing
 from fttool.training.saving import refuse_strange_code
 
@@ -25,6 +28,16 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def saved(root: Path) -> Path:
     return checkpoints.save(root, 5, lambda folder: (folder / "state.pt").write_bytes(b"mine") and None, {})
+
+
+class Planted:
+    """Makes a file when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (exec, (f"open({str(self.mark)!r}, 'w').close()",))
 
 
 def job(*, code: str | None = "state.pt: it names os.system", trusts: bool = False, first: bool = True) -> Any:
@@ -82,6 +95,29 @@ def test_anything_else_is_refused_and_told_how_to_go_on(deed: str, tmp_path: Pat
     refuse_strange_code(job(code=""), path)
     refuse_strange_code(job(code=None), path)
     refuse_strange_code(job(first=False), path)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "fttool_state.pt"])
+def test_code_in_a_strangers_checkpoint_is_named_and_not_run(
+    name: str, tmp_path: Path, fttool_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fttool_recipe["checkpoints"] = {"every": 2}
+    fttool_recipe["schedule"] = {"name": "constant"}
+    assert run_recipe(fttool_recipe, tmp_path).exit_code == 0
+    checkpoint = tmp_path / "runs" / "recipe" / "checkpoints" / "checkpoint-4"
+    manifest = json.loads((checkpoint / checkpoints.MANIFEST).read_text())
+    torch.save({"a": Planted(tmp_path / "ran")}, checkpoint / name)
+    manifest["files"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
+    counted = {key: value for key, value in manifest.items() if key not in ("sha256", "signature")}
+    seal = hashlib.sha256(json.dumps(counted).encode()).hexdigest()
+    (checkpoint / checkpoints.MANIFEST).write_text(json.dumps({**counted, "sha256": seal, "signature": None}))
+    fttool_recipe["run"]["max_steps"] = 6
+    run = run_recipe(fttool_recipe, tmp_path, resume=True)
+    assert run.exit_code == 2 and f"{name} holds more than data" in str(run.error)
+    assert not (tmp_path / "ran").exists()
+    shutil.rmtree(checkpoint)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another's"))  # data alone of somebody else's is resumed
+    assert run_recipe(fttool_recipe, tmp_path, resume=True).exit_code == 0
 
 
 def test_a_file_that_is_not_the_signed_one_is_refused_even_from_this_user(tmp_path: Path) -> None:
