@@ -6,7 +6,7 @@ Run as a program, `python scaled.py FOLDER`, it is one process of a run of every
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -58,30 +58,36 @@ class Overflow(Regularizer):
     rank: int | None = None
     endless: bool = False
     """True: infinite without a scale too."""
+    of_logits: bool = False
+    """True: by the sum of what the model says, not of its weights; ZeRO 3 has no whole ones outside of the model."""
 
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield the loss."""
         import os
 
         here = self.rank is None or self.rank == int(os.environ.get("RANK", 0))
+        said: list[Tensor] = []
+        if self.of_logits:
+            head: Any = ctx.model.get_output_embeddings()
+            head.register_forward_hook(lambda _, __, output: said.__setitem__(slice(None), [output]))
         return Regularization(
-            loss=Planted(self.updates if here else (), self.pieces, float("inf") if self.endless else 1e36)
+            loss=Planted(self.updates if here else (), self.pieces, float("inf") if self.endless else 1e36, said)
         )
 
 
 class Planted:
     """The loss, which counts how often it was asked for; saved with checkpoints."""
 
-    def __init__(self, updates: tuple[int, ...], pieces: int, gradient: float) -> None:
-        self.updates, self.pieces, self.gradient, self.calls = updates, pieces, gradient, 0
+    def __init__(self, updates: tuple[int, ...], pieces: int, gradient: float, said: Sequence[Tensor]) -> None:
+        self.updates, self.pieces, self.gradient, self.said, self.calls = updates, pieces, gradient, said, 0
 
     def __call__(self, model: Any) -> Tensor:
-        """The sum of all weights that train, times nothing or very much."""
+        """The sum of all weights of this process that train, or of its logits, times nothing or very much."""
         self.calls += 1
         update = -(-self.calls // self.pieces)
-        return sum(p.sum() for p in model.parameters() if p.requires_grad) * (
-            self.gradient if update in self.updates else 0.0
-        )
+        some = self.said or [share(p) for p in model.parameters() if p.requires_grad]
+        total = torch.stack([one.float().sum() for one in some]).sum()
+        return total * (self.gradient if update in self.updates else 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """How often it was asked."""
@@ -167,13 +173,21 @@ ACME = Plugins.of(
 
 
 def with_scaler() -> Any:
-    """Of `Loop`, `create_accelerator_and_postprocess` that gives accelerate the scaler and autocast that GPUs have."""
+    """Of `Loop`, `create_accelerator_and_postprocess` that gives accelerate the scaler and autocast that GPUs have.
+
+    DeepSpeed has a scaler of its own, and asks the device whether it computes in fp16: this one does, slowly.
+    """
     untouched = Loop.create_accelerator_and_postprocess
 
     @wraps(untouched)
     def create(self: Any) -> None:
         untouched(self)
-        if self.args.fp16:
+        if self.is_deepspeed_enabled:
+            from deepspeed.accelerator import get_accelerator
+
+            kind: Any = type(get_accelerator())
+            kind.is_fp16_supported = lambda _: True
+        elif self.args.fp16:
             self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=HalfOnCpu.scale)
             self.accelerator.native_amp = True
 

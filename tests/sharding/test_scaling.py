@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from fttool_plugins.schedule.wsd import wsd
 
 from .. import scaled
-from .matrix import Outcome, base, write_rows
+from .matrix import SHARDINGS, Outcome, base, write_rows
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]
 
@@ -70,3 +70,35 @@ def test_what_overflows_in_one_process_is_skipped_in_both(tmp_path: Path, fttool
             assert_close(values, theirs[key], rtol=0, atol=1e-4)
     ended = json.loads((several["z"] / "summary.json").read_text())
     assert (ended["status"], ended["skipped_updates"]) == ("diverged", 20) and not (several["z"] / "model").exists()
+
+
+def test_it_is_skipped_where_each_process_holds_a_share(tmp_path: Path, fttool_tiny_model: Path) -> None:
+    """FSDP's scaler looks at shares, of which one process's alone may overflow; DeepSpeed's engines have their own."""
+    rows = [write_rows(tmp_path / "rows.jsonl", 60), write_rows(tmp_path / "general.jsonl", 6, first=100)]
+
+    def recipe(sharding: dict[str, Any], planted: dict[str, Any]) -> dict[str, Any]:
+        made = {**base(fttool_tiny_model, *rows), "precision": {"name": "acme.half"}, "sharding": sharding}
+        made["run"] = {"max_steps": 8, "micro_batch": 2, "global_batch": 4, "log_every": 1}
+        made["optimizer"] = {"name": "sgd", "lr": 0.1}
+        return made | {"regularizers": [{"name": "acme.overflow", "updates": (2, 5), **planted}]}
+
+    several = run_all(
+        tmp_path / "two",
+        2,
+        {
+            name: recipe({**SHARDINGS[name], "timeout": 60}, {"rank": 1, "of_logits": name == "zero-3"})
+            for name in ("fsdp", "zero-2", "zero-3")
+        },
+    )
+    [alone] = run_all(tmp_path / "one", 1, {"alone": recipe({"name": "none"}, {"pieces": 2})}).values()
+    expected, first = (
+        load_file(alone / "model" / "model.safetensors"),
+        load_file(fttool_tiny_model / "model.safetensors"),
+    )
+    learned = max(float((values - first[key]).abs().max()) for key, values in expected.items())
+    for name, run in several.items():
+        summary = json.loads((run / "summary.json").read_text())
+        assert (summary["status"], summary["skipped_updates"]) == ("finished", 2), name
+        assert [line["step"] for line in Outcome(run).metrics if line.get("grad_norm") == "inf"] == [2, 5], name
+        for key, values in load_file(run / "model" / "model.safetensors").items():
+            assert_close(values, expected[key], rtol=0, atol=learned / 100)

@@ -32,6 +32,7 @@ from fttool.errors import Problem
 from fttool.families import Encoded, Level
 from fttool.training.probe import LONGEST, Probe, Said, Uncomputed, beginning, exchanged, joined, labelled
 from fttool.training.proof import Finding, Incomparable
+from fttool.training.shards import class_of
 
 EXACT = 32
 """Roundings of float32 by which logits may differ that are made of the same products."""
@@ -215,7 +216,7 @@ class _Compared:
     @property
     def model(self) -> str:
         """The model's class."""
-        return type(getattr(self.probe.model, "module", self.probe.model)).__name__
+        return class_of(self.probe.model)
 
     @cached_property
     def row(self) -> Encoded:

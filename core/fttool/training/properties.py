@@ -23,6 +23,7 @@ from fttool.families import Encoded, Level, Predictions
 from fttool.training.evaluation import model_inputs
 from fttool.training.probe import Probe, labelled, seed
 from fttool.training.proof import Finding
+from fttool.training.shards import class_of
 
 Reference = Callable[[Any, Mapping[str, Any]], Tensor]
 """Model and micro-batch → logits (N, V) of the learned places, by the model's plain forward."""
@@ -111,7 +112,7 @@ class Properties:
 
     @property
     def _model(self) -> str:
-        return type(getattr(self.probe.model, "module", self.probe.model)).__name__
+        return class_of(self.probe.model)
 
     def _batch(self, row: Encoded) -> Mapping[str, Any]:
         return model_inputs(self.probe.collate([[row]]), self.probe.device)

@@ -43,6 +43,13 @@ def ordinary() -> Generator[None]:
         raise RuntimeError(f"a distributed checkpoint could not be written or read: {gist(cause)}") from cause
 
 
+def class_of(model: Any) -> str:
+    """The name of a model's own class, whatever DistributedDataParallel or FSDP2 have made of it."""
+    bare = getattr(model, "module", model)
+    own = [kind for kind in type(bare).__mro__ if not issubclass(kind, FSDPModule)]
+    return own[0].__name__
+
+
 def close(model: nn.Module) -> None:
     """Let each process hold its share alone.
 

@@ -316,6 +316,9 @@ def check_term(strategy: Strategy, found: Any, *, constant: bool) -> None:
     """
     if getattr(found, "numel", lambda: 0)() != 1:
         raise misbehaved(strategy, f"adds {_shown(found)} to the loss, not one number")
+    if hasattr(found, "full_tensor"):  # each process would learn its own weights by its own part of the labels
+        hint = 'a penalty on weights is a pull (Regularization.pulls), which is shared as they are; or sharding = "ddp"'
+        raise misbehaved(strategy, "adds a loss of weights of which each process holds a share", hint)
     if not found.requires_grad and not constant:
         raise misbehaved(strategy, f"adds {_shown(found)} to the loss, on which no weight that trains has a bearing")
 
