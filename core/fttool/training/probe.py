@@ -156,7 +156,9 @@ def exchanged(row: Encoded, among: Sequence[Encoded], since: int = 0) -> Encoded
     if len(known) == 1:
         known.append(known[0] - 1 if known[0] else 1)
     follower = dict(zip(known, [*known[1:], known[0]], strict=True))
-    return replace(row, input_ids=[*row.input_ids[:since], *(follower[token] for token in row.input_ids[since:])])
+    ids = [*row.input_ids[:since], *(follower[token] for token in row.input_ids[since:])]
+    labels = [label if label == -100 else token for token, label in zip(ids, row.labels, strict=True)]
+    return replace(row, input_ids=ids, labels=labels)
 
 
 def seed(device: torch.device) -> None:
