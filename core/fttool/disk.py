@@ -130,14 +130,17 @@ def writing(path: Path, *, needed: int = 0, hint: str = "") -> Generator[None]:
 
 @contextmanager
 def told() -> Generator[None]:
-    """Around code that may write anywhere: `DiskError` with the file, for what a disk has refused."""
+    """Around code that may write anywhere: `DiskError`, with the file where that is known, for what a disk refuses."""
     try:
         yield
     except OSError as fault:
         number = refusal(fault)
         if number is None:
             raise
-        raise disk_error(number, Path(str(fault.filename or Path.cwd()))) from fault
+        if fault.filename is None:  # standard output above all
+            hint = "free some space, or let it write elsewhere"
+            raise DiskError(f"a disk takes no more of what is written: {REFUSALS[number]}", hint=hint) from fault
+        raise disk_error(number, Path(str(fault.filename))) from fault
 
 
 def disk_error(number: int, path: Path, needed: int = 0, hint: str = "") -> DiskError:

@@ -1,8 +1,8 @@
 """Standard output and error that nobody reads any more: what a verb does goes on without them.
 
-A run costs money, and a `tee`, a log viewer or a terminal may die before it ends. To write to one of those is an error,
-wherever it is written from; so that is caught at the file itself, and from then on the file leads nowhere. The run
-directory has all that matters, and says since when nobody reads.
+A run costs money, and a `tee`, a log viewer or a terminal may die before it ends, or the disk of its log be full. To
+write to one of those is an error, wherever it is written from; so that is caught at the file itself, and from then on
+the file leads nowhere. The run directory has all that matters, and says since when nobody reads.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-GONE = (errno.EPIPE, errno.EIO)
-"""What is answered to a writer by a pipe without a reader, and by a terminal that has been closed."""
+GONE = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""What is answered to a writer by a pipe without a reader, a terminal that has been closed, a log's full disk."""
 
 
 _LOST: dict[str, str] = {}

@@ -72,7 +72,7 @@ def _exit_code(words: list[str]) -> int:
     try:
         with told():
             code = _answer(words)
-        sys.stdout.flush()  # so that a reader who has gone is noticed here
+            sys.stdout.flush()  # so that a reader who has gone, or a disk that is full, is noticed here
         return code
     except FttoolError as error:
         if not _reported(error, in_lines(_problems(error)), error.exit_code):

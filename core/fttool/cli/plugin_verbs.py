@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from textwrap import shorten
 
+from fttool.disk import told
 from fttool.errors import FttoolError, PluginError, gist
 from fttool.plugins import OURS, Listed
 
@@ -80,7 +81,8 @@ def call(verb: Verb, words: Sequence[str]) -> int:
     except (Exception, SystemExit) as fault:
         raise PluginError(f"the {who} cannot be imported: {gist(fault)}", hint="update or uninstall it") from fault
     try:
-        return int(command(list(words)))
+        with told():
+            return int(command(list(words)))
     except (FttoolError, BrokenPipeError):
         raise
     except Exception as fault:

@@ -50,6 +50,20 @@ def test_a_run_goes_on_when_its_readers_have_gone(tmp_path: Path, words: list[st
     assert (tmp_path / "runs" / "r" / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
+def test_the_full_disk_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a run go on; what only prints says that it could not."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        for words in (["plugins"], ["--version"]):
+            process = fttool(*words, stdout=full, stderr=subprocess.PIPE)
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 9 and b"no space is left on the disk" in said and b"run.output" not in said
+        monkeypatch.setattr(sys, "stderr", full)
+        with patient("stderr"):
+            print("a line", file=sys.stderr, flush=True)
+            assert lost_readers().keys() == {"stderr"}
+
+
 @pytest.mark.slow
 def test_a_run_without_any_output_writes_into_no_other_file(tmp_path: Path) -> None:
     """What a shell writes as `>&- 2>&-`: the first files that the run opens would become its output."""

@@ -65,6 +65,17 @@ def test_their_help_teaches_by_example(verb: str, capsys: pytest.CaptureFixture[
 RAN = "import pathlib\ndef main(words):\n    print('a stranger ran')\n    return 0"
 
 
+def test_a_full_disk_is_not_the_verbs_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "import errno\ndef main(words): raise OSError(errno.ENOSPC, 'No space left on device', *words)"
+    install(tmp_path, "far", {"far": "far_away:main"}, group=COMMANDS_GROUP, far_away=text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["far"]) == main(["far", str(tmp_path / "file")]) == 9
+    said = capsys.readouterr().err
+    assert "authors" not in said and f"cannot write '{tmp_path / 'file'}'" in said
+
+
 def test_a_verb_of_two_distributions_is_a_clash_that_names_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
