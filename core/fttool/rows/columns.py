@@ -13,7 +13,8 @@ from typing import Any
 
 from fttool.errors import Problem, counted
 from fttool.families import Example
-from fttool.rows.marks import is_finer_mark, is_mark
+from fttool.plain import is_table
+from fttool.rows.marks import MARKS, is_finer_mark, is_mark, marked_learned
 from fttool.rows.noted import PART, Noted, filled
 from fttool.rows.verdicts import says_bad, spelled
 
@@ -22,6 +23,7 @@ _ANSWER, _ASKED = "what is to be learned", "part of what is asked"
 _PREFERENCE, _PICTURE, _SOUND = "half of a preference", "what the text is about", "what the text is about"
 _SHARE, _TOOLS, _THOUGHT = "how much a row is to count", "what the model may call, or calls", "what is thought first"
 _TEMPLATE, _REWARD = "a variable for the chat template", "how good the answer is"
+_INSIDE = "with a mark or a verdict in it, which says here that the answer is bad"
 _VERDICT = "a verdict, which says here that the answer is bad"
 MEANT: Mapping[str, str] = {
     **dict.fromkeys(("weight", "weights", "sample_weight", "train", "trainable", "loss", "masked", "mask"), _SHARE),
@@ -55,7 +57,19 @@ def meaning(key: str, value: Any, *, classified: bool = False) -> str:
         return known
     if is_mark(key) or is_finer_mark(key):
         return _SHARE
-    return _VERDICT if not classified and says_bad(key, value) else ""
+    if classified:
+        return ""
+    if is_table(value) and any(says_bad(name, one) or _unlearned(name, one) for name, one in value.items()):
+        return _INSIDE
+    return _VERDICT if says_bad(key, value) else ""
+
+
+def _unlearned(name: str, value: Any) -> bool:
+    """Whether it is a mark that says no, such as a `weight` of 0 among a row's metadata."""
+    try:
+        return name in MARKS and not marked_learned({name: value}, name, in_text=True)
+    except ValueError:
+        return False
 
 
 @dataclass

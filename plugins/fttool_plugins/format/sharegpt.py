@@ -86,14 +86,27 @@ def _read_turn(turn: Any, where: str, options: ShareGPT) -> tuple[Message, bool]
         raise ValueError(f'{where} must be {{"from": …, "value": …}}, this is {type(turn).__name__}')
     by = "from" if "from" in turn else "role"
     said = "value" if "value" in turn else "content"
+    _check_one(turn, where, options.roles)
     if by not in turn:
         raise ValueError(f"{where} has neither 'from' nor 'role' (its keys: {', '.join(map(repr, turn))})")
     speaker = _speaker(turn[by], where, options.roles)
     where = f"{where} ({turn[by]})"
-    rest = {key: value for key, value in turn.items() if key not in (by, said)}
+    rest = {key: value for key, value in turn.items() if key not in ("from", "role", "value", "content")}
     if speaker == "function_call":
         return as_message({**rest, "content": None, "tool_calls": _calls(turn.get(said), where)}, "assistant", where)
     return as_message({**rest, "content": turn.get(said)}, speaker, where)
+
+
+def _check_one(turn: Mapping[str, Any], where: str, roles: Mapping[str, Speaker]) -> None:
+    """Raise `ValueError` for a turn that has a speaker or words twice, and not the same ones."""
+    empty = (None, "")
+    for one, other in (("from", "role"), ("value", "content")):
+        first, second = turn.get(one), turn.get(other)
+        if first in empty or second in empty or first == second:
+            continue
+        if one == "from" and _speaker(first, where, roles) == _speaker(second, where, roles):
+            continue
+        raise ValueError(f"{where} has '{one}' and '{other}', which differ; leave one out: ignore = [\"{other}\"]")
 
 
 def _speaker(name: Any, where: str, roles: Mapping[str, Speaker]) -> Speaker:

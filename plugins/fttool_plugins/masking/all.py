@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fttool.api import Encoded, Example, MaskingContext, RowEncoder
-from fttool_plugins.masking.control import Control, texts_of
+from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
 from fttool_plugins.masking.plain import PlainText
 from fttool_plugins.masking.turns import IGNORED, Conversations, render
@@ -35,7 +35,7 @@ class All(OfText):
                 raise ValueError(
                     f"turn {turn} is marked as not learned, and masking 'all' learns every token; choose 'assistant'"
                 )
-            controlled = control.check(texts_of(example.messages, example.template))
+            controlled = control.check_conversation(example.messages, example.template)
             if controlled and control.as_text:
                 return conversations.whole(example.messages, example.template)
             text = render(tokenizer, example.messages, example.template)

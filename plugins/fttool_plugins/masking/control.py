@@ -72,15 +72,25 @@ class Control:
             )
         return bool(found)
 
+    def check_conversation(self, messages: Iterable[Message], variables: Mapping[str, Any]) -> bool:
+        """`check` of all that a chat template is given of a row.
+
+        Raises `ValueError` for those in a variable too, which cannot be told from the template's own: only kept.
+        """
+        found = self.check(texts_of(messages, variables))
+        for name in variables.keys() - {"tools", "documents"}:
+            for text in _strings(variables[name]) if self._choice != "keep" else ():
+                if token := self._pattern.search(text):
+                    raise ValueError(f"the template's variable '{name}' has the control token {token.group()!r}")
+        return found
+
     def own(self, tokens: Tokens, written: Written) -> list[int]:
         """The control tokens whose whole text messages, tools or documents have written, and not the template."""
         return [
             token
             for token in range(len(tokens.ids))
-            if tokens.is_special(token) and (characters := range(*tokens.place(token)))
-            if all(
-                (owner := written.owner(character)) is not None and owner.field != "role" for character in characters
-            )
+            if tokens.is_special(token) and (place := tokens.place(token)) and place[0] < place[1]
+            if written.is_said(*place)
         ]
 
     def encoded(self, tokens: Tokens, control: Iterable[int]) -> Tokens:

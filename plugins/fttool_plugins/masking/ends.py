@@ -104,7 +104,7 @@ class Ends:
         return End(within[-1].end(), "") if within else None
 
     def _between_calls(self, index: int, messages: Sequence[Message], template: Mapping[str, Any]) -> frozenset[str]:
-        """The special tokens that the template writes between two calls of one message."""
+        """The special tokens that the template writes between two calls of one message; not what the calls say."""
         message = messages[index]
         twice = {key: value for key, value in message.items() if key not in LEARNED or key == "content"}
         twice["tool_calls"] = [*message["tool_calls"], *message["tool_calls"]]
@@ -114,7 +114,8 @@ class Ends:
         calls = [run for run in written.runs if run.owner.message == index and run.owner.field == "tool_calls"]
         if not calls:
             return frozenset()
-        return frozenset(self._special.findall(written.text[calls[0].start : calls[-1].end]))
+        between = self._special.finditer(written.text, calls[0].start, calls[-1].end)
+        return frozenset(found.group() for found in between if not written.is_said(found.start(), found.end()))
 
 
 def _next_place(written: Written, span: Span, index: int) -> int:

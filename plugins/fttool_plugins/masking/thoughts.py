@@ -28,11 +28,12 @@ KEYS = ("reasoning_content", "reasoning", "thinking")
 
 _NAME = r"(?:seed:)?(?:think|thinking|thought|thoughts|reason|reasoning)"
 _PAIRS = re.compile(
-    rf"<(?P<close>/?)(?P<name>{_NAME})>|\[(?P<close2>/?)(?P<name2>THINK)\]|<\|(?P<edge>START|END)_THINKING\|>",
+    rf"<(?P<close>/?)(?P<name>{_NAME})>|\[(?P<close2>/?)THINK\]|◁(?P<close3>/?)think▷"
+    r"|<\|(?P<edge>START|END)_THINKING\|>|<\|(?P<edge2>begin|end)_of_thought\|>",
     re.IGNORECASE,
 )
-"""The tags of a thought in a text; group `close`, `close2` or `edge` says which of the two it is."""
-_ANYWHERE = ("think", "thinking")
+"""The tags of a thought in a text; a group `close…` or `edge…` says which of the two it is."""
+_ANYWHERE = ("think", "thinking", "seed:think")
 """Tags that are a thought's even where the template takes no notice of them; `<reason>` may be any XML."""
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 """Text that is quoted as code in Markdown."""
@@ -55,14 +56,19 @@ def check_thoughts(message: Message, number: int, template: str) -> None:
     if not tags:
         return
     advice = "write it as <think>…</think> in front of the answer, or as the turn's 'reasoning_content'"
-    opened: str | None = None
+    opened: _Tag | None = None
     for tag in tags:
         if tag.closes == (opened is None):
             what = "closes a thought that it has not opened" if tag.closes else "opens a thought within a thought"
             raise ValueError(f"message {number} {what} ({tag.text}): {advice}")
-        opened = None if tag.closes else tag.text
+        if opened is not None and tag.name != opened.name:
+            raise ValueError(f"message {number} opens a thought by {opened.text} and closes it by {tag.text}: {advice}")
+        opened = None if tag.closes else tag
     if opened is not None:
-        raise ValueError(f"message {number} opens a thought and never closes it ({opened}): {advice}")
+        raise ValueError(f"message {number} opens a thought and never closes it ({opened.text}): {advice}")
+    around = content[: tags[0].place] + content[tags[1].end :]
+    if len(tags) == 2 and not around.strip() and not message.get("tool_calls"):
+        raise ValueError(f"message {number} has a thought ({tags[0].text}) and no answer: {advice}")
     apart = next((key for key in KEYS if isinstance(message.get(key), str) and message[key].strip()), None)
     if apart is not None:
         raise ValueError(f"message {number} has a thought in its content ({tags[0].text}) and in '{apart}': keep one")
@@ -86,7 +92,10 @@ def in_two_places(message: Message) -> tuple[str, str] | None:
 
 class _Tag(NamedTuple):
     text: str
+    name: str
+    """What a tag that opens a thought has in common with the one that closes it."""
     place: int
+    end: int
     closes: bool
 
 
@@ -99,7 +108,8 @@ def _tags(content: str, template: str) -> Iterator[_Tag]:
         known = text in template or (name and (f"<{name}>" in template or f"</{name}>" in template))
         if not known and (any(place in some for some in quoted) or (name and name.lower() not in _ANYWHERE)):
             continue
-        yield _Tag(text, place, _is_closing(found))
+        either = re.sub(r"/|start_|begin_|end_", "", text.lower())
+        yield _Tag(text, either, place, found.end(), _is_closing(found))
 
 
 class Thought(NamedTuple):
@@ -137,4 +147,5 @@ def thought(written: Written, start: int, end: int) -> Thought | None:
 
 
 def _is_closing(found: re.Match[str]) -> bool:
-    return bool(found["close"] or found["close2"]) or (found["edge"] or "").upper() == "END"
+    slash = found["close"] or found["close2"] or found["close3"]
+    return bool(slash) or (found["edge"] or found["edge2"] or "").upper() == "END"

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fttool.api import Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
-from fttool_plugins.masking.control import Control, ControlTokens, texts_of
+from fttool_plugins.masking.control import Control, ControlTokens
 from fttool_plugins.masking.ends import Ends
 from fttool_plugins.masking.prompts import Prompts
 from fttool_plugins.masking.refusals import remedy, wants_parts
@@ -100,7 +100,7 @@ class Conversations:
         for index in learned:
             check_not_empty(messages[index], index + 1)
             check_thoughts(messages[index], index + 1, source)
-        controlled = self._control.check(texts_of(messages, template))
+        controlled = self._control.check_conversation(messages, template)
         written = self._written(messages, template)
         talk = _Talk(messages, template, written)
         turns = [turn for index in learned for turn in self._turns(index, talk)]

@@ -70,6 +70,13 @@ class Written:
         at = bisect_right(self.runs, character, key=lambda run: run.start) - 1
         return self.runs[at].owner if at >= 0 and character < self.runs[at].end else None
 
+    def is_said(self, start: int, end: int) -> bool:
+        """Whether messages, tools or documents have written all characters from `start` to `end` (exclusive), and the
+        template none of them; roles are the template's.
+        """
+        owners = [self.owner(character) for character in range(start, end)]
+        return all(owner is not None and owner.field != "role" for owner in owners)
+
     def of(self, message: int, *fields: str) -> list[str]:
         """What a message's fields have in the text, piece by piece; without names, all of its fields."""
         mine = (run for run in self.runs if run.owner.message == message)

@@ -37,6 +37,10 @@ BAD: list[dict[str, Any]] = [
     {"thumbs_down": "yes"},
     {"exclude": True},
     {"deleted": 1},
+    {"metadata": {"source": "x", "is_correct": False}},
+    {"info": {"weight": 0}},
+    {"meta": {"train": "false"}},
+    {"annotations": {"masked": True}},
 ]
 ORDINARY: list[dict[str, Any]] = [
     {"is_correct": True},
@@ -63,6 +67,8 @@ ORDINARY: list[dict[str, Any]] = [
     {"score_date": "2020-01-01"},
     {"training_data": "v2"},
     {"token_count": 0},
+    {"metadata": {"weight": 70, "score": 3, "lang": "no", "is_correct": True, "train": None}},
+    {"meta": {"train": "2019"}},
 ]
 OTHER_NAMES: list[dict[str, Any]] = [
     {"reward": 1.0},

@@ -119,6 +119,11 @@ def test_nothing_but_an_answer_that_nobody_asked_for_is_refused() -> None:
     assert "has no turn but" in refusal({"conversations": [GPT]}, leading_assistant="drop")
 
 
+def test_the_same_said_twice_is_read_once() -> None:
+    turns = [{**HUMAN, "role": "user", "content": "Hi"}, {**GPT, "role": None, "content": ""}]
+    assert read({"conversations": turns}) == read({"conversations": [HUMAN, GPT]})
+
+
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
@@ -130,6 +135,14 @@ def test_nothing_but_an_answer_that_nobody_asked_for_is_refused() -> None:
         ({"conversations": ["Hi"]}, 'turn 1 of \'conversations\' must be {"from": …, "value": …}, this is str'),
         ({"conversations": [{"value": "Hi"}]}, "turn 1 of 'conversations' has neither 'from' nor 'role'"),
         ({"conversations": [HUMAN, {"from": "gpt", "value": ""}]}, "turn 2 of 'conversations' (gpt) is empty"),
+        (
+            {"conversations": [HUMAN, {**GPT, "content": "Other"}]},
+            "turn 2 of 'conversations' has 'value' and 'content', ",
+        ),
+        (
+            {"conversations": [{**HUMAN, "role": "system"}, GPT]},
+            "turn 1 of 'conversations' has 'from' and 'role', which",
+        ),
         ({"conversations": [HUMAN, {"from": "gpt"}]}, "turn 2 of 'conversations' (gpt)"),
         ({"conversations": [HUMAN, GPT], "system": 3}, "'system' must be text, this is int"),
         ({"messages": []}, "the row has no 'conversations' (its columns: 'messages'); it looks like format = "),

@@ -131,3 +131,44 @@ def test_a_tokenizer_that_puts_a_space_in_front_puts_none_in_front_of_the_pieces
     )
     assert tokenizer.decode(row.input_ids, clean_up_tokenization_spaces=False) == "a cat</s> is</s>"
     assert row.input_ids.count(tokenizer.eos_token_id) == 1
+
+
+CALLS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}{{ '<|im_sep|>' if not loop.first }}{{ c.name }} {{ c.arguments | tojson }}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("control", ["text", "keep"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_control_tokens_in_a_call_do_not_move_its_end(control: Any, count: int, speaking: Speaking) -> None:
+    """Twin: with harmless words in the call, the same ends are learned, and nothing behind them."""
+    tokenizer = speaking(CALLS)
+
+    def row(word: str) -> Example:
+        calls = [{"name": "find", "arguments": {"what": word}}] * count
+        turns = [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": calls},
+            {"role": "tool", "content": f"a {word} b"},
+            {"role": "assistant", "content": "Ho"},
+        ]
+        return Example(origin="r:1", messages=tuple(turns), completion_from=3)
+
+    def taught(example: Example) -> str:
+        encoded = encode(Assistant(control_tokens=control), tokenizer, example)
+        return str(tokenizer.decode([label for label in encoded.labels if label != -100]))
+
+    assert taught(row("<|im_end|>")) == taught(row("WORD")).replace("WORD", "<|im_end|>")
+
+
+@pytest.mark.parametrize("value", [FORGED, {"deep": [FORGED]}])
+@pytest.mark.parametrize("control", ["refuse", "text"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_variables_hold_none(strategy: Any, control: Any, value: Any, speaking: Speaking) -> None:
+    """What a template makes of a variable cannot be told from its own text, so it cannot be encoded as text either."""
+    tokenizer = speaking("{{ persona if persona is string else persona.deep[0] }}" + CALLS)
+    with pytest.raises(ValueError, match=r"the template's variable 'persona' has the control token '<\|im_end\|>'"):
+        encode(strategy(control_tokens=control), tokenizer, talk("Hi", "Ho", persona=value))
+    assert encode(strategy(control_tokens="keep"), tokenizer, talk("Hi", "Ho", persona=value)).input_ids

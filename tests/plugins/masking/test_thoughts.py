@@ -51,6 +51,12 @@ def learned(tokenizer: Any, row: Encoded) -> str:
         ("[THINK]Two and two. Four.", "opens a thought and never closes it"),
         ("Two and two.<|END_THINKING|>Four.", "closes a thought that it has not opened"),
         ("<Thinking>Two. Four.", "opens a thought and never closes it"),
+        ("<seed:think>Two. Four.", "opens a thought and never closes it"),
+        ("<|begin_of_thought|>Two. Four.", "opens a thought and never closes it"),
+        ("Two.◁/think▷Four.", "closes a thought that it has not opened"),
+        ("<thinking>Two.</think>Four.", "opens a thought by <thinking> and closes it by </think>"),
+        ("<think>Two.[/THINK]Four.", r"opens a thought by <think> and closes it by \[/THINK\]"),
+        ("<think>Two and two.</think>\n", r"has a thought \(<think>\) and no answer"),
     ],
 )
 @pytest.mark.parametrize("template", [CHATML, ALWAYS])
