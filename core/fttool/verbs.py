@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from fttool.runs.preparing import Prepared
+    from fttool.runs.stages.loop import Prepared
 
 __all__ = [
     "add_overrides",
@@ -104,8 +104,8 @@ def weights_before(run: Loaded) -> Mapping[str, Tensor]:
 
     Without those that the source does not give, such as a new head. Raises `ModelError` where its files have changed.
     """
-    from fttool.runs.preparing import build_source
     from fttool.runs.resume import weight_files
+    from fttool.runs.stages.rows import build_source
     from fttool.training.regularizing import start
 
     quiet_libraries(run)
@@ -130,7 +130,7 @@ def _lock_of(run: Loaded) -> dict[str, Any]:
 
 def model_after(run: Loaded) -> PreTrainedModel:
     """The final model of a run, in the format in which it was saved."""
-    from fttool.runs.preparing import build_source
+    from fttool.runs.stages.rows import build_source
 
     folder = Record(run.path.parent).model.absolute()
     if not (folder / "config.json").is_file():
@@ -145,7 +145,8 @@ def model_after(run: Loaded) -> PreTrainedModel:
 def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict[str, float]:
     """The metrics of a model on the evaluation and retention rows of a run, named as in `metrics.jsonl`."""
     from fttool.runs.environment import device
-    from fttool.runs.preparing import load_rows, make_batches, task_parts
+    from fttool.runs.stages.batches import make_batches
+    from fttool.runs.stages.rows import load_rows, task_parts
     from fttool.training.evaluation import evaluate, measures
 
     quiet_libraries(run)

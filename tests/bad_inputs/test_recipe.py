@@ -386,8 +386,8 @@ def test_fp16_on_a_cpu_is_refused_before_anything_is_read(shell: Shell, recipe: 
 def test_bf16_where_the_hardware_lacks_it_is_refused(
     shell: Shell, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str, code: int
 ) -> None:
-    monkeypatch.setattr("fttool.runs.preparing.device", lambda: torch.device(kind))
-    monkeypatch.setattr("fttool.runs.preparing.native_bf16", lambda on: False)
+    monkeypatch.setattr("fttool.runs.stages.begun.device", lambda: torch.device(kind))
+    monkeypatch.setattr("fttool.runs.stages.begun.native_bf16", lambda on: False)
     recipe["precision"] = {"name": "bf16"}
     answer = shell.run(recipe)
     answer.refuses(code, f"{kind} does not compute in bfloat16", '"auto"', where=shell.place("precision]"))

@@ -50,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
     from fttool.rows.agreement import refuse_difference
     from fttool.runs import screen
     from fttool.runs.environment import quiet_libraries
-    from fttool.runs.preparing import agree, load_rows
+    from fttool.runs.stages.rows import agree, load_rows
 
     with explained(loaded):
         quiet_libraries(loaded)

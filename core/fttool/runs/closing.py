@@ -18,8 +18,8 @@ from fttool.training import evaluation
 from fttool.visible import in_lines
 
 if TYPE_CHECKING:
-    from fttool.runs.preparing import Prepared
     from fttool.runs.screen import Screen
+    from fttool.runs.stages.loop import Prepared
 
 MOST_LINES, WIDEST = 22, 100
 """Lines and columns of a metric's table that the closing screen shows."""

@@ -16,10 +16,11 @@ from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
 from fttool.rows.columns import described
 from fttool.runs.aligned import aligned
-from fttool.runs.preparing import Prepared, prepare_run
+from fttool.runs.preparing import prepare_run
 from fttool.runs.record import Record, resolved
 from fttool.runs.rehearsing import refuse_full_disk, room
 from fttool.runs.screen import Screen
+from fttool.runs.stages.loop import Prepared
 from fttool.training.proof import Proven
 from fttool.training.world import World
 from fttool.visible import in_lines

@@ -13,7 +13,7 @@ from fttool import disk
 from fttool.errors import DiskError, ModelError, Problem, gist
 
 if TYPE_CHECKING:
-    from fttool.runs.preparing import Prepared
+    from fttool.runs.stages.loop import Prepared
 
 WRITTEN = ("dtype", "architectures")
 """What transformers writes into a configuration when a model is saved."""

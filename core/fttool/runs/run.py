@@ -17,10 +17,11 @@ from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
 from fttool.rows.agreement import refuse_saved_difference
 from fttool.runs import closing
-from fttool.runs.preparing import Prepared, prepare_run
+from fttool.runs.preparing import prepare_run
 from fttool.runs.record import Record, Unwritten, lock
 from fttool.runs.resume import refuse_another_recipe, refuse_another_start, refuse_differences, software_changes
 from fttool.runs.screen import Screen
+from fttool.runs.stages.loop import Prepared
 from fttool.runs.stopping import stopping, undisturbed
 from fttool.training import checkpoints
 from fttool.training.checkpoints import Checkpoint, processes

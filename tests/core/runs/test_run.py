@@ -692,7 +692,9 @@ class Scripted(Metric):
     def build(self, ctx: MetricContext) -> Measure:
         """Yield the next value."""
         left = iter(self.values)
-        return Measure(statistics=lambda predictions: torch.zeros(1), value=lambda total: float(next(left)))
+        return Measure(
+            statistics=lambda predictions: torch.zeros(1, dtype=torch.float64), value=lambda total: float(next(left))
+        )
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM
 from fttool.cli import main
 from fttool.observers import Observers
 from fttool.recipe.reading import load
-from fttool.runs.preparing import Prepared, prepare_run
+from fttool.runs.preparing import prepare_run
 from fttool.runs.record import Record
 from fttool.runs.screen import Screen
+from fttool.runs.stages.loop import Prepared
 from fttool.testing import RunResult, run_recipe
 
 from .contexts import EMBEDDINGS, HEAD, NORM
@@ -205,7 +206,7 @@ class Noting(Screen):
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, hint: str = "") -> None:
         self.notes.append(text)
 
 

@@ -1,0 +1,131 @@
+"""The rows in micro-batches: those that are learned from, as mixing orders and batching groups them, and all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fttool.families import Batches, BatchingContext, Encoded, MixingContext, TaskParts
+from fttool.recipe.reading import Loaded
+from fttool.recipe.tables import Recipe
+from fttool.rows.data import JoinedRows, Rows, TokenRows
+from fttool.runs.proving import Planned
+from fttool.training.world import World
+from fttool.training.yielded import CheckedBatches, built, checked_order
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fttool.rows.loader import EpochLoader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """The rows in micro-batches."""
+
+    loader: EpochLoader
+    eval_batches: Callable[[], Any]
+    """All evaluation rows once."""
+    retention_batches: Mapping[str, Callable[[], Any]]
+    """All rows of each retention dataset once."""
+    batches: Batches
+    """Of the rows that are learned from."""
+    collate: Callable[[Encoded], dict[str, Any]]
+    """A row as a micro-batch of its own."""
+    planned: Callable[[], Sequence[Planned]]
+    """All micro-batches of the first epoch and of an evaluation."""
+    built: dict[str, Any]
+    """What the strategies built, by their place in the recipe; some of it may have state."""
+
+
+def make_batches(
+    loaded: Loaded,
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    parts: TaskParts,
+    model: PreTrainedModel,
+    world: World,
+) -> Batching:
+    """This process's share of the training rows as mixing orders and batching groups them, and of all others."""
+    from fttool.rows.loader import eval_batches, train_loader
+
+    recipe, grouping = loaded.recipe, _Grouping.of(loaded.recipe, tokenizer, parts, model)
+    order = built(recipe.mixing, mixing_context(recipe, rows))
+    grouped = grouping.build(rows.learned, recipe.micro_batch)
+    batches, measured = grouping.checked(grouped, recipe.micro_batch), (rows.eval, *rows.retention.values())
+    in_order = checked_order(recipe.mixing, order, len(rows.learned))
+    loader = train_loader(rows.learned, in_order, batches, recipe.run.workers, world)
+
+    def each_once(some: TokenRows) -> Callable[[], Any]:
+        groups = grouping.measuring(some)
+        return lambda: eval_batches(some, groups, world)
+
+    def planned(some: TokenRows) -> Planned:
+        return some, grouping.measuring(some).plan(range(len(some)), 0)
+
+    return Batching(
+        loader=loader,
+        eval_batches=each_once(rows.eval),
+        retention_batches={name: each_once(some) for name, some in rows.retention.items()},
+        batches=batches,
+        collate=lambda row: batches.collate([[row]]),
+        planned=lambda: [(rows.learned, loader.plan), *(planned(some) for some in measured if len(some))],
+        built={"mixing": order, "batching": grouped},
+    )
+
+
+def mixing_context(recipe: Recipe, rows: Rows) -> MixingContext:
+    """What mixing is told of the rows."""
+    general = rows.general if recipe.mixing.uses_general else {}
+    return MixingContext(
+        sizes=rows.train_sizes,
+        tokens=rows.train_tokens,
+        seed=recipe.run.seed,
+        names=[dataset.dataset for dataset in recipe.data.train],
+        general_sizes=[len(some) for some in general.values()],
+        lengths=rows.learned.lengths,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    """The recipe's batching over some rows."""
+
+    recipe: Recipe
+    parts: TaskParts
+    pad_id: int
+    attention: str
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, model: PreTrainedModel
+    ) -> _Grouping:
+        pad_id: Any = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        attention = getattr(model.config, "_attn_implementation", None) or "eager"
+        # Without either 0 is never seen: its labels are −100 and nothing attends to it.
+        return cls(recipe, parts, pad_id if pad_id is not None else 0, attention)
+
+    def build(self, some: TokenRows | JoinedRows, micro_batch: int) -> Batches:
+        """What the strategy yields, as it is; it may have state."""
+        context = BatchingContext(
+            lengths=some.lengths,
+            micro_batch=micro_batch,
+            global_batch=max(micro_batch, self.recipe.global_batch),
+            pad_id=self.pad_id,
+            seed=self.recipe.run.seed,
+            attention=self.attention,
+        )
+        return built(self.recipe.batching, context)
+
+    def checked(self, yielded: Batches, micro_batch: int) -> Batches:
+        """The same, its plans and micro-batches looked at, with the classes of the rows where those are learned."""
+        from fttool.rows.loader import WithTargets
+
+        batches = CheckedBatches(self.recipe.batching, yielded, micro_batch)
+        return batches if self.parts.targets is None else WithTargets(batches, self.parts.targets)
+
+    def measuring(self, some: TokenRows) -> Batches:
+        """For rows that are measured on."""
+        micro_batch = self.recipe.evaluation.micro_batch or self.recipe.micro_batch
+        return self.checked(self.build(some, micro_batch), micro_batch)

@@ -1,0 +1,208 @@
+"""The last stage before the first update: the task's Trainer with core's loop in it, and what the loop is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fttool.families import TaskParts
+from fttool.recipe.reading import Loaded
+from fttool.rows.data import Rows
+from fttool.runs.proving import batch_proof
+from fttool.runs.record import peak_memory_bytes
+from fttool.runs.rehearsing import refuse_unsavable
+from fttool.runs.screen import Screen
+from fttool.runs.stages.begun import grown
+from fttool.runs.stages.model import positions_of
+from fttool.runs.stages.plan import WithPlan
+from fttool.runs.stages.update import optimizer_of
+from fttool.runs.tracking import Trackers
+from fttool.training.configs import WHILE_TRAINING, Change, Configs
+from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
+from fttool.training.formats import saved_formats
+from fttool.training.rates import stable_phase
+from fttool.training.world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from fttool.training.features import Backbone
+    from fttool.training.job import Job
+    from fttool.training.trainer import Loop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared(WithPlan):
+    """Everything that a run, its summary and `--dry-run` need."""
+
+    trainer: Loop
+    parameters: int
+    """Of the model, trained or not."""
+    configs: Configs
+    """The model's configuration as it is to be saved."""
+    undone: Sequence[Change]
+    """What the Trainer's constructor had changed of it."""
+
+
+def with_loop(run: WithPlan) -> Prepared:
+    """Build the trainer, and try whether what it is to save can be saved."""
+    from fttool.training.trainer import trainer_class
+
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    configs = Configs(run.model)
+    trainer: Any = None
+    job = make_job(run, lambda: trainer)
+    trainer = trainer_class(run.parts.trainer_class)(
+        job,
+        model=run.model,
+        args=trainer_arguments(run),
+        train_dataset=run.rows.train.as_dataset(),
+        processing_class=run.tokenizer,
+    )
+    _remove_printers(trainer)
+    undone = undo_changes(configs, run.parts, run.screen)
+    if run.world.first:
+        refuse_unsavable(run.model, run.tokenizer)
+    return grown(run, Prepared, trainer=trainer, parameters=parameters, configs=configs, undone=undone)
+
+
+def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
+    """What the loop is given; `trainer` is asked for once it is there."""
+    from fttool.training.job import Job
+    from fttool.training.saving import savable_state, states
+
+    recipe, update, batching, parts = run.loaded.recipe, run.update, run.batching, run.parts
+    regularizers = {f"regularizers.{index}": one for index, one in enumerate(update.regularizations)}
+    stateful = states(**batching.built, schedule=update.factor, **regularizers)
+    savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
+    backbone = make_backbone(run)
+    return Job(
+        recipe=recipe,
+        rows=run.rows,
+        loader=batching.loader,
+        eval_batches=batching.eval_batches,
+        retention_batches=batching.retention_batches,
+        score=parts.score if backbone is None else backbone.score,
+        items=parts.items,
+        measures=measures(recipe, parts.labels),
+        groups=update.groups,
+        make_optimizer=partial(optimizer_of, update, recipe.optimizer),
+        factor=update.factor,
+        stable=stable_phase(update.factor, run.length.total_steps),
+        regularizations=update.regularizations,
+        stateful=stateful,
+        record=run.record,
+        observers=run.observers,
+        trackers=Trackers(recipe, run.record, run.screen, on=run.world.first),
+        screen=run.screen,
+        world=run.world,
+        plan=run.plan,
+        formats=saved_formats(recipe.checkpoints.dtype, run.source.stored()),
+        prove=lambda: run.world.gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
+        answers=lambda: answers(run.loaded, run.model, run.tokenizer, run.rows, parts),
+        backbone=backbone,
+        proof=batch_proof(
+            trainer,
+            parts=parts,
+            batches=batching.batches,
+            planned=batching.planned,
+            rows=run.rows.learned,
+            positions=positions_of(run.model),
+            numerics=run.numerics,
+        ),
+    )
+
+
+def make_backbone(run: WithPlan) -> Backbone | None:
+    """The base model where it never trains; None for other strategies."""
+    from fttool.training.features import Backbone
+
+    if run.update.features is None:
+        return None
+    loader, obstacle = run.batching.loader, None
+    if run.plan.processes > 1:
+        obstacle = f"each of the {run.plan.processes} processes would need its own features"
+    elif any(one.modify is not None for one in run.update.regularizations):
+        obstacle = "a regularizer changes the model's modules"
+    return Backbone(
+        bounds=run.update.features,
+        task_score=run.parts.score,
+        loader=loader,
+        lengths=run.rows.learned.lengths,
+        visits=sum(1 for _ in loader.planned()) * run.length.total_steps / run.length.steps_per_epoch,
+        folder=run.record.path,
+        obstacle=obstacle,
+    )
+
+
+def trainer_arguments(run: WithPlan) -> Any:
+    """The trainer's arguments: what the recipe decides is said explicitly, so that no default of theirs applies."""
+    recipe, plan = run.loaded.recipe, run.plan
+    arguments: dict[str, Any] = {
+        "output_dir": str(run.record.path.parent),  # the Trainer makes it at once; `open_record` names the run's own
+        "max_steps": run.length.total_steps,
+        "per_device_train_batch_size": recipe.micro_batch,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "learning_rate": recipe.optimizer.lr,
+        "max_grad_norm": recipe.optimizer.max_grad_norm,
+        "seed": recipe.run.seed,
+        "data_seed": recipe.run.seed,
+        "bf16": run.numerics.autocast == "bf16",
+        "fp16": run.numerics.autocast == "fp16",
+        "use_cpu": run.device.type == "cpu",
+        "activation_checkpointing": recipe.model.gradient_checkpointing,
+        "dataloader_num_workers": recipe.run.workers,
+        "logging_steps": recipe.run.log_every,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",  # they would record these arguments: `tracking` records the recipe
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "push_to_hub": False,
+        **run.parts.arguments,
+        **plan.arguments,
+    }
+    if run.device.type == "cpu" and World.here().size == plan.processes > 1:
+        _meet(arguments.get("ddp_backend") or "gloo", arguments.get("ddp_timeout", 1800))
+    return run.parts.arguments_class(**arguments)
+
+
+def _meet(backend: str, timeout: int) -> None:
+    """Bring the processes together, as the arguments would do; but those tell the timeout only where there are GPUs."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+
+
+def undo_changes(configs: Configs, parts: TaskParts, screen: Screen) -> list[Change]:
+    """Set back what the Trainer's constructor has changed of the model's configuration, and say so."""
+    undone = configs.undo(but=WHILE_TRAINING)
+    if undone:
+        listed = ", ".join(map(str, undone))
+        screen.note(f"{parts.trainer_class.__name__} changed the model's configuration, which is set back: {listed}")
+    return undone
+
+
+def _remove_printers(trainer: Any) -> None:
+    """The screen shows the run; the Trainer's own printing would only repeat it."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+
+
+def answers(loaded: Loaded, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, parts: TaskParts) -> list[str]:
+    """The model's present answers to the first evaluation prompts."""
+    settings = loaded.recipe.evaluation
+    sampled = [example for example in rows.eval_examples if example.messages or example.prompt][: settings.samples]
+    if parts.answer is not None:
+        with evaluating(model):
+            max_length = loaded.recipe.batching.max_length
+            return [parts.answer(model, tokenizer, example, max_length) for example in sampled]
+    return [generate(model, tokenizer, prompt_ids(example, tokenizer), settings.sample_tokens) for example in sampled]

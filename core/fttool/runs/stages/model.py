@@ -1,0 +1,101 @@
+"""The model with its weights, checked against tokenizer and rows, and how long the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fttool.errors import ModelError, Problem
+from fttool.families import LoadOptions, Numerics, Source, TaskParts
+from fttool.recipe.reading import Loaded
+from fttool.rows import chat
+from fttool.rows.data import Rows
+from fttool.runs.stages.batches import Batching, make_batches
+from fttool.runs.stages.begun import grown
+from fttool.runs.stages.rows import WithRows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a run is, in updates."""
+
+    total_steps: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithModel(WithRows):
+    """A run whose model is loaded."""
+
+    options: LoadOptions
+    """How it was; which parameters were drawn at random stands there too."""
+    model: PreTrainedModel
+    notes: Sequence[str]
+    """What the task says of the model."""
+    batching: Batching
+    length: Length
+
+
+def with_model(run: WithRows) -> WithModel:
+    """Load the model, and make micro-batches for its kind of attention."""
+    recipe = run.loaded.recipe
+    run.screen.stage("loading the model")
+    options = load_options(run.loaded, run.parts, run.numerics)
+    model = load_model(run.source, options, run.tokenizer, run.rows, recipe.run.seed)
+    if run.parts.fit is not None:
+        run.parts.fit(model, run.tokenizer)
+    notes = list(run.parts.notes(model)) if run.parts.notes is not None else []
+    for note in notes:
+        run.screen.note(note)
+    batching = make_batches(run.loaded, run.rows, run.tokenizer, run.parts, model, run.world)
+    steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
+    length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
+    return grown(run, WithModel, options=options, model=model, notes=notes, batching=batching, length=length)
+
+
+def load_options(loaded: Loaded, parts: TaskParts, numerics: Numerics) -> LoadOptions:
+    """How the model is to be loaded."""
+    import torch
+
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[numerics.weights]
+    return LoadOptions(
+        model_class=parts.model_class, dtype=dtype, attention=loaded.recipe.model.attention, config=parts.config
+    )
+
+
+def load_model(
+    source: Source, options: LoadOptions, tokenizer: PreTrainedTokenizerBase, rows: Rows, seed: int
+) -> PreTrainedModel:
+    """The model with its weights, checked against tokenizer and rows; a head that its files lack is drawn by `seed`."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    model = source.model(options)
+    table: Any = model.get_input_embeddings()
+    embedded = table.weight.shape[0]
+    if len(tokenizer) > embedded:
+        message = f"the tokenizer has {len(tokenizer)} tokens, the model embeds {embedded}"
+        hint = "use the tokenizer that belongs to this model"
+        raise ModelError(Problem(message, hint=hint, key=("model", "source")))
+    positions = positions_of(model)
+    every = (rows.train, rows.eval, *rows.general.values(), *rows.retention.values())
+    longest = max(length for some in every for length in some.lengths)
+    if positions is not None and longest > positions:
+        message = f"a row has {longest} tokens, the model's positions end at {positions}"
+        hint = f"set batching.max_length = {positions} or less"
+        raise ModelError(Problem(message, hint=hint, key=("batching", "max_length")))
+    chat.stop_at(model, chat.stop_ids(tokenizer, rows))
+    return model
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """Tokens that the model has positions for; None where their number has no end."""
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tables: list[Any] = [one for name, one in model.named_modules() if name.endswith("position_embeddings")]
+    padding = getattr(tables[0], "padding_idx", None) if tables else None
+    # RoBERTa and its kin number from behind the padding's own position on
+    return positions if positions is None or padding is None else positions - padding - 1

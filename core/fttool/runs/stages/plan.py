@@ -1,0 +1,77 @@
+"""The plan: how the run is spread over processes, by an estimate of the memory that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from fttool.errors import Problem, RecipeError
+from fttool.families import ALWAYS, Memory, ShardingContext, ShardingPlan
+from fttool.recipe.reading import Loaded
+from fttool.runs.environment import memory_bytes
+from fttool.runs.stages.begun import grown
+from fttool.runs.stages.update import Update, WithUpdate
+from fttool.training.world import World
+from fttool.training.yielded import built
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithPlan(WithUpdate):
+    """A run that knows its processes."""
+
+    plan: ShardingPlan
+    memory: Callable[[], Memory]
+    """Estimates what one process would hold of it."""
+
+
+def with_plan(run: WithUpdate) -> WithPlan:
+    """Spread the run over processes as the recipe says."""
+    memory = partial(estimated, run)
+    context = ShardingContext(device=run.device, numerics=run.numerics, layer_classes=run.layer_classes, memory=memory)
+    plan = make_plan(run.loaded, run.update, context)
+    if plan.reason:
+        run.screen.note(f"sharding: {plan.reason}")
+    return grown(run, WithPlan, plan=plan, memory=memory)
+
+
+def estimated(run: WithUpdate) -> Memory:
+    """The memory that the run takes, by the largest micro-batch of its first epoch."""
+    from fttool.training.layers import layers
+    from fttool.training.memory import estimate
+
+    recipe = run.loaded.recipe
+    launch, learned = recipe.sharding.launch, run.rows.learned
+    tokens = run.batching.loader.largest(learned.lengths, at_once=recipe.run.micro_batch != "auto")
+    labels = sum(part.label_tokens for part in learned.parts)
+    return estimate(
+        run.model,
+        layers(run.model),
+        optimizer=run.update.optimizer,
+        groups=run.update.optimizer_groups(),
+        tokens=tokens,
+        learned=-(-tokens * labels // sum(learned.lengths)),
+        recomputed=recipe.model.gradient_checkpointing,
+        half=run.numerics.autocast != "no",
+        device=memory_bytes(run.device, launch.processes // launch.nodes),
+    )
+
+
+def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> ShardingPlan:
+    """How the run is spread over processes; in a process that looks at it by itself, without an engine."""
+    varies = any(group.trains_in != ALWAYS for group in update.groups)
+    trained = sum(group.count for group in update.groups)
+    plan = built(loaded.recipe.sharding, replace(context, varies=varies, trained=trained))
+    refuse_unseen_weights(plan, update, loaded)
+    if World.here().size != plan.processes:  # a dry run, or a verb
+        return replace(plan, arguments={}, engage=None, split=None)
+    return plan
+
+
+def refuse_unseen_weights(plan: ShardingPlan, update: Update, loaded: Loaded) -> None:
+    """Raise where a regularizer looks at weights after each update, and the sharding leaves none in the model."""
+    for index, one in enumerate(update.regularizations):
+        if plan.weights_apart and one.after_update is not None:
+            name = loaded.recipe.regularizers[index].id()
+            message = f"{name} looks at the weights after each update, and this sharding keeps them apart then"
+            raise RecipeError(Problem(message, hint='say sharding.name = "fsdp"', key=("regularizers", index)))

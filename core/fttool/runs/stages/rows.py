@@ -1,0 +1,80 @@
+"""Rows in tokens, and the task that learns from them; the model's weights are not needed for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fttool.families import MaskingContext, Source, SourceContext, TaskContext, TaskParts
+from fttool.recipe.reading import Loaded
+from fttool.rows import chat
+from fttool.rows.agreement import Agreement, compare, refuse_difference
+from fttool.rows.data import Rows, prepare
+from fttool.runs.screen import Screen
+from fttool.runs.stages.begun import Begun, grown
+from fttool.training.yielded import built
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithRows(Begun):
+    """A run whose rows are read."""
+
+    source: Source
+    tokenizer: PreTrainedTokenizerBase
+    rows: Rows
+    agreement: Agreement
+    """Of the rows with what inference asks."""
+    parts: TaskParts
+
+
+def with_rows(run: Begun) -> WithRows:
+    """Read and check the rows; what is to be known of them is said."""
+    from fttool.training.trainer import refuse_other_libraries
+
+    source, tokenizer, rows = load_rows(run.loaded, run.screen)
+    for notice in rows.notices:
+        run.screen.note(notice)
+    agreement = agree(run.loaded, tokenizer, rows)
+    refuse_difference(agreement, run.loaded.recipe.model.template_difference)
+    for finding in agreement.findings():
+        run.screen.note(finding.message, finding.hint)
+    parts = task_parts(run.loaded, rows)
+    refuse_other_libraries(parts.trainer_class)
+    return grown(run, WithRows, source=source, tokenizer=tokenizer, rows=rows, agreement=agreement, parts=parts)
+
+
+def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
+    """Tokenizer and rows, or the `first` few; the model's weights are not needed for them."""
+    source = build_source(loaded)
+    screen.stage("reading the tokenizer and the rows")
+    tokenizer = source.tokenizer()
+    chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
+    return source, tokenizer, prepare(loaded, tokenizer, first=first)
+
+
+def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agreement:
+    """What differs between the tokens of training and those of inference, in the sampled rows."""
+    masking, max_length = loaded.recipe.masking, loaded.recipe.batching.max_length
+    encode = built(masking, MaskingContext(tokenizer=tokenizer, max_length=max_length))
+    return compare(rows.sampled, masking.split, encode, tokenizer, max_length)
+
+
+def build_source(loaded: Loaded) -> Source:
+    """The loaders of the recipe's tokenizer and model."""
+    recipe = loaded.recipe
+    return built(
+        recipe.model.source,
+        SourceContext(folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed),
+    )
+
+
+def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
+    """What the recipe's task yields for these rows; `DataError` for those whose classes it cannot learn."""
+    counts, masking = rows.train.class_counts, loaded.recipe.masking
+    parts = built(loaded.recipe.task, TaskContext(label_counts=counts, rows=len(rows.train), masking=masking))
+    if parts.targets is not None:
+        rows.refuse_classes(parts.targets)
+    return parts

@@ -1,0 +1,226 @@
+"""The update: what trains, at which rate, pulled towards what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fttool.errors import ModelError, Problem, RecipeError
+from fttool.families import (
+    ALWAYS,
+    Factor,
+    Features,
+    FreezingContext,
+    LayerRatesContext,
+    OptimizerContext,
+    Regularization,
+    RegularizerContext,
+    ScheduleContext,
+    Strategy,
+    Thawing,
+)
+from fttool.recipe.reading import Loaded
+from fttool.recipe.tables import Recipe
+from fttool.rows.reader import fingerprint
+from fttool.runs.screen import Screen
+from fttool.runs.stages.begun import grown
+from fttool.runs.stages.model import WithModel
+from fttool.training.regularizing import regularizer_context
+from fttool.training.yielded import (
+    built,
+    check_factors,
+    check_optimizer,
+    check_regularization,
+    check_thawing,
+    checked_keys,
+    checked_rate,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from fttool.training.beginning import Beginning
+    from fttool.training.groups import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What trains, at which rate, pulled towards what."""
+
+    groups: Sequence[Group]
+    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+    """Makes one over parameter groups."""
+    optimizer_groups: Callable[[], list[dict[str, Any]]]
+    """The groups as the optimizer takes them, of the parameters that the model has now."""
+    factor: Factor
+    regularizations: Sequence[Regularization]
+    features: Features | None
+    export: Callable[[PreTrainedModel, Path], None] | None
+    beginning: Beginning | None
+    """Where the best model may be the one before the first update."""
+
+    def files(self) -> list[dict[str, Any]]:
+        """What `lock.json` notes of the files that regularizers read."""
+        return [
+            {"table": f"regularizers.{index}.{option}", "source": str(path), **fingerprint(path)}
+            for index, one in enumerate(self.regularizations)
+            for option, path in one.files.items()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithUpdate(WithModel):
+    """A run that knows what an update is."""
+
+    update: Update
+    layer_classes: frozenset[str]
+    """Names of the classes of the model's layers, as it was loaded."""
+
+
+def with_update(run: WithModel) -> WithUpdate:
+    """Decide what trains and how; what never gets its turn is said."""
+    context = regularizer_context(
+        run.loaded,
+        model=run.model,
+        source=run.source,
+        options=run.options,
+        rows=run.rows,
+        collate=run.batching.collate,
+        parts=run.parts,
+        total_steps=run.length.total_steps,
+        record=run.record,
+        screen=run.screen,
+        world=run.world,
+    )
+    update = make_update(run, context)
+    note_idle(update.groups, run.loaded, run.length.total_steps, run.options.drawn, run.screen)
+    return grown(run, WithUpdate, update=update, layer_classes=context.layers.kinds)
+
+
+def make_update(run: WithModel, context: RegularizerContext) -> Update:
+    """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here."""
+    from fttool.training.beginning import Beginning
+    from fttool.training.groups import freeze_the_rest, make_groups, optimizer_groups
+    from fttool.training.pulls import anchored
+
+    recipe, model, total = run.loaded.recipe, run.model, run.length.total_steps
+    thawing, context = thaw(run, context)
+    rate = built(recipe.layer_rates, LayerRatesContext(model=model, layers=context.layers))
+    regularizations = regularize(run, context)
+    pulls = [pull for one in regularizations for pull in one.pulls]
+    unfused = bool(pulls) and run.numerics.autocast == "fp16"
+    own = built(recipe.optimizer, OptimizerContext(device=run.device, unfused=unfused, sharded=recipe.sharding.sharded))
+    group_keys = checked_keys(recipe.optimizer, own.group_keys) if own.group_keys else None
+    groups = make_groups(
+        dict(model.named_parameters()),
+        thawing.units,
+        checked_rate(recipe.layer_rates, rate),
+        lr=recipe.optimizer.lr,
+        weight_decay=recipe.optimizer.weight_decay,
+        pulls=pulls,
+        keys=lambda name, parameter: group_keys(name, parameter, context.layers) if group_keys else {},
+    )
+    if not groups:
+        message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'say freezing = "full"'
+        raise ModelError(Problem(message, hint=hint, key=("freezing",)))
+    refuse_idle(groups, run.loaded, total)
+    freeze_the_rest(model, groups)
+    reserve = recipe.sharding.sharded and any(group.trains_in != ALWAYS for group in groups)
+    in_optimizer = reserve or any(any(group.pulls) for group in groups)
+    optimizer_class: Any = anchored(own.optimizer_class) if in_optimizer else own.optimizer_class
+    return Update(
+        groups=groups,
+        optimizer=partial(optimizer_class, **own.options),
+        optimizer_groups=lambda: optimizer_groups(model, groups, reserve=reserve),
+        factor=schedule(recipe, total),
+        regularizations=regularizations,
+        features=thawing.features,
+        export=thawing.export,
+        beginning=Beginning.of(context) if recipe.evaluation.best is not None else None,
+    )
+
+
+def regularize(run: WithModel, context: RegularizerContext) -> list[Regularization]:
+    """What the recipe's regularizers yield; they change the model's modules here."""
+    strategies = run.loaded.recipe.regularizers
+    regularizations = [built(one, context) for one in strategies]
+    for strategy, one in zip(strategies, regularizations, strict=True):
+        check_regularization(strategy, one, context.trained)
+        if one.modify is not None:
+            one.modify(run.model)
+    return regularizations
+
+
+def schedule(recipe: Recipe, total_steps: int) -> Factor:
+    """The recipe's schedule for a run of so many updates; one that never trains is a `RecipeError`."""
+    factor = built(recipe.schedule, ScheduleContext(total_steps=total_steps, lr=recipe.optimizer.lr))
+    check_factors(recipe.schedule, factor, total_steps)
+    if not any(factor(step) for step in range(total_steps)):
+        message = f"the schedule gives each of the {total_steps} updates a rate of 0"
+        raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
+    return factor
+
+
+def optimizer_of(update: Update, strategy: Strategy) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters that the model has now."""
+    groups = update.optimizer_groups()
+    given = [{**group, "params": list(group["params"])} for group in groups]
+    optimizer = update.optimizer(groups)
+    check_optimizer(strategy, optimizer, given)
+    return optimizer
+
+
+def thaw(run: WithModel, context: RegularizerContext) -> tuple[Thawing, RegularizerContext]:
+    """What freezing decides, and the context completed with it: freezing may have added parameters."""
+    from fttool.training.layers import layers
+
+    model, recipe = run.model, run.loaded.recipe
+    given = {id(p) for name, p in model.named_parameters() if name not in context.new}
+    thawing = built(
+        recipe.freezing,
+        FreezingContext(
+            model=model,
+            layers=context.layers,
+            total_steps=run.length.total_steps,
+            steps_per_epoch=run.length.steps_per_epoch,
+            seed=recipe.run.seed,
+            new=context.new,
+        ),
+    )
+    check_thawing(recipe.freezing, thawing, [name for name, _ in model.named_parameters()])
+    return thawing, replace(
+        context,
+        layers=layers(model),
+        trained=frozenset(name for unit in thawing.units for name in unit.parameters),
+        new=frozenset(name for name, p in model.named_parameters() if id(p) not in given),
+    )
+
+
+def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> None:
+    """Raise where an update would have nothing to train; what trains changes only where a stretch begins or ends."""
+    turns = {turn for group in groups for stretch in group.trains_in for turn in (stretch.start, stretch.stop)}
+    for update in sorted({0, *turns} & set(range(total_steps))):
+        if not any(group.trains(update) for group in groups):
+            message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
+            raise ModelError(Problem(message, hint='say freezing = "full"', key=("freezing",)))
+
+
+def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, drawn: set[str], screen: Screen) -> None:
+    """Say how much of what freezing would train sometime never gets its turn, because the run is too short; and which
+    parameters were `drawn` at random, and never learn.
+    """
+    idle = sum(group.count for group in groups if not group.trains_before(total_steps))
+    if idle:
+        of_all = f"{idle:,} of {sum(group.count for group in groups):,} parameters"
+        screen.note(
+            f"freezing '{loaded.recipe.freezing.id()}': {of_all} get no turn in {total_steps:,} updates, "
+            "and stay as they are"
+        )
+    untrained = sorted(drawn.difference(*(group.names for group in groups if group.trains_before(total_steps))))
+    if untrained:
+        more = f" and {len(untrained) - 1} more" if len(untrained) > 1 else ""
+        screen.note(f"{untrained[0]}{more}: drawn at random, for the model's files lack it, and never trained")
