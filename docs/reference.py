@@ -33,6 +33,7 @@ CORE = {  # folder → its files in reading order
     "weights formats configs terms properties",
     "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume rehearsing "
     "branching dry_run record code commit holding lines closing screen aligned tracking comparing plotting saved",
+    "runs/stages": "begun rows model batches update plan loop",
 }
 
 TABLES = {
@@ -65,7 +66,7 @@ def core_page() -> str:
         "# The core, file by file",
         "",
         "In reading order; [design.md](design.md) says why it is so. What plugins build on lies at the top, the",
-        "rest in four rooms.",
+        "rest in rooms.",
         "",
     ]
     for folder, names in CORE.items():
