@@ -98,19 +98,23 @@ class Columns:
     ignored: dict[str, int] = field(default_factory=dict[str, int])
     """Rows that have a column, or a key in a turn, which the recipe says to ignore."""
 
-    def count(self, row: Noted, turns: Iterable[Noted], ignored: Iterable[str], example: Example) -> bool:
-        """Add a row that has been read into an example; True where something of it is lost."""
+    def count(
+        self, row: Noted, turns: Iterable[Noted], ignored: Iterable[str], example: Example, *, taken: bool = True
+    ) -> bool:
+        """Add a row that has been read into an example; True where something of it is lost. Of a row that is not
+        `taken` nothing is learned, so nothing is lost either.
+        """
         for key in ignored:
             self.ignored[key] = self.ignored.get(key, 0) + 1
-        lost = self._count(self.columns, row, example)
+        lost = self._count(self.columns, row, example, taken)
         for turn in turns:
-            lost |= self._count(self.turn_keys, turn, example)
+            lost |= self._count(self.turn_keys, turn, example, taken)
         for message in example.messages:
             for key in message.keys() - {"role", "content"}:
                 self.turn_keys.setdefault(key, Use()).passed_on += 1
         return lost
 
-    def _count(self, uses: dict[str, Use], row: Noted, example: Example) -> bool:
+    def _count(self, uses: dict[str, Use], row: Noted, example: Example, taken: bool) -> bool:
         any_lost = False
         for key in row.keys():  # noqa: SIM118 - items() would read them
             value = dict.__getitem__(row, key)
@@ -121,7 +125,7 @@ class Columns:
                 use.read += 1
                 continue
             use.not_read += 1
-            means = meaning(key, value, classified=example.labels is not None)
+            means = meaning(key, value, classified=example.labels is not None) if taken else ""
             if means and not _stands_in(value, example):
                 use.lost += 1
                 use.first_lost, use.means = use.first_lost or example.origin, use.means or means

@@ -171,10 +171,11 @@ def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
                 if bad.enough:
                     break
                 continue
-            if into.columns.count(noted, turns, ignored, example) and len(unread) < _TRIED:
+            taken = learned and not _all_marked(example)
+            if into.columns.count(noted, turns, ignored, example, taken=taken) and len(unread) < _TRIED:
                 unread.append(row)
             into.classes.add(noted, example)
-            if learned and not _all_marked(example):
+            if taken:
                 into.examples.append(example)
             else:
                 into.left_out[ALL_MARKED if learned else MARKED] += 1

@@ -126,6 +126,12 @@ def test_the_rows_that_it_speaks_against_are_counted(tmp_path: Path) -> None:
         loaded_rows(tmp_path, rows)
 
 
+def test_rows_that_are_left_out_have_nothing_to_lose(tmp_path: Path) -> None:
+    rows = [{"messages": TALK, "is_correct": n > 0, "weight": int(n > 0)} for n in range(3)]
+    found = loaded_rows(tmp_path, rows)
+    assert len(found.examples) == 2 and found.columns.columns["is_correct"].not_read == 3
+
+
 def test_beside_classes_a_rating_is_one_column_of_many(tmp_path: Path) -> None:
     rows = [{"text": f"text {n}", "label": "ab"[n % 2], "rating": -1, "toxic": True} for n in range(4)]
     found = loaded_rows(tmp_path, rows, more='[task]\nname = "classification"')
