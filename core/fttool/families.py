@@ -254,8 +254,13 @@ class MaskingContext:
     """Tokens that batching leaves of a row. It cuts longer ones at the end; a masking strategy may cut better."""
 
 
+class TemplateFault(ValueError):  # noqa: N818 (a fault of the template, as a ValueError is one of the row)
+    """Raised for a row that the chat template writes wrong: no change of the row would help, another template would."""
+
+
 RowEncoder: TypeAlias = Callable[[Example], Encoded]
-"""Example → tokens and labels; raises `ValueError` with a sentence where no right mask can be found."""
+"""Example → tokens and labels; raises `ValueError` with a sentence where no right mask can be found, `TemplateFault`
+where the chat template is to blame for that and not the row."""
 
 
 class Masking(Strategy):

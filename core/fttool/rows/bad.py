@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fttool.errors import DataError, Problem, counted
-from fttool.families import to_steps
+from fttool.families import TemplateFault, to_steps
 from fttool.recipe.tables import RowsTable
 
 SHOWN_PROBLEMS = 5
@@ -17,6 +17,8 @@ SHOWN_PLACES = 4
 """Rows named of each kind."""
 MOST = 100
 """Bad rows of a dataset after which reading stops, where they are refused: the rest is likely the same mistake."""
+ANOTHER_TEMPLATE = 'choose another chat template: model.chat_template = "chatml", or a Jinja file'
+"""What to do where the rows are not to blame."""
 CEILING = 0.05
 """Share of a dataset's rows that may be dropped as bad, where the recipe does not say."""
 
@@ -30,6 +32,8 @@ class BadRows:
     """(`file:line`, what is wrong)."""
     rows: int = 0
     """All that were read, good or bad."""
+    by_template: int = 0
+    """Of the bad ones those that the chat template is to blame for."""
 
     @property
     def drops(self) -> bool:
@@ -41,9 +45,10 @@ class BadRows:
         """True where they are refused, and so many that there is no use in reading on."""
         return not self.drops and len(self.found) >= MOST
 
-    def add(self, origin: str, wrong: str) -> None:
+    def add(self, origin: str, wrong: Exception) -> None:
         """Note one."""
-        self.found.append((origin, wrong))
+        self.found.append((origin, str(wrong)))
+        self.by_template += isinstance(wrong, TemplateFault)
 
     def settle(self) -> None:
         """Once rows have been read: raise `DataError` for the bad ones, or for too many of them."""
@@ -53,10 +58,12 @@ class BadRows:
         if self.drops and len(self.found) <= to_steps(ceiling, self.rows):
             return
         problems = alike(self.found)
-        hint = mend(len(self.found))
+        by_row = len(self.found) - self.by_template
+        hint = "; ".join([*([ANOTHER_TEMPLATE] if self.by_template else []), *([mend(by_row)] if by_row else [])])
         if self.drops:
-            hint = f"{self._share()}, more than max_bad_rows = {ceiling:g} lets drop; mend them, or raise it"
-        elif len(self.found) == self.rows > 1:
+            way = "mend them" if by_row else ANOTHER_TEMPLATE
+            hint = f"{self._share()}, more than max_bad_rows = {ceiling:g} lets drop; {way}, or raise it"
+        elif by_row and len(self.found) == self.rows > 1:
             hint = f"not one of {self.rows:,} rows could be read: is format '{self.table.format.id()}' the right one?"
         else:
             hint += '; to leave such rows out, set on_bad_row = "drop" beside the path'

@@ -368,7 +368,7 @@ def _encode(
         except ValueError as wrong:
             if example.messages:
                 _refuse_template(encode, example, wrong)
-            dataset.bad.add(example.origin, str(wrong))
+            dataset.bad.add(example.origin, wrong)
             faulty[dataset.table.dataset] = dataset.bad
             if dataset.bad.enough:
                 break

@@ -167,7 +167,7 @@ def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
                 example = read_row(noted, origin)
                 learned = _row_learned(noted)
             except ValueError as wrong:
-                bad.add(origin, str(wrong))
+                bad.add(origin, wrong)
                 if bad.enough:
                     break
                 continue

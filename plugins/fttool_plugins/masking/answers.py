@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fttool.api import Message
+from fttool.api import Message, TemplateFault
 
 if TYPE_CHECKING:
     from fttool_plugins.masking.writing import Written
@@ -30,7 +30,7 @@ def check_not_empty(message: Message, number: int) -> None:
 
 
 def check_not_left_out(message: Message, number: int, written: Written) -> None:
-    """Raise `ValueError` where the template leaves out a message's text or a tool that it calls, or says it twice.
+    """Raise `TemplateFault` where the template leaves out a message's text or a tool that it calls, or says it twice.
 
     A thought may be dropped (templates do so in earlier turns), and so may what is said beside a tool call.
     `number` counts messages from 1.
@@ -38,7 +38,7 @@ def check_not_left_out(message: Message, number: int, written: Written) -> None:
     calls = written.of(number - 1, "tool_calls", "function_call")
     for name in _called(message):
         if not any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", call) for call in calls):
-            raise ValueError(f"the chat template leaves out the call of tool {name!r} in message {number}")
+            raise TemplateFault(f"the chat template leaves out the call of tool {name!r} in message {number}")
     said = "".join(_texts(message))
     found, whole = _ink("".join(written.of(number - 1, "content"))), _ink(said)
     answer = _ink(THOUGHT.split(said)[-1])
@@ -50,10 +50,10 @@ def check_not_left_out(message: Message, number: int, written: Written) -> None:
         return
     what = f"the text of message {number}, {said.strip()[:40]!r},"
     if not found:
-        raise ValueError(f"the chat template leaves out {what} which then has no place of its own")
+        raise TemplateFault(f"the chat template leaves out {what} which then has no place of its own")
     if found.count(whole) > 1 or (answer and found.count(answer) > whole.count(answer)):
-        raise ValueError(f"the chat template writes {what} more than once, so it has no place of its own")
-    raise ValueError(f"the chat template rewrites {what} or leaves out a part: it writes {found[:40]!r}")
+        raise TemplateFault(f"the chat template writes {what} more than once, so it has no place of its own")
+    raise TemplateFault(f"the chat template rewrites {what} or leaves out a part: it writes {found[:40]!r}")
 
 
 def _ink(text: str) -> str:

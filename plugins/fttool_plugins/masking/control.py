@@ -9,14 +9,13 @@ what a person may write there, and mean.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fttool.api import Message
-from fttool_plugins.masking.tokens import Tokens, special_ids, special_texts
+from fttool_plugins.masking.tokens import Tokens, special_ids, special_pattern
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,8 +39,7 @@ class Control:
         self._tokenizer = tokenizer
         self._choice = choice
         self._special = special_ids(tokenizer)
-        texts = sorted(special_texts(tokenizer), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else re.compile(r"(?!)")
+        self._pattern = special_pattern(tokenizer)
         self._pieces: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
         """Text of a control token → its pieces as text, and the characters each stands for."""
 

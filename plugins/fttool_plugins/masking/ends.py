@@ -7,17 +7,18 @@ answer ends where `<|user|>` or, behind a call, `<|observation|>` begins). Behin
 missing: it is asked of the template with another message behind, and added.
 
 A token that closes one of several calls does not end the turn: the next call may follow it. So a turn with calls is
-written once more with all of them twice, and what stands between is no end.
+written once more with all of them twice, and what stands between is no end. Nor is a token that opens a turn, or pads,
+behind one that closes it; and what follows EOS is never generated.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fttool.api import Message
+from fttool.api import Message, TemplateFault
 from fttool_plugins.masking.prompts import REMEMBERED
 from fttool_plugins.masking.spans import LEARNED, Span, in_common, spans
 from fttool_plugins.masking.writing import Writer, Written
@@ -32,14 +33,35 @@ class End(NamedTuple):
     """What must be added to the conversation so that it ends so; empty where the template writes it."""
 
 
+class _Around(NamedTuple):
+    """What stands around the words of a turn."""
+
+    front: str
+    behind: str
+    prompt: str
+    """How the template asks for the answer."""
+    following: str | None
+    """The role that speaks behind; None where none does."""
+    calls: bool
+    """True where the message calls tools."""
+    called: bool
+    """True where a call is the last of its words."""
+    again: bool
+    """True where the next message is the assistant's too."""
+    aside: str
+    """The key of the message's own that is written behind its words (`name`); empty where none is."""
+
+
 class Ends:
     """Finds where turns end; remembers it for every text that it has met behind one."""
 
-    def __init__(self, writer: Writer, special: Sequence[str], eos: str) -> None:
+    def __init__(self, writer: Writer, special: re.Pattern[str], eos: str, fillers: Collection[str]) -> None:
         self._writer = writer
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._special = special
         self._eos = eos
-        self._ends: dict[str, End | None] = {}
+        self._fillers = frozenset(fillers) - {eos}
+        """Special tokens that end nothing: BOS, padding and their like."""
+        self._ends: dict[str, End | str] = {}
 
     def end(
         self,
@@ -49,59 +71,106 @@ class Ends:
         index: int,
         messages: Sequence[Message],
         template: Mapping[str, Any],
-    ) -> End | None:
+        prompt: str,
+    ) -> End:
         """How the turn of message `index` ends behind span `at` of `places`, which are all of its spans.
 
-        None where no special token of the template ends it.
+        `prompt` is how the template asks for an answer. Raises `TemplateFault` where no special token ends the turn.
         """
-        span = places[at]
-        front, behind = written.text[span.before : span.start], written.text[span.end : span.after]
-        calls = bool(messages[index].get("tool_calls"))
-        next_place = _next_place(written, span, index)
-        following = str(messages[next_place].get("role")) if next_place < len(messages) else None
+        around = _around(written, places[at], index, messages, prompt)
         options = {key: value for key, value in template.items() if key not in ("tools", "documents")}
-        key = json.dumps([front, behind, calls, following, len(places) - at, options], sort_keys=True, default=repr)
+        key = json.dumps([around, len(places) - at, options], sort_keys=True, default=repr)
         if key not in self._ends:
             if len(self._ends) >= REMEMBERED:
                 self._ends.clear()
-            inner = self._between_calls(index, messages, template) if calls else frozenset[str]()
-            more = [[message] for message in _next_messages(messages[index])] if following is None else [[]]
+            inner = self._between_calls(index, messages, template) if around.calls else frozenset[str]()
+            next_place = _next_place(written, places[at], index)
+            more = [[message] for message in _next_messages(messages[index])] if around.following is None else [[]]
             others = (self._writer.tried([*messages[:next_place], *one], template) for one in more)
             other = next((one for one in others if one), None)
-            within = span if at + 1 < len(places) else None
-            elsewhere = _behind(other, index, written, within, following is None) if other else None
-            self._ends[key] = self._find(front, behind, elsewhere, inner, following)
-        return self._ends[key]
+            within = places[at] if at + 1 < len(places) else None
+            elsewhere = _behind(other, index, written, within, around.following is None) if other else None
+            self._ends[key] = self._find(around, elsewhere, inner, self._opening(written, prompt))
+        found = self._ends[key]
+        if isinstance(found, str):
+            raise TemplateFault(f"message {index + 1} {found}")
+        return found
 
-    def _find(
-        self, front: str, behind: str, other: str | None, inner: frozenset[str], following: str | None
-    ) -> End | None:
-        """The end of a turn, from what stands in front of it and behind, and what would if it went on otherwise.
+    def _opening(self, written: Written, prompt: str) -> frozenset[str]:
+        """The special tokens that open a turn: those with which an answer is asked for, and the first of the text."""
+        tokens = (match.group() for match in self._special.finditer(written.text))
+        return frozenset(
+            [*self._special.findall(prompt), next((one for one in tokens if one not in self._fillers), "")]
+        )
 
-        `following` is the role that speaks behind it; None where none does, and `other` is what would stand there if
-        one did. `other` is None where the template refuses to write that.
+    def _find(self, around: _Around, other: str | None, inner: frozenset[str], opens: frozenset[str]) -> End | str:
+        """The end of a turn, or what is wrong.
+
+        `other` is what would stand behind the words if the conversation went on otherwise; None where the template
+        refuses to write that. Tokens of `inner` stand between calls, those of `opens` open turns.
         """
+        behind, following = around.behind, around.following
+        lead, other_lead = (self._markup(behind), self._markup(other or "")) if around.called else (0, 0)
+        behind, elsewhere = behind[lead:], None if other is None else other[other_lead:]
         found = list(self._special.finditer(behind))
-        same = in_common(behind, other) if other is not None else 0
+        same = in_common(behind, elsewhere) if elsewhere is not None else 0
         same = next((match.start() for match in found if match.start() < same < match.end()), same)
         outer = [match for match in found if match.group() not in inner]
-        closing = [match for match in outer if match.end() <= same]
+        closing = self._closing([match for match in outer if match.end() <= same], opens)
         if closing:
             end = closing[-1].end()
             if following is None and behind[end:].strip() == self._eos:
                 end = len(behind.rstrip())
-            return End(end, "")
+            return End(lead + end, "")
         opening = outer[0] if outer and not behind[same : outer[0].start()].strip() else None
-        if opening and following != "assistant" and not (following is None and opening.group() in front):
-            return End(opening.end(), "")
-        if following is None and other is not None and not behind[same:].strip():
-            for match in self._special.finditer(other, same):
-                if match.group() not in inner and not other[same : match.start()].strip():
-                    return End(same, other[same : match.end()])
+        if opening and following != "assistant" and not (following is None and opening.group() in around.front):
+            return End(lead + opening.end(), "")
+        if following is None and elsewhere is not None and not behind[same:].strip():
+            for match in self._special.finditer(elsewhere, same):
+                if match.group() not in inner and not elsewhere[same : match.start()].strip():
+                    return End(lead + same, elsewhere[same : match.end()])
         if following == "assistant" and not behind.strip():  # the turn goes on in the next message
-            return End(0, "")
+            return End(lead, "")
         within = [match for match in found if match.end() <= same]
-        return End(within[-1].end(), "") if within else None
+        return End(lead + within[-1].end(), "") if within else self._complaint(around, other)
+
+    def _closing(self, found: list[re.Match[str]], opening: frozenset[str]) -> list[re.Match[str]]:
+        """Of the special tokens behind a turn those that close it: up to EOS, or to one that opens the next turn."""
+        for place, match in enumerate(found):
+            if match.group() == self._eos:
+                return found[: place + 1]
+            if match.group() in opening or (place and match.group() in self._fillers):
+                return found[: max(place, 1)]
+        return found
+
+    def _markup(self, text: str) -> int:
+        """The length of what closes a call: all in front of the first special token and the white space before it."""
+        match = self._special.search(text)
+        return len(text[: match.start()].rstrip()) if match else len(text)
+
+    def _complaint(self, around: _Around, other: str | None) -> str:
+        """Why a turn has no end, with what the template writes behind it."""
+        behind = around.behind
+        if around.aside:
+            return (
+                f"has its {around.aside} written between what it says and the token that ends it, behind "
+                f"{behind[:40]!r}: the model would learn to write it"
+            )
+        if around.again and self._special.search(behind):
+            return (
+                "has no end of its own, for the next one is the assistant's too, and the chat template ends a turn by "
+                "opening another role's; make one message of the two"
+            )
+        if other is not None and self._special.search(behind + other):
+            now, then = ("at the end", "where more follows") if around.following is None else ("here", "where it ends")
+            return (
+                f"has no end: behind what it says the chat template writes {behind[:40]!r} {now}, and {other[:40]!r} "
+                f"{then}; no special token ends the turn in both"
+            )
+        return (
+            f"never ends: behind what it says the chat template writes {behind[:40]!r}, and no special token of this "
+            "tokenizer in it ends the turn, so the model would never learn to stop"
+        )
 
     def _between_calls(self, index: int, messages: Sequence[Message], template: Mapping[str, Any]) -> frozenset[str]:
         """The special tokens that the template writes between two calls of one message; not what the calls say."""
@@ -116,6 +185,21 @@ class Ends:
             return frozenset()
         between = self._special.finditer(written.text, calls[0].start, calls[-1].end)
         return frozenset(found.group() for found in between if not written.is_said(found.start(), found.end()))
+
+
+def _around(written: Written, span: Span, index: int, messages: Sequence[Message], prompt: str) -> _Around:
+    next_place = _next_place(written, span, index)
+    said, aside = (written.owner(place) if place < len(written.text) else None for place in (span.end - 1, span.after))
+    return _Around(
+        front=written.text[span.before : span.start],
+        behind=written.text[span.end : span.after],
+        prompt=prompt,
+        following=str(messages[next_place].get("role")) if next_place < len(messages) else None,
+        calls=bool(messages[index].get("tool_calls")),
+        called=said is not None and said.field == "tool_calls",
+        again=[one.get("role") for one in messages[index + 1 : index + 2]] == ["assistant"],
+        aside=aside.field if aside is not None and aside.message == index else "",
+    )
 
 
 def _next_place(written: Written, span: Span, index: int) -> int:

@@ -254,6 +254,11 @@ def _parts(source: Any) -> Iterator[Owned]:
             yield from _parts(item)
 
 
+def is_owned(source: Any) -> bool:
+    """True where a text in a value, its lists and mappings has an owner."""
+    return any(True for _ in _owners(source))
+
+
 def _owners(source: Any) -> Iterator[Owner]:
     return (owner for part in _parts(source) for count, owner in runs(part) if count and owner)
 
@@ -268,7 +273,7 @@ def to_json(
     """`json.dumps(value, …)`, the text of each string owned as the string is."""
     options: dict[str, Any] = {"ensure_ascii": ensure_ascii, "sort_keys": sort_keys}
     text = json.dumps(value, indent=indent, separators=separators, **options)
-    if not any(_owners(value)):
+    if not is_owned(value):
         return text
     between, colon = separators or (", " if indent is None else ",", ": ")
     step: str | None = indent if indent is None or isinstance(indent, str) else " " * indent

@@ -17,9 +17,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from fttool.api import Message
+from fttool.api import Message, TemplateFault
 from fttool_plugins.masking.answers import THOUGHT
 from fttool_plugins.masking.spans import Span, in_common, words_end
 from fttool_plugins.masking.writing import Writer, Written
@@ -31,16 +31,32 @@ _UNCLOSED = re.compile(r"[<\[][^<>\[\]\s]*$")
 """The beginning of a tag, which two texts may have in common though their tags are not the same."""
 
 
+QUESTION: Message = {"role": "user", "content": "?"}
+
+
+class _Prompt(NamedTuple):
+    length: int
+    """The number of characters that it has of what stands in front of an answer."""
+    asked: str
+    """What the template adds to ask for an answer; empty where it asks for nothing."""
+
+
 class Prompts:
     """Finds where answers begin; remembers it for every header that it has met."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, special: re.Pattern[str]) -> None:
         self._writer = writer
-        self._begins: dict[str, int | str] = {}
-        """What stands in front of an answer → the length of the prompt in it, or what is wrong with it."""
+        self._special = special
+        self._begins: dict[str, _Prompt | str] = {}
+        """What stands in front of an answer → the prompt in it, or what is wrong with it."""
 
-    def begin(self, written: Written, span: Span, index: int, messages: Sequence[Message], template: Any) -> int:
-        """The first character of answer `index` that the model is to write; `ValueError` where that cannot be told."""
+    def begin(
+        self, written: Written, span: Span, index: int, messages: Sequence[Message], template: Any
+    ) -> tuple[int, str]:
+        """The first character of answer `index` that the model is to write, and how the template asks for it.
+
+        Raises `TemplateFault` where that cannot be told.
+        """
         front = written.text[span.before : span.start]
         options = {key: value for key, value in template.items() if key not in ("tools", "documents")}
         role = messages[index - 1].get("role") if index else None
@@ -52,33 +68,46 @@ class Prompts:
             self._begins[key] = self._find(front, span, index, messages, template, calls[1])
         found = self._begins[key]
         if isinstance(found, str):
-            raise ValueError(f"message {index + 1} {found}")
-        begin = span.before + found
-        if any(begin < run.end <= span.start and run.owner == (index, "role", *run.owner[2:]) for run in written.runs):
-            raise ValueError(
-                f"message {index + 1} {_complaint(front, [front[:found]] if front[:found].strip() else [])}"
+            before = written.owner(span.before - 1) if span.before else None
+            place = (
+                f"behind the {before.field} of message {before.message + 1}, "
+                if before and before.message is not None
+                else ""
             )
-        return begin
+            raise TemplateFault(f"{place}message {index + 1} {found}")
+        begin = span.before + found.length
+        if any(begin < run.end <= span.start and run.owner == (index, "role", *run.owner[2:]) for run in written.runs):
+            asked = front[: found.length]
+            raise TemplateFault(f"message {index + 1} {_complaint(front, [asked] if asked.strip() else [])}")
+        return begin, found.asked
 
     def _find(
         self, front: str, span: Span, index: int, messages: Sequence[Message], template: Mapping[str, Any], field: str
-    ) -> int | str:
-        """The length of the prompt in `front`, what stands before an answer; or what is wrong."""
+    ) -> _Prompt | str:
+        """The prompt in `front`, what stands before an answer; or what is wrong."""
         described = span.described - span.before
         asked = self._asked(messages[:index], template)
         length = _prompt_length(front, asked[0], described) if asked else None
-        if asked is None or not asked[1].strip() or length is None:
-            others = [prompt for prompt in self._elsewhere(messages, template) if prompt.strip()]
-            for prompt in others:
-                found = _prompt_within(front, prompt, described)
-                if found is not None:
-                    return found
-            if asked is None and not others:
-                length = 0
-            if length is None or not _is_bare(front[length:], field):
-                prompts = [asked[1]] if asked and asked[1].strip() else others
-                return _complaint(front, prompts)
-        return length
+        if length is None and asked and field == "tool_calls":
+            length = self._before_a_call(front, asked[0])
+        if asked is not None and asked[1].strip() and length is not None:
+            return _Prompt(length, asked[1])
+        others = [prompt for prompt in self._elsewhere(messages, template) if prompt.strip()]
+        for prompt in others:
+            found = _prompt_within(front, prompt, described)
+            if found is not None:
+                return _Prompt(found, prompt)
+        if asked is None and not others:
+            length = 0
+        if length is None or not _is_bare(front[length:], field):
+            prompts = [asked[1]] if asked and asked[1].strip() else others
+            return _complaint(front, prompts)
+        return _Prompt(length, "")
+
+    def _before_a_call(self, front: str, prompt: str) -> int | None:
+        """The length of a prompt that ends in words which only answers have (`Here are my steps:`); None for others."""
+        same = in_common(front, prompt)
+        return same if front[:same].endswith("\n") and not self._special.search(prompt, same) else None
 
     def _asked(self, head: Sequence[Message], template: Mapping[str, Any]) -> tuple[str, str] | None:
         """What inference has behind the words of these messages, up to a thought, and what of it asks for an answer.
@@ -90,19 +119,32 @@ class Prompts:
         if asked is None or unasked is None:
             return None
         words = words_end(asked)
-        same = len(_UNCLOSED.sub("", asked.text[: in_common(asked.text, unasked.text)]))
-        added = THOUGHT.split(asked.text[same:])[0]
-        return asked.text[words : max(words, same)] + added[max(0, words - same) :], added
+        if asked.text == unasked.text:  # it takes no notice, or asks always
+            following = self._writer.tried([*head, QUESTION], template)
+            closing = _behind_words(following, len(head)) if following else asked.text[words:]
+            same = words + in_common(asked.text[words:], closing)
+        else:
+            same = in_common(asked.text, unasked.text)
+        same = len(_UNCLOSED.sub("", asked.text[:same]))
+        added = THOUGHT.split(asked.text[max(words, same) :])[0]
+        return asked.text[words : max(words, same)] + added, added
 
     def _elsewhere(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Iterator[str]:
         """How the template asks for an answer behind other messages: all of these, parts of them, a question."""
         heads: list[Sequence[Message]] = [messages]
         heads += [messages[:place] for place, message in enumerate(messages) if message.get("role") == "assistant"]
-        heads += [[{"role": "user", "content": "?"}], [{"role": "user", "content": [{"type": "text", "text": "?"}]}]]
+        heads += [[QUESTION], [{**QUESTION, "content": [{"type": "text", "text": "?"}]}]]
         for head in heads:
             asked = self._asked(head, template)
             if asked:
                 yield asked[1]
+
+
+def _behind_words(written: Written, index: int) -> str:
+    """What stands between the words of the messages before `index` and those of that one; empty where it has none."""
+    places = [run for run in written.runs if run.owner.field != "role"]
+    start = max((run.end for run in places if run.owner.message != index), default=0)
+    return next((written.text[start : run.start] for run in places if run.owner.message == index), "")
 
 
 def _prompt_length(front: str, prompt: str, described: int) -> int | None:

@@ -35,9 +35,10 @@ def remedy(messages: Sequence[Message], render: Callable[[Sequence[Message]], st
 
 def wants_parts(messages: Sequence[Message], index: int, write: Callable[[Sequence[Message]], Written | None]) -> str:
     """The same for a template that leaves out the text of message `index`: whether it writes the text in parts."""
-    written = write(_in_parts(messages)) if isinstance(messages[index].get("content"), str) else None
+    content = messages[index].get("content")
+    written = write(_in_parts(messages)) if isinstance(content, str) and content.strip() else None
     said = "".join(written.of(index, "content")) if written else ""
-    return PARTS if said and str(messages[index]["content"]).strip() in said else ""
+    return PARTS if said and "".join(said.split()) == "".join(str(content).split()) else ""
 
 
 def _in_parts(messages: Sequence[Message]) -> list[Message]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from fttool.api import TemplateFault
 from fttool_plugins.masking.owned import Owner
 from fttool_plugins.masking.writing import Written
 
@@ -43,7 +44,7 @@ def spans(written: Written, message: int, alone: Written | None = None) -> list[
     `alone` is a render in which no message follows. What the template writes of a text beyond what it writes there, it
     writes for another message: the name of a tool beside the tool's answer, say.
 
-    Raises `ValueError` where the template writes what describes a message into its words.
+    Raises `TemplateFault` where the template writes what describes a message into its words.
     """
     left = _shares(written, alone, message) if alone else {}
     found: list[Span] = []
@@ -57,7 +58,7 @@ def spans(written: Written, message: int, alone: Written | None = None) -> list[
             says = left[run.owner] >= 0
         if says:
             if open_ and aside:
-                raise ValueError(
+                raise TemplateFault(
                     f"the chat template writes {written.text[aside.start : aside.end][:40]!r}, the {aside.owner.field} "
                     f"of a message, into the middle of what message {message + 1} says"
                 )

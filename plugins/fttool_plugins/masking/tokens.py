@@ -7,11 +7,12 @@ characters without white space around them, and only a token without ink stands 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,9 @@ NEAR = 16
 """Characters of a prompt's end that are looked at for tokens that grow together with whatever follows."""
 REMEMBERED = 10_000
 """Ends of prompts that are kept in mind."""
+
+_FILLS = re.compile(r"\W*(?:pad|padding|unk|mask|unused_?\d*)\W*", re.IGNORECASE)
+"""How such tokens are written where the tokenizer does not say what they are for."""
 
 Offsets = Sequence[tuple[int, int]]
 """The first character of each token and the one behind its last, as the tokenizer has them."""
@@ -93,6 +97,19 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """How the special tokens are written."""
     return [text for text in tokenizer.convert_ids_to_tokens(sorted(special_ids(tokenizer))) if text]
+
+
+def special_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """What finds special tokens in a text, the longest first."""
+    texts = sorted(special_texts(tokenizer), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+
+
+def fillers(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The special tokens that stand for nothing that is said: the beginning of a text, padding, unknown words."""
+    named: Any = (tokenizer.bos_token, tokenizer.pad_token, tokenizer.unk_token, tokenizer.cls_token)
+    known = {str(token) for token in (*named, tokenizer.mask_token) if token}
+    return frozenset(known | {text for text in special_texts(tokenizer) if _FILLS.fullmatch(text)})
 
 
 class Tokenization:

@@ -25,7 +25,8 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fttool.api import Encoded, Message, ModelError, chat_text
+from fttool.api import Encoded, Message, ModelError, TemplateFault, chat_text
+from fttool_plugins.masking.additions import Additions
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
 from fttool_plugins.masking.control import Control, ControlTokens
 from fttool_plugins.masking.ends import Ends
@@ -33,7 +34,7 @@ from fttool_plugins.masking.prompts import Prompts
 from fttool_plugins.masking.refusals import remedy, wants_parts
 from fttool_plugins.masking.spans import says_twice, spans
 from fttool_plugins.masking.thoughts import EMPTY, Thoughts, check_thoughts, thought
-from fttool_plugins.masking.tokens import Tokenization, Tokens, special_texts
+from fttool_plugins.masking.tokens import Tokenization, Tokens, fillers, special_pattern
 from fttool_plugins.masking.writing import Writer, Written
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ class Conversations:
         self._control = Control(tokenizer, control)
         self._writer = Writer(tokenizer)
         self._tokenization = Tokenization(tokenizer)
-        self._prompts = Prompts(self._writer)
-        self._ends = Ends(self._writer, special_texts(tokenizer), str(tokenizer.eos_token or ""))
+        special = special_pattern(tokenizer)
+        self._prompts = Prompts(self._writer, special)
+        self._ends = Ends(self._writer, special, str(tokenizer.eos_token or ""), fillers(tokenizer))
+        self._additions = Additions(self._writer, special)
 
     def encode(
         self,
@@ -156,7 +159,7 @@ class Conversations:
         else:
             reason = "it writes another text where its texts are followed"
         if written is None or written.text != text:
-            raise ValueError(
+            raise TemplateFault(
                 f"it cannot be told which message wrote what the chat template writes: {reason}; masking 'all' works "
                 "without"
             )
@@ -167,28 +170,23 @@ class Conversations:
         message, written = talk.messages[index], talk.written
         try:
             check_not_left_out(message, index + 1, written)
-        except ValueError as error:
-            wanted = ""
-            if not written.of(index, "content"):
-                wanted = wants_parts(talk.messages, index, lambda said: self._writer.tried(said, talk.template))
-            raise ValueError(f"{error}{wanted}") from None
+        except TemplateFault as fault:
+            wanted = wants_parts(talk.messages, index, lambda said: self._writer.tried(said, talk.template))
+            if not wanted:
+                raise
+            raise ValueError(f"{fault}{wanted}") from None
         twice = says_twice(written, index)
         alone = self._writer.tried(talk.messages[: index + 1], talk.template) if twice else None
         places = spans(written, index, alone)
         if not places:
-            raise ValueError(f"the chat template leaves out message {index + 1}")
+            raise TemplateFault(f"the chat template leaves out message {index + 1}")
+        prompt = ""
         for at, span in enumerate(places):
             start = span.start
             if at == 0:
-                start = self._prompts.begin(written, span, index, talk.messages, talk.template)
-            end = self._ends.end(written, places, at, index, talk.messages, talk.template)
-            if end is None:
-                raise ValueError(
-                    f"message {index + 1} never ends: behind {written.text[start : span.end][-40:]!r} the chat "
-                    f"template writes {written.text[span.end : span.after][:40]!r}, and no special token of this "
-                    "tokenizer in it ends the turn, so the model would never learn to stop; choose a [model] "
-                    "chat_template that ends an assistant's turn with a special token"
-                )
+                start, prompt = self._prompts.begin(written, span, index, talk.messages, talk.template)
+            end = self._ends.end(written, places, at, index, talk.messages, talk.template, prompt)
+            self._additions.check(written, index, (start, span.end + end.length), talk.messages, talk.template)
             yield Turn(index, start, span.end + end.length + len(end.added), end.added)
 
 
@@ -230,5 +228,5 @@ def _learned(turn: Turn, tokens: Tokens) -> range:
         found = found[:-1]
     if tokens.are_frame(found):
         written = tokens.text[turn.start : turn.end]
-        raise ValueError(f"of message {turn.message + 1} the chat template writes no text, only {written!r}")
+        raise TemplateFault(f"of message {turn.message + 1} the chat template writes no text, only {written!r}")
     return found

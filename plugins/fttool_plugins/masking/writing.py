@@ -26,6 +26,7 @@ from fttool_plugins.masking.owned import (
     Owner,
     as_a_whole,
     found_again,
+    is_owned,
     join,
     join_with,
     owned,
@@ -180,6 +181,7 @@ def _environment() -> Environment:
     from jinja2.parser import Parser
     from jinja2.runtime import Context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from markupsafe import Markup
 
     class Generation(Extension):
         """`{% generation %}…{% endgeneration %}`: what stands between them is written as if they were not there."""
@@ -196,23 +198,25 @@ def _environment() -> Environment:
 
     class Keeping(ImmutableSandboxedEnvironment):
         concat = staticmethod(join)
-        intercepted_binops = frozenset(["%"])
+        intercepted_binops = frozenset(["%", "+", "*"])
 
         def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 (as Jinja names them)
             text = getattr(__obj, "__self__", None)
             if type(text) is str:  # a method of plain text: with that of `Owned`, what it is given keeps its owners
                 __obj = getattr(Owned(text), __obj.__name__)
-            return super().call(__context, __obj, *args, **kwargs)
+            result = super().call(__context, __obj, *args, **kwargs)
+            return _kept_again(result, (text, args, kwargs)) if isinstance(text, Markup) else result
 
         def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
             result = super().call_binop(context, operator, left, right)
-            return found_again(result, (left, right)) if type(result) is str else result
+            return _kept_again(result, (left, right))
 
         def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
             wrapped = super().wrap_str_format(value)
             if wrapped is None:
                 return None
-            return lambda *args, **kwargs: found_again(plain(wrapped(*args, **kwargs)), (value.__self__, args, kwargs))
+            text = value.__self__
+            return lambda *args, **kwargs: _kept_again(wrapped(*args, **kwargs), (text, args, kwargs))
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
@@ -225,6 +229,15 @@ def _environment() -> Environment:
     known: dict[str, Any] = environment.globals
     known |= {"raise_exception": raise_exception, "strftime_now": _strftime_now}
     return environment
+
+
+def _kept_again(result: Any, source: Any) -> Any:
+    """A text made of others, with the owners of these. `Markup` (`| safe`) makes texts without, and stays what it is
+    where they have none: it escapes what is added to it.
+    """
+    if not isinstance(result, str) or isinstance(result, Owned) or not is_owned(source):
+        return result
+    return found_again(plain(result), source)
 
 
 def _strftime_now(pattern: str) -> str:
@@ -255,6 +268,8 @@ def _kept(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     def keeping(*args: Any, **kwargs: Any) -> Any:
         result = filter_(*args, **kwargs)
         if not isinstance(result, str) or (name in _FOLLOWED and isinstance(result, Owned)):
+            return result
+        if not is_owned((args, kwargs)):
             return result
         return (found_again if name == "format" else as_a_whole)(plain(result), (*args, kwargs))
 

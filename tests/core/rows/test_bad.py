@@ -92,6 +92,19 @@ def test_rows_that_masking_cannot_take_are_bad_too(tmp_path: Path) -> None:
         assert len(found.train) + len(found.eval) == 40
 
 
+def test_what_the_template_does_wrong_is_not_the_rows_fault(tmp_path: Path) -> None:
+    """Where it is to blame for all that is bad, another template is the advice; a bad row beside is to be mended."""
+    rows = [row(f"Answer {n}.", question="SHOUT" if n < 3 else "What?") for n in range(40)]
+    shouts = "(message['content'] | upper if messages[0]['content'] == 'SHOUT' else message['content'])"
+    (tmp_path / "template.jinja").write_text(CHATML.replace("message['content']", shouts))
+    said = refusal(tmp_path, rows)
+    assert "rows.jsonl:1: the chat template rewrites the text of message 2" in said and "(also at :2, :3)" in said
+    assert 'choose another chat template: model.chat_template = "chatml", or a Jinja file' in said
+    assert "mend or delete" not in said
+    said = refusal(tmp_path, [*rows, row("<think>It is never closed.")])
+    assert "choose another chat template" in said and "mend or delete this row" in said
+
+
 def test_a_broken_file_is_refused_all_the_same(tmp_path: Path) -> None:
     read(tmp_path, [row()] * 3, on_bad_row="drop")
     with (tmp_path / "rows.jsonl").open("a") as file:

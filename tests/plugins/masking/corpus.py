@@ -2,13 +2,17 @@
 
 Prints, for each `.jinja` file and each conversation below, whether the mask is right, refused or wrong, and why.
 
-The oracle knows nothing of how masks are made. Every text of a conversation consists of one word that stands nowhere
-else, so a word says whose it is. Of the learned text it asks
+The oracle knows nothing of how masks are made: it has what transformers renders and tokenizes, and the learned tokens.
+Every text of a conversation consists of one word that stands nowhere else, so a word says whose it is. Of the learned
+text it asks
 
-- that it holds each word of the assistant that the template writes, once, and no word of anybody else;
-- that nothing of what transformers writes as the generation prompt stands in it in front of the answer;
-- that each turn ends in a special token, with no other special token than those of the template in between;
-- that tokens in front of an answer are those that inference has, where transformers' prompt is how the text begins.
+- that it holds each word of the assistant that the template writes, an answer once, and no word of anybody else;
+- that each stretch of it begins where the prompt of inference ends, or where that opens a thought, white space aside;
+- that beside those words only special tokens stand in it, words that one of these closes
+  (`<|channel|>final<|message|>`), tags of thoughts, with words at a thought, and what makes a call;
+- that no number stands beside them but in calls;
+- that it ends in a special token, with nothing of the prompt of the next turn in it;
+- that the tokens in front of the first answer are those that inference has.
 """
 
 from __future__ import annotations
@@ -27,8 +31,9 @@ from transformers import PreTrainedTokenizerFast
 from fttool.api import Example, MaskingContext
 from fttool_plugins.masking.assistant import Assistant
 
-WORD = re.compile(r"q[0-9][a-z]zb*")
-"""A sentinel: `q`, the message's number, the kind of its text, `z`, and a `b` for each call before."""
+WORD = re.compile(r"(?::?/+)?q(?P<number>[0-9])(?P<kind>[a-z])zb*")
+"""A sentinel: `q`, the message's number, the kind of its text, `z`, and a `b` for each call before; slashes in front of
+it are its own."""
 MARKS = re.compile(
     r"<[|｜][^<>\s'\"{}]{1,40}?[|｜]?>|<[^<>\s'\"{}/|]{1,30}[|]>|<SPECIAL_\d+>|<(?:start|end)_of_\w+>|\[/?[A-Z_]{3,20}\]"
     r"|<sep>|<\w+:[be]os>|\[e~\[|\]~\w*\]|</?(?:assistant|user|system)>"
@@ -38,6 +43,10 @@ ALWAYS = [
     *("<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "<|tool|>", "<|im_start|>"),
     *("<|im_end|>", "<|end|>", "<|endoftext|>", "<start_of_turn>", "<end_of_turn>", "<|tool_response>"),
 ]
+OPENING = {"<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|START_OF_TURN_TOKEN|>", "<|turn>", "<|start|>"}
+"""Special tokens that only ever open a turn."""
+RECIPIENT = "all\n"
+"""What functionary's models write in front of an answer, and a tool's name in front of a call."""
 THOUGHT = re.compile(r"[<\[][^<>\[\]\s]*(?:think|thought|reason|channel)[^<>\[\]\s]*[>\]]", re.IGNORECASE)
 
 
@@ -135,7 +144,7 @@ def judge(tokenizer: PreTrainedTokenizerFast, name: str) -> Verdict:
         *([] if whole.startswith(text) else ["another text than transformers writes"]),
         *_words(runs, messages, whole),
         *_prompts(runs, tokenizer, messages, template, encoded.input_ids, text),
-        *_ends(runs, tokenizer),
+        *(fault for run in runs for fault in _marks(run, tokenizer)),
     ]
     return Verdict("wrong", "; ".join(faults)) if faults else Verdict("right")
 
@@ -159,19 +168,23 @@ def _runs(tokenizer: PreTrainedTokenizerFast, ids: list[int], labels: list[int])
             start = None
 
 
+def _sentinels(text: str) -> list[str]:
+    return [word.group() for word in WORD.finditer(text)]
+
+
 def _words(runs: list[Learned], messages: list[dict[str, Any]], whole: str) -> Iterator[str]:
     """Faults in whose words are learned."""
     own = {
         word
         for message in messages
         if message["role"] == "assistant"
-        for word in WORD.findall(json.dumps({key: value for key, value in message.items() if key != "name"}))
+        for word in _sentinels(json.dumps({key: value for key, value in message.items() if key != "name"}))
     }
-    learned = Counter(word for run in runs for word in WORD.findall(run.text))
-    written = Counter(WORD.findall(whole))
+    learned = Counter(word for run in runs for word in _sentinels(run.text))
+    written = Counter(_sentinels(whole))
     yield from (f"learned: {word}" for word in learned if word not in own)
     yield from (f"not learned: {word}" for word in own if written[word] and not learned[word])
-    answers = [word for word in own if word[2] == "a"]
+    answers = [word for word in own if word.endswith("az")]
     yield from (f"learned {learned[word]} times: {word}" for word in answers if learned[word] > 1)
 
 
@@ -183,38 +196,62 @@ def _prompts(
     ids: list[int],
     text: str,
 ) -> Iterator[str]:
-    """Faults in front of answers: headers that are learned, tokens that inference does not have there."""
+    """Faults in where stretches begin: headers that are learned, tokens that inference does not have there."""
+    begun: set[str] = set()
     for run in runs:
         found = WORD.search(run.text)
         if found is None:
             yield f"no word is learned in {run.text!r}"
             continue
-        head = messages[: int(found.group()[1]) if messages[0]["role"] != "system" else int(found.group()[1]) + 1]
+        if found["number"] in begun:  # a message that goes on behind the answer of the tool that it calls
+            continue
+        begun.add(found["number"])
         lead = run.text[: found.start()]
+        if re.search(r"\b(assistant|model)\b", lead):
+            yield f"the header {lead!r} is learned"
+        head = messages[: int(found["number"]) + (messages[0]["role"] == "system")]
         try:
             asked = tokenizer.apply_chat_template(head, tokenize=False, add_generation_prompt=True, **template)
             unasked = tokenizer.apply_chat_template(head, tokenize=False, **template)
         except Exception:
             continue
-        added = asked.removeprefix(unasked) if asked.startswith(unasked) else ""
-        prompt = THOUGHT.split(added)[0]
-        header = re.search(r"\b(assistant|model)\b", lead)
-        if header or (prompt.strip() and prompt.strip() in lead):
-            yield f"the header {lead!r} is learned"
-        if text.startswith(asked) and not THOUGHT.search(added):
-            before = tokenizer.decode(ids[: run.start])
-            if not before.startswith(asked.rstrip()):
-                yield f"a part of the prompt is learned: {before[-20:]!r}, {lead!r}"
+        said = max((word.end() for word in WORD.finditer(asked)), default=0)
+        thought = THOUGHT.search(asked, said)
+        prompt = asked[: thought.start()] if thought else asked
+        before = tokenizer.decode(ids[: run.start])
+        header = prompt[said:].strip()
+        if header and header in lead:
+            yield f"the prompt {header!r} is learned"
+        asks = asked != unasked and header and text.startswith(prompt)
+        if asks and before.rstrip() != prompt.rstrip():
+            yield f"what is learned begins behind {before[-20:]!r}, the prompt of inference ends {prompt[-20:]!r}"
+        if text.startswith(asked) and not thought and run is runs[0]:
             expected = tokenizer(asked, add_special_tokens=False)["input_ids"]
-            if run is runs[0] and ids[: len(expected)] != expected:
+            if ids[: len(expected)] != expected:
                 yield f"inference has other tokens in front of {found.group()}"
 
 
-def _ends(runs: list[Learned], tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
-    """Faults behind answers: nothing ends a turn."""
-    for run in runs:
-        if run.ids[-1] not in tokenizer.all_special_ids:
-            yield f"no special token ends {run.text[-30:]!r}"
+def _marks(run: Learned, tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
+    """Faults in what is learned beside the assistant's words."""
+    special = re.compile("|".join(map(re.escape, sorted(tokenizer.all_special_tokens, key=len, reverse=True))))
+    words = list(WORD.finditer(run.text))
+    for first, second in zip([None, *words], [*words, None], strict=True):
+        gap = run.text[first.end() if first else 0 : second.start() if second else None]
+        kinds = {word["kind"] for word in (first, second) if word}
+        if kinds & set("fv"):  # a call's name and its argument
+            continue
+        parts = special.split(THOUGHT.sub("", gap))
+        if any(letter.isdigit() for part in parts for letter in part):
+            yield f"a number is learned: {gap!r}"
+        at_answer = [parts[0] if first else "", parts[-1].removeprefix(RECIPIENT) if second else ""]
+        if "r" not in kinds and "".join(at_answer).strip():
+            yield f"words of the template are learned: {gap!r}"
+    if run.ids[-1] not in tokenizer.all_special_ids:
+        yield f"no special token ends {run.text[-30:]!r}"
+    ends = special.findall(run.text[words[-1].end() :]) if words else []
+    opened = run.text[len(run.text.rstrip()) :] or (ends[1:] and ends[-1] in OPENING)
+    if opened:
+        yield f"the next turn's prompt is learned: {run.text[-30:]!r}"
 
 
 def tokenizer_for(template: str) -> PreTrainedTokenizerFast:
@@ -222,7 +259,11 @@ def tokenizer_for(template: str) -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.BPE(vocab=_bytes(), merges=_merges()))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    marks = [mark for mark in MARKS.findall(template) if not THOUGHT.fullmatch(mark) or "channel" in mark]
+    marks = [
+        mark
+        for mark in MARKS.findall(template + _written(template))
+        if not THOUGHT.fullmatch(mark) or "channel" in mark
+    ]
     inner.add_special_tokens([AddedToken(mark, special=True) for mark in dict.fromkeys([*ALWAYS, *marks])])
     special = [mark for mark in dict.fromkeys(marks) if mark not in ("<s>", "</s>")]
     made = PreTrainedTokenizerFast(
@@ -233,6 +274,20 @@ def tokenizer_for(template: str) -> PreTrainedTokenizerFast:
     )
     made.chat_template = template
     return made
+
+
+def _written(template: str) -> str:
+    """What the template writes: some make the names of their tokens of parts."""
+    found: list[str] = []
+    for messages in (CONVERSATIONS["three turns"], CONVERSATIONS["call"]):
+        try:
+            rendered = PreTrainedTokenizerFast(
+                tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>", eos_token="</s>"
+            ).apply_chat_template(messages, tokenize=False, chat_template=template, tools=TOOLS)
+        except Exception:
+            continue
+        found.append(str(rendered))
+    return "".join(found)
 
 
 def _bytes() -> dict[str, int]:

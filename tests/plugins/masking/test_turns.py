@@ -275,12 +275,12 @@ REFUSED = {
     "never ends": (
         ENDLESS.format("{{ m.content }}\n", "<assistant>"),
         talk("Hi", "Hello!"),
-        "message 2 never ends: behind 'Hello!' .*never learn to stop",
+        "message 2 never ends: behind what it says the chat template writes .*never learn to stop",
     ),
     "never ends, but always asks for more": (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>",
         talk("Hi", "Hello!"),
-        "message 2 never ends",
+        r"message 2 has no end: .* writes '<\|assistant\|>' at the end, and '<\|user\|>' where more follows",
     ),
     "never ends, but for what is typed": (
         ENDLESS.format("{{ m.content }}\n", "<assistant>"),
@@ -290,12 +290,12 @@ REFUSED = {
     "never ends, and more is said behind": (
         ENDLESS.format("{{ m.content }}\n", "<assistant>") + "{{ 'Bye.' + eos_token if not add_generation_prompt }}",
         talk("Hi", "Hello!"),
-        "message 2 never ends",
+        "message 2 has no end: .*Bye.</s>' at the end",
     ),
     "only the last turn ends": (
         ENDLESS.format("{{ m.content }}\n", "<assistant>") + "{{ eos_token if not add_generation_prompt }}",
         talk("Hi", "Hello!", "And?", "Well."),
-        "message 2 never ends",
+        "message 2 has no end: .* here, and .*</s>' where it ends",
     ),
     "ends in text that is no token": (
         ENDLESS.format("{{ m.content }}[end]\n", "<assistant>"),

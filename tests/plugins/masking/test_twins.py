@@ -139,7 +139,7 @@ REFUSED = {
         for tool in TOOLS
     },
     # Words behind a tool's answer get no end here: the template means the next turn to go on from them.
-    ("diffusion_gemma", "tool and words"): "message 2 never ends",
+    ("diffusion_gemma", "tool and words"): "message 2 (never ends|has no end: )",
 }
 """Conversations that the original template cannot be trained on, and what is said then."""
 
