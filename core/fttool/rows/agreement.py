@@ -51,8 +51,15 @@ class Difference:
     """True where it is the row's last learned turn: no part of what is learned of it fits another prompt."""
     answer: bool = False
     """True where the prompts are the same, and the answer is written otherwise."""
+    cut: bool = False
+    """True where both are the same text, in other tokens where an earlier answer begins; these are shown one by one."""
 
     def __str__(self) -> str:
+        if self.cut:
+            return (
+                f"{self.origin}: at token {self.token} (where the answer of message {self.turn} begins) inference has "
+                f"the tokens {self.inference}, training {self.training}"
+            )
         what = "of the prompt" if self.turn is None else f"of message {self.turn}"
         what = "of the answer, " + what if self.answer else what
         return (
@@ -82,11 +89,19 @@ class Agreement:
                 hint=_remedy(self.last[0]),
                 key=("model", "template_difference"),
             )
-        if self.earlier:
+        hint = '[masking] history = "as-asked" makes each learned turn a row of its own, as inference asks'
+        if written := [difference for difference in self.earlier if not difference.cut]:
             yield Problem(
                 f"the chat template writes earlier turns otherwise than inference asks for them, in "
-                f"{self._share(self.earlier)}: {self.earlier[0]}",
-                hint='[masking] history = "as-asked" makes each learned turn a row of its own, as inference asks',
+                f"{self._share(written)}: {written[0]}",
+                hint=hint,
+                key=("masking",),
+            )
+        if cut := [difference for difference in self.earlier if difference.cut]:
+            yield Problem(
+                "the text is cut into tokens where an answer begins, as inference asks for it; in the history of later "
+                f"turns inference does not cut it, in {self._share(cut)}: {cut[0]}",
+                hint=hint,
                 key=("masking",),
             )
         if self.dated:
@@ -167,6 +182,12 @@ def _differences(
 ) -> Iterator[Difference]:
     """Where a row's learned turns are asked for in other tokens than the row has, or answered in others."""
 
+    def cut(prompt: list[int], message: int, place: int) -> Difference:
+        there, here = (_pieces(tokenizer, ids[place : place + SHOWN_TOKENS]) for ids in (prompt, row.input_ids))
+        return Difference(
+            origin=example.origin, turn=message + 1, token=place, inference=there, training=here, last=False, cut=True
+        )
+
     def parted(asked: list[int], turn: int | None, *, last: bool, answer: bool = False) -> Iterator[Difference]:
         place = _parting(asked, row.input_ids, max_length)
         if place is not None:
@@ -192,23 +213,29 @@ def _differences(
         prompt = _prompt(asked, tokenizer)
         if prompt is None:  # the template cannot ask here, so inference does not either
             continue
-        differs = list(parted(prompt, turn, last=last and not _cut_in_history(prompt, row, tokenizer)))
+        before, place = _cut_in_history(prompt, row, tokenizer), _parting(prompt, row.input_ids, max_length)
+        if before is not None and place is not None:
+            yield cut(prompt, before, place)
+            continue
+        differs = list(parted(prompt, turn, last=last))
         yield from differs
         if not differs and turn + 1 < len(example.messages) and (alone := _encoded(encode, asked)) is not None:
             yield from parted(_up_to_end(alone), turn, last=False, answer=True)
 
 
-def _cut_in_history(prompt: list[int], row: Encoded, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """True where the prompt is the same text in other tokens, and the first of them is of an earlier learned turn.
+def _cut_in_history(prompt: list[int], row: Encoded, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The earlier learned message at whose beginning the prompt has other tokens for the same text; None where none is.
 
     Masking cuts the text where such a turn begins, as inference asks for it there; behind it, inference does not.
     """
     place = _parting(prompt, row.input_ids, None)
     learned = [at for at, label in enumerate(row.labels) if label != -100]
-    earlier = [at for at, after in pairwise(learned) if after > at + 1]
-    if place is None or not earlier or place > earlier[-1]:
-        return False
-    return str(tokenizer.decode(row.input_ids)).startswith(str(tokenizer.decode(prompt)))
+    begins = [at for before, at in pairwise([-2, *learned]) if at > before + 1]
+    if place is None or len(begins) != len(row.turns) or not begins or place > begins[-1]:
+        return None
+    if not str(tokenizer.decode(row.input_ids)).startswith(str(tokenizer.decode(prompt))):
+        return None
+    return next((turn for turn, begin in zip(row.turns[:-1], begins, strict=False) if place <= begin), None)
 
 
 def _encoded(encode: RowEncoder, example: Example) -> Encoded | None:
@@ -243,6 +270,11 @@ def _parting(asked: Sequence[int], trained: Sequence[int], max_length: int | Non
 
 def _shown(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids[:SHOWN_TOKENS]))) if ids else ""
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Each token by itself, for texts that are the same."""
+    return " ".join(repr(str(tokenizer.decode([id_]))) for id_ in ids)
 
 
 def refuse_difference(agreement: Agreement, allowed: str) -> None:

@@ -207,3 +207,6 @@ def test_no_token_reaches_over_the_border_of_prompt_and_answer(
     longer = Example(origin="test", messages=messages * 2, completion_from=1)
     found = compare([longer], lambda example: [example], encode, tokenizer)
     assert (found.rows, len(found.last), len(found.earlier)) == (1, 0, 1)
+    (problem,) = found.findings()
+    assert "(where the answer of message 2 begins) inference has the tokens ' is' " in problem.message
+    assert "training ' ' 'is' " in problem.message and "as-asked" in str(problem.hint)
