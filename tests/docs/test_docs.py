@@ -115,7 +115,9 @@ def test_the_plugin_pages_run_is_a_test_that_passes(
     defined["test_a_run_uses_it"](fttool_recipe, tmp_path)
 
 
-def test_the_first_run_page_works_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_run_page_works_word_for_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "first-run.md").read_text()
     (rows,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
@@ -123,8 +125,11 @@ def test_the_first_run_page_works_word_for_word(tmp_path: Path, monkeypatch: pyt
     commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     ours = [shlex.split(line, comments=True) for line in commands if line.startswith("fttool ")]
     assert len(ours) >= 8
+    (promised,) = re.findall(r"^fttool generate .*# (.+)$", page, re.MULTILINE)
     for words in ours:
         assert main(words[1:]) == 0, words
+        said = capsys.readouterr().out
+        assert words[1] != "generate" or said == f"{promised}\n"
 
 
 def test_each_exit_code_is_documented() -> None:

@@ -57,7 +57,7 @@ class TestSeveralProcesses:
         heard: list[str] = []
         for line in process.stderr:
             heard.append(line)
-            if "saving the model" in line:
+            if "the sampled questions again" in line:
                 break
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=60)

@@ -329,7 +329,6 @@ def train(
         else:
             screen.stopped()
             job.held = job.prove()
-            screen.stage("saving the model" if job.saves else "the last measurements")
             finish(prepared, record)
             status, code = "finished", ExitCode.OK
     except DivergedError:
@@ -397,9 +396,11 @@ def finish(prepared: Prepared, record: Record) -> None:
         job.screen.stage(f"evaluating the final model: {', '.join(why)}")
         trainer.evaluate()
     if progress.answers_before:
+        job.screen.stage("asking the sampled questions again")
         progress.answers_after = job.answers()
     if not job.saves:
         return
+    job.screen.stage("saving the model")
     trainer.make_whole(changed=mixed)
     trainer.refuse_non_finite_weights(whole=True)
     undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
