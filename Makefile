@@ -23,6 +23,7 @@ bench:
 	python tests/benchmarks/freezing.py
 	python tests/benchmarks/regularizers.py
 	python tests/benchmarks/features.py
+	python tests/benchmarks/proof.py
 	python tests/benchmarks/sharding.py
 	python tests/benchmarks/start_up.py
 

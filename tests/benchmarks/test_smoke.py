@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
-SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features", "sharding")
+SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features", "proof", "sharding")
 
 
 def promised(script: str) -> list[str]:

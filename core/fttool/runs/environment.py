@@ -43,6 +43,12 @@ def quiet_libraries(loaded: Loaded) -> None:
 
         disable_progress_bar()  # for a process that had imported transformers before its environment was set
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
+    logging.getLogger("transformers.modeling_utils").addFilter(_misses_no_mask)
+
+
+def _misses_no_mask(record: logging.LogRecord) -> bool:
+    """transformers warns of padding without an attention mask; what padding does to its model, a run proves."""
+    return "passing in an `attention_mask`" not in record.getMessage()
 
 
 def _quiet_deepspeed() -> None:

@@ -130,6 +130,28 @@ def test_learned_positions_are_never_left(recipe: dict[str, Any], tmp_path: Path
     assert long["position_ids"][0, 4:].tolist() == [0] * 86
 
 
+def test_padding_that_is_proven_right_is_not_warned_of(
+    recipe: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """transformers does so once per process, for each model whose own mask it makes."""
+    from transformers.utils import logging
+
+    warned = "passing in an `attention_mask`"
+    logging.warning_once.cache_clear()
+    model: Any = AutoModelForCausalLM.from_pretrained(saved(tmp_path, "gpt2"))
+    log, ids = logging.get_logger("transformers.modeling_utils"), torch.tensor([[5, 0]])
+    filters, log.filters = log.filters, []
+    model.warn_if_padding_and_no_attention_mask(ids, None)
+    assert warned in caplog.text, "what is silenced is said by this version"
+    log.filters = filters
+    caplog.clear()
+    logging.warning_once.cache_clear()
+    recipe["model"] = {"source": str(tmp_path / "gpt2")}
+    assert run_recipe(recipe, tmp_path).error is None
+    model.warn_if_padding_and_no_attention_mask(ids, None)
+    assert warned not in caplog.text
+
+
 # -- kernels of variable length ------------------------------------------------------------------------------------
 
 
@@ -225,6 +247,35 @@ def test_a_run_under_flash_attention_learns_what_another_does(
         assert found.summary["eval"][when]["loss"] == pytest.approx(plain.summary["eval"][when]["loss"], rel=1e-5)
     for name in ("train_tokens", "label_tokens"):
         assert found.summary[name] == plain.summary[name]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"freezing": "head-only", "run": {"max_steps": 12, "micro_batch": 2, "log_every": 1}},
+        {"regularizers": [{"name": "ewc", "strength": 1.0, "examples": 6}]},
+        {"regularizers": [{"name": "mixout", "p": 0.3}]},
+        {"regularizers": [{"name": "l2-init", "strength": 0.1}]},
+    ],
+    ids=["features", "ewc", "mixout", "l2-init"],
+)
+def test_whoever_asks_the_model_under_flash_attention_asks_it_as_an_update_does(
+    calls: list[str], recipe: dict[str, Any], tmp_path: Path, more: dict[str, Any]
+) -> None:
+    """Features, importance, changed modules: no way leads to several sequences with position ids."""
+    recipe["data"]["general"] = [{**recipe["data"]["train"][0], "name": "general"}]
+    recipe |= more
+    recipe["optimizer"] = {"name": "adamw", "lr": 1e-2}
+    plain = run_recipe(recipe, tmp_path, overrides=["run.name=plain"])
+    assert plain.error is None and not calls, plain.error
+    found = run_recipe(recipe, tmp_path, overrides=["run.name=flash", "model.attention=flash_attention_2"])
+    assert found.error is None and set(calls) == {"lengths"}, (found.error, set(calls))
+    timed = {"tokens_per_second"}
+    for ours, theirs in zip(found.metrics, plain.metrics, strict=True):
+        kept = ours.keys() - timed
+        assert {key: ours[key] for key in kept} == pytest.approx({key: theirs[key] for key in kept}, rel=1e-4, abs=1e-6)
+    kept_features = [event["kept"] for event in found.events if event["event"] == "features"]
+    assert kept_features == ([True] if "freezing" in more else [])
 
 
 def test_packs_that_flash_attention_would_mix_are_refused(

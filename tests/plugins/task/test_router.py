@@ -81,8 +81,9 @@ def test_it_is_the_models_own_times_the_coefficient(kind: str) -> None:
     assert any(p.grad is not None and p.grad.any() for p in routers)
 
 
-def test_padding_does_not_count_in_packed_rows_either() -> None:
-    model, (first, second, third) = mixture("mixtral"), rows(12, 7, 5)
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "olmoe"])
+def test_padding_does_not_count_in_packed_rows_either(kind: str) -> None:
+    model, (first, second, third) = mixture(kind), rows(12, 7, 5)
     asked = [torch.tensor([row.input_ids]) for row in (first, second, third)]
     alone = [model(input_ids=ids, output_router_logits=True) for ids in asked]
     gates = [torch.cat([one.router_logits[layer] for one in alone]) for layer in range(2)]
@@ -112,9 +113,9 @@ def test_a_model_without_a_router_is_refused() -> None:
 # -- in a run ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, fttool_recipe: dict[str, Any]) -> dict[str, Any]:
-    mixture("mixtral").save_pretrained(tmp_path / "source")
+@pytest.fixture(params=["mixtral", "qwen3_moe"])
+def recipe(tmp_path: Path, fttool_recipe: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
+    mixture(request.param).save_pretrained(tmp_path / "source")
     tiny_tokenizer().save_pretrained(tmp_path / "source")
     fttool_recipe["model"] = {"source": str(tmp_path / "source")}
     fttool_recipe["run"] |= {"micro_batch": 2, "global_batch": 8}
