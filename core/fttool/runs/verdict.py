@@ -51,62 +51,116 @@ class Verdict:
     """Memory ran out, and another attempt may end better with fewer rows at once."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What is known of an attempt, by rank where it is of a process."""
+
+    codes: dict[int, int]
+    asked: set[int]
+    """Signals that were sent, to a launcher or to a process."""
+    obeyed: set[int]
+    """Those of them that a process was sent, and not its launcher."""
+    reports: list[dict[str, Any]]
+    """What processes said, the first one first."""
+    own: list[dict[str, Any]]
+    """Of those, what is about themselves, and not about others that were lost."""
+    mute: dict[int, int]
+    """Exit codes of those that failed and said nothing."""
+    silent: list[int]
+    """Ranks that did not answer any more."""
+    killed: dict[int, int]
+    """Signals that ended processes from outside."""
+    gone: list[int]
+    """Machines that do not answer."""
+    in_vain: bool
+    """Some have given up waiting for others."""
+
+    @classmethod
+    def of(cls, ended: Sequence[Ended | None]) -> _Facts:
+        """From what each machine says of the attempt."""
+        heard = [one for one in ended if one is not None]
+        codes = {int(rank): code for one in heard for rank, code in one.codes.items()}
+        obeyed = {STOPPED[code] for code in codes.values() if code in STOPPED}
+        asked = {number for one in heard for number in one.asked} | obeyed
+        reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
+        spoken = {report["rank"] for report in reports}
+        in_vain = any(one.reaped for one in heard) or any(map(_waited, reports))
+        mute = {rank: code for rank, code in codes.items() if code > 0 and code not in STOPPED and rank not in spoken}
+        silent, killed = _silent_and_killed(heard, codes, spoken, asked, in_vain)
+        gone = [node for node, one in enumerate(ended) if one is None]
+        if mute or gone or obeyed or set(killed.values()) - {signal.SIGABRT}:
+            # NCCL ends those so that are left behind, and torch's threads one that is about to end by itself.
+            killed = {rank: number for rank, number in killed.items() if number != signal.SIGABRT}
+        return cls(
+            codes=codes,
+            asked=asked,
+            obeyed=obeyed,
+            reports=reports,
+            own=[report for report in reports if not report["lost_touch"]],
+            mute=mute,
+            silent=silent,
+            killed=killed,
+            gone=gone,
+            in_vain=in_vain,
+        )
+
+
 def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdict:
     """The verdict on an attempt, from what each machine says of it; None is one that no longer answers.
 
     `here` is the machine for whose reader the words are.
     """
-    heard = [one for one in ended if one is not None]
-    codes = {int(rank): code for one in heard for rank, code in one.codes.items()}
-    obeyed = {STOPPED[code] for code in codes.values() if code in STOPPED}  # a process was sent it, not its launcher
-    asked = {number for one in heard for number in one.asked} | obeyed
-    reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
-    spoken = {report["rank"] for report in reports}
-    own = [report for report in reports if not report["lost_touch"]]
-    mute = {rank: code for rank, code in codes.items() if code > 0 and code not in STOPPED and rank not in spoken}
-    in_vain = any(one.reaped for one in heard) or any(map(_waited, reports))
-    silent, killed = _silent_and_killed(heard, codes, spoken, asked, in_vain)
-    gone = [node for node, one in enumerate(ended) if one is None]
-    if mute or gone or obeyed or set(killed.values()) - {signal.SIGABRT}:
-        # NCCL ends those so that are left behind, and torch's threads one that is about to end by itself.
-        killed = {rank: number for rank, number in killed.items() if number != signal.SIGABRT}
-    again = not gone and not asked
+    if ended[0] is not None and ended[0].finished:  # and with its first processes the run
+        return Verdict(ExitCode.OK)
+    heard, facts = [one for one in ended if one is not None], _Facts.of(ended)
+    again = not facts.gone and not facts.asked
 
     def process(rank: int) -> str:
         elsewhere = rank * len(ended) // processes != here
         return f"process {rank + 1} of {processes}{', on another node,' if elsewhere else ''}"
 
-    if ended[0] is not None and ended[0].finished:  # and with its first processes the run
-        return Verdict(ExitCode.OK)
     before_the_start = any(one.asked and not one.codes and not one.finished for one in heard)
-    if asked and not (own or killed or mute) and (obeyed or before_the_start or not (in_vain or gone)):
+    waited, failed = facts.in_vain or facts.gone, facts.own or facts.killed or facts.mute
+    if facts.asked and not failed and (facts.obeyed or before_the_start or not waited):
         # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
-        return Verdict(ExitCode.of_signal(max(asked)))  # of several, the one that a scheduler sends
-    if own:
-        verdict = _said(own[0], process, again and not own[0]["expected"])
-        return replace(verdict, with_fewer_rows=again and own[0]["with_fewer_rows"])
-    if killed:
-        rank, number = next(iter(killed.items()))
-        why = ""
-        if number == signal.SIGKILL:
-            why = "the system does this where memory runs out; "
-        elif number in CRASHES and (rank == 0 or any(one.begun for one in heard)):  # else its log was not kept
-            why = f"where it was is {_printed(rank)}; "
-        hint = f"{why}fttool run … --resume goes on from the newest checkpoint"
-        return _found(ExitCode.FAILURE, f"{process(rank)} was killed by {_name(number)}", hint, again)
-    if mute:
-        rank, code = next(iter(mute.items()))
+        return Verdict(ExitCode.of_signal(max(facts.asked)))  # of several, the one that a scheduler sends
+    if facts.own:
+        first = facts.own[0]
+        verdict = _said(first, process, again and not first["expected"])
+        return replace(verdict, with_fewer_rows=again and first["with_fewer_rows"])
+    if facts.killed:
+        return _of_killed(facts.killed, process, again, begun=any(one.begun for one in heard))
+    return _of_silence(facts, process, again)
+
+
+def _of_killed(killed: dict[int, int], process: Callable[[int], str], again: bool, *, begun: bool) -> Verdict:
+    """Of a process that the system, somebody else, or a fault in native code has ended."""
+    rank, number = next(iter(killed.items()))
+    why = ""
+    if number == signal.SIGKILL:
+        why = "the system does this where memory runs out; "
+    elif number in CRASHES and (rank == 0 or begun):  # else its log was not kept
+        why = f"where it was is {_printed(rank)}; "
+    hint = f"{why}fttool run … --resume goes on from the newest checkpoint"
+    return _found(ExitCode.FAILURE, f"{process(rank)} was killed by {_name(number)}", hint, again)
+
+
+def _of_silence(facts: _Facts, process: Callable[[int], str], again: bool) -> Verdict:
+    """Where no process has said what was wrong with itself: of those that said nothing, or did not answer."""
+    if facts.mute:
+        rank, code = next(iter(facts.mute.items()))
         return _found(code, f"{process(rank)} ended with exit code {code} and said nothing", "", again)
-    if silent:
-        which = " and ".join(map(process, silent))
+    if facts.silent:
+        which = " and ".join(map(process, facts.silent))
         message = f"{which} did not answer the others within sharding.timeout, and had to be killed"
-        return _found(ExitCode.FAILURE, message, f"what it printed, if anything, is {_printed(silent[0])}", again)
-    if gone:
+        hint = f"what it printed, if anything, is {_printed(facts.silent[0])}"
+        return _found(ExitCode.FAILURE, message, hint, again)
+    if facts.gone:
         hint = "what it said last is on its own screen; fttool run … --resume on all nodes goes on"
-        return _found(ExitCode.FAILURE, f"the launcher on node {gone[0]} does not answer any more", hint, False)
-    if reports:
-        return _said(reports[0], process, again)
-    assert not codes, codes
+        return _found(ExitCode.FAILURE, f"the launcher on node {facts.gone[0]} does not answer any more", hint, False)
+    if facts.reports:
+        return _said(facts.reports[0], process, again)
+    assert not facts.codes, facts.codes
     return Verdict(ExitCode.OK)
 
 
