@@ -115,7 +115,7 @@ def test_what_the_chat_template_cannot_use(columns: dict[str, Any], sentence: st
         (
             {"message": [USER]},
             "the row has no 'messages' (its columns: 'message'); "
-            'did you mean format = {name = "messages", column = "message"}?',
+            'try format = {name = "messages", column = "message"}',
         ),
         (
             {"prompt": "a", "completion": "b"},
