@@ -169,6 +169,29 @@ def _followed(name: str, follow: Callable[[str, Any], str]) -> Callable[..., str
     return method
 
 
+class OwnedMarkup(Owned):
+    """What `| safe` has made of a text, with owners: what is added to it is escaped first."""
+
+    __slots__ = ()
+
+
+def is_markup(value: Any) -> bool:
+    """True for a text of `| safe`, with owners or without."""
+    return isinstance(value, OwnedMarkup) or (isinstance(value, str) and hasattr(value, "__html__"))
+
+
+def add_markup(left: str, right: str, escape: Callable[[str], str]) -> str:
+    """The two one behind the other, of which one is markup and the other is escaped."""
+    parts: list[str] = []
+    for text in (left, right):
+        if is_markup(text):
+            parts.append(text)
+        else:
+            escaped = ((escape(piece), owner) for piece, owner in _by_owner(Owned(text, runs(text))))
+            parts += [Owned(piece, ((len(piece), owner),)) for piece, owner in escaped]
+    return OwnedMarkup("".join(map(plain, parts)), tuple(run for part in parts for run in runs(part) if run[0]))
+
+
 def owned(value: Any, message: int | None, field: str) -> Any:
     """`value` with each of its texts, in lists and mappings too, owned by a field of a message."""
     parts = itertools.count()

@@ -24,8 +24,10 @@ from fttool.api import Message, ModelError, chat_text, template_limits
 from fttool_plugins.masking.owned import (
     Owned,
     Owner,
+    add_markup,
     as_a_whole,
     found_again,
+    is_markup,
     is_owned,
     join,
     join_with,
@@ -181,7 +183,7 @@ def _environment() -> Environment:
     from jinja2.parser import Parser
     from jinja2.runtime import Context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     class Generation(Extension):
         """`{% generation %}…{% endgeneration %}`: what stands between them is written as if they were not there."""
@@ -208,6 +210,10 @@ def _environment() -> Environment:
             return _kept_again(result, (text, args, kwargs)) if isinstance(text, Markup) else result
 
         def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            if operator == "+" and isinstance(left, str) and isinstance(right, str):
+                if is_markup(left) or is_markup(right):
+                    return add_markup(left, right, lambda text: plain(escape(text)))
+                return left + right
             result = super().call_binop(context, operator, left, right)
             return _kept_again(result, (left, right))
 

@@ -43,6 +43,8 @@ TEMPLATES = {
     "{% endfor %}{{ ns.s }}",
     "added": "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s + '<' + m.content + '>' %}"
     "{% endfor %}{{ ns.s.strip() }}",
+    "safe, which escapes": "{% for m in messages %}{{ '<a>' | safe + '<' + m.content + '>' + m.role }}"
+    "{{ m.content + '&' | safe }}{{ ('%s<' | safe) % m.content }}{{ ('|' | safe).join([m.content, '<']) }}{% endfor %}",
     "macro": "{% macro say(m, end='') %}<{{ m.content.strip() }}>{{ end }}{{ caller() if caller }}{% endmacro %}"
     "{% for m in messages %}{{ say(m, end=m.content) }}{% call say(m) %}{{ m.content }}{% endcall %}{% endfor %}",
     "captured": "{% for m in messages %}{% set s %}a{{ m.content }}{% endset %}{{ s | upper }}{% filter trim %} {{ s }}"
