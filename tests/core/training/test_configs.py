@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, LlavaConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlavaConfig,
+)
 
 from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_model, tiny_tokenizer
@@ -110,3 +116,28 @@ def test_values_come_back_wherever_they_stand() -> None:
     assert configs.undo() == []
     assert inner.text_config.use_cache is True and not hasattr(inner.text_config, "new")
     assert hasattr(inner, "image_token_index") and model.generation_config.eos_token_id == [3]
+
+
+def test_what_is_changed_of_a_tokenizer_is_set_back_and_told() -> None:
+    """As by a constructor that makes the end of a turn the padding: whoever masks by its id would then mask ends."""
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    tokenizer.pad_token = None
+    configs = Configs(model, tokenizer)
+    assert configs.undo() == []
+    before = tokenizer.padding_side
+    tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, {"left": "right", "right": "left"}[before]
+    told = [change.name for change in configs.undo()]
+    assert told == ["tokenizer.pad_token", "tokenizer.padding_side"]
+    assert tokenizer.pad_token is None and tokenizer.padding_side == before and configs.undo() == []
+
+
+def test_a_tokenizer_without_padding_is_saved_without(tmp_path: Path, fttool_recipe: dict[str, Any]) -> None:
+    tiny_model().save_pretrained(tmp_path / "source")
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "source")
+    fttool_recipe["model"] = {"source": str(tmp_path / "source")}
+    done = run_recipe(fttool_recipe, tmp_path)
+    assert done.error is None
+    before, after = (AutoTokenizer.from_pretrained(at) for at in (tmp_path / "source", done.run_dir / "model"))
+    assert before.pad_token is None and after.pad_token is None and after.eos_token == before.eos_token

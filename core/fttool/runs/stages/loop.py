@@ -42,7 +42,7 @@ class Prepared(WithPlan):
     parameters: int
     """Of the model, trained or not."""
     configs: Configs
-    """The model's configuration as it is to be saved."""
+    """The model's configuration and its tokenizer's as they are to be saved."""
     undone: Sequence[Change]
     """What the Trainer's constructor had changed of it."""
 
@@ -52,7 +52,7 @@ def with_loop(run: WithPlan) -> Prepared:
     from fttool.training.trainer import trainer_class
 
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    configs = Configs(run.model)
+    configs = Configs(run.model, run.tokenizer)
     trainer: Any = None
     job = make_job(run, lambda: trainer)
     trainer = trainer_class(run.parts.trainer_class)(
@@ -185,7 +185,7 @@ def undo_changes(configs: Configs, parts: TaskParts, screen: Screen) -> list[Cha
     undone = configs.undo(but=WHILE_TRAINING)
     if undone:
         listed = ", ".join(map(str, undone))
-        screen.note(f"{parts.trainer_class.__name__} changed the model's configuration, which is set back: {listed}")
+        screen.note(f"{parts.trainer_class.__name__} changed the configuration, which is set back: {listed}")
     return undone
 
 
