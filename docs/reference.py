@@ -14,7 +14,8 @@ from typing import Any
 
 from fttool.cli.plugin_page import example, kind
 from fttool.cli.schema import recipe_schema
-from fttool.families import FAMILIES, Strategy
+from fttool.contracts import FAMILIES
+from fttool.contracts.strategy import Strategy
 from fttool.plugins import Plugins
 from fttool.recipe.tables import Recipe
 from fttool.recipe.toml import format_value
@@ -23,16 +24,17 @@ DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
 CORE = {  # folder → its files in reading order
-    "": "api families described hookspecs plugins verbs observers errors visible faults plain textfile disk rights "
-    "streams",
+    "": "api described hookspecs plugins verbs observers errors visible faults plain textfile disk rights streams",
+    "contracts": "strategy rows batches model update sharding task",
     "recipe": "toml tomlscan overrides tables explaining rules secrets reading",
     "rows": "source reader file array table folder strictjson noted columns verdicts marks bad classes datasets "
     "templates calls data abilities chat agreement loader",
     "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
     "assumptions job guard scaling finite yielded saving trainer evaluation beginning checkpoints stored signing "
     "weights formats configs terms properties",
-    "runs": "joining launching nodes worker verdict run stopping preparing proving environment resume rehearsing "
-    "branching dry_run record code commit holding lines closing screen aligned tracking comparing plotting saved",
+    "runs": "joining launching nodes worker verdict run opening finishing stopping preparing proving environment "
+    "resume rehearsing branching dry_run record code commit holding lines "
+    "closing screen aligned tracking comparing plotting saved",
     "runs/stages": "begun rows model batches update plan loop",
 }
 
@@ -53,7 +55,7 @@ def pages() -> dict[str, str]:
     plugins = Plugins.discover()
     made = {"recipe.md": recipe_page(), "core.md": core_page()}
     for family in FAMILIES:
-        made[f"strategies/{family.name}.md"] = family_page(family.name, plugins.family(family.name))
+        made[f"strategies/{family}.md"] = family_page(family, plugins.family(family))
     return made
 
 
@@ -91,7 +93,8 @@ def recipe_page() -> str:
     lines = [MADE, "", "# The recipe", "", inspect.cleandoc(Recipe.__doc__ or ""), ""]
     lines += [
         "The first line is `recipe = 1`, the version of the format. Tables that are left out have their defaults; a",
-        'recipe of five lines runs. Where a strategy stands, a string means `{name = "…"}`. A share below 1 becomes',
+        'recipe of five lines runs. Where a strategy stands, a string means `{name = "…"}`, and a table without `name`',
+        "has the options of the family's default strategy. A share below 1 becomes",
         "updates by rounding up; from 1 on it is a number of updates.",
         "",
         "`--set key.path=value` overrides a key for one run; `fttool schema` prints all of this as JSON Schema.",
@@ -103,10 +106,10 @@ def recipe_page() -> str:
         lines += rows(table, definitions)
         lines.append("")
     lines += ["## Strategies", "", "| table | family | default |", "|---|---|---|"]
-    for family in FAMILIES:
-        table = f"[[{family.table}]]" if family.many and "." not in family.table else f"[{family.table}]"
-        default = f"`{family.default}`" if family.default else ""
-        lines.append(f"| `{table}` | [{family.name}](strategies/{family.name}.md) | {default} |")
+    for name, place in ((name, family.place) for name, family in FAMILIES.items()):
+        table = f"[[{place.table}]]" if place.many and "." not in place.table else f"[{place.table}]"
+        default = f"`{place.default}`" if place.default else ""
+        lines.append(f"| `{table}` | [{name}](strategies/{name}.md) | {default} |")
     return "\n".join(lines) + "\n"
 
 
@@ -133,12 +136,12 @@ def one_line(option: Mapping[str, Any]) -> str:
 
 def family_page(name: str, strategies: tuple[type[Strategy], ...]) -> str:
     """All built-in strategies of a family."""
-    family = next(family for family in FAMILIES if family.name == name)
-    lines = [MADE, "", f"# {name}", "", inspect.cleandoc(family.base.__doc__ or ""), ""]
+    family = FAMILIES[name]
+    lines = [MADE, "", f"# {name}", "", inspect.cleandoc(family.__doc__ or ""), ""]
     for strategy in strategies:
         schema = strategy.model_json_schema()
         options = {key: option for key, option in schema["properties"].items() if key != "name"}
-        default = " (default)" if strategy.id() == family.default else ""
+        default = " (default)" if strategy.id() == family.place.default else ""
         lines += [f"## `{strategy.id()}`{default}", "", inspect.cleandoc(strategy.__doc__ or ""), ""]
         background = (inspect.getmodule(strategy).__doc__ or "").partition("\n\n")[2].strip()
         lines += [background, ""] if background else []

@@ -17,7 +17,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from fttool.families import Encoded
+from fttool.contracts.rows import Encoded
 from fttool.training.assumptions import Assumed, Shape, comparisons
 from fttool.training.probe import Probe
 from fttool.training.proof import prove

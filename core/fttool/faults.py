@@ -20,7 +20,7 @@ from fttool.errors import FttoolError, OutOfMemoryError, PluginError, gist
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 
 if TYPE_CHECKING:
-    from fttool.families import Strategy
+    from fttool.contracts.strategy import Strategy
     from fttool.recipe.overrides import Key
     from fttool.recipe.reading import Loaded
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from fttool.families import Strategy
+    from fttool.contracts.strategy import Strategy
     from fttool.recipe.tables import Recipe
 
 PROJECT = "fttool"

@@ -20,8 +20,9 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 import pluggy
 
 from fttool import hookspecs
+from fttool.contracts import FAMILIES
+from fttool.contracts.strategy import Strategy
 from fttool.errors import PluginError, Problem, did_you_mean
-from fttool.families import FAMILIES, Strategy
 
 GROUP = "fttool.v1"
 OURS = "fttool"
@@ -161,7 +162,7 @@ class Plugins:
             rows += [Listed(strategy.id(), strategy.family, *of_plugin) for strategy in strategies]
             if not strategies:
                 rows.append(Listed(None, None, *of_plugin))
-        order = {family.name: place for place, family in enumerate(FAMILIES)}
+        order = {family: place for place, family in enumerate(FAMILIES)}
         return sorted(rows, key=lambda row: (order.get(row.family or "", 99), "." in (row.id or "."), row.id or ""))
 
     def find(self, wanted: str) -> type[Strategy]:
@@ -267,10 +268,9 @@ def _wrong_with(entry: Entry, made: Any, siblings: Sequence[Any]) -> Iterable[st
     if not (isinstance(made, type) and issubclass(made, Strategy)):
         yield f"{made!r} is not a Strategy class"
         return
-    bases: dict[Any, Any] = {family.name: family.base for family in FAMILIES}
-    family = getattr(made, "family", None)
+    family = str(getattr(made, "family", ""))
     above = made.__mro__[1:]
-    if [one for one in above if one in bases.values()] != [bases.get(family)] or any(map(_has_id, above)):
+    if [one for one in above if one in FAMILIES.values()] != [FAMILIES.get(family)] or any(map(_has_id, above)):
         yield f"{made.__name__} must derive from one family's base class (Schedule, Freezing …) and no other strategy"
         return
     name = made.model_fields.get("name")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.cli.parser import verb_parser
 from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
+from fttool.contracts.model import LoadOptions
+from fttool.contracts.sharding import Numerics, PrecisionContext, ShardingContext, ShardingPlan
+from fttool.contracts.task import TaskContext
 from fttool.errors import ModelError, UsageError, gist
-from fttool.families import LoadOptions, Numerics, PrecisionContext, ShardingContext, ShardingPlan, TaskContext
 from fttool.faults import explained
 from fttool.recipe.reading import Loaded, load
 from fttool.recipe.toml import format_value

@@ -17,12 +17,13 @@ import hand_written
 import torch
 from workload import LEFT_OUT, LR, PAD_ID, SEED, WARMUP, Case, write_recipe
 
-from fttool.families import Encoded
+from fttool.contracts.rows import Encoded
 from fttool.observers import Observers
 from fttool.recipe.reading import load
+from fttool.runs.opening import open_record
 from fttool.runs.preparing import prepare_run
 from fttool.runs.record import Record
-from fttool.runs.run import open_record, train
+from fttool.runs.run import train
 from fttool.runs.screen import Screen
 from fttool.runs.stages.loop import Prepared
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pytest
 
 from fttool.api import Factor, Filter, FilterContext, RowFilter, Schedule, ScheduleContext, hookimpl
+from fttool.contracts import FAMILIES
 from fttool.errors import FttoolError, PluginError
-from fttool.families import FAMILIES
 from fttool.plugins import Entry, Listed, Plugins
 from fttool.recipe.reading import load
 
@@ -65,11 +65,11 @@ def row(plugin: str) -> Listed:
 def test_every_family_has_a_room_with_strategies() -> None:
     ours = [row for row in Plugins.of().listed() if row.distribution == "fttool"]
     assert {row.status for row in ours} == {"installed"}, [row for row in ours if row.error]
-    assert {row.family for row in ours} == {family.name for family in FAMILIES}
+    assert {row.family for row in ours} == set(FAMILIES)
     assert all(row.plugin == row.family and "." not in str(row.id) for row in ours)
-    for family in FAMILIES:
-        ids = {row.id for row in ours if row.family == family.name}
-        assert family.default is None or family.default in ids
+    for name, family in FAMILIES.items():
+        ids = {row.id for row in ours if row.family == name}
+        assert family.place.default is None or family.place.default in ids
 
 
 def test_an_installed_plugin_is_found_and_used(site: Path, tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def test_a_careless_format_is_found() -> None:
 
 def test_a_mean_in_the_score_is_found() -> None:
     """A loss that depends on what else is in the micro-batch."""
-    from fttool.families import Predictions, TaskContext
+    from fttool.contracts.task import Predictions, TaskContext
 
     good = Plugins.of().find("task.sft")().build(TaskContext())
 

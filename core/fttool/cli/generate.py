@@ -101,7 +101,7 @@ def _variables(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any], options: argparse.Namespace) -> str:
-    from fttool.families import Example
+    from fttool.contracts.rows import Example
     from fttool.rows.abilities import Abilities
     from fttool.training.evaluation import generate, prompt_ids
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fttool.families import FAMILIES, Family, Strategy
+from fttool.contracts.strategy import Strategy
 from fttool.plain import is_table
 from fttool.plugins import Plugins
 from fttool.recipe.toml import format_value
@@ -104,7 +104,6 @@ def _bounds(option: Schema) -> Iterator[str]:
 
 def example(strategy: type[Strategy]) -> str:
     """A piece of recipe with the strategy and all of its options, at their defaults where they have one."""
-    family = next(family for family in FAMILIES if family.name == strategy.family)
     schema = strategy.model_json_schema()
     values = {"name": strategy.id()}
     for key, option in schema["properties"].items():
@@ -113,22 +112,23 @@ def example(strategy: type[Strategy]) -> str:
             value = _placeholder(option, schema.get("$defs", {}))
         if value is not None and key != "name":
             values[key] = value
-    return _placed(family, values)
+    return _placed(strategy, values)
 
 
-def _placed(family: Family, values: Mapping[str, Any]) -> str:
-    """`values` where this family stands: in a table of its own, or as the value of a key."""
-    table, dot, key = family.table.rpartition(".")
+def _placed(strategy: type[Strategy], values: Mapping[str, Any]) -> str:
+    """`values` where the strategy's family stands: in a table of its own, or as the value of a key."""
+    place = strategy.place
+    table, dot, key = place.table.rpartition(".")
     if not dot:
-        header = f"[[{family.table}]]" if family.many else f"[{family.table}]"
+        header = f"[[{place.table}]]" if place.many else f"[{place.table}]"
         return "\n".join([header, *(f"{name} = {format_value(value)}" for name, value in values.items())])
     short = values["name"] if len(values) == 1 else None
-    if family.name == "model" and set(values) == {"name", "path"}:
+    if strategy.family == "model" and set(values) == {"name", "path"}:
         short = f"{values['name']}:{values['path']}"
     value = format_value(short or values)
     if table == "data.*":
         return f'[[data.train]]\npath = "rows.jsonl"\n{key} = {value}'
-    return f"[{table}]\n{key} = {f'[{value}]' if family.many else value}"
+    return f"[{table}]\n{key} = {f'[{value}]' if place.many else value}"
 
 
 def _placeholder(option: Schema, definitions: Schema) -> Any:

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from fttool.contracts.strategy import Strategy
 from fttool.described import descriptions
 from fttool.errors import Problem, did_you_mean
-from fttool.families import Strategy
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
 from fttool.recipe.overrides import Key, RawRecipe
@@ -113,8 +113,9 @@ def _missing_hint(key: Key) -> str:
         return "begin the recipe with: recipe = 1"
     if key and key[-1] == "name":
         family = family_at(key[:-1])
-        if family and family.default:
-            return f'add: name = "{family.default}"'
+        if family:
+            usual = family.place.default
+            return f'add: name = "{usual}"' if usual else "add its name; `fttool plugins` has those that exist"
     return "add it; `fttool schema` has all keys, `fttool init` an example"
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from fttool.contracts.strategy import Strategy
 from fttool.errors import RecipeError
-from fttool.families import Family
 from fttool.plain import children, is_array, is_table
 from fttool.recipe import toml
 from fttool.recipe.tables import expand, family_at
@@ -35,10 +35,11 @@ class RawRecipe:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The task's, by dotted key."""
 
-    def default(self, family: Family) -> dict[str, Any]:
+    def default(self, family: type[Strategy]) -> dict[str, Any]:
         """The table that stands at a family's place where the recipe is silent; empty where it holds a list."""
-        value = self.defaults.get(family.table, family.default)
-        if value is None or family.many:
+        place = family.place
+        value = self.defaults.get(place.table, place.default)
+        if value is None or place.many:
             return {}
         return _copy(value) if is_table(value) else expand(family, value)
 
@@ -69,7 +70,17 @@ def read_raw(
             _apply(raw, override)
     for dotted, value in raw.defaults.items():
         _fill(raw, raw.data, dotted.split("."), value)
+    _name_tables(raw, raw.data)
     return raw
+
+
+def _name_tables(raw: RawRecipe, value: Any, key: Key = ()) -> None:
+    """A strategy's table without a `name` is that of the family's default strategy."""
+    family = family_at(key)
+    if is_table(value) and family is not None and "name" in (usual := raw.default(family)):
+        cast("dict[str, Any]", value).setdefault("name", usual["name"])
+    for name, child in children(value):
+        _name_tables(raw, child, (*key, name))
 
 
 def _fill(raw: RawRecipe, target: Any, parts: Sequence[str], value: Any, key: Key = ()) -> None:

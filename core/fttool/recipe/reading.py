@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fttool.contracts.task import Task
 from fttool.errors import PluginError, Problem, RecipeError, gist
-from fttool.families import Task
 from fttool.faults import blamed
 from fttool.plain import children, is_table
 from fttool.plugins import Plugins

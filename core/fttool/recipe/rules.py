@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from fttool.errors import Problem, did_you_mean
-from fttool.families import FAMILIES
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
 from fttool.recipe.overrides import Key
@@ -117,8 +116,7 @@ def _of_another_level(recipe: Recipe) -> Iterable[Problem]:
     task = recipe.task
     for place, one in recipe.strategies():
         if one.level is not None and task.level is not None and one.level != task.level:
-            family = next(family for family in FAMILIES if family.name == one.family)
-            fitting = task.defaults.get(family.table, family.default)
+            fitting = task.defaults.get(one.place.table, one.place.default)
             message = f"{one.family} '{one.id()}' is for a task that {learns[one.level]}, not for '{task.id()}'"
-            option = family.table.rpartition(".")[-1]
+            option = one.place.table.rpartition(".")[-1]
             yield Problem(message, hint=f"with this task: {option} = {toml.format_value(fitting)}", key=place)

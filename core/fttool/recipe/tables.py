@@ -25,27 +25,15 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from fttool.contracts import FAMILIES
+from fttool.contracts.batches import Batching, Mixing
+from fttool.contracts.model import Freezing, LayerRates, ModelSource
+from fttool.contracts.rows import Filter, Format, Masking
+from fttool.contracts.sharding import Precision, Sharding
+from fttool.contracts.strategy import Strategy
+from fttool.contracts.task import Metric, Task
+from fttool.contracts.update import Optimizer, Regularizer, Schedule
 from fttool.described import Described
-from fttool.families import (
-    FAMILIES,
-    Batching,
-    Family,
-    Filter,
-    Format,
-    Freezing,
-    LayerRates,
-    Masking,
-    Metric,
-    Mixing,
-    ModelSource,
-    Optimizer,
-    Precision,
-    Regularizer,
-    Schedule,
-    Sharding,
-    Strategy,
-    Task,
-)
 from fttool.plain import is_array, is_table
 
 FORMAT_VERSION = 1
@@ -311,41 +299,41 @@ class Recipe(Table):
                 yield (table, index), strategy
         for index, metric in enumerate(self.evaluation.metrics):
             yield ("evaluation", "metrics", index), metric
-        for family in FAMILIES:
-            if family.table in type(self).model_fields and not family.many:
-                yield (family.table,), getattr(self, family.table)
+        for place in (family.place for family in FAMILIES.values()):
+            if place.table in type(self).model_fields and not place.many:
+                yield (place.table,), getattr(self, place.table)
 
 
 # -- closing the recipe over what is installed ---------------------------------------------------------------------
 
 
-def family_at(key: Sequence[str | int]) -> Family | None:
+def family_at(key: Sequence[str | int]) -> type[Strategy] | None:
     """The family whose strategies stand at a key such as `("data", "train", 0, "format")` or `("filters", 1)`."""
     parts = [part for part in key if isinstance(part, str)]
-    for family in FAMILIES:
-        table = family.table.split(".")
+    for family in FAMILIES.values():
+        table = family.place.table.split(".")
         if len(table) == len(parts) and all(one in ("*", part) for one, part in zip(table, parts, strict=True)):
             return family
     return None
 
 
-def expand(family: Family, text: str) -> dict[str, Any]:
+def expand(family: type[Strategy], text: str) -> dict[str, Any]:
     """The table that a string stands for: `{name = "…"}`.
 
     For the model family it is `scheme:path`, or a path or hub id alone for the default source.
     """
-    if family.base is not ModelSource:
+    if family is not ModelSource:
         return {"name": text}
     scheme, colon, path = text.partition(":")
     if colon and len(scheme) > 1:  # a single letter is a Windows drive
         return {"name": scheme, "path": path}
-    return {"name": family.default, "path": text}
+    return {"name": family.place.default, "path": text}
 
 
-class _Place:
+class _Union:
     """A strategy's place in a recipe: a table that is told from the others by its `name`, or a string for one."""
 
-    def __init__(self, family: Family, strategies: tuple[type[Strategy], ...]) -> None:
+    def __init__(self, family: type[Strategy], strategies: tuple[type[Strategy], ...]) -> None:
         self.family = family
         self.strategies = {strategy.id(): strategy for strategy in strategies}
 
@@ -358,7 +346,7 @@ class _Place:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        if self.family.base is ModelSource:
+        if self.family is ModelSource:
             schemes = "|".join(re.escape(one) for one in self.strategies)
             text = {"type": "string", "pattern": rf"^(({schemes}):.*|[A-Za-z]:.*|[^:]+)$"}
         else:
@@ -371,7 +359,7 @@ class _Place:
 
 def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type[Recipe]:
     """The recipe with every strategy's place narrowed to a union of `strategies(family)`."""
-    return _recipe_over(tuple(strategies(family.name) for family in FAMILIES))
+    return _recipe_over(tuple(map(strategies, FAMILIES)))
 
 
 @lru_cache(maxsize=8)  # pydantic takes as long to make one as a small run takes to train
@@ -379,10 +367,10 @@ def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Rec
     """The recipe over the strategies of each family, in the order of `FAMILIES`."""
     places: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    for family, classes in zip(FAMILIES, strategies, strict=True):
-        union = Union[classes] if classes else family.base  # noqa: UP007 - built at run time
-        places[family.name] = Annotated[union, _Place(family, classes)]
-        defaults[family.name] = next((c for c in classes if c.id() == family.default), None)
+    for (name, family), classes in zip(FAMILIES.items(), strategies, strict=True):
+        union = Union[classes] if classes else family  # noqa: UP007 - built at run time
+        places[name] = Annotated[union, _Union(family, classes)]
+        defaults[name] = next((c for c in classes if c.id() == family.place.default), None)
 
     def default(family: str) -> dict[str, Any]:
         """The default strategy of a family; none, so that the recipe must say, where that one is switched off."""
@@ -397,11 +385,13 @@ def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Rec
     others: dict[str, Any] = {part: (tuple[rows, ...], {"default": ()}) for part in ("eval", "general", "retention")}
     data = table(DataTable, train=(tuple[rows, ...], {"min_length": 1}), **others)
     model = table(ModelTable, source=(places["model"], {}))
-    many: dict[str, Any] = {family.name: tuple[places[family.name], ...] for family in FAMILIES if family.many}
+    many: dict[str, Any] = {name: tuple[places[name], ...] for name, family in FAMILIES.items() if family.place.many}
     metrics = (defaults["metric"](),) if defaults["metric"] else ()
     evaluation = table(EvaluationTable, metrics=(many["metric"], {"default": metrics}))
     single = {
-        f.table: (places[f.name], default(f.name)) for f in FAMILIES if f.table in Recipe.model_fields and not f.many
+        family.place.table: (places[name], default(name))
+        for name, family in FAMILIES.items()
+        if family.place.table in Recipe.model_fields and not family.place.many
     }
     return cast(
         "type[Recipe]",
@@ -431,9 +421,9 @@ def named_plugins(data: Mapping[str, Any]) -> set[str]:
 
 def _raw_strategies(data: Mapping[str, Any]) -> Iterable[Any]:
     """Whatever stands in the raw recipe where a strategy can stand."""
-    for family in FAMILIES:
+    for family in FAMILIES.values():
         values: list[Any] = [data]
-        for key in family.table.split("."):
+        for key in family.place.table.split("."):
             values = [
                 child
                 for value in values
@@ -441,6 +431,6 @@ def _raw_strategies(data: Mapping[str, Any]) -> Iterable[Any]:
                 for child in (value.values() if key == "*" else [value.get(key)])
             ]
             values = [item for value in values for item in (value if is_array(value) else [value])]
-        if family.base is ModelSource:  # a path such as model.gguf is no id: only "acme.store:path" is
+        if family is ModelSource:  # a path such as model.gguf is no id: only "acme.store:path" is
             values = [value for value in values if not isinstance(value, str) or ":" in value]
         yield from values

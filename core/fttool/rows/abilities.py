@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Encoded, Example, Message, RowEncoder
 from fttool.errors import ModelError, Problem, gist
-from fttool.families import Encoded, Example, Message, RowEncoder
 from fttool.plain import is_array, is_table
 from fttool.rows.columns import meaning
 from fttool.rows.templates import chat_text

@@ -15,8 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Encoded, Example, RowEncoder
 from fttool.errors import ModelError, Problem, counted, gist
-from fttool.families import Encoded, Example, RowEncoder
 from fttool.training.evaluation import prompt_ids
 
 if TYPE_CHECKING:

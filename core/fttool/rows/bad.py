@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from fttool.contracts.rows import TemplateFault
+from fttool.contracts.strategy import to_steps
 from fttool.errors import DataError, Problem, counted
-from fttool.families import TemplateFault, to_steps
 from fttool.recipe.tables import RowsTable
 
 SHOWN_PROBLEMS = 5

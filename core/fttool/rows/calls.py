@@ -13,8 +13,8 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Example, Message
 from fttool.errors import FttoolError
-from fttool.families import Example, Message
 from fttool.rows.templates import chat_text
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from fttool.families import Example
+from fttool.contracts.rows import Example
 from fttool.plain import is_array
 from fttool.rows.noted import Noted
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fttool.contracts.rows import Example
 from fttool.errors import Problem, counted
-from fttool.families import Example
 from fttool.plain import is_table
 from fttool.rows.marks import MARKS, is_finer_mark, is_mark, marked_learned
 from fttool.rows.noted import PART, Noted, filled

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Encoded, Example, FilterContext, MaskingContext, RowEncoder
 from fttool.errors import DataError, ModelError, Problem
-from fttool.families import Encoded, Example, FilterContext, MaskingContext, RowEncoder
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe
 from fttool.rows.abilities import proving

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Example, Format, FormatContext
 from fttool.errors import DataError, Problem, counted, gist
-from fttool.families import Example, Format, FormatContext
 from fttool.plain import is_array
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe, RowsTable

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fttool.contracts.batches import Batches, RowGroup, RowOrder
+from fttool.contracts.rows import Encoded
 from fttool.errors import PluginError, Problem
-from fttool.families import Batches, Encoded, RowGroup, RowOrder
 from fttool.training.world import World
 
 _ABOVE_IDS = 2**40

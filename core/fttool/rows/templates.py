@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Example
 from fttool.errors import ModelError, Problem
-from fttool.families import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fttool.contracts.update import Factor, ScheduleContext
 from fttool.errors import UsageError
-from fttool.families import Factor, ScheduleContext
 from fttool.recipe.reading import Loaded, load
 from fttool.recipe.toml import format_value
 from fttool.runs.joining import must_launch

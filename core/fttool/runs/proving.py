@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fttool.families import Batches, Numerics, RowGroup, TaskParts
+from fttool.contracts.batches import Batches, RowGroup
+from fttool.contracts.sharding import Numerics
+from fttool.contracts.task import TaskParts
 from fttool.rows.data import JoinedRows, TokenRows
 from fttool.training.world import World
 

@@ -9,8 +9,9 @@ from typing import Any
 import tomli
 from pydantic import BaseModel
 
+from fttool.contracts.strategy import to_steps
+from fttool.contracts.update import Factor, Schedule, ScheduleContext
 from fttool.errors import PluginError, Problem, UsageError, gist
-from fttool.families import Factor, Schedule, ScheduleContext, to_steps
 from fttool.plain import is_table
 from fttool.recipe.reading import Loaded
 from fttool.runs.code import code_changes

@@ -17,7 +17,9 @@ import tomli
 import tomli_w
 from pydantic import ValidationError
 
-from fttool.families import FAMILIES, Regularization, Strategy
+from fttool.contracts import FAMILIES
+from fttool.contracts.strategy import Strategy
+from fttool.contracts.update import Regularization
 
 HEAVY = ("torch", "transformers", "trl", "datasets")
 """Imported inside `build` only: help, validation and listing must be quick."""
@@ -67,8 +69,8 @@ class Contract:
 
     def test_it_derives_from_its_family_alone(self) -> None:
         """It derives from its family's class and from nothing that is a strategy itself, and it has a `build`."""
-        family = next((family for family in FAMILIES if family.name == self.strategy.family), None)
-        assert family is not None and issubclass(self.strategy, family.base), "it is of another family"
+        family = FAMILIES.get(self.strategy.family)
+        assert family is not None and issubclass(self.strategy, family), "it is of another family"
         above = [one for one in self.strategy.__mro__[1:] if issubclass(one, Strategy)]
         assert not any("name" in one.model_fields for one in above), "no strategy inherits from another one"
         assert not inspect.isabstract(self.strategy), "it has no build"

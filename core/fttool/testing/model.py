@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from fttool.contracts.model import (
+    FreezingContext,
+    LayerRatesContext,
+    LoadOptions,
+    Source,
+    SourceContext,
+    Thawing,
+    ThawUnit,
+)
 from fttool.errors import FttoolError
-from fttool.families import FreezingContext, LayerRatesContext, LoadOptions, Source, SourceContext, Thawing, ThawUnit
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_model
 from fttool.training.layers import layers

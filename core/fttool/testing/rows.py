@@ -10,18 +10,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from fttool.families import (
-    Batches,
-    BatchingContext,
+from fttool.contracts.batches import Batches, BatchingContext, MixingContext, RowOrder
+from fttool.contracts.rows import (
     Encoded,
     Example,
     FilterContext,
     FormatContext,
     MaskingContext,
-    MixingContext,
     RowEncoder,
     RowFilter,
-    RowOrder,
     RowReader,
 )
 from fttool.rows.noted import noted_row

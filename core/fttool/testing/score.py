@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fttool.families import Encoded, Measure, MetricContext, Predictions, TaskContext, TaskParts
+from fttool.contracts.rows import Encoded
+from fttool.contracts.task import Measure, MetricContext, Predictions, TaskContext, TaskParts
 from fttool.recipe.tables import Recipe
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded

@@ -9,7 +9,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fttool.families import Encoded, Example, Predictions
+from fttool.contracts.rows import Encoded, Example
+from fttool.contracts.task import Predictions
 
 if TYPE_CHECKING:
     from torch import Tensor

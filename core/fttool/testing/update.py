@@ -10,22 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from fttool.errors import FttoolError
-from fttool.families import (
+from fttool.contracts.model import ThawUnit
+from fttool.contracts.sharding import Memory, Numerics, PrecisionContext, ShardingContext, ShardingPlan
+from fttool.contracts.update import (
     Factor,
-    Memory,
-    Numerics,
     OptimizerContext,
     OptimizerParts,
-    PrecisionContext,
     Pull,
     Regularization,
     RegularizerContext,
     ScheduleContext,
-    ShardingContext,
-    ShardingPlan,
-    ThawUnit,
 )
+from fttool.errors import FttoolError
 from fttool.testing.contract import Contract, through_a_file
 from fttool.testing.tiny import tiny_batch, tiny_encoded, tiny_model, tiny_score
 from fttool.training.layers import layers

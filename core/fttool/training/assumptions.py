@@ -28,8 +28,9 @@ from typing import cast
 
 import torch
 
+from fttool.contracts.rows import Encoded
+from fttool.contracts.strategy import Level
 from fttool.errors import Problem
-from fttool.families import Encoded, Level
 from fttool.training.probe import LONGEST, Probe, Said, Uncomputed, beginning, exchanged, joined, labelled
 from fttool.training.proof import Finding, Incomparable
 from fttool.training.shards import class_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fttool.families import RegularizerContext
+from fttool.contracts.update import RegularizerContext
 from fttool.training.shards import shared_like
 
 

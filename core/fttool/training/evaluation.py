@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fttool.families import Example, Measure, MetricContext, Predictions
+from fttool.contracts.rows import Example
+from fttool.contracts.task import Measure, MetricContext, Predictions
 from fttool.recipe.tables import Recipe
 from fttool.rows.templates import chat_ids
 from fttool.training.passes import Batch, InPasses, in_one

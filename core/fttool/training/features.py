@@ -33,7 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fttool.families import Features, Predictions, RowGroup
+from fttool.contracts.batches import RowGroup
+from fttool.contracts.model import Features
+from fttool.contracts.task import Predictions
 from fttool.rows.loader import EpochLoader
 from fttool.runs.screen import Screen
 from fttool.training.evaluation import Score, model_inputs

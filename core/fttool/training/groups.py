@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fttool.contracts.model import ThawUnit, Updates
+from fttool.contracts.update import Pull
 from fttool.errors import PluginError, RecipeError
-from fttool.families import Pull, ThawUnit, Updates
 from fttool.training.shards import close
 
 

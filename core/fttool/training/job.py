@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from fttool.families import Factor, Measure, Regularization, ShardingPlan
+from fttool.contracts.sharding import ShardingPlan
+from fttool.contracts.task import Measure
+from fttool.contracts.update import Factor, Regularization
 from fttool.observers import Observers
 from fttool.recipe.tables import Recipe
 from fttool.rows.data import Rows

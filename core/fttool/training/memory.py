@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from fttool.families import Memory
+from fttool.contracts.sharding import Memory
 from fttool.training.held import bytes_of
 
 if TYPE_CHECKING:

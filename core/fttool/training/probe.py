@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fttool.contracts.rows import Encoded
 from fttool.errors import FttoolError, PluginError, Problem, gist
-from fttool.families import Encoded
 from fttool.runs.environment import ran_out_of_memory
 from fttool.training.evaluation import Score, model_inputs
 

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from fttool.contracts.rows import Encoded
+from fttool.contracts.strategy import Level
+from fttool.contracts.task import Predictions
 from fttool.errors import FttoolError, Problem, gist
-from fttool.families import Encoded, Level, Predictions
 from fttool.training.evaluation import model_inputs
 from fttool.training.probe import Probe, labelled, seed
 from fttool.training.proof import Finding

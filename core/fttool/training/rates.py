@@ -6,7 +6,7 @@ would have had from the start. No schedule is asked whether that is so: its fact
 
 from __future__ import annotations
 
-from fttool.families import Factor
+from fttool.contracts.update import Factor
 
 
 def shared_updates(one: Factor, other: Factor, most: int) -> int:

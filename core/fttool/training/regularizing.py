@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from fttool.contracts.model import LoadOptions, Source
+from fttool.contracts.rows import Encoded
+from fttool.contracts.task import TaskParts
+from fttool.contracts.update import RegularizerContext
 from fttool.errors import Problem, RecipeError, did_you_mean
-from fttool.families import Encoded, LoadOptions, RegularizerContext, Source, TaskParts
 from fttool.recipe.reading import Loaded
 from fttool.rows.data import JoinedRows, Rows
 from fttool.runs.record import Record

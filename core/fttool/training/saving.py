@@ -19,8 +19,8 @@ from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from transformers.trainer_pt_utils import safe_globals
 
 from fttool import disk
+from fttool.contracts.update import Regularization
 from fttool.errors import PluginError, Problem, UsageError, gist
-from fttool.families import Regularization
 from fttool.rights import give_usual_rights
 from fttool.training import checkpoints, weights
 from fttool.training.finite import Finite

@@ -17,8 +17,8 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
+from fttool.contracts.model import ALWAYS
 from fttool.errors import OutOfMemoryError, gist
-from fttool.families import ALWAYS
 from fttool.rows.loader import EpochLoader
 from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 from fttool.training.evaluation import note_best, summed, tables

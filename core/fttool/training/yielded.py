@@ -12,26 +12,14 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from fttool.contracts.batches import Batches, RowGroup, RowOrder
+from fttool.contracts.model import Source, Thawing, ThawUnit
+from fttool.contracts.rows import Encoded
+from fttool.contracts.sharding import Numerics, ShardingPlan
+from fttool.contracts.strategy import Strategy
+from fttool.contracts.task import Measure, Predictions, TaskParts
+from fttool.contracts.update import Factor, OptimizerParts, Pull, Regularization
 from fttool.errors import PluginError, Problem
-from fttool.families import (
-    Batches,
-    Encoded,
-    Factor,
-    Measure,
-    Numerics,
-    OptimizerParts,
-    Predictions,
-    Pull,
-    Regularization,
-    RowGroup,
-    RowOrder,
-    ShardingPlan,
-    Source,
-    Strategy,
-    TaskParts,
-    Thawing,
-    ThawUnit,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor

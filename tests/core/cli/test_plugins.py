@@ -14,14 +14,14 @@ import tomli
 
 from fttool.cli import main
 from fttool.cli.plugin_page import example, kind, page
-from fttool.families import FAMILIES
+from fttool.contracts import FAMILIES
 from fttool.plugins import Plugins
 from fttool.recipe.tables import recipe_type
 
 from ..distributions import SCHEDULE, install
 
 OURS = Plugins.of()
-STRATEGIES = [strategy for family in FAMILIES for strategy in OURS.family(family.name)]
+STRATEGIES = [strategy for family in FAMILIES for strategy in OURS.family(family)]
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import tomli
 
+from fttool.contracts import FAMILIES
+from fttool.contracts.model import ModelSource
+from fttool.contracts.strategy import Strategy
 from fttool.errors import FttoolError, PluginError, RecipeError
-from fttool.families import FAMILIES, Family
 from fttool.plugins import Plugins
 from fttool.recipe.reading import Loaded, load
 from fttool.runs.record import resolved
@@ -88,7 +90,7 @@ def test_the_resolved_recipe_reads_back_to_itself(tmp_path: Path) -> None:
             'recipe = 1\nschedule = "cosin"',
             ["recipe.toml:2:1: unknown strategy 'cosin' for schedule"],
         ),
-        ("recipe = 1", "recipe = 1\nschedule = { warmup = 1 }", ["'schedule' does not say which strategy"]),
+        ("recipe = 1", "recipe = 1\nfilters = [{ min = 1 }]", ["'filters.0' does not say which strategy"]),
         (
             "recipe = 1",
             'recipe = 1\nschedule = { name = "constant", decay = 0.1 }',
@@ -235,16 +237,39 @@ def test_an_override_reaches_into_a_source_written_as_text(tmp_path: Path) -> No
     assert recipe.model.source.model_dump() == {"name": "builtin", "path": "tiny-chat"}
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+NAMELESS = {"optimizer.lr": "5e-4", "schedule.warmup": "3", "batching.max_length": "64"}
+
+
+@pytest.mark.parametrize("by_override", [False, True])
+def test_a_table_without_a_name_is_the_default_strategys(tmp_path: Path, by_override: bool) -> None:
+    lines = [f"{key} = {value}" for key, value in NAMELESS.items()]
+    text = GOOD if by_override else GOOD.replace("[model]", "\n".join([*lines, "[model]"]))
+    recipe = read(tmp_path, text, *(lines if by_override else [])).recipe
+    assert (recipe.optimizer.id(), recipe.optimizer.lr) == ("adamw", 5e-4)
+    assert (recipe.schedule.id(), recipe.batching.id(), recipe.batching.max_length) == ("cosine", "bucketed", 64)
+
+
+def test_a_table_without_a_name_is_the_tasks_default_where_it_has_one(tmp_path: Path) -> None:
+    text = GOOD.replace("[model]", 'task = "classification"\n[model]') + 'format = {label = "kind"}\n'
+    form = read(tmp_path, text).recipe.data.train[0].format
+    assert form.model_dump() | {"name": "labelled", "label": "kind"} == form.model_dump()
+
+
+def test_in_a_list_a_table_needs_its_name(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, GOOD + "[[filters]]\nmin = 2\n")
+    assert "'filters.0' does not say which strategy" in found
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("as_table", [True, False])
 def test_a_wrong_id_of_any_family_is_answered_with_those_that_exist(
-    tmp_path: Path, family: Family, as_table: bool
+    tmp_path: Path, family: type[Strategy], as_table: bool
 ) -> None:
-    key = family.table.replace("*", "train.0")
-    wrong = "nonsens:x" if family.name == "model" and not as_table else "nonsens"
+    key = family.place.table.replace("*", "train.0")
+    wrong = "nonsens:x" if family is ModelSource and not as_table else "nonsens"
     value = f'{{name="{wrong}",path="x"}}' if as_table else f'"{wrong}"'
-    (found,) = problems(tmp_path, GOOD, f"{key}=[{value}]" if family.many else f"{key}={value}")
-    known = [strategy.id() for strategy in Plugins.discover().family(family.name)]
+    (found,) = problems(tmp_path, GOOD, f"{key}=[{value}]" if family.place.many else f"{key}={value}")
+    known = [strategy.id() for strategy in Plugins.discover().family(family.family)]
     assert "unknown strategy 'nonsens'" in found and any(one in found for one in known), found
 
 
@@ -294,7 +319,7 @@ def test_a_task_fills_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     assert (recipe.masking.id(), recipe.batching.id(), recipe.batching.max_length) == ("label", "bucketed", 512)
     assert [metric.id() for metric in recipe.evaluation.metrics] == ["accuracy", "macro-f1", "loss"]
     assert (recipe.run.epochs, recipe.run.micro_batch) == (3, 16)
-    assert tomli.loads(resolved(read(tmp_path, more)))["masking"] == {"name": "label"}
+    assert tomli.loads(resolved(read(tmp_path, more)))["masking"] == {"name": "label", "control_tokens": "refuse"}
 
 
 def test_what_the_recipe_says_stands(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tomli_w import dumps
 
+from fttool.contracts.rows import Example
 from fttool.errors import ModelError
-from fttool.families import Example
 from fttool.recipe.reading import load
 from fttool.rows.abilities import Abilities
 from fttool.rows.data import prepare

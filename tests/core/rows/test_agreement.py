@@ -13,8 +13,8 @@ import pytest
 from tomli_w import dumps
 
 from fttool.cli import main
+from fttool.contracts.rows import Encoded, Example, MaskingContext
 from fttool.errors import ModelError
-from fttool.families import Encoded, Example, MaskingContext
 from fttool.plugins import Plugins
 from fttool.recipe.reading import load
 from fttool.rows.agreement import Agreement, compare, refuse_difference, refuse_saved_difference

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fttool.families import Example
+from fttool.contracts.rows import Example
 from fttool.rows.calls import CallForm
 from fttool.testing import tiny_tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken
 
-from fttool.families import Encoded
+from fttool.contracts.rows import Encoded
 from fttool.rows.chat import STOPS_FROM, stop_at, stop_ids
 from fttool.testing.tiny import tiny_tokenizer
 

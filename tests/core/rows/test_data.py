@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tomli_w import dumps
 
+from fttool.contracts.rows import Encoded
 from fttool.errors import DataError
-from fttool.families import Encoded
 from fttool.recipe.reading import load
 from fttool.recipe.tables import RowsTable
 from fttool.rows.data import JoinedRows, Rows, TokenRows, prepare

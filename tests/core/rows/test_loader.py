@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from fttool.contracts.rows import Encoded
 from fttool.errors import PluginError
-from fttool.families import Encoded
 from fttool.rows.data import TokenRows
 from fttool.rows.loader import WithTargets, train_loader
 from fttool.training.world import ALONE, World

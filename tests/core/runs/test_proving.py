@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from fttool.cli import main
-from fttool.families import Encoded
+from fttool.contracts.rows import Encoded
 from fttool.rows.loader import EpochLoader, train_loader
 from fttool.testing import RunResult, run_recipe, tiny_model, tiny_tokenizer
 from fttool.training.passes import pieces

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from fttool.families import Encoded
+from fttool.contracts.rows import Encoded
 
 from ...causal import PAGE, RIGHT, drawn, kinds, tiny_causal, verdicts
 

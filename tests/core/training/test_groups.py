@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from fttool.contracts.model import ALWAYS, ThawUnit, from_update
+from fttool.contracts.update import Pull
 from fttool.errors import PluginError, RecipeError
-from fttool.families import ALWAYS, Pull, ThawUnit, from_update
 from fttool.training.groups import Pulls, folded_importance, let_train, make_groups, optimizer_groups
 from fttool.training.pulls import anchored
 

@@ -14,7 +14,7 @@ from tomli_w import dumps
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from fttool.cli import main
-from fttool.families import Memory
+from fttool.contracts.sharding import Memory
 from fttool.testing import run_recipe
 from fttool.training.layers import layers
 from fttool.training.memory import estimate

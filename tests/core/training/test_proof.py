@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from fttool.contracts.rows import Encoded
 from fttool.errors import ModelError
-from fttool.families import Encoded
 from fttool.testing.tiny import tiny_model
 from fttool.training.assumptions import Assumed, Shape, comparisons
 from fttool.training.probe import Probe

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fttool.families import Factor, ScheduleContext
+from fttool.contracts.update import Factor, ScheduleContext
 from fttool.plugins import Plugins
 from fttool.training.rates import shared_updates, stable_phase
 

@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from fttool.contracts import FAMILIES
 from fttool.errors import UsageError
-from fttool.families import FAMILIES
 
 FILES = {
     "pyproject.toml.template": "pyproject.toml",
@@ -54,6 +54,6 @@ def _refuse_name(name: str) -> None:
         )
     if re.match(r"fttool[-_]", name):
         raise UsageError(f"'{name}': leave '{name[:7]}' out, the package is called fttool-NAME anyway")
-    taken = {family.name for family in FAMILIES} | {"fttool"}
+    taken = {*FAMILIES, "fttool"}
     if name in taken:
         raise UsageError(f"'{name}' is a name of fttool's own", hint="choose another")

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fttool.families import Batches, BatchingContext, Encoded, MixingContext, TaskParts
+from fttool.contracts.batches import Batches, BatchingContext, MixingContext
+from fttool.contracts.rows import Encoded
+from fttool.contracts.task import TaskParts
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe
 from fttool.rows.data import JoinedRows, Rows, TokenRows

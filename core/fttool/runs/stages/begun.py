@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fttool.families import Numerics, PrecisionContext
+from fttool.contracts.sharding import Numerics, PrecisionContext
 from fttool.observers import Observers
 from fttool.recipe.reading import Loaded
 from fttool.runs.environment import device, heed_the_recipe_alone, native_bf16, quiet_libraries, refuse_missing_gpu

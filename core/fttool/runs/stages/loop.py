@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fttool.families import TaskParts
+from fttool.contracts.task import TaskParts
 from fttool.recipe.reading import Loaded
 from fttool.rows.data import Rows
 from fttool.runs.proving import batch_proof

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.model import LoadOptions, Source
+from fttool.contracts.sharding import Numerics
+from fttool.contracts.task import TaskParts
 from fttool.errors import ModelError, Problem
-from fttool.families import LoadOptions, Numerics, Source, TaskParts
 from fttool.recipe.reading import Loaded
 from fttool.rows import chat
 from fttool.rows.data import Rows

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from fttool.contracts.model import ALWAYS
+from fttool.contracts.sharding import Memory, ShardingContext, ShardingPlan
 from fttool.errors import Problem, RecipeError
-from fttool.families import ALWAYS, Memory, ShardingContext, ShardingPlan
 from fttool.recipe.reading import Loaded
 from fttool.runs.environment import memory_bytes
 from fttool.runs.stages.begun import grown

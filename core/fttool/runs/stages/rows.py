@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fttool.families import MaskingContext, Source, SourceContext, TaskContext, TaskParts
+from fttool.contracts.model import Source, SourceContext
+from fttool.contracts.rows import MaskingContext
+from fttool.contracts.task import TaskContext, TaskParts
 from fttool.recipe.reading import Loaded
 from fttool.rows import chat
 from fttool.rows.agreement import Agreement, compare, refuse_difference

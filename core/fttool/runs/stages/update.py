@@ -8,20 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.model import ALWAYS, Features, FreezingContext, LayerRatesContext, Thawing
+from fttool.contracts.strategy import Strategy
+from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext, ScheduleContext
 from fttool.errors import ModelError, Problem, RecipeError
-from fttool.families import (
-    ALWAYS,
-    Factor,
-    Features,
-    FreezingContext,
-    LayerRatesContext,
-    OptimizerContext,
-    Regularization,
-    RegularizerContext,
-    ScheduleContext,
-    Strategy,
-    Thawing,
-)
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe
 from fttool.rows.reader import fingerprint

@@ -1,0 +1,163 @@
+"""From a raw row to tokens: formats, filters and masking."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from fttool.contracts.strategy import Level, Place, Strategy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+Message: TypeAlias = Mapping[str, Any]
+"""One turn as the chat template sees it: `role`, `content`, and what else the template knows (`tool_calls` …)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One row, whatever its format was: a conversation (`messages`), plain text (`prompt` + `completion`), or text with
+    its classes (`prompt`, `second`, `labels`).
+    """
+
+    origin: str
+    """`file:line`, for messages to people."""
+    messages: tuple[Message, ...] = ()
+    """The turns of a conversation; empty for plain text."""
+    completion_from: int = 0
+    """Index of the first turn that belongs to the completion; the turns before it are the prompt."""
+    prompt: str = ""
+    """Plain text that is read and not learned."""
+    completion: str = ""
+    """Plain text that is learned; the whole of a `text` row."""
+    template: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """More for the chat template: `tools`, `documents`, `enable_thinking` …"""
+    second: str = ""
+    """The second text of a row about two, e.g. a hypothesis beside its premise; only with `labels`."""
+    labels: tuple[str, ...] | None = None
+    """Names of the row's classes; None for a row without classes, which is not the same as none of them."""
+    unlearned: frozenset[int] = frozenset()
+    """Indices of turns that are read and not learned, whoever speaks and whatever the masking: the rows say so."""
+
+    def answer(self) -> str:
+        """The text by which a row is judged: what a model is asked to learn of it (the completion, or the assistant's
+        turns joined by blank lines, but for those that are not learned); of a row with classes, its text.
+        """
+        if self.labels is not None:
+            return f"{self.prompt}\n\n{self.second}" if self.second else self.prompt
+        if not self.messages:
+            return self.completion
+        learned = [turn for index, turn in enumerate(self.messages) if index not in self.unlearned]
+        return "\n\n".join(str(m.get("content") or "") for m in learned if m.get("role") == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A row in tokens."""
+
+    input_ids: list[int]
+    """Token ids, shape (T,)."""
+    labels: list[int]
+    """Shape (T,): the token's own id where it is learned, −100 elsewhere (not shifted)."""
+    classes: tuple[str, ...] | None = None
+    """Names of the row's classes, where those are learned and not its tokens."""
+    token_types: list[int] | None = None
+    """Shape (T,): which of two texts each token is of, for models that tell them apart."""
+    cut: bool = False
+    """True where the row is longer and masking itself has cut it."""
+    turns: tuple[int, ...] = ()
+    """Indices of the messages that are learned, in their order; empty where masking does not go by turns."""
+    remarks: tuple[str, ...] = ()
+    """What people should know of the row, in words that follow a count of rows: `teaching an empty thought`."""
+    literal: bool = False
+    """True where text that reads like a control token was encoded as text: it is compared with no prompt of inference,
+    which may read the token in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatContext:
+    """What a format gets."""
+
+    origin: str
+    """The file's or dataset's name."""
+    note: Callable[[str], None] = lambda _: None
+    """Counts what the format does to a row that its author should know, by a few words: "leading turn left out"."""
+
+
+RowReader: TypeAlias = Callable[[Mapping[str, Any], str], Example]
+"""(raw row, its origin `file:line`) → Example; raises `ValueError` with a sentence for a bad row."""
+
+
+class Format(Strategy):
+    """How a raw row becomes an `Example`."""
+
+    family: ClassVar[str] = "format"
+    place: ClassVar[Place] = Place("data.*.format", default="messages")
+    level: ClassVar[Level | None] = "token"
+
+    @abstractmethod
+    def build(self, ctx: FormatContext) -> RowReader:
+        """Yield a function from a raw row and its origin to an `Example`; it raises `ValueError` for a bad row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterContext:
+    """What a filter gets."""
+
+    seed: int
+
+
+RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[str | None]]
+"""Examples → one entry each: None keeps the row, a short reason drops it."""
+
+
+class Filter(Strategy):
+    """Which rows are kept. Filters apply in the order of the recipe."""
+
+    family: ClassVar[str] = "filter"
+    place: ClassVar[Place] = Place("filters", default=None, many=True)
+
+    @abstractmethod
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a function from examples to one entry each: None keeps the row, a short reason drops it."""
+
+
+class TemplateFault(ValueError):  # noqa: N818 (a fault of the template, as a ValueError is one of the row)
+    """Raised for a row that the chat template writes wrong: no change of the row would help, another template would."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingContext:
+    """What a masking strategy gets."""
+
+    tokenizer: PreTrainedTokenizerBase
+    """With the chat template the recipe asked for."""
+    max_length: int | None = None
+    """Tokens that batching leaves of a row. It cuts longer ones at the end; a masking strategy may cut better."""
+
+
+RowEncoder: TypeAlias = Callable[[Example], Encoded]
+"""Example → tokens and labels; raises `ValueError` with a sentence where no right mask can be found, `TemplateFault`
+where the chat template is to blame for that and not the row."""
+
+
+class Masking(Strategy):
+    """Which tokens of a row are learned, or which classes."""
+
+    family: ClassVar[str] = "masking"
+    place: ClassVar[Place] = Place("masking", default="assistant")
+    level: ClassVar[Level | None] = "token"
+
+    def split(self, example: Example) -> Sequence[Example]:
+        """The rows that an example becomes, in order; the encoder gets each of them. By default it stays one.
+
+        Each has an `origin` of its own (`file:line#3`), and as `completion_from` the first turn that it teaches.
+        """
+        return (example,)
+
+    @abstractmethod
+    def build(self, ctx: MaskingContext) -> RowEncoder:
+        """Yield a function from an `Example` to its tokens and labels."""

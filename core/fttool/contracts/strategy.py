@@ -1,0 +1,91 @@
+"""What every strategy is, and what options are often made of: shares, and shares or steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from fttool.described import Described
+from fttool.errors import Problem
+
+if TYPE_CHECKING:
+    from fttool.recipe.tables import Recipe
+
+
+Level: TypeAlias = Literal["token", "row"]
+"""What is learned of a row: its tokens, or its classes as a whole."""
+
+
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""A share between 0 and 1."""
+
+
+def _whole_steps(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise PydanticCustomError("whole_steps", "Input should be a share below 1, or a whole number of steps")
+    return value
+
+
+ShareOrSteps: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_whole_steps)]
+"""A share of the run below 1, a whole number of steps from 1 on."""
+
+
+PositiveShareOrSteps: TypeAlias = Annotated[float, Field(gt=0), AfterValidator(_whole_steps)]
+"""The same, for what cannot have length 0."""
+
+
+def to_steps(share_or_steps: float, total: int) -> int:
+    """Steps of a `ShareOrSteps` in a run of `total`: `ceil(share × total)` below 1, the number itself from 1 on."""
+    if share_or_steps >= 1:
+        return int(share_or_steps)
+    product = share_or_steps * total
+    nearest = round(product)
+    if abs(product - nearest) < 1e-9 * max(total, 1):  # 0.1 × 30 is 3.0000000000000004
+        return nearest
+    return int(product) + 1
+
+
+def _require_name(schema: dict[str, Any], strategy: type[Strategy]) -> None:
+    """A default alone would leave `name` optional in the schema; it is so for the family's default strategy only."""
+    if "name" in schema.get("properties", {}) and (strategy.place.many or strategy.id() != strategy.place.default):
+        schema["required"] = ["name", *(key for key in schema.get("required", []) if key != "name")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the strategies of a family stand in a recipe."""
+
+    table: str
+    """The recipe's key, e.g. `schedule` or `data.*.format`."""
+    default: str | None
+    """Id of the built-in used when the recipe does not say; None where the recipe must say or may have none."""
+    many: bool = False
+    """True where the recipe holds a list of them."""
+
+
+class Strategy(Described):
+    """What every strategy is: options in, functions out."""
+
+    model_config = ConfigDict(json_schema_extra=_require_name)
+
+    family: ClassVar[str]
+    """The family's name; set by the family's base class, like its place."""
+    place: ClassVar[Place]
+    level: ClassVar[Level | None] = None
+    """What of a row it is about; None where it serves both. A recipe's strategies must agree with its task."""
+
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        """What in this recipe cannot go together with this strategy; run by `fttool validate`, before a model loads.
+
+        A problem's `key` is relative to the recipe's root, e.g. `("schedule", "warmup")`.
+        """
+        return ()
+
+    @classmethod
+    def id(cls) -> str:
+        """The strategy's id: the value of its `name` literal."""
+        return str(cls.model_fields["name"].default)

@@ -1,0 +1,137 @@
+"""What is learned, how it is scored, and how the model is measured."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fttool.contracts.rows import Example, Masking
+from fttool.contracts.strategy import Level, Place, Strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What the model said of one micro-batch, of the N tokens or rows that are learned."""
+
+    logits_NV: Tensor
+    targets_N: Tensor
+    """Of tokens and classes (N,) their ids; where a row may have several classes, 0 or 1 for each of them, (N, V)."""
+    losses_N: Tensor
+    """Cross-entropy in nats, float32. A task may give another loss while `model.training`: that is what is learned by,
+    and metrics are measured in evaluation mode."""
+    terms: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    """More to learn by, while `model.training`: scalars by name, each a mean over the micro-batch's tokens, learned or
+    not and without padding. An update's term is the mean over all of its tokens; each has a key of its own in
+    `metrics.jsonl`, beside `loss`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a task gets."""
+
+    label_counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Training rows of each class, by its name; empty where rows have no classes."""
+    rows: int = 0
+    """Training rows; 0 where none are read, as the model's class alone is wanted."""
+    masking: Masking | None = None
+    """How rows become tokens, for a task that is asked with texts of its own."""
+
+
+def learned_tokens(batch: Mapping[str, Tensor]) -> int:
+    """Labels of a micro-batch that are learned."""
+    return int(batch["labels"].ne(-100).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskParts:
+    """What a task yields: the model's class, a Trainer class, and how a micro-batch is scored."""
+
+    model_class: Any
+    trainer_class: type[Trainer]
+    arguments_class: type[TrainingArguments]
+    arguments: Mapping[str, Any]
+    """The task's own training arguments."""
+    score: Callable[[PreTrainedModel, Mapping[str, Any]], Predictions]
+    """Model and micro-batch → predictions; the loss of an update is the sum of its losses over the sum of `items`. What
+    collation has made for the model's forward beside `input_ids`, it passes on."""
+    causal: bool = True
+    """Whether each loss depends on nothing but the tokens before the one that it is about; then a run proves it of its
+    model before it trains. Say False where a token may see those behind it, as in a masked language model, and where
+    a whole row is told of."""
+    reference: Callable[[PreTrainedModel, Mapping[str, Tensor]], Tensor] | None = None
+    """Given where `score` takes a shortcut through the model: the logits of the same N places by the model's plain
+    forward, (N, V). A run proves before its first update that both are the same."""
+    items: Callable[[Mapping[str, Tensor]], int] = learned_tokens
+    """Micro-batch → how many items it counts in the loss of its update; by default its learned tokens."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, in the order of the model's outputs."""
+    targets: Callable[[Sequence[tuple[str, ...]]], Tensor] | None = None
+    """The classes of B rows → what `score` finds as `targets` in the micro-batch, (B,) or (B, C); raises `ValueError`
+    with a sentence for a row that cannot be learned."""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Values for the model's configuration, e.g. `id2label`."""
+    notes: Callable[[PreTrainedModel], Sequence[str]] | None = None
+    """What is to be said of the loaded model, in the log and in `events.jsonl`."""
+    fit: Callable[[PreTrainedModel, PreTrainedTokenizerBase], None] | None = None
+    """Called once after loading: makes model and tokenizer agree where the task needs it."""
+    answer: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Example, int], str] | None = None
+    """Model, tokenizer, evaluation row and longest row in tokens → the model's answer in words, for the samples before
+    and after; by default the model continues the prompt."""
+    try_it: str = 'generate {run} "your question"'
+    """The verb and its words that the closing screen suggests."""
+
+
+class Task(Strategy):
+    """What is learned: the model class and the trainer."""
+
+    family: ClassVar[str] = "task"
+    place: ClassVar[Place] = Place("task", default="sft")
+    level: ClassVar[Level | None] = "token"
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Keys of the recipe that are filled where it is silent, e.g. `{"masking": "label", "data.*.format": "labelled"}`;
+    `*` stands for both kinds of datasets."""
+
+    @abstractmethod
+    def build(self, ctx: TaskContext) -> TaskParts:
+        """Yield the model class, the trainer class and the scoring function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricContext:
+    """What a metric gets."""
+
+    labels: tuple[str, ...] = ()
+    """Names of the classes, in the order of the model's outputs; empty where tokens are learned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A metric as a pair of plain functions: statistics that add up over batches and ranks, and their number."""
+
+    statistics: Callable[[Predictions], Tensor]
+    """Predictions → a float64 tensor of fixed shape (K,)."""
+    value: Callable[[Tensor], float]
+    """The sum of all statistics → the metric."""
+    details: Callable[[Tensor], Mapping[str, Sequence[Sequence[str | int | float]]]] | None = None
+    """The sum of all statistics → tables by their titles, for `summary.json` and the closing screen: lists of rows of
+    text and numbers, the first of them the heading."""
+
+
+class Metric(Strategy):
+    """A number that says how good the model is on the evaluation rows."""
+
+    family: ClassVar[str] = "metric"
+    place: ClassVar[Place] = Place("evaluation.metrics", default="loss", many=True)
+    level: ClassVar[Level | None] = "token"
+
+    greater_is_better: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield the pair of functions."""
