@@ -187,7 +187,7 @@ def test_the_best_weights_are_measured(tmp_path: Path, recipe: dict[str, Any]) -
 def test_retention_never_chooses_the_best(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["evaluation"]["best"] = "retention_old_loss"
     refused = run_recipe(recipe, tmp_path)
-    assert refused.exit_code == 3 and "evaluation.best 'retention_old_loss' is no metric" in str(refused.error)
+    assert refused.exit_code == 3 and "evaluation.best 'retention_old_loss' is not a metric" in str(refused.error)
 
 
 def test_the_closing_screen_and_the_card_say_what_was_lost(

@@ -140,6 +140,8 @@ def test_padding_that_is_proven_right_is_not_warned_of(
     logging.warning_once.cache_clear()
     model: Any = AutoModelForCausalLM.from_pretrained(saved(tmp_path, "gpt2"))
     log, ids = logging.get_logger("transformers.modeling_utils"), torch.tensor([[5, 0]])
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()  # a verb that ran in this process may have turned it down
     filters, log.filters = log.filters, []
     model.warn_if_padding_and_no_attention_mask(ids, None)
     assert warned in caplog.text, "what is silenced is said by this version"
@@ -149,6 +151,7 @@ def test_padding_that_is_proven_right_is_not_warned_of(
     recipe["model"] = {"source": str(tmp_path / "gpt2")}
     assert run_recipe(recipe, tmp_path).error is None
     model.warn_if_padding_and_no_attention_mask(ids, None)
+    logging.set_verbosity(before)
     assert warned not in caplog.text
 
 
