@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ],
         "refuses": [{}, {"text": "a"}, {"text": " ", "second": "b", "labels": "c"}, {"labels": "c"}],
     },
+    "masking.label": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
     "filter.words": {"options": [{}, {"min": 2, "max": 5}]},
     "freezing.top-layers": {
         "options": [{"n": 1}, {"n": 2, "final_norm": False, "head": False}, {"n": 1, "embeddings": True}]

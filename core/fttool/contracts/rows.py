@@ -151,6 +151,14 @@ class Masking(Strategy):
     place: ClassVar[Place] = Place("masking", default="assistant")
     level: ClassVar[Level | None] = "token"
 
+    @property
+    def keeps_control_tokens(self) -> bool:
+        """Where classes are learned: True where text that reads like a control token is one, and not text or refused.
+
+        A classifier is then asked as it was trained.
+        """
+        return False
+
     def split(self, example: Example) -> Sequence[Example]:
         """The rows that an example becomes, in order; the encoder gets each of them. By default it stays one.
 

@@ -59,7 +59,7 @@ def resumed_checkpoint(
     longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
     among = range(longer.shared + 1) if longer else None
     found, rejected = checkpoints.newest(record.checkpoints, among)
-    checkpoint = counted(found, record, prepared) if found else None
+    checkpoint = counting_on(found, record, prepared) if found else None
     refuse_complete(record, checkpoint, prepared)
     said = [
         *(("lines_damaged", sentence) for sentence in record.mend()),
@@ -170,7 +170,7 @@ def counting_anew(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, progress={**checkpoint.progress, "worse_in_a_row": 0, "stopped_early": False})
 
 
-def counted(checkpoint: Checkpoint, record: Record, prepared: Prepared) -> Checkpoint:
+def counting_on(checkpoint: Checkpoint, record: Record, prepared: Prepared) -> Checkpoint:
     """A checkpoint as the run that resumes it counts: one that has stopped early goes on where it may stop later."""
     if locked_origin(record) == checkpoint.path.name:
         return counting_anew(checkpoint)
@@ -200,6 +200,6 @@ def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint
     checkpoint = checkpoints.whole(record.checkpoints, step)
     if isinstance(checkpoint, str):
         raise UsageError(checkpoint, hint="every process must see the run directory: is it on a shared disk?")
-    checkpoint = counted(checkpoint, record, prepared)
+    checkpoint = counting_on(checkpoint, record, prepared)
     restore(prepared.trainer.job, checkpoint)
     return checkpoint

@@ -248,6 +248,20 @@ class MaskingContract(Contract):
             learned = tokenizer.decode([label for label in row.labels if label != -100])
             assert words[0] not in learned, f"a turn that is not to be learned is: {learned!r}"
 
+    def test_it_says_whether_it_keeps_control_tokens(self, made: Any) -> None:
+        """`keeps_control_tokens` where classes are learned: a classifier is asked with texts as it was trained on."""
+        if self.strategy.level != "row":
+            return
+        tokenizer: Any = self.context().tokenizer
+        encode, control = made.build(self.context()), tokenizer.all_special_tokens[-1]
+        number = tokenizer.convert_tokens_to_ids(control)
+        plain, hostile = (Example(origin="1", prompt=text, labels=("x",)) for text in ("ab", f"a{control}b"))
+        try:
+            more = encode(hostile).input_ids.count(number) - encode(plain).input_ids.count(number)
+        except ValueError:
+            more = 0
+        assert bool(more) == made.keeps_control_tokens, "keeps_control_tokens says otherwise"
+
     def test_it_says_what_it_cuts(self, made: Any) -> None:
         """A row that masking itself cuts has `max_length` tokens at most; one that it leaves whole is as ever."""
         whole = {example.origin: row for example, row in self._pairs(made.build(self.context()))}

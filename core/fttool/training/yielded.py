@@ -255,7 +255,7 @@ class CheckedBatches:
             raise misbehaved(self.strategy, what)
         planned = sorted(row for some in found for group in some for row in group)
         if planned != sorted(order):
-            strange = next((row for row in planned if row not in set(order)), None)
+            strange = next(iter(sorted(set(planned) - set(order))), None)
             what = "does not plan each row of the order once" if strange is None else f"plans row {strange}"
             raise misbehaved(self.strategy, f"{what} in epoch {epoch}, of {len(order)} rows")
         return found

@@ -9,6 +9,7 @@ table has put there from those that were meant. A list keeps its nulls.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,11 +85,11 @@ def _decoded(text: str, what: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = next((key for key in keys if keys.count(key) > 1), None) if len(set(keys)) < len(keys) else None
-    if twice is not None:
-        raise ValueError(f"the key '{twice}' stands in an object twice")
-    return dict(pairs)
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key '{twice[:60]}' stands in an object twice")
+    return table
 
 
 def _refuse(constant: str) -> Any:

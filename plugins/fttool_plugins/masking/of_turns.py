@@ -20,6 +20,11 @@ class OfText(Masking):
     where tokens are learned. A classifier is asked in the same way: what reads like a control token is text to it, but
     under `keep`."""
 
+    @property
+    def keeps_control_tokens(self) -> bool:
+        """True under `keep`."""
+        return self.control_tokens == "keep"
+
 
 class OfTurns(OfText):
     """What a conversation teaches, turn by turn; which turns those are, the strategy says."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fttool.api import Masking
 from fttool_plugins.batching.collate import padded
-from fttool_plugins.masking.label import Label
 from fttool_plugins.masking.texts import encode_texts
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def classify(
     return found
 
 
-def reads_as_text(masking: object) -> bool:
+def reads_as_text(masking: Masking | None) -> bool:
     """Whether a recipe's masking leaves no special tokens in texts; one that is not known leaves none."""
-    return not (isinstance(masking, Label) and masking.control_tokens == "keep")
+    return masking is None or not masking.keeps_control_tokens
 
 
 def chosen(probabilities: Mapping[str, float], *, multi_label: bool) -> list[str]:

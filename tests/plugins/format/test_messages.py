@@ -395,6 +395,13 @@ def test_arguments_as_text_and_as_an_object_are_one_form() -> None:
     assert read({"messages": whole}) == objects
 
 
+def test_a_key_that_stands_twice_among_200_000_is_found_at_once() -> None:
+    """With a look through all keys for each of them this would take minutes."""
+    pairs = ", ".join(f'"k{number}": 1' for number in [*range(200_000), 199_999])
+    with pytest.raises(ValueError, match="the key 'k199999' stands in an object twice"):
+        read({"messages": called(f"{{{pairs}}}")})
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_arguments_have_one_form_however_they_are_written(seed: int) -> None:
     """Against a twin that drops the nulls of objects before anything is written."""

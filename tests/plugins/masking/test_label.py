@@ -1,13 +1,13 @@
 """Texts with the tokenizer's own special tokens, which a cut leaves in place."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from fttool.api import Encoded, Example, MaskingContext
+from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
 from fttool_plugins.masking.label import Label
 from fttool_plugins.task.classifying import classify, reads_as_text
 
@@ -136,6 +136,20 @@ def test_a_classifier_is_asked_as_it_was_trained() -> None:
         classify(model, letters(), [("a[SEP]b", "")], None, as_text=as_text)
         assert given.pop() == encode("a[SEP]b", using=letters(), control=control).input_ids
     assert reads_as_text(None) and reads_as_text(Label())
+
+
+def test_a_third_partys_masking_says_itself_how_its_classifier_is_asked() -> None:
+    class Theirs(Masking):
+        name: Literal["acme.labels"] = "acme.labels"
+
+        @property
+        def keeps_control_tokens(self) -> bool:
+            return True
+
+        def build(self, ctx: MaskingContext) -> RowEncoder:
+            raise NotImplementedError
+
+    assert not reads_as_text(Theirs())
 
 
 def test_what_cannot_be_written_as_text_is_refused() -> None:

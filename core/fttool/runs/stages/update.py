@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.contracts.model import ALWAYS, Features, FreezingContext, LayerRatesContext, Thawing
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext, ScheduleContext
-from fttool.errors import ModelError, Problem, RecipeError
+from fttool.errors import ModelError, Problem, RecipeError, counted
 from fttool.recipe.reading import Loaded
 from fttool.recipe.tables import Recipe
 from fttool.rows.reader import fingerprint
@@ -150,7 +150,7 @@ def schedule(recipe: Recipe, total_steps: int) -> Factor:
     factor = built(recipe.schedule, ScheduleContext(total_steps=total_steps, lr=recipe.optimizer.lr))
     check_factors(recipe.schedule, factor, total_steps)
     if not any(factor(step) for step in range(total_steps)):
-        message = f"the schedule gives each of the {total_steps} updates a rate of 0"
+        message = f"the schedule has a rate of 0 throughout, for {counted(total_steps, 'update')}"
         raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
     return factor
 
