@@ -148,10 +148,11 @@ def test_the_readme_names_every_verb() -> None:
 
 def test_ci_runs_the_readmes_commands() -> None:
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
-    commands = {"pip install .": "fttool run recipes/quickstart.toml", "pip install -e '.[test]'": "pytest"}
-    for first, second in commands.items():
-        assert f"{first} && {second}" in readme
-        assert first.replace("install", "install --quiet") in ci and second in ci
+    quickstart = "fttool recipes copy quickstart && fttool run quickstart.toml"
+    commands = {"pip install fttool": (quickstart, "pip install ."), "pip install -e '.[test]'": ("pytest", "")}
+    for first, (second, in_a_clone) in commands.items():
+        assert f"{first} && {second}" in readme and in_a_clone in readme
+        assert (in_a_clone or first).replace("install", "install --quiet") in ci and second in ci
 
 
 def test_docs_tools_and_metadata_speak_of_one_lowest_python() -> None:

@@ -47,6 +47,7 @@ def build(folder: Path) -> None:
         assert main(["run", f"{name}.toml", "-q"]) == 0, name
         for other in ALIKE[name]:
             shutil.copytree(folder / "runs" / name, folder / "runs" / other)
+    assert main(["recipes", "copy", "quickstart"]) == 0
     sharded = {**_chat(), "sharding": {"name": "zero", "processes": 2}}
     (folder / "sharded.toml").write_text(dumps(sharded), encoding="utf-8")
 
