@@ -15,27 +15,32 @@ from typing import Any
 from fttool.cli.plugin_page import example, kind
 from fttool.cli.schema import recipe_schema
 from fttool.contracts import FAMILIES
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.strategy import Strategy
 from fttool.plugins import Plugins
-from fttool.recipe.tables import Recipe
 from fttool.recipe.toml import format_value
 
 DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
 CORE = {  # folder → its files in reading order
-    "": "api described hookspecs plugins verbs observers errors visible faults plain textfile disk rights streams",
-    "contracts": "strategy rows batches model update sharding task",
-    "recipe": "toml tomlscan overrides tables explaining rules secrets reading",
-    "rows": "source reader file array table folder strictjson noted columns verdicts marks bad classes datasets "
-    "templates calls data abilities chat agreement loader",
-    "training": "world shards held memory layers groups rates pulls regularizing features passes probe proof "
-    "assumptions job guard scaling finite yielded saving trainer evaluation beginning checkpoints stored signing "
-    "weights formats configs terms properties",
-    "runs": "joining launching nodes worker verdict run opening finishing stopping preparing proving environment "
-    "resume rehearsing branching dry_run record code commit holding lines "
-    "closing screen aligned tracking comparing plotting saved",
+    "": "api described hookspecs plugins yielded world machine errors visible plain textfile disk rights streams",
+    "contracts": "strategy layers rows batches model update sharding task recipe",
+    "recipe": "toml tomlscan overrides loaded explaining rules secrets faults reading",
+    "rows": "templates chat prompts datasets data loader",
+    "rows/files": "source reader file array table folder strictjson",
+    "rows/checks": "noted columns verdicts marks bad classes calls abilities agreement",
+    "rundir": "record checkpoints lines holding code commit signing saved",
+    "watch": "watch screen aligned observers tracking",
+    "training": "progress job groups rates pulls regularizing randomness beginning terms passes evaluation proof "
+    "trainer scaling finite guard saving weights stored formats configs shards held memory",
+    "features": "features",
+    "proof": "proving probe assumptions properties",
+    "runs": "run preparing opening resume start finishing summary card stopping rehearsing room",
     "runs/stages": "begun rows model batches update plan loop",
+    "show": "running closing dry_run comparing plotting",
+    "launch": "joining launching nodes worker verdict",
+    "verbs": "unbegun finished branching",
 }
 
 TABLES = {

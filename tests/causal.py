@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from fttool.contracts.rows import Encoded
-from fttool.training.assumptions import Assumed, Shape, comparisons
-from fttool.training.probe import Probe
+from fttool.proof.assumptions import Assumed, Shape, comparisons
+from fttool.proof.probe import Probe
 from fttool.training.proof import prove
 from fttool_plugins.batching import collate
 from fttool_plugins.task.sft import score

@@ -196,10 +196,10 @@ def with_scaler() -> Any:
 
 def main(folder: Path) -> None:
     """Run the recipes, as one process of several."""
+    from fttool.launch.worker import leave
     from fttool.recipe.reading import load
     from fttool.runs.run import run
-    from fttool.runs.screen import Screen
-    from fttool.runs.worker import leave
+    from fttool.watch.screen import Screen
 
     Loop.create_accelerator_and_postprocess = with_scaler()  # type: ignore[method-assign]
     for file in sorted(folder.glob("*.toml")):

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.batches import Batches, Batching, BatchingContext, Mixing, MixingContext, RowGroup, RowOrder
+from fttool.contracts.layers import Layers, layers
 from fttool.contracts.model import (
     ALWAYS,
     Features,
@@ -26,6 +27,7 @@ from fttool.contracts.model import (
     Updates,
     from_update,
 )
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import (
     Encoded,
     Example,
@@ -88,68 +90,46 @@ from fttool.errors import (
     did_you_mean,
 )
 from fttool.hookspecs import hookimpl
-from fttool.recipe.tables import Recipe
 from fttool.rights import give_usual_rights
-from fttool.rows.marks import MARKS, marked_learned
+from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.templates import chat_ids, chat_text, template_limits
 from fttool.training.held import bytes_held, bytes_of
-from fttool.training.layers import Layers, layers
 from fttool.training.stored import stored_formats
 from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
-    from fttool.recipe.reading import Loaded
-    from fttool.rows.reader import read_lines
-    from fttool.rows.source import read_rows
-    from fttool.runs.aligned import aligned
-    from fttool.runs.branching import branch, checkpoint_steps, named, stable_steps
-    from fttool.runs.holding import holding
-    from fttool.runs.saved import saved_model
     from fttool.training.shards import shared_like, whole
     from fttool.verbs import (
+        Loaded,
         add_overrides,
         add_recipe,
+        aligned,
         altered,
+        branch,
+        checkpoint_steps,
+        holding,
         load_recipe,
         load_run,
         measure,
         model_after,
+        named,
         plan_for_gpus,
         prepare,
+        read_lines,
+        read_rows,
+        saved_model,
+        stable_steps,
         verb_parser,
         weights_before,
     )
 
-_LATER = {
-    "fttool.runs.branching": ("branch", "checkpoint_steps", "named", "stable_steps"),
-    "fttool.recipe.reading": ("Loaded",),
-    "fttool.rows.reader": ("read_lines",),
-    "fttool.runs.aligned": ("aligned",),
-    "fttool.rows.source": ("read_rows",),
-    "fttool.runs.holding": ("holding",),
-    "fttool.runs.saved": ("saved_model",),
-    "fttool.training.shards": ("shared_like", "whole"),
-    "fttool.verbs": (
-        "add_overrides",
-        "add_recipe",
-        "altered",
-        "load_recipe",
-        "load_run",
-        "measure",
-        "model_after",
-        "plan_for_gpus",
-        "prepare",
-        "verb_parser",
-        "weights_before",
-    ),
-}
+_LATER = {"shared_like": "fttool.training.shards", "whole": "fttool.training.shards"}
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _LATER.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER.get(name, "fttool.verbs")), name)
 
 
 __all__ = [

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from fttool.contracts.recipe import Recipe
     from fttool.contracts.strategy import Strategy
-    from fttool.recipe.tables import Recipe
 
 PROJECT = "fttool"
 

@@ -113,7 +113,7 @@ def test_rows_inside_a_column_and_a_table_without_a_header_are_told(
 def test_an_endless_line_is_refused(
     shell: Shell, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fttool.rows.reader.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("fttool.rows.files.reader.MAX_ROW_BYTES", 1000)
     rows.write_text(GOOD + row("a" * 2000, "b"))
     answer = shell.run(recipe)
     answer.refuses(4, "the line is longer than 1,000 bytes", "own line", where=f"{rows}:2")

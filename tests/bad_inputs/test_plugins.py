@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fttool.runs.record import Record
+from fttool.rundir.record import Record
 
 from .conftest import Shell, Site
 

@@ -18,14 +18,14 @@ import torch
 from workload import LEFT_OUT, LR, PAD_ID, SEED, WARMUP, Case, write_recipe
 
 from fttool.contracts.rows import Encoded
-from fttool.observers import Observers
 from fttool.recipe.reading import load
+from fttool.rundir.record import Record
 from fttool.runs.opening import open_record
 from fttool.runs.preparing import prepare_run
-from fttool.runs.record import Record
 from fttool.runs.run import train
-from fttool.runs.screen import Screen
 from fttool.runs.stages.loop import Prepared
+from fttool.watch.screen import Screen
+from fttool.watch.watch import Watch
 
 Batches = list[list[list[Encoded]]]
 """Updates, micro-batches, rows."""
@@ -97,11 +97,10 @@ def prepared_run(folder: Path, case: Case, name: str, **run: Any) -> tuple[Calla
     overrides = [f"run.{key}={value}" for key, value in run.items()]
     loaded = load(write_recipe(folder, case, name), overrides)
     clock, record = Clock(), Record.at(loaded, False)
-    observers = Observers(loaded, record.event)
-    prepared = prepare_run(loaded, clock, record, observers)
+    prepared = prepare_run(loaded, record.path, Watch(loaded, record, clock))
 
     def go() -> Timed:
-        train(prepared, record, observers, clock, open_record(prepared, record, clock, False, None))
+        train(prepared, record, open_record(prepared, record, False, None))
         timed = clock.timed
         timed.count(planned(prepared, case))
         timed.losses = [line["loss"] for line in prepared.trainer.state.log_history if "loss" in line]

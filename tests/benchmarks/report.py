@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fttool.runs.environment import stay_local
+from fttool.machine import stay_local
 
 stay_local()  # what libraries print would stand before the figures
 

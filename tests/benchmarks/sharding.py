@@ -35,12 +35,12 @@ import workload
 from contestants import planned, prepared_run
 from workload import LR, SEED, WARMUP, Case, write_recipe
 
+from fttool.launch.worker import leave
 from fttool.recipe.reading import load
-from fttool.runs.record import Record
+from fttool.rundir.record import Record
 from fttool.runs.run import run
-from fttool.runs.screen import Screen
-from fttool.runs.worker import leave
-from fttool.training.world import World
+from fttool.watch.screen import Screen
+from fttool.world import World
 
 OF_PLAIN = 0.97
 """Slots a second over the plain script's."""

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic._internal._docs_extraction import extract_docstrings_from_cls
 
 from fttool.contracts import FAMILIES
+from fttool.contracts import recipe as tables
 from fttool.contracts.strategy import Strategy
 from fttool.described import Described, descriptions
 from fttool.plugins import Plugins
-from fttool.recipe import tables
 
 BUILT_IN: list[Any] = [one for family in FAMILIES for one in Plugins.of().family(family)]
 TABLES: list[Any] = [one for one in vars(tables).values() if isinstance(one, type) and issubclass(one, tables.Table)]

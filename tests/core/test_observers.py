@@ -9,9 +9,9 @@ import pytest
 
 from fttool.api import hookimpl
 from fttool.errors import PluginError
-from fttool.observers import Observers
 from fttool.plugins import Plugins
 from fttool.recipe.reading import load
+from fttool.watch.observers import Observers
 
 RECIPE = """\
 recipe = 1

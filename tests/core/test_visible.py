@@ -14,8 +14,8 @@ import tomli_w
 
 from fttool.cli import main
 from fttool.errors import DataError, Problem
-from fttool.runs import screen
 from fttool.visible import in_lines, visible, visible_json
+from fttool.watch import screen
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x1b[31mred\u202etxt.exe\r\x9b2J\u2066\u200e\U000e0041\x7f\udc80\u2028end\nFORGED"
 TAME = "naïve 日本語 \t🙂 👩\u200d👩\u200d👧 می\u200cخواهم \xa0 θ₀ → −1\n"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fttool.training import checkpoints
+from fttool.rundir import checkpoints
 
 from .conftest import KILLS, UPDATES
 from .watching import assert_same, children, dist, events, updates, wait_for

@@ -17,8 +17,8 @@ import pytest
 import tomli_w
 
 from fttool.errors import UsageError
+from fttool.launch.joining import first_host, must_launch
 from fttool.recipe.reading import load
-from fttool.runs.joining import first_host, must_launch
 from fttool.testing import run_recipe
 
 from .conftest import UPDATES

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fttool.cli import main
-from fttool.runs.verdict import Ended, judge
+from fttool.launch.verdict import Ended, judge
 
 from .conftest import UPDATES
 from .sabotage import sabotage

@@ -109,7 +109,7 @@ def test_a_signal_while_a_process_hangs_is_no_success(tmp_path: Path, recipe: di
 
 def test_a_process_that_hangs_before_the_first_update(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
     recipe["sharding"]["timeout"] = 20
-    place = ("fttool.runs.record", "Record", "place")
+    place = ("fttool.rundir.record", "Record", "place")
     process = started(**sabotage(tmp_path, "__import__('time').sleep(600)", update=1, at=place))
     _, said = process.communicate(timeout=90)
     assert process.returncode == 1 and "process 2 of 2 did not answer the others" in said

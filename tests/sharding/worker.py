@@ -12,11 +12,11 @@ import traceback
 from pathlib import Path
 
 from fttool.errors import FttoolError
+from fttool.launch.worker import leave
 from fttool.recipe.reading import load
 from fttool.runs.run import run
-from fttool.runs.screen import Screen
-from fttool.runs.worker import leave
-from fttool.training.world import World
+from fttool.watch.screen import Screen
+from fttool.world import World
 
 SECONDS = 500
 """The longest that all cells together may take; alone they take about one minute."""

@@ -16,8 +16,8 @@ from fttool.cli.parser import verb_parser
 from fttool.disk import told
 from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
 from fttool.streams import fill_gaps, patient
-from fttool.training.world import REPORTS
 from fttool.visible import in_lines, show
+from fttool.world import REPORTS
 
 VERBS = {
     "run": "fine-tune as a recipe says",
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with patient("stderr", *(() if words[:1] and words[0] in ONLY_PRINT else ("stdout",))):
         code = _exit_code(words)
     if "RANK" in os.environ:
-        from fttool.runs.worker import leave
+        from fttool.launch.worker import leave
 
         leave(code)
     return code
@@ -136,7 +136,7 @@ def _reported(fault: BaseException, text: str, exit_code: int) -> bool:
     """True in a process of a run whose launcher will say what is wrong with it."""
     if REPORTS not in os.environ:
         return False
-    from fttool.runs.worker import report
+    from fttool.launch.worker import report
 
     return report(fault, text, exit_code)
 

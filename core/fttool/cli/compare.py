@@ -14,7 +14,7 @@ from typing import Any
 
 from fttool.errors import ExitCode, UsageError, did_you_mean
 from fttool.recipe.toml import format_value
-from fttool.runs.comparing import Measured, PastRun, differences, plain, read_runs
+from fttool.show.comparing import Measured, PastRun, differences, plain, read_runs
 from fttool.visible import show, visible_json
 
 EXAMPLES = """\
@@ -224,7 +224,7 @@ def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
         elif run.label not in [label for label, _, _ in points]:
             show(f"{run.path}: not in the plot: its {chosen} gained or forgotten is not finite", error=True)
 
-    from fttool.runs.plotting import draw
+    from fttool.show.plotting import draw
 
     draw(points, chosen, file)
     show(f"wrote {file}", error=True)

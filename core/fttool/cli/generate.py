@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.errors import ExitCode, UsageError
-from fttool.runs.saved import model_folder, saved_model, template_variables
+from fttool.rundir.saved import model_folder, saved_model, template_variables
 from fttool.visible import show
 
 EXAMPLES = """\
@@ -102,8 +102,9 @@ def _variables(options: argparse.Namespace) -> dict[str, Any]:
 
 def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any], options: argparse.Namespace) -> str:
     from fttool.contracts.rows import Example
-    from fttool.rows.abilities import Abilities
-    from fttool.training.evaluation import generate, prompt_ids
+    from fttool.rows.checks.abilities import Abilities
+    from fttool.rows.prompts import prompt_ids
+    from fttool.training.evaluation import generate
 
     example = Example(origin="the question", prompt=question)
     if tokenizer.chat_template:

@@ -46,15 +46,14 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError("--rows must be at least 1")
     loaded = load_recipe(options)
 
-    from fttool.faults import explained
-    from fttool.rows.agreement import refuse_difference
-    from fttool.runs import screen
-    from fttool.runs.environment import quiet_libraries
+    from fttool.machine import quiet_libraries
+    from fttool.recipe.faults import explained
+    from fttool.rows.checks.agreement import refuse_difference
     from fttool.runs.stages.rows import agree, load_rows
 
     with explained(loaded):
-        quiet_libraries(loaded)
-        _, tokenizer, rows = load_rows(loaded, screen.choose(quiet=True, as_json=False), first=options.rows)
+        quiet_libraries(network=loaded.needs_network)
+        _, tokenizer, rows = load_rows(loaded, first=options.rows)
         agreement = agree(loaded, tokenizer, rows)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}

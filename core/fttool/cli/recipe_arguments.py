@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fttool.recipe.reading import Loaded, load
+from fttool.recipe.loaded import Loaded
+from fttool.recipe.reading import load
 from fttool.visible import show
 
 

@@ -7,10 +7,11 @@ import os
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import UsageError
-from fttool.recipe.reading import Loaded
-from fttool.runs import joining, screen
+from fttool.launch import joining
+from fttool.recipe.loaded import Loaded
 from fttool.runs.stopping import stoppable
-from fttool.training.world import REPORTS
+from fttool.watch import screen
+from fttool.world import REPORTS
 
 EXAMPLES = """\
 examples:
@@ -69,34 +70,34 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
         raise UsageError("--resume and --no-save exclude each other", hint=hint)
     loaded = load_recipe(options)
     if options.verbose:
-        from fttool.runs.environment import show_libraries
+        from fttool.machine import show_libraries
 
         show_libraries()
     if options.dry_run:
-        from fttool.runs.dry_run import dry_run
+        from fttool.show.dry_run import dry_run
 
         return dry_run(loaded, shown)
     code = _launched(options, loaded, shown)
     if code is not None:
         return code
-    from fttool.runs.run import run
-    from fttool.runs.worker import signed_in
+    from fttool.launch.worker import signed_in
+    from fttool.show.running import run_shown
 
     with signed_in():
         trusts = options.trust_checkpoint
-        return run(loaded, shown, resume=options.resume, saves=not options.no_save, trusts=trusts)
+        return run_shown(loaded, shown, resume=options.resume, saves=not options.no_save, trusts=trusts)
 
 
 def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen) -> int | None:
     """The exit code of a run whose processes were started here; None where this process is to make the run."""
-    from fttool.runs.nodes import Nodes
+    from fttool.launch.nodes import Nodes
 
     placed = options.node_rank is not None or options.rendezvous is not None
     here = joining.must_launch(loaded, placed=placed)
     nodes = Nodes.of(loaded.recipe.sharding.launch.nodes if here else 1, options.node_rank, options.rendezvous)
     if not here:
         return None
-    from fttool.runs.launching import launch
+    from fttool.launch.launching import launch
 
     words = _words(options)
     return launch(words, loaded, shown, nodes, going_on=None if options.resume else [*words, "--resume"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import ExitCode, FttoolError, counted
-from fttool.recipe.reading import Loaded
+from fttool.recipe.loaded import Loaded
 from fttool.visible import show
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def rows_found(loaded: Loaded) -> list[str]:
     """What the first rows of each dataset have that is read or not, a line each; raises `DataError` for bad ones, and
     where none is good.
     """
-    from fttool.faults import explained
+    from fttool.recipe.faults import explained
     from fttool.rows.datasets import first_rows, refuse_nothing_read, unread_general
 
     lines: list[str] = []
@@ -79,7 +79,7 @@ def rows_found(loaded: Loaded) -> list[str]:
 
 def _lines(name: str, reading: Reading) -> list[str]:
     """What there is to say of one dataset."""
-    from fttool.rows.columns import described
+    from fttool.rows.checks.columns import described
 
     good, verb = len(reading.examples), "is" if len(reading.examples) == 1 else "are"
     more = "" if reading.whole else ", the first ones"

@@ -10,9 +10,8 @@ from pathlib import Path
 from fttool import disk
 from fttool.errors import ExitCode, UsageError, gist
 from fttool.plain import is_table
-from fttool.runs import lines
-from fttool.runs.record import LINES, Record
-from fttool.training import checkpoints
+from fttool.rundir import checkpoints, lines
+from fttool.rundir.record import LINES, Record
 from fttool.visible import show
 
 EXAMPLES = """\

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from fttool.training.layers import Layers
+    from fttool.contracts.layers import Layers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from fttool.described import Described
 from fttool.errors import Problem
 
 if TYPE_CHECKING:
-    from fttool.recipe.tables import Recipe
+    from fttool.contracts.recipe import Recipe
 
 
 Level: TypeAlias = Literal["token", "row"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from fttool.training.layers import Layers
+    from fttool.contracts.layers import Layers
 
 
 @dataclass(frozen=True, kw_only=True)

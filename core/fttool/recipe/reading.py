@@ -7,49 +7,23 @@ validate, then ask core's own rules and every strategy's `check` what cannot go 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from fttool.contracts.recipe import FORMAT_VERSION, Recipe, named_plugins, recipe_type
 from fttool.contracts.task import Task
 from fttool.errors import PluginError, Problem, RecipeError, gist
-from fttool.faults import blamed
 from fttool.plain import children, is_table
 from fttool.plugins import Plugins
 from fttool.recipe.explaining import explain
+from fttool.recipe.faults import blamed
+from fttool.recipe.loaded import Loaded
 from fttool.recipe.overrides import Key, RawRecipe, read_raw
 from fttool.recipe.rules import bent_values, contradictions
 from fttool.recipe.secrets import hide_secrets, secrets
-from fttool.recipe.tables import FORMAT_VERSION, Recipe, named_plugins, recipe_type
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A valid recipe and where it came from."""
-
-    recipe: Recipe
-    plugins: Plugins
-    path: Path
-    text: str
-    """The file as given."""
-    where: Callable[[Key], str]
-    """Key → `file:line:column` of it or the nearest key around it, or `--set key` where an override wrote it."""
-    overrides: tuple[str, ...] = ()
-    """The command line's `--set`, as given."""
-    dropped: tuple[str, ...] = ()
-    """What they took away, one sentence each."""
-
-    @property
-    def folder(self) -> Path:
-        """Relative paths in the recipe start here."""
-        return self.path.parent / Path(self.recipe.run.folder or "").expanduser()
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.recipe.run.name or self.path.stem
 
 
 def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Loaded:

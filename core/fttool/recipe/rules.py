@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fttool.contracts.recipe import UTF8, Recipe, RowsTable
 from fttool.errors import Problem, did_you_mean
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
 from fttool.recipe.overrides import Key
-from fttool.recipe.tables import UTF8, Recipe, RowsTable
 
 
 def bent_values(given: Any, read: Any, key: Key = ()) -> Iterable[Problem]:

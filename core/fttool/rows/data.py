@@ -20,17 +20,17 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example, FilterContext, MaskingContext, RowEncoder
 from fttool.errors import DataError, ModelError, Problem
-from fttool.recipe.reading import Loaded
-from fttool.recipe.tables import Recipe
-from fttool.rows.abilities import proving
-from fttool.rows.bad import BadRows, alike, mend
-from fttool.rows.calls import CallForm
-from fttool.rows.classes import joined
+from fttool.recipe.loaded import Loaded
+from fttool.rows.checks.abilities import proving
+from fttool.rows.checks.bad import BadRows, alike, mend
+from fttool.rows.checks.calls import CallForm
+from fttool.rows.checks.classes import joined
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, plain_prompts, read_dataset, unread_general
 from fttool.rows.templates import shared_variables
-from fttool.training.yielded import built, check_row, check_verdicts
+from fttool.yielded import built, check_row, check_verdicts
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,18 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.recipe import Recipe, RowsTable
 from fttool.contracts.rows import Example, Format, FormatContext
 from fttool.errors import DataError, Problem, counted, gist
 from fttool.plain import is_array
-from fttool.recipe.reading import Loaded
-from fttool.recipe.tables import Recipe, RowsTable
-from fttool.rows.bad import BadRows, alike
-from fttool.rows.classes import ClassNames
-from fttool.rows.columns import Columns
-from fttool.rows.marks import MARKS, marked_learned
-from fttool.rows.noted import Noted, noted_row
-from fttool.rows.source import fingerprint, read_rows, unchanged
-from fttool.training.yielded import built
+from fttool.recipe.loaded import Loaded
+from fttool.rows.checks.bad import BadRows, alike
+from fttool.rows.checks.classes import ClassNames
+from fttool.rows.checks.columns import Columns
+from fttool.rows.checks.marks import MARKS, marked_learned
+from fttool.rows.checks.noted import Noted, noted_row
+from fttool.rows.files.source import fingerprint, read_rows, unchanged
+from fttool.yielded import built
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

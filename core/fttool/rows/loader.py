@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fttool.contracts.batches import Batches, RowGroup, RowOrder
 from fttool.contracts.rows import Encoded
 from fttool.errors import PluginError, Problem
-from fttool.training.world import World
+from fttool.world import World
 
 _ABOVE_IDS = 2**40
 """Numbers from here on are no token ids."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fttool.errors import ModelError, UsageError
-from fttool.rows.agreement import refuse_saved_difference
-from fttool.runs import closing
-from fttool.runs.record import Record
+from fttool.rows.checks.agreement import refuse_saved_difference
+from fttool.rundir import checkpoints
+from fttool.rundir.record import Record
+from fttool.runs.card import card
 from fttool.runs.stages.loop import Prepared
-from fttool.training import checkpoints
 from fttool.training.configs import WHILE_TRAINING
 from fttool.training.formats import rounded
 
@@ -38,21 +38,21 @@ def finish(prepared: Prepared, record: Record) -> None:
     if whole and rounded(prepared.plan.weights(prepared.model), job.formats):
         why.append("rounded to the format that is saved")
     if why and prepared.rows.measurable:
-        job.screen.stage(f"evaluating the final model: {', '.join(why)}")
+        job.watch.stage(f"evaluating the final model: {', '.join(why)}")
         trainer.evaluate()
     if progress.answers_before:
-        job.screen.stage("asking the sampled questions again")
+        job.watch.stage("asking the sampled questions again")
         progress.answers_after = job.answers()
     if not job.saves:
         return
-    job.screen.stage("saving the model")
+    job.watch.stage("saving the model")
     trainer.make_whole(changed=mixed)
     trainer.refuse_non_finite_weights(whole=True)
     undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
     if undone:
-        record.event("config_set_back", by="training", changes=list(map(str, undone)))
+        job.watch.event("config_set_back", by="training", changes=list(map(str, undone)))
     trainer.save_final(record.model, prepared.update.export)
-    record.card(closing.card(prepared))
+    record.card(card(prepared))
     if job.world.first:
         compare_saved(prepared, record)
 
@@ -75,5 +75,5 @@ def compare_saved(prepared: Prepared, record: Record) -> None:
             trust_remote_code=prepared.loaded.recipe.model.trust_remote_code,
         )
     except ModelError as wrong:
-        record.event("saved_difference", what=str(wrong))
+        prepared.watch.event("saved_difference", what=str(wrong))
         raise

@@ -4,53 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fttool.errors import UsageError
-from fttool.runs.record import Record, lock
+from fttool.rundir import checkpoints
+from fttool.rundir.checkpoints import Checkpoint, processes
+from fttool.rundir.record import Record, lock
 from fttool.runs.resume import refuse_another_start, refuse_differences, software_changes
-from fttool.runs.screen import Screen
 from fttool.runs.stages.loop import Prepared
-from fttool.training import checkpoints
-from fttool.training.checkpoints import Checkpoint, processes
+from fttool.runs.start import Start
 from fttool.training.rates import shared_updates
 
-if TYPE_CHECKING:
-    from fttool.runs.branching import Start
 
-
-def open_record(
-    prepared: Prepared, record: Record, screen: Screen, resume: bool, start: Start | None
-) -> Checkpoint | None:
+def open_record(prepared: Prepared, record: Record, resume: bool, start: Start | None) -> Checkpoint | None:
     """Make the run directory, or find the checkpoint to resume from; nothing was written before this."""
     locked = lock(prepared.loaded, [*prepared.rows.sources, *prepared.update.files()], prepared.source.origin)
     if resume:
-        checkpoint = resumed_checkpoint(prepared, record, screen, locked)
+        checkpoint = resumed_checkpoint(prepared, record, locked)
     elif start:
-        checkpoint = branched_checkpoint(prepared, record, screen, locked, start)
+        checkpoint = branched_checkpoint(prepared, record, locked, start)
     else:
         record.create(prepared.loaded, locked)
-        record.event("started", total_steps=prepared.length.total_steps)
+        prepared.watch.event("started", total_steps=prepared.length.total_steps)
         checkpoint = None
     for note in prepared.notes:
-        record.event("note", what=note)
+        prepared.watch.event("note", what=note)
     if prepared.undone:
         by = prepared.parts.trainer_class.__name__
-        record.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))
+        prepared.watch.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))
     if remarks := prepared.rows.learned.remarks:
-        record.event("row_remarks", rows=remarks)
+        prepared.watch.event("row_remarks", rows=remarks)
     if prepared.agreement.last or prepared.agreement.earlier or prepared.agreement.dated:
-        record.event("template_difference", **prepared.agreement.described())
+        prepared.watch.event("template_difference", **prepared.agreement.described())
     for notice in prepared.rows.notices:
-        record.event("rows", what=notice)
+        prepared.watch.event("rows", what=notice)
     if prepared.rows.bad:
         record.bad_rows(prepared.rows.bad)
     return checkpoint
 
 
-def resumed_checkpoint(
-    prepared: Prepared, record: Record, screen: Screen, locked: Mapping[str, Any]
-) -> Checkpoint | None:
+def resumed_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, Any]) -> Checkpoint | None:
     """The newest checkpoint that is whole, its state restored; None where the run stopped before the first.
 
     A run that is made longer goes on from the newest one up to which its rates are what they were; what it wrote after
@@ -68,8 +61,7 @@ def resumed_checkpoint(
         *(("stops_later", sentence) for sentence in stops_later(found, checkpoint, prepared)),
     ]
     for event, sentence in said:
-        screen.note(sentence)
-        record.event(event, what=sentence)
+        prepared.watch.event(event, said=sentence, what=sentence)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
     if longer and rejected and checkpoint is None:
         message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
@@ -80,31 +72,30 @@ def resumed_checkpoint(
         restore(prepared.trainer.job, checkpoint)
     if longer and record.went_beyond(longer.shared):
         aside = record.set_aside(step, longer.was)
-        screen.note(f"what came after step {step} in the run of {longer.was} updates is kept in {aside}")
-        record.event("set_aside", step=step, folder=aside.name)
+        said = f"what came after step {step} in the run of {longer.was} updates is kept in {aside}"
+        prepared.watch.event("set_aside", said=said, step=step, folder=aside.name)
     record.extend(prepared.loaded)
     record.rewind(step if checkpoint else -1)
-    record.event("resumed", step=step, total_steps=total)
-    note_start(prepared, record, screen, checkpoint)
+    prepared.watch.event("resumed", step=step, total_steps=total)
+    note_start(prepared, record, checkpoint)
     return checkpoint
 
 
-def note_start(prepared: Prepared, record: Record, screen: Screen, checkpoint: Checkpoint | None) -> None:
+def note_start(prepared: Prepared, record: Record, checkpoint: Checkpoint | None) -> None:
     """Say where a resumed run goes on, and with what that differs from the run so far."""
     if checkpoint is not None and at_the_end(checkpoint, prepared):
         lost = record.lost_files()
         why = f"missing or damaged: {', '.join(lost)}" if lost else "the run was stopped before its model was saved"
-        screen.note(f"{why}; it is made from the checkpoint of step {checkpoint.step}, without an update")
-        record.event("model_remade", step=checkpoint.step, lost=lost)
+        said = f"{why}; it is made from the checkpoint of step {checkpoint.step}, without an update"
+        prepared.watch.event("model_remade", said=said, step=checkpoint.step, lost=lost)
     else:
-        screen.note(f"resuming from step {checkpoint.step if checkpoint else 0}")
+        prepared.watch.note(f"resuming from step {checkpoint.step if checkpoint else 0}")
     if checkpoint is not None and processes(checkpoint) != prepared.trainer.job.world.size:
         sentence = (
             f"{processes(checkpoint)} processes saved this checkpoint and {prepared.trainer.job.world.size} go on: "
             "rows and rates stay as they were, but what is drawn at random (dropout, masks) is drawn anew"
         )
-        screen.note(sentence)
-        record.event("processes_changed", what=sentence)
+        prepared.watch.event("processes_changed", said=sentence, what=sentence)
 
 
 def at_the_end(checkpoint: Checkpoint, prepared: Prepared) -> bool:
@@ -132,9 +123,7 @@ def refuse_complete(record: Record, checkpoint: Checkpoint | None, prepared: Pre
     )
 
 
-def branched_checkpoint(
-    prepared: Prepared, record: Record, screen: Screen, locked: Mapping[str, Any], start: Start
-) -> Checkpoint:
+def branched_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, Any], start: Start) -> Checkpoint:
     """Another run's checkpoint in a new run directory, its state restored."""
     step, where = start.checkpoint.step, start.record.path
     refuse_another_start(start.record, prepared.loaded, locked, step)
@@ -144,7 +133,7 @@ def branched_checkpoint(
         raise UsageError(message, hint=f"a run can branch off only after updates that both have: here {shared}")
     changes = software_changes(start.record.lock(), locked)
     for _, sentence in changes:
-        screen.note(sentence)
+        prepared.watch.note(sentence)
     needed = start.needed(prepared.loaded)
     checkpoint = counting_anew(start.checkpoint)
 
@@ -158,10 +147,10 @@ def branched_checkpoint(
             checkpoints.link(one, new.checkpoints)
 
     record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
-    record.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
+    prepared.watch.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
     for event, sentence in changes:
-        record.event(event, what=sentence)
-    screen.note(f"going on from step {step} of {where}, in {record.path}")
+        prepared.watch.event(event, what=sentence)
+    prepared.watch.note(f"going on from step {step} of {where}, in {record.path}")
     return replace(checkpoint, path=record.checkpoints / checkpoint.path.name)
 
 

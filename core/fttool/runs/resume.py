@@ -13,10 +13,10 @@ from fttool.contracts.strategy import to_steps
 from fttool.contracts.update import Factor, Schedule, ScheduleContext
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.plain import is_table
-from fttool.recipe.reading import Loaded
-from fttool.runs.code import code_changes
-from fttool.runs.record import Record, resolved
-from fttool.training import checkpoints
+from fttool.recipe.loaded import Loaded
+from fttool.rundir import checkpoints
+from fttool.rundir.code import code_changes
+from fttool.rundir.record import Record, resolved
 from fttool.training.rates import shared_updates
 
 FREE = (

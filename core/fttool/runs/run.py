@@ -8,27 +8,44 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import DivergedError, ExitCode, Problem, RecipeError, StoppedError, UsageError
-from fttool.faults import explained
-from fttool.observers import Observers
-from fttool.recipe.reading import Loaded
-from fttool.runs import closing
+from fttool.recipe.faults import explained
+from fttool.recipe.loaded import Loaded
+from fttool.rundir.checkpoints import Checkpoint
+from fttool.rundir.record import Record, Unwritten
 from fttool.runs.finishing import finish
 from fttool.runs.opening import open_record, same_checkpoint
 from fttool.runs.preparing import prepare_run
-from fttool.runs.record import Record, Unwritten
 from fttool.runs.resume import refuse_another_recipe
-from fttool.runs.screen import Screen
 from fttool.runs.stages.loop import Prepared
+from fttool.runs.start import Start
 from fttool.runs.stopping import stopping, undisturbed
-from fttool.training.checkpoints import Checkpoint
-from fttool.training.world import World
+from fttool.runs.summary import record_end, summarize
+from fttool.watch.screen import Screen
+from fttool.watch.watch import Watch
+from fttool.world import World
 
 if TYPE_CHECKING:
-    from fttool.runs.branching import Start
     from fttool.training.guard import Moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A run that has ended by itself or by a signal."""
+
+    code: ExitCode
+    prepared: Prepared
+    record: Record
+    summary: Mapping[str, Any]
+    """As `summary.json` has it."""
+
+    @property
+    def shown(self) -> bool:
+        """True in the process that shows the run."""
+        return self.prepared.world.first
 
 
 def run(
@@ -39,38 +56,38 @@ def run(
     saves: bool = True,
     trusts: bool = False,
     start: Start | None = None,
-) -> ExitCode:
-    """Fine-tune as the recipe says; returns the exit code of a run that ended by itself or by a signal.
+) -> Ended:
+    """Fine-tune as the recipe says.
 
     With `start` the run begins where another one was. Without `saves` it leaves neither checkpoints nor a model. With
     `trusts` a checkpoint is read whoever wrote it, even where that runs code in it.
     """
     world = World.here()
-    wanted = loaded.recipe.sharding.world_size
-    if world.size != wanted:  # an update would hold another number of rows
-        message = f"sharding '{loaded.recipe.sharding.id()}' is for {wanted} processes, and here is one of {world.size}"
-        hint = "`fttool run` starts them, or torchrun and its like; no other verb does"
-        raise UsageError(Problem(message, where=loaded.where(("sharding",)), hint=hint))
+    refuse_other_size(loaded, world)
     screen = screen if world.first else Screen()
     with explained(loaded), opened(loaded, screen, world, resume=resume) as record:
-
-        def note_fault(event: str, **fault: Any) -> None:
-            screen.note(f"plugin '{fault['plugin']}' is switched off: {fault['hook']} raised {fault['error']}")
-            record.event(event, **fault)
-
-        observers = Observers(loaded, note_fault, on=world.first)
-        observers.call("fttool_recipe_loaded", recipe=loaded.recipe)
-        prepared = prepare_run(loaded, screen, record, observers, world)
+        watch = Watch(loaded, record, screen, on=world.first)
+        watch.recipe_loaded()
+        prepared = prepare_run(loaded, record.path, watch, world)
         prepared.trainer.job.saves, prepared.trainer.job.trusts = saves, trusts
         if world.size > 1:
             refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
         with summed_up(prepared, record):
-            checkpoint = open_record(prepared, record, screen, resume, start) if world.first else None
+            checkpoint = open_record(prepared, record, resume, start) if world.first else None
             step = world.gather(checkpoint.step if checkpoint else None)[0]
             if step is not None and not world.first:
                 checkpoint = same_checkpoint(prepared, record, step)
         prepared.trainer.args.output_dir = str(record.path)
-        return train(prepared, record, observers, screen, checkpoint)
+        return train(prepared, record, checkpoint)
+
+
+def refuse_other_size(loaded: Loaded, world: World) -> None:
+    """Raise `UsageError` where there are not as many processes as the recipe wants: an update would have other rows."""
+    wanted = loaded.recipe.sharding.world_size
+    if world.size != wanted:
+        message = f"sharding '{loaded.recipe.sharding.id()}' is for {wanted} processes, and here is one of {world.size}"
+        hint = "`fttool run` starts them, or torchrun and its like; no other verb does"
+        raise UsageError(Problem(message, where=loaded.where(("sharding",)), hint=hint))
 
 
 @contextmanager
@@ -82,7 +99,7 @@ def summed_up(prepared: Prepared, record: Record) -> Generator[None]:
     except KeyboardInterrupt:
         if new and record.path.exists():
             with undisturbed():
-                record.summary(closing.summarize(prepared, "interrupted"))
+                record.summary(summarize(prepared, "interrupted"))
                 record.event("ended", status="interrupted", step=0)
         raise
 
@@ -111,30 +128,17 @@ def refuse_several_plans(plans: Sequence[Mapping[str, Any]], loaded: Loaded) -> 
         raise RecipeError(Problem(message, hint=hint, key=("sharding",)))
 
 
-def train(
-    prepared: Prepared, record: Record, observers: Observers, screen: Screen, checkpoint: Checkpoint | None
-) -> ExitCode:
+def train(prepared: Prepared, record: Record, checkpoint: Checkpoint | None) -> Ended:
     """The loop, then the final model; whatever happens, `summary.json` says how it ended."""
-    trainer, job = prepared.trainer, prepared.trainer.job
+    job, watch = prepared.trainer.job, prepared.watch
     status, code = "failed", ExitCode.FAILURE
     together, unrecorded = True, None
     try:
-        observers.call(
-            "fttool_run_started",
-            recipe=prepared.loaded.recipe,
-            run_dir=record.path,
-            total_steps=prepared.length.total_steps,
-        )
-        job.trackers.begin(checkpoint.step if checkpoint else 0)
-        with stopping(job):
-            screen.started(prepared.length.total_steps, checkpoint.step if checkpoint else 0)
-            trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-        refuse_uncalled(prepared, since=checkpoint.step if checkpoint else 0)
+        loop(prepared, checkpoint)
         if job.signal is not None:
-            status = "interrupted"
-            code = ExitCode.of_signal(job.signal)
+            status, code = "interrupted", ExitCode.of_signal(job.signal)
         else:
-            screen.stopped()
+            watch.stopped()
             job.held = job.prove()
             finish(prepared, record)
             status, code = "finished", ExitCode.OK
@@ -147,18 +151,25 @@ def train(
             raise
         code = ExitCode.of_signal(job.asked)
     finally:
-        screen.stopped()
+        watch.stopped()
         with undisturbed():
-            summary = closing.summarize(prepared, status)
-            unrecorded = closing.record_end(record, summary, screen)
-        observers.call("fttool_run_finished", status=status, summary=summary)
-        job.trackers.end(status)
+            summary = summarize(prepared, status)
+            unrecorded = record_end(record, summary, watch)
+        watch.ended(status, summary)
         if together and status != "failed":
             job.world.leave()  # a launcher ends the others as soon as one has left with an error
     if unrecorded is not None:
         raise unrecorded
-    screen.finished(summary, closing.text(prepared, record, summary))
-    return code
+    return Ended(code=code, prepared=prepared, record=record, summary=summary)
+
+
+def loop(prepared: Prepared, checkpoint: Checkpoint | None) -> None:
+    """All updates that are left, or those up to a signal."""
+    trainer, step = prepared.trainer, checkpoint.step if checkpoint else 0
+    prepared.watch.started(prepared.length.total_steps, step)
+    with stopping(trainer.job):
+        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    refuse_uncalled(prepared, since=step)
 
 
 def refuse_uncalled(prepared: Prepared, since: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import StoppedError
-from fttool.training.world import REPORTS
+from fttool.world import REPORTS
 
 if TYPE_CHECKING:
     from fttool.training.job import Job
@@ -62,7 +62,7 @@ def stopping(job: Job) -> Generator[None]:
         job.asked = number
         how = ", with a checkpoint" if job.saves else ""
         with suppress(RuntimeError):  # the signal came while a line was written, which cannot be written into
-            job.screen.note(f"stopping after this update{how}; Ctrl-C again to stop at once")
+            job.watch.note(f"stopping after this update{how}; Ctrl-C again to stop at once")
 
     with handled(note, signal.SIGINT, *FROM_OUTSIDE):
         yield

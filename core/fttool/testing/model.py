@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from fttool.contracts.layers import layers
 from fttool.contracts.model import (
     FreezingContext,
     LayerRatesContext,
@@ -22,7 +23,6 @@ from fttool.contracts.model import (
 from fttool.errors import FttoolError
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_model
-from fttool.training.layers import layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

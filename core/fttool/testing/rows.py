@@ -21,7 +21,7 @@ from fttool.contracts.rows import (
     RowFilter,
     RowReader,
 )
-from fttool.rows.noted import noted_row
+from fttool.rows.checks.noted import noted_row
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_tokenizer
 

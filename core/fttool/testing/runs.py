@@ -68,7 +68,7 @@ def run_recipe(
     from fttool.recipe.reading import load
     from fttool.recipe.toml import format_value
     from fttool.runs.run import run
-    from fttool.runs.screen import choose
+    from fttool.watch.screen import choose
 
     file, output = folder / "recipe.toml", folder / "runs"
     file.write_text(recipe if isinstance(recipe, str) else tomli_w.dumps(recipe), encoding="utf-8")
@@ -76,7 +76,7 @@ def run_recipe(
     try:
         loaded = load(file, [*overrides, f"run.output={format_value(str(output))}"], plugins)
         name = loaded.name
-        code, error = run(loaded, choose(quiet=True, as_json=False), resume=resume), None
+        code, error = run(loaded, choose(quiet=True, as_json=False), resume=resume).code, None
     except FttoolError as wrong:
         code, error = wrong.exit_code, wrong
     return RunResult(exit_code=code, run_dir=output / name, error=error)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded
 from fttool.contracts.task import Measure, MetricContext, Predictions, TaskContext, TaskParts
-from fttool.recipe.tables import Recipe
 from fttool.testing.contract import Contract
 from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded
 

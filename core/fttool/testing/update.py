@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from fttool.contracts.layers import layers
 from fttool.contracts.model import ThawUnit
 from fttool.contracts.sharding import Memory, Numerics, PrecisionContext, ShardingContext, ShardingPlan
 from fttool.contracts.update import (
@@ -24,7 +25,6 @@ from fttool.contracts.update import (
 from fttool.errors import FttoolError
 from fttool.testing.contract import Contract, through_a_file
 from fttool.testing.tiny import tiny_batch, tiny_encoded, tiny_model, tiny_score
-from fttool.training.layers import layers
 
 if TYPE_CHECKING:
     import torch

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fttool.contracts.rows import Example
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.task import Measure, MetricContext, Predictions
-from fttool.recipe.tables import Recipe
-from fttool.rows.templates import chat_ids
 from fttool.training.passes import Batch, InPasses, in_one
-from fttool.training.world import ALONE, World
-from fttool.training.yielded import built, checked_statistics
+from fttool.training.progress import Progress
+from fttool.world import ALONE, World
+from fttool.yielded import built, checked_statistics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from fttool.training.job import Progress
 
 Score = Callable[[Any, Mapping[str, Any]], Predictions]
 
@@ -118,31 +116,6 @@ def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> d
         details = chosen[name].details
         found |= details(total) if details is not None else {}
     return found
-
-
-def prompt_ids(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that inference sees before the answer: the prompt, and for a chat the template's generation prompt."""
-    if example.messages:
-        asked = example.messages[: example.completion_from]
-        return chat_ids(tokenizer, asked, add_generation_prompt=True, **example.template)
-    return list(tokenizer(example.prompt)["input_ids"])
-
-
-def expected_answer(example: Example) -> str:
-    """The answer that the row teaches."""
-    if example.labels is not None:
-        return ", ".join(example.labels) or "no class"
-    if example.messages:
-        return str(example.messages[example.completion_from].get("content") or "")
-    return example.completion
-
-
-def question(example: Example) -> str:
-    """The prompt in a person's words: the last turn before the answer."""
-    if example.messages:
-        turns = example.messages[: example.completion_from]
-        return str(turns[-1].get("content") or "") if turns else ""
-    return example.prompt
 
 
 def generate(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from fttool.training.layers import Layers
+    from fttool.contracts.layers import Layers
 
 PER_LAYER = 21
 """Numbers that a layer keeps for its backward pass, per token and hidden dimension: counted on a Llama, whose MLP has a

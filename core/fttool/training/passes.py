@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from fttool.runs.environment import ran_out_of_memory
+from fttool.machine import ran_out_of_memory
 
 Batch = Mapping[str, Any]
 T = TypeVar("T")

@@ -16,8 +16,8 @@ import torch
 
 from fttool.errors import ModelError, Problem
 from fttool.training.evaluation import evaluating
-from fttool.training.probe import untouched_randomness
-from fttool.training.world import ALONE, World
+from fttool.training.randomness import untouched_randomness
+from fttool.world import ALONE, World
 
 UNSEEN = "could not be shown"
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from fttool.contracts.layers import layers
 from fttool.contracts.model import LoadOptions, Source
 from fttool.contracts.rows import Encoded
 from fttool.contracts.task import TaskParts
-from fttool.contracts.update import RegularizerContext
+from fttool.contracts.update import RegularizerContext, Track
 from fttool.errors import Problem, RecipeError, did_you_mean
-from fttool.recipe.reading import Loaded
+from fttool.recipe.loaded import Loaded
 from fttool.rows.data import JoinedRows, Rows
-from fttool.runs.record import Record
-from fttool.runs.screen import Screen
 from fttool.training.evaluation import model_inputs
-from fttool.training.layers import layers
-from fttool.training.probe import untouched_randomness
+from fttool.training.randomness import untouched_randomness
 from fttool.training.shards import shared_like
-from fttool.training.world import World
+from fttool.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,8 +38,8 @@ def regularizer_context(
     collate: Callable[[Encoded], dict[str, Tensor]],
     parts: TaskParts,
     total_steps: int,
-    record: Record,
-    screen: Screen,
+    run_dir: Path,
+    track: Track,
     world: World,
 ) -> RegularizerContext:
     """The context before freezing: every parameter trains, and what `options` says was drawn at random is new."""
@@ -52,12 +51,12 @@ def regularizer_context(
         new=frozenset(options.drawn),
         seed=loaded.recipe.run.seed,
         folder=loaded.folder,
-        run_dir=record.path,
+        run_dir=run_dir,
         writes=world.first,
         score=parts.score,
         general=lambda name: OneByOne(general_rows(rows, name), collate, model),
         start=lambda: shared_alike(start(source, options), model),
-        track=screen.track,
+        track=track,
     )
 
 

@@ -22,12 +22,14 @@ from fttool import disk
 from fttool.contracts.update import Regularization
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.rights import give_usual_rights
-from fttool.training import checkpoints, weights
+from fttool.rundir import checkpoints
+from fttool.training import weights
 from fttool.training.finite import Finite
 from fttool.training.formats import put_into
 from fttool.training.guard import overrides
 from fttool.training.held import bytes_of
-from fttool.training.job import Job, Progress
+from fttool.training.job import Job
+from fttool.training.progress import Progress
 from fttool.training.shards import close, mapped, ordinary, share, whole
 from fttool.training.terms import Terms
 
@@ -47,7 +49,7 @@ class Saving(Finite):
         self.refuse_non_finite_weights()
         if not job.saves:
             return
-        job.record.refuse_loss()
+        job.watch.refuse_loss()
         output_dir = self.args.output_dir
         plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
@@ -70,19 +72,18 @@ class Saving(Finite):
                 torch.save(plugin_state, folder / "fttool_state.pt")
 
         needed = self._checkpoint_bytes()
-        path = checkpoints.save(job.record.checkpoints, step, write, asdict(job.progress), job.world, needed=needed)
+        path = checkpoints.save(job.checkpoints, step, write, asdict(job.progress), job.world, needed=needed)
         job.vouched.add(path)
         if not job.world.first:
             return
         checkpoints.prune(
-            job.record.checkpoints,
+            job.checkpoints,
             job.recipe.checkpoints.keep,
             stable=job.stable,
             keep_stable=job.recipe.checkpoints.keep_stable,
             best=job.recipe.evaluation.best is not None,
         )
-        job.record.event("checkpoint_saved", step=step)
-        job.observers.call("fttool_checkpoint_saved", step=step, folder=path)
+        job.watch.saved(step, path)
 
     def _checkpoint_bytes(self) -> int:
         """About what a checkpoint takes: the weights that train, and the optimizer's state in all processes."""
@@ -171,7 +172,7 @@ class Saving(Finite):
         with disk.writing(folder, needed=bytes_of(self._module.parameters()), hint=checkpoints.ROOM):
             try:
                 if first:
-                    job.record.refuse_loss()
+                    job.watch.refuse_loss()
                     shutil.rmtree(aside, ignore_errors=True)
                     aside.mkdir()
                     if export is not None:

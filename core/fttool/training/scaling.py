@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fttool.training.job import Progress
+from fttool.training.progress import Progress
 
 SKIPPED_IN_A_ROW = 20
 """Updates that may be skipped before the run counts as diverged; the scale is halved at each."""

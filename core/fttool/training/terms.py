@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fttool.training.world import World
+from fttool.world import World
 
 
 @dataclass

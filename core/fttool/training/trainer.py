@@ -19,19 +19,21 @@ from transformers import Trainer, TrainerCallback, set_seed
 
 from fttool.contracts.model import ALWAYS
 from fttool.errors import OutOfMemoryError, gist
+from fttool.machine import ran_out_of_memory
+from fttool.recipe.faults import out_of_memory_hint
 from fttool.rows.loader import EpochLoader
-from fttool.runs.environment import out_of_memory_hint, ran_out_of_memory
 from fttool.training.evaluation import note_best, summed, tables
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
-from fttool.training.job import Job, Progress
+from fttool.training.job import Job
 from fttool.training.passes import Batch, attempted, in_one, pieces
+from fttool.training.progress import Progress
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
 from fttool.training.shards import close, ordinary
 from fttool.training.terms import Terms
-from fttool.training.yielded import check_measure, check_predictions, check_term, checked_factor, checked_pull
+from fttool.yielded import check_measure, check_predictions, check_term, checked_factor, checked_pull
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -236,7 +238,7 @@ class Loop(Saving):
 
     @overrides("log")
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what core measures, write the line, and tell screen, observers and trackers."""
+        """Add what core measures, and tell of it."""
         values: dict[str, Any] = dict(logs)
         if "loss" in values:
             values["lr"] = values.pop("learning_rate")
@@ -256,10 +258,7 @@ class Loop(Saving):
             line = {"step": step, "epoch": round(step / steps_per_epoch, 4), **values}
             if not self.is_in_train:  # the weights that are saved, where they are not the last update's
                 line["final"] = True
-            self.job.record.metrics(line)
-            self.job.screen.logged(step, line)
-            self.job.observers.call("fttool_logged", step=step, values=line)
-            self.job.trackers.log(step, line)
+            self.job.watch.logged(step, line)
         super().log(values, start_time)
 
     def _penalty(self) -> float:
@@ -320,7 +319,7 @@ class Loop(Saving):
             progress.worse_in_a_row += 1
         if settings.early_stopping is not None and progress.worse_in_a_row >= settings.early_stopping:
             progress.stopped_early = self.control.should_training_stop = self.control.should_save = True
-            self.job.record.event("stopped_early", step=self.state.global_step, best_step=progress.best_step)
+            self.job.watch.event("stopped_early", step=self.state.global_step, best_step=progress.best_step)
         return better
 
     def in_passes(
@@ -329,7 +328,7 @@ class Loop(Saving):
         """What `work` makes of a micro-batch, in as many passes as it takes where the recipe says so.
 
         `undo` is called where it begins again. With several processes a pass more in one of them would leave the
-        others waiting: they start again together, see `runs/launching.py`.
+        others waiting: they start again together, see `launch/launching.py`.
         """
         job, size = self.job, len(batch["rows"])
         if job.world.size > 1:
@@ -342,8 +341,8 @@ class Loop(Saving):
                 return done
             undo()
             job.progress.fits[use] = now // 2
-            job.record.event("out_of_memory", step=self.state.global_step, use=use, was=now, now=now // 2)
-            job.screen.note(f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes")
+            said = f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes"
+            job.watch.event("out_of_memory", said=said, step=self.state.global_step, use=use, was=now, now=now // 2)
         return [work(piece) for piece in pieces(batch, 1)]
 
     def _in_one_pass(self, use: str, batch: Batch, work: Callable[[Batch], T]) -> list[T]:
@@ -382,29 +381,29 @@ class _Watch(TrainerCallback):
             set_seed(args.seed + job.world.rank)
         self._prove()
         if state.global_step == 0 and job.rows.measurable:
-            job.screen.stage("evaluating before the first update")
+            job.watch.stage("evaluating before the first update")
             self.trainer.evaluate()
             note_best(job.recipe, job.progress, 0)
             job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
             job.progress.answers_before = job.answers()
-        if job.backbone is not None:
-            found = job.backbone.compute(
+        if job.keep_features is not None:
+            found = job.keep_features(
                 self.trainer.model,
-                job.screen,
+                job.watch,
                 lambda: job.asked is not None,
                 lambda batch, work: self.trainer.in_passes("features", batch, work),
             )
-            job.record.event("features", **found)
+            job.watch.event("features", **found)
 
     def _prove(self) -> None:
         """Refuse a model that is not as batches assume; a resumed run asks again, as its kernels may be others."""
         job = self.trainer.job
         proven = job.proof()
         job.progress.proof = job.progress.proof or proven.figures
-        job.record.event("proof", **proven.figures)
+        job.watch.event("proof", **proven.figures)
         proven.refuse()
         for note in proven.notes():
-            job.screen.note(note)
+            job.watch.note(note)
 
     @overrides("update")
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -428,7 +427,7 @@ class _Watch(TrainerCallback):
             trainer.refuse_uncalled("update")
             job.held = job.prove()
         job.signal = job.asked if job.world.size == 1 else trainer.asked or None
-        job.screen.step(step)
+        job.watch.step(step)
         last = step >= state.max_steps or job.signal is not None
         every = job.recipe.evaluation.every
         if job.rows.measurable and ((every and step % every == 0) or step >= state.max_steps):

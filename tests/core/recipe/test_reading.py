@@ -10,8 +10,9 @@ from fttool.contracts.model import ModelSource
 from fttool.contracts.strategy import Strategy
 from fttool.errors import FttoolError, PluginError, RecipeError
 from fttool.plugins import Plugins
-from fttool.recipe.reading import Loaded, load
-from fttool.runs.record import resolved
+from fttool.recipe.loaded import Loaded
+from fttool.recipe.reading import load
+from fttool.rundir.record import resolved
 
 GOOD = """\
 recipe = 1

@@ -12,7 +12,7 @@ from tomli_w import dumps
 from fttool.contracts.rows import Example
 from fttool.errors import ModelError
 from fttool.recipe.reading import load
-from fttool.rows.abilities import Abilities
+from fttool.rows.checks.abilities import Abilities
 from fttool.rows.data import prepare
 from fttool.testing import tiny_tokenizer
 

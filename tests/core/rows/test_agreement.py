@@ -17,8 +17,8 @@ from fttool.contracts.rows import Encoded, Example, MaskingContext
 from fttool.errors import ModelError
 from fttool.plugins import Plugins
 from fttool.recipe.reading import load
-from fttool.rows.agreement import Agreement, compare, refuse_difference, refuse_saved_difference
 from fttool.rows.chat import CHATML
+from fttool.rows.checks.agreement import Agreement, compare, refuse_difference, refuse_saved_difference
 from fttool.rows.data import prepare
 from fttool.testing import run_recipe, tiny_tokenizer
 

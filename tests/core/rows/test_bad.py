@@ -12,8 +12,8 @@ from tomli_w import dumps
 
 from fttool.errors import DataError
 from fttool.recipe.reading import load
-from fttool.rows.bad import alike
 from fttool.rows.chat import CHATML, apply_template
+from fttool.rows.checks.bad import alike
 from fttool.rows.data import Rows, prepare
 from fttool.testing import tiny_tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fttool.contracts.rows import Example
-from fttool.rows.calls import CallForm
+from fttool.rows.checks.calls import CallForm
 from fttool.testing import tiny_tokenizer
 
 CALL = {"id": "call00001", "type": "function", "function": {"name": "f", "arguments": {"city": "Oslo", "n": [1]}}}

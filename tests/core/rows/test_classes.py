@@ -10,7 +10,7 @@ import pytest
 from tomli_w import dumps
 
 from fttool.recipe.reading import load
-from fttool.rows.classes import alike
+from fttool.rows.checks.classes import alike
 from fttool.rows.data import Rows, prepare
 from fttool.testing import tiny_tokenizer
 

@@ -13,10 +13,11 @@ import pytest
 from tomli_w import dumps
 
 from fttool.errors import DataError, RecipeError
-from fttool.recipe.reading import Loaded, load
-from fttool.rows.columns import MEANT
+from fttool.recipe.loaded import Loaded
+from fttool.recipe.reading import load
+from fttool.rows.checks.columns import MEANT
+from fttool.rows.checks.noted import Noted, filled, noted_row
 from fttool.rows.data import Rows, prepare
-from fttool.rows.noted import Noted, filled, noted_row
 from fttool.testing import tiny_tokenizer
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tomli_w import dumps
 
+from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import Encoded
 from fttool.errors import DataError
 from fttool.recipe.reading import load
-from fttool.recipe.tables import RowsTable
 from fttool.rows.data import JoinedRows, Rows, TokenRows, prepare
 from fttool.testing import tiny_tokenizer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fttool.errors import DataError
-from fttool.rows.source import fingerprint, read_rows, unchanged
+from fttool.rows.files.source import fingerprint, read_rows, unchanged
 
 MAILS = {"ham/b.txt": b"b", "ham/a.txt": b"a", "spam/1.txt": b"one", "ham/old/c.txt": "c\u00e9".encode()}
 

@@ -10,7 +10,7 @@ from fttool.contracts.rows import Encoded
 from fttool.errors import PluginError
 from fttool.rows.data import TokenRows
 from fttool.rows.loader import WithTargets, train_loader
-from fttool.training.world import ALONE, World
+from fttool.world import ALONE, World
 
 
 class OneByOne:

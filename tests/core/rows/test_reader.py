@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from fttool.errors import DataError
-from fttool.rows import reader
-from fttool.rows.reader import fingerprint, read_jsonl
+from fttool.rows.files import reader
+from fttool.rows.files.reader import fingerprint, read_jsonl
 
 GOOD = {"text": "a"}
 
@@ -89,7 +89,7 @@ def test_an_array_is_read_alike_however_it_is_cut_into_chunks(
     ]
     text = json.dumps(data, indent=indent, ensure_ascii=False)
     path = write(tmp_path / "rows.json", text)
-    monkeypatch.setattr("fttool.rows.array.CHUNK", chunk)
+    monkeypatch.setattr("fttool.rows.files.array.CHUNK", chunk)
     found = list(read_jsonl(path))
     assert [row for _, row in found] == data
     starts = [number for number, line in enumerate(text.split("\n"), 1) if line == " {"] if indent else [1] * 30
@@ -429,12 +429,12 @@ def test_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def update(self, _: bytes) -> None:
             write(path, content + b"more")
 
-    monkeypatch.setattr("fttool.rows.reader.hashlib.sha256", Writing)
+    monkeypatch.setattr("fttool.rows.files.reader.hashlib.sha256", Writing)
     with pytest.raises(DataError, match="changes while it is read"):
         fingerprint(path)
 
 
 def test_reading_needs_neither_torch_nor_datasets() -> None:
     heavy = {"torch", "datasets", "numpy"}
-    code = f"import sys, fttool.rows.reader, fttool.recipe.toml; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, fttool.rows.files.reader, fttool.recipe.toml; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fttool.errors import DataError
-from fttool.rows.reader import read_file
+from fttool.rows.files.reader import read_file
 
 
 def read(folder: Path, content: bytes | str, name: str = "rows.csv") -> list[tuple[int, dict[str, Any]]]:

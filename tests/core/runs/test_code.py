@@ -18,7 +18,7 @@ import pytest
 import fttool
 from fttool.cli import main
 from fttool.plugins import Plugins
-from fttool.runs.code import code_changes, code_of
+from fttool.rundir.code import code_changes, code_of
 from fttool.testing import run_recipe
 
 PLUGIN = """\
@@ -186,7 +186,7 @@ def test_a_plugin_of_one_module_is_that_file(site: Path) -> None:
 def test_fttool_itself_is_core_and_its_plugins_hashed_without_torch() -> None:
     """Its `lock.json` entry has each of its files; a launcher, which imports no torch, could ask for it."""
     script = (
-        "import json, sys; from fttool.plugins import Plugins; from fttool.runs.code import code_of;"
+        "import json, sys; from fttool.plugins import Plugins; from fttool.rundir.code import code_of;"
         "code = code_of(Plugins.of().entries); assert 'torch' not in sys.modules; print(json.dumps(code))"
     )
     code = json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout)

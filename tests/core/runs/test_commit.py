@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fttool.runs.commit import commit
+from fttool.rundir.commit import commit
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git itself is the oracle")
 

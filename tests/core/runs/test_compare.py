@@ -14,8 +14,8 @@ from tomli_w import dumps
 
 from fttool.cli import main
 from fttool.cli.compare import page
-from fttool.runs.comparing import PastRun, differences, labels, read_runs
-from fttool.runs.plotting import place_names
+from fttool.show.comparing import PastRun, differences, labels, read_runs
+from fttool.show.plotting import place_names
 from fttool.testing import run_recipe
 
 RECIPE: dict[str, Any] = {
@@ -408,7 +408,7 @@ def test_the_picture_shows_every_point_and_every_name() -> None:
     """As matplotlib sets it: names of runs that are close, or the same, do not lie over each other."""
     from matplotlib.figure import Figure
 
-    from fttool.runs.plotting import fill
+    from fttool.show.plotting import fill
 
     points = [(f"run-{number}", 1 + (number % 3) / 1000, 0.2 + number / 5000) for number in range(12)]
     points += [("far", 2.0, -0.1)]

@@ -10,7 +10,7 @@ import pytest
 from tomli_w import dumps
 
 from fttool.cli import main
-from fttool.runs.dry_run import MOST, named
+from fttool.show.dry_run import MOST, named
 from fttool.testing import tiny_model, tiny_tokenizer
 
 LAYERS = 30

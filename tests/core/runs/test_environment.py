@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fttool.errors import RecipeError
-from fttool.runs.environment import refuse_missing_gpu
+from fttool.machine import refuse_missing_gpu
 
 
 def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from fttool.api import Regularization, Regularizer, RegularizerContext, hookimpl
 from fttool.cli import main
 from fttool.recipe.reading import load
 from fttool.rows.data import TokenRows, prepare
-from fttool.runs.closing import gained_and_lost
+from fttool.show.closing import gained_and_lost
 from fttool.testing import RunResult, plugins, run_recipe
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from fttool.errors import DiskError, UsageError
-from fttool.runs import holding
-from fttool.runs.holding import FILE, Held
+from fttool.rundir import holding
+from fttool.rundir.holding import FILE, Held
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from fttool.runs.holding import Held
+from fttool.rundir.holding import Held
 held = Held.take(Path(sys.argv[1]))
 if len(sys.argv) > 2 and os.fork() == 0:
     time.sleep(60)  # what it has started, and what outlives it

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fttool.errors import DiskError
-from fttool.runs import lines
+from fttool.rundir import lines
 
 
 def test_a_line_after_half_a_line_begins_on_its_own(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from fttool.contracts.rows import Encoded
 from fttool.rows.loader import EpochLoader, train_loader
 from fttool.testing import RunResult, run_recipe, tiny_model, tiny_tokenizer
 from fttool.training.passes import pieces
-from fttool.training.world import ALONE
+from fttool.world import ALONE
 from fttool_plugins.batching import collate
 from fttool_plugins.task.sft import score
 

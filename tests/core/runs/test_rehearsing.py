@@ -12,7 +12,8 @@ import torch
 
 from fttool.cli import main
 from fttool.errors import DiskError, ModelError
-from fttool.runs.rehearsing import Room, refuse_full_disk, refuse_unsavable
+from fttool.runs.rehearsing import refuse_unsavable
+from fttool.runs.room import Room, refuse_full_disk
 from fttool.testing import tiny
 
 

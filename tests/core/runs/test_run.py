@@ -31,8 +31,9 @@ from fttool.api import (
     hookimpl,
 )
 from fttool.cli import main
-from fttool.recipe.reading import Loaded, load
-from fttool.runs.record import Record, lock, with_seal
+from fttool.recipe.loaded import Loaded
+from fttool.recipe.reading import load
+from fttool.rundir.record import Record, lock, with_seal
 from fttool.runs.resume import refuse_differences
 from fttool.testing import RunResult, plugins, run_recipe
 from fttool.verbs import load_run, weights_before
@@ -940,7 +941,7 @@ def test_json_events_end_with_a_fault_too(
     def broken(*_: Any, **__: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("fttool.runs.run.run", broken)
+    monkeypatch.setattr("fttool.show.running.run", broken)
     (tmp_path / "recipe.toml").write_text(dumps(recipe))
     assert main(["run", str(tmp_path / "recipe.toml"), "--json"]) == code
     last = json.loads(capsys.readouterr().out.splitlines()[-1])

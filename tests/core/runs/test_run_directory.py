@@ -12,9 +12,8 @@ import pytest
 from fttool import disk
 from fttool.api import hookimpl
 from fttool.cli import main
-from fttool.runs import lines
+from fttool.rundir import checkpoints, lines
 from fttool.testing import RunResult, plugins, run_recipe
-from fttool.training import checkpoints
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from fttool.errors import StoppedError
 from fttool.runs.stopping import ASKED, stoppable, undisturbed
-from fttool.training.world import REPORTS
+from fttool.world import REPORTS
 
 
 def send(number: int) -> None:

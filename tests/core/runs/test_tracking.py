@@ -16,8 +16,8 @@ import tomli
 
 from fttool.api import hookimpl
 from fttool.recipe.reading import load
-from fttool.runs import tracking
 from fttool.testing import plugins, run_recipe
+from fttool.watch import tracking
 
 UNTRUE = ("lr_scheduler_type", "adamw_torch", "num_train_epochs", "per_device_train_batch_size", "warmup_steps")
 """What the Trainer's arguments say; core decides all of it without them."""
@@ -274,7 +274,7 @@ def test_a_folder_of_the_trackers_name_is_not_the_tracker(
 def test_every_key_of_a_recipe_is_flat(tmp_path: Path) -> None:
     text = 'recipe = 1\n[model]\nsource = "builtin:tiny-chat"\n[[data.train]]\npath = "r.jsonl"\n'
     (tmp_path / "r.toml").write_text(text)
-    from fttool.runs.record import resolved
+    from fttool.rundir.record import resolved
 
     data = tomli.loads(resolved(load(tmp_path / "r.toml")))
     assert leaves(tracking.flat(data)) == leaves(data)

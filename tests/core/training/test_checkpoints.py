@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fttool.training import checkpoints
+from fttool.rundir import checkpoints
 
 
 def write(folder: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_a_step_leaves_behind_is_looked_at_before_it_is_saved(
 def test_a_run_that_saves_nothing_is_not_finished_either(tmp_path: Path, fttool_recipe: dict[str, Any]) -> None:
     from fttool.recipe.reading import load
     from fttool.runs.run import run
-    from fttool.runs.screen import Screen
+    from fttool.watch.screen import Screen
 
     poisoned(fttool_recipe, tmp_path, update=4)
     shutil.rmtree(tmp_path / "runs")

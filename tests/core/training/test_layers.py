@@ -11,7 +11,7 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from fttool.training.layers import layers
+from fttool.contracts.layers import layers
 
 from ...architectures import CAUSAL, ENCODERS, tiny
 

@@ -14,9 +14,9 @@ from tomli_w import dumps
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from fttool.cli import main
+from fttool.contracts.layers import layers
 from fttool.contracts.sharding import Memory
 from fttool.testing import run_recipe
-from fttool.training.layers import layers
 from fttool.training.memory import estimate
 
 from ...architectures import CAUSAL, ENCODERS, SEQ2SEQ, tiny

@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from fttool.contracts.rows import Encoded
 from fttool.errors import ModelError
+from fttool.proof.assumptions import Assumed, Shape, comparisons
+from fttool.proof.probe import Probe
 from fttool.testing.tiny import tiny_model
-from fttool.training.assumptions import Assumed, Shape, comparisons
-from fttool.training.probe import Probe
 from fttool.training.proof import Proven, prove
 from fttool_plugins.batching import collate
 from fttool_plugins.task.sft import score

@@ -13,12 +13,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fttool.errors import ExitCode
+from fttool.proof.probe import Probe
+from fttool.proof.properties import Properties
 from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_encoded, tiny_model, tiny_tokenizer
 from fttool.training.evaluation import evaluating
-from fttool.training.probe import Probe
 from fttool.training.proof import Finding
-from fttool.training.properties import Properties
 from fttool_plugins.batching import collate
 from fttool_plugins.task.sft import everywhere, score
 

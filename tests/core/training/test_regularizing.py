@@ -27,10 +27,10 @@ from fttool.api import (
     ThawUnit,
     hookimpl,
 )
-from fttool.runs.screen import Bar, Lines, Screen
 from fttool.testing import plugins, run_recipe, tiny_model
 from fttool.testing.tiny import tiny_encoded
 from fttool.training.regularizing import OneByOne
+from fttool.watch.screen import Bar, Lines, Screen
 
 CONTEXTS: list[RegularizerContext] = []
 CALLED: dict[str, Any] = {}

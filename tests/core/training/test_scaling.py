@@ -20,11 +20,12 @@ from torch import Tensor
 from fttool.api import branch
 from fttool.errors import DivergedError, ExitCode
 from fttool.recipe.reading import load
-from fttool.runs.screen import Screen
+from fttool.rundir import checkpoints
 from fttool.testing import RunResult, run_recipe
-from fttool.training import checkpoints, trainer
+from fttool.training import trainer
 from fttool.training.trainer import Loop, trainer_class
-from fttool.training.world import ALONE
+from fttool.watch.screen import Screen
+from fttool.world import ALONE
 from fttool_plugins.schedule.wsd import wsd
 
 from ...scaled import ACME, HalfOnCpu, with_scaler

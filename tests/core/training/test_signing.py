@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from fttool.errors import UsageError
+from fttool.rundir import checkpoints, signing
 from fttool.testing import run_recipe
-from fttool.training import checkpoints, signing
 from fttool.training.saving import refuse_strange_code
 
 

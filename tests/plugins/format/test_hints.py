@@ -11,7 +11,7 @@ import tomli
 
 from fttool.api import FormatContext
 from fttool.plugins import Plugins
-from fttool.rows.noted import noted_row
+from fttool.rows.checks.noted import noted_row
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SAID = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]

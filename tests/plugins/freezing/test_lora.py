@@ -254,7 +254,7 @@ def test_a_model_with_its_adapter_apart_is_never_taken_for_the_base(
         refused = run_recipe(recipe, tmp_path, overrides=[f"model.source={run.run_dir / name}", "run.name=other"])
         assert refused.exit_code == 5 and "holds an adapter" in str(refused.error)
         assert "freezing.merge = true" in str(refused.error)
-    monkeypatch.setattr("fttool.runs.saved.find_spec", lambda name: None)  # nor to answer, where peft is not there
+    monkeypatch.setattr("fttool.rundir.saved.find_spec", lambda name: None)  # nor to answer, where peft is not there
     assert main(["generate", str(run.run_dir), "What comes after 3?"]) == 5
     assert "peft is not installed" in capsys.readouterr().err
 

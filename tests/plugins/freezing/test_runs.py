@@ -16,13 +16,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from fttool.cli import main
-from fttool.observers import Observers
 from fttool.recipe.reading import load
+from fttool.rundir.record import Record
 from fttool.runs.preparing import prepare_run
-from fttool.runs.record import Record
-from fttool.runs.screen import Screen
 from fttool.runs.stages.loop import Prepared
 from fttool.testing import RunResult, run_recipe
+from fttool.watch.observers import Observers
+from fttool.watch.screen import Screen
 
 from .contexts import EMBEDDINGS, HEAD, NORM
 

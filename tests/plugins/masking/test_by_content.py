@@ -13,7 +13,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from fttool.api import Example, MaskingContext
-from fttool.rows.agreement import compare
+from fttool.rows.checks.agreement import compare
 from fttool_plugins.masking.assistant import Assistant
 
 ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

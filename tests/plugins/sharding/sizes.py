@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from fttool.api import Memory, ShardingContext
-from fttool.training.layers import layers
+from fttool.contracts.layers import layers
 from fttool.training.memory import estimate
 from fttool_plugins.sharding.auto import Auto
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.batches import Batches, BatchingContext, MixingContext
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded
 from fttool.contracts.task import TaskParts
-from fttool.recipe.reading import Loaded
-from fttool.recipe.tables import Recipe
+from fttool.proof.proving import Planned
+from fttool.recipe.loaded import Loaded
 from fttool.rows.data import JoinedRows, Rows, TokenRows
-from fttool.runs.proving import Planned
-from fttool.training.world import World
-from fttool.training.yielded import CheckedBatches, built, checked_order
+from fttool.world import World
+from fttool.yielded import CheckedBatches, built, checked_order
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.contracts.sharding import Numerics, PrecisionContext
-from fttool.observers import Observers
-from fttool.recipe.reading import Loaded
-from fttool.runs.environment import device, heed_the_recipe_alone, native_bf16, quiet_libraries, refuse_missing_gpu
-from fttool.runs.record import Record
-from fttool.runs.screen import Screen
-from fttool.runs.tracking import refuse_missing_trackers
-from fttool.training.world import World
-from fttool.training.yielded import built
+from fttool.machine import device, heed_the_recipe_alone, native_bf16, quiet_libraries, refuse_missing_gpu
+from fttool.recipe.loaded import Loaded
+from fttool.watch.tracking import refuse_missing_trackers
+from fttool.watch.watch import Watch
+from fttool.world import World
+from fttool.yielded import built
 
 if TYPE_CHECKING:
     import torch
@@ -24,30 +23,28 @@ class Begun:
     """What every later stage has too."""
 
     loaded: Loaded
-    screen: Screen
-    record: Record
-    observers: Observers
+    folder: Path
+    """The run directory, which may not be there yet."""
+    watch: Watch
     world: World
     device: torch.device
     """Of this process."""
     numerics: Numerics
 
 
-def begin(loaded: Loaded, screen: Screen, record: Record, observers: Observers, world: World) -> Begun:
+def begin(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Begun:
     """Look at the machine and its libraries, and choose the number formats."""
     from fttool.training.trainer import refuse_other_libraries
 
-    quiet_libraries(loaded)
+    quiet_libraries(network=loaded.needs_network)
     heed_the_recipe_alone()
     refuse_other_libraries()
     refuse_missing_trackers(loaded.recipe)
     on = device()
     refuse_missing_gpu(on)
     numerics = built(loaded.recipe.precision, PrecisionContext(device=on, native_bf16=native_bf16(on)))
-    screen.note(f"precision: {numerics.reason}")
-    return Begun(
-        loaded=loaded, screen=screen, record=record, observers=observers, world=world, device=on, numerics=numerics
-    )
+    watch.note(f"precision: {numerics.reason}")
+    return Begun(loaded=loaded, folder=folder, watch=watch, world=world, device=on, numerics=numerics)
 
 
 S = TypeVar("S", bound=Begun)

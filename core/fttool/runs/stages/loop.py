@@ -9,27 +9,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.task import TaskParts
-from fttool.recipe.reading import Loaded
+from fttool.proof.proving import batch_proof
+from fttool.recipe.loaded import Loaded
 from fttool.rows.data import Rows
-from fttool.runs.proving import batch_proof
-from fttool.runs.record import peak_memory_bytes
+from fttool.rows.prompts import prompt_ids
+from fttool.rundir.record import CHECKPOINTS, peak_memory_bytes
 from fttool.runs.rehearsing import refuse_unsavable
-from fttool.runs.screen import Screen
 from fttool.runs.stages.begun import grown
 from fttool.runs.stages.model import positions_of
 from fttool.runs.stages.plan import WithPlan
 from fttool.runs.stages.update import optimizer_of
-from fttool.runs.tracking import Trackers
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
-from fttool.training.evaluation import evaluating, generate, measures, prompt_ids
+from fttool.training.evaluation import evaluating, generate, measures
 from fttool.training.formats import saved_formats
 from fttool.training.rates import stable_phase
-from fttool.training.world import World
+from fttool.watch.watch import Watch
+from fttool.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from fttool.training.features import Backbone
+    from fttool.features.features import Backbone
     from fttool.training.job import Job
     from fttool.training.trainer import Loop
 
@@ -63,7 +63,7 @@ def with_loop(run: WithPlan) -> Prepared:
         processing_class=run.tokenizer,
     )
     _remove_printers(trainer)
-    undone = undo_changes(configs, run.parts, run.screen)
+    undone = undo_changes(configs, run.parts, run.watch)
     if run.world.first:
         refuse_unsavable(run.model, run.tokenizer)
     return grown(run, Prepared, trainer=trainer, parameters=parameters, configs=configs, undone=undone)
@@ -94,16 +94,14 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
         stable=stable_phase(update.factor, run.length.total_steps),
         regularizations=update.regularizations,
         stateful=stateful,
-        record=run.record,
-        observers=run.observers,
-        trackers=Trackers(recipe, run.record, run.screen, on=run.world.first),
-        screen=run.screen,
+        watch=run.watch,
+        checkpoints=run.folder / CHECKPOINTS,
         world=run.world,
         plan=run.plan,
         formats=saved_formats(recipe.checkpoints.dtype, run.source.stored()),
         prove=lambda: run.world.gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
         answers=lambda: answers(run.loaded, run.model, run.tokenizer, run.rows, parts),
-        backbone=backbone,
+        keep_features=backbone.compute if backbone is not None else None,
         proof=batch_proof(
             trainer,
             parts=parts,
@@ -118,7 +116,7 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
 
 def make_backbone(run: WithPlan) -> Backbone | None:
     """The base model where it never trains; None for other strategies."""
-    from fttool.training.features import Backbone
+    from fttool.features.features import Backbone
 
     if run.update.features is None:
         return None
@@ -133,7 +131,7 @@ def make_backbone(run: WithPlan) -> Backbone | None:
         loader=loader,
         lengths=run.rows.learned.lengths,
         visits=sum(1 for _ in loader.planned()) * run.length.total_steps / run.length.steps_per_epoch,
-        folder=run.record.path,
+        folder=run.folder,
         obstacle=obstacle,
     )
 
@@ -142,7 +140,7 @@ def trainer_arguments(run: WithPlan) -> Any:
     """The trainer's arguments: what the recipe decides is said explicitly, so that no default of theirs applies."""
     recipe, plan = run.loaded.recipe, run.plan
     arguments: dict[str, Any] = {
-        "output_dir": str(run.record.path.parent),  # the Trainer makes it at once; `open_record` names the run's own
+        "output_dir": str(run.folder.parent),  # the Trainer makes it at once; `open_record` names the run's own
         "max_steps": run.length.total_steps,
         "per_device_train_batch_size": recipe.micro_batch,
         "gradient_accumulation_steps": recipe.accumulation,
@@ -180,12 +178,12 @@ def _meet(backend: str, timeout: int) -> None:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
 
 
-def undo_changes(configs: Configs, parts: TaskParts, screen: Screen) -> list[Change]:
+def undo_changes(configs: Configs, parts: TaskParts, watch: Watch) -> list[Change]:
     """Set back what the Trainer's constructor has changed of the model's configuration, and say so."""
     undone = configs.undo(but=WHILE_TRAINING)
     if undone:
         listed = ", ".join(map(str, undone))
-        screen.note(f"{parts.trainer_class.__name__} changed the configuration, which is set back: {listed}")
+        watch.note(f"{parts.trainer_class.__name__} changed the configuration, which is set back: {listed}")
     return undone
 
 

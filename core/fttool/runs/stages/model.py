@@ -10,7 +10,7 @@ from fttool.contracts.model import LoadOptions, Source
 from fttool.contracts.sharding import Numerics
 from fttool.contracts.task import TaskParts
 from fttool.errors import ModelError, Problem
-from fttool.recipe.reading import Loaded
+from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
 from fttool.rows.data import Rows
 from fttool.runs.stages.batches import Batching, make_batches
@@ -45,14 +45,14 @@ class WithModel(WithRows):
 def with_model(run: WithRows) -> WithModel:
     """Load the model, and make micro-batches for its kind of attention."""
     recipe = run.loaded.recipe
-    run.screen.stage("loading the model")
+    run.watch.stage("loading the model")
     options = load_options(run.loaded, run.parts, run.numerics)
     model = load_model(run.source, options, run.tokenizer, run.rows, recipe.run.seed)
     if run.parts.fit is not None:
         run.parts.fit(model, run.tokenizer)
     notes = list(run.parts.notes(model)) if run.parts.notes is not None else []
     for note in notes:
-        run.screen.note(note)
+        run.watch.note(note)
     batching = make_batches(run.loaded, run.rows, run.tokenizer, run.parts, model, run.world)
     steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
     length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)

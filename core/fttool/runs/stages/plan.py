@@ -9,12 +9,12 @@ from functools import partial
 from fttool.contracts.model import ALWAYS
 from fttool.contracts.sharding import Memory, ShardingContext, ShardingPlan
 from fttool.errors import Problem, RecipeError
-from fttool.recipe.reading import Loaded
-from fttool.runs.environment import memory_bytes
+from fttool.machine import memory_bytes
+from fttool.recipe.loaded import Loaded
 from fttool.runs.stages.begun import grown
 from fttool.runs.stages.update import Update, WithUpdate
-from fttool.training.world import World
-from fttool.training.yielded import built
+from fttool.world import World
+from fttool.yielded import built
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,13 @@ def with_plan(run: WithUpdate) -> WithPlan:
     context = ShardingContext(device=run.device, numerics=run.numerics, layer_classes=run.layer_classes, memory=memory)
     plan = make_plan(run.loaded, run.update, context)
     if plan.reason:
-        run.screen.note(f"sharding: {plan.reason}")
+        run.watch.note(f"sharding: {plan.reason}")
     return grown(run, WithPlan, plan=plan, memory=memory)
 
 
 def estimated(run: WithUpdate) -> Memory:
     """The memory that the run takes, by the largest micro-batch of its first epoch."""
-    from fttool.training.layers import layers
+    from fttool.contracts.layers import layers
     from fttool.training.memory import estimate
 
     recipe = run.loaded.recipe

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from fttool.contracts.model import Source, SourceContext
 from fttool.contracts.rows import MaskingContext
 from fttool.contracts.task import TaskContext, TaskParts
-from fttool.recipe.reading import Loaded
+from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
-from fttool.rows.agreement import Agreement, compare, refuse_difference
+from fttool.rows.checks.agreement import Agreement, compare, refuse_difference
 from fttool.rows.data import Rows, prepare
-from fttool.runs.screen import Screen
 from fttool.runs.stages.begun import Begun, grown
-from fttool.training.yielded import built
+from fttool.yielded import built
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,26 +31,29 @@ class WithRows(Begun):
     parts: TaskParts
 
 
+READING = "reading the tokenizer and the rows"
+
+
 def with_rows(run: Begun) -> WithRows:
     """Read and check the rows; what is to be known of them is said."""
     from fttool.training.trainer import refuse_other_libraries
 
-    source, tokenizer, rows = load_rows(run.loaded, run.screen)
+    run.watch.stage(READING)
+    source, tokenizer, rows = load_rows(run.loaded)
     for notice in rows.notices:
-        run.screen.note(notice)
+        run.watch.note(notice)
     agreement = agree(run.loaded, tokenizer, rows)
     refuse_difference(agreement, run.loaded.recipe.model.template_difference)
     for finding in agreement.findings():
-        run.screen.note(finding.message, finding.hint)
+        run.watch.note(finding.message, finding.hint)
     parts = task_parts(run.loaded, rows)
     refuse_other_libraries(parts.trainer_class)
     return grown(run, WithRows, source=source, tokenizer=tokenizer, rows=rows, agreement=agreement, parts=parts)
 
 
-def load_rows(loaded: Loaded, screen: Screen, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
+def load_rows(loaded: Loaded, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
     """Tokenizer and rows, or the `first` few; the model's weights are not needed for them."""
     source = build_source(loaded)
-    screen.stage("reading the tokenizer and the rows")
     tokenizer = source.tokenizer()
     chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
     return source, tokenizer, prepare(loaded, tokenizer, first=first)

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.model import ALWAYS, Features, FreezingContext, LayerRatesContext, Thawing
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext, ScheduleContext
 from fttool.errors import ModelError, Problem, RecipeError, counted
-from fttool.recipe.reading import Loaded
-from fttool.recipe.tables import Recipe
-from fttool.rows.reader import fingerprint
-from fttool.runs.screen import Screen
+from fttool.recipe.loaded import Loaded
+from fttool.rows.files.reader import fingerprint
 from fttool.runs.stages.begun import grown
 from fttool.runs.stages.model import WithModel
 from fttool.training.regularizing import regularizer_context
-from fttool.training.yielded import (
+from fttool.watch.watch import Watch
+from fttool.yielded import (
     built,
     check_factors,
     check_optimizer,
@@ -82,12 +82,12 @@ def with_update(run: WithModel) -> WithUpdate:
         collate=run.batching.collate,
         parts=run.parts,
         total_steps=run.length.total_steps,
-        record=run.record,
-        screen=run.screen,
+        run_dir=run.folder,
+        track=run.watch.track,
         world=run.world,
     )
     update = make_update(run, context)
-    note_idle(update.groups, run.loaded, run.length.total_steps, run.options.drawn, run.screen)
+    note_idle(update.groups, run.loaded, run.length.total_steps, run.options.drawn, run.watch)
     return grown(run, WithUpdate, update=update, layer_classes=context.layers.kinds)
 
 
@@ -166,7 +166,7 @@ def optimizer_of(update: Update, strategy: Strategy) -> torch.optim.Optimizer:
 
 def thaw(run: WithModel, context: RegularizerContext) -> tuple[Thawing, RegularizerContext]:
     """What freezing decides, and the context completed with it: freezing may have added parameters."""
-    from fttool.training.layers import layers
+    from fttool.contracts.layers import layers
 
     model, recipe = run.model, run.loaded.recipe
     given = {id(p) for name, p in model.named_parameters() if name not in context.new}
@@ -199,18 +199,18 @@ def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> No
             raise ModelError(Problem(message, hint='say freezing = "full"', key=("freezing",)))
 
 
-def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, drawn: set[str], screen: Screen) -> None:
+def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, drawn: set[str], watch: Watch) -> None:
     """Say how much of what freezing would train sometime never gets its turn, because the run is too short; and which
     parameters were `drawn` at random, and never learn.
     """
     idle = sum(group.count for group in groups if not group.trains_before(total_steps))
     if idle:
         of_all = f"{idle:,} of {sum(group.count for group in groups):,} parameters"
-        screen.note(
+        watch.note(
             f"freezing '{loaded.recipe.freezing.id()}': {of_all} get no turn in {total_steps:,} updates, "
             "and stay as they are"
         )
     untrained = sorted(drawn.difference(*(group.names for group in groups if group.trains_before(total_steps))))
     if untrained:
         more = f" and {len(untrained) - 1} more" if len(untrained) > 1 else ""
-        screen.note(f"{untrained[0]}{more}: drawn at random, for the model's files lack it, and never trained")
+        watch.note(f"{untrained[0]}{more}: drawn at random, for the model's files lack it, and never trained")

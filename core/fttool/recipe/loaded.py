@@ -1,0 +1,44 @@
+"""A recipe that has been read: valid, and aware of where each of its keys was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fttool.contracts.recipe import Recipe
+from fttool.plugins import Plugins
+from fttool.recipe.overrides import Key
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A valid recipe and where it came from."""
+
+    recipe: Recipe
+    plugins: Plugins
+    path: Path
+    text: str
+    """The file as given."""
+    where: Callable[[Key], str]
+    """Key → `file:line:column` of it or the nearest key around it, or `--set key` where an override wrote it."""
+    overrides: tuple[str, ...] = ()
+    """The command line's `--set`, as given."""
+    dropped: tuple[str, ...] = ()
+    """What they took away, one sentence each."""
+
+    @property
+    def folder(self) -> Path:
+        """Relative paths in the recipe start here."""
+        return self.path.parent / Path(self.recipe.run.folder or "").expanduser()
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.recipe.run.name or self.path.stem
+
+    @property
+    def needs_network(self) -> bool:
+        """True where the recipe names something on the hub; a run has no network otherwise."""
+        names_hub = any(rows.hub is not None for _, rows in self.recipe.data.datasets())
+        return names_hub or self.recipe.model.source.needs_network(self.folder)

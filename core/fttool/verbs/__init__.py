@@ -1,0 +1,79 @@
+"""What verbs of plugins build on, beside `fttool.api`: arguments, rows, runs to come and finished runs.
+
+Read `unbegun.py`, then `finished.py`; `branching.py` begins a run with another run's checkpoint. The names below are
+promised as those of `fttool.api` are; each is imported once it is asked for, so a verb's help is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fttool.cli.parser import verb_parser
+    from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
+    from fttool.recipe.loaded import Loaded
+    from fttool.rows.files.reader import read_lines
+    from fttool.rows.files.source import read_rows
+    from fttool.rundir.holding import holding
+    from fttool.rundir.saved import saved_model
+    from fttool.runs.start import checkpoint_steps, named, stable_steps
+    from fttool.verbs.branching import branch
+    from fttool.verbs.finished import load_run, measure, model_after, weights_before
+    from fttool.verbs.unbegun import altered, plan_for_gpus, prepare
+    from fttool.watch.aligned import aligned
+
+_HOME = {
+    "Loaded": "fttool.recipe.loaded",
+    "add_overrides": "fttool.cli.recipe_arguments",
+    "add_recipe": "fttool.cli.recipe_arguments",
+    "aligned": "fttool.watch.aligned",
+    "altered": "fttool.verbs.unbegun",
+    "branch": "fttool.verbs.branching",
+    "checkpoint_steps": "fttool.runs.start",
+    "holding": "fttool.rundir.holding",
+    "load_recipe": "fttool.cli.recipe_arguments",
+    "load_run": "fttool.verbs.finished",
+    "measure": "fttool.verbs.finished",
+    "model_after": "fttool.verbs.finished",
+    "named": "fttool.runs.start",
+    "plan_for_gpus": "fttool.verbs.unbegun",
+    "prepare": "fttool.verbs.unbegun",
+    "read_lines": "fttool.rows.files.reader",
+    "read_rows": "fttool.rows.files.source",
+    "saved_model": "fttool.rundir.saved",
+    "stable_steps": "fttool.runs.start",
+    "verb_parser": "fttool.cli.parser",
+    "weights_before": "fttool.verbs.finished",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+__all__ = [
+    "Loaded",
+    "add_overrides",
+    "add_recipe",
+    "aligned",
+    "altered",
+    "branch",
+    "checkpoint_steps",
+    "holding",
+    "load_recipe",
+    "load_run",
+    "measure",
+    "model_after",
+    "named",
+    "plan_for_gpus",
+    "prepare",
+    "read_lines",
+    "read_rows",
+    "saved_model",
+    "stable_steps",
+    "verb_parser",
+    "weights_before",
+]

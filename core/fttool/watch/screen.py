@@ -1,0 +1,259 @@
+"""What a run shows: a live bar on a terminal, plain lines elsewhere, JSON events for programs, or nothing.
+
+Progress goes to stderr; what the run is for (the closing screen, or the events) goes to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
+from fttool.visible import on_one_line, show, visible_json
+from fttool.world import REPORTS
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+_T = TypeVar("_T")
+
+
+class Screen:
+    """Shows nothing (`-q`); the other screens derive their behaviour from what they override."""
+
+    def stage(self, text: str) -> None:
+        """A step of the preparation begins."""
+
+    def note(self, text: str, hint: str = "") -> None:
+        """Something that the user should know, and what to do about it."""
+
+    def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """The items one by one: a step of the preparation that takes long, before the first update or while it runs."""
+        self.stage(what)
+        return items
+
+    def started(self, total: int, done: int) -> None:
+        """The first update is about to begin; `done` are behind already."""
+
+    def step(self, step: int) -> None:
+        """An update is done."""
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line was written to `metrics.jsonl`."""
+
+    def stopped(self) -> None:
+        """The loop is over, well or not."""
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """The run has ended; `text` is the closing screen."""
+
+    def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
+        """The run was refused, or has ended with an error; for people the command line writes it to stderr."""
+
+
+class Lines(Screen):
+    """Plain lines, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.total = self.first = 0
+        self.began = time.monotonic()
+
+    def stage(self, text: str) -> None:
+        """A line."""
+        show(f"… {text}", error=True)
+
+    def note(self, text: str, hint: str = "") -> None:
+        """A line; the hint is a second one."""
+        show(f"  {text}", *([f"    {hint}"] if hint else []), error=True)
+
+    def started(self, total: int, done: int) -> None:
+        """Start the clock."""
+        self.total, self.first, self.began = total, done, time.monotonic()
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """A line with loss, rate, speed and what is left."""
+        show(f"  {step:>6}/{self.total}  {describe(values)}{self._left(step)}", error=True)
+
+    def _left(self, step: int) -> str:
+        done = step - self.first
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self.began) / done * (self.total - step)
+        return f"  left {_duration(seconds)}"
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """The closing screen on stdout."""
+        show(*text.split("\n"))
+
+
+class Bar(Screen):
+    """A live bar on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self.progress: Progress | None = None
+        self.shown = ""
+
+    def stage(self, text: str) -> None:
+        """A dim line."""
+        self._line(f"… {text}", style="dim")
+
+    def note(self, text: str, hint: str = "") -> None:
+        """A line; the hint is a second one."""
+        self._line(f"  {text}")
+        if hint:
+            self._line(f"    {hint}")
+
+    def _line(self, text: str, style: str | None = None) -> None:
+        self.console.print(on_one_line(text), style=style, markup=False)
+
+    def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """A bar of its own, above the run's where that is open, until the last item is done."""
+        with self._bar() if self.progress is None else nullcontext(self.progress) as progress:
+            task = progress.add_task(on_one_line(what), total=len(items))
+            try:
+                for item in items:
+                    yield item
+                    progress.advance(task)
+            finally:
+                progress.remove_task(task)
+
+    def started(self, total: int, done: int) -> None:
+        """Open the bar."""
+        self.progress = self._bar()
+        self.task = self.progress.add_task("", total=total, completed=done)
+        self.progress.start()
+
+    def _bar(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        return Progress(
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+
+    def step(self, step: int) -> None:
+        """Move the bar."""
+        if self.progress is not None:
+            self.progress.update(self.task, completed=step)
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """Training values stand beside the bar; an evaluation stays as a line above it."""
+        if self.progress is None:
+            return
+        if "loss" in values:
+            self.progress.update(self.task, description=on_one_line(describe(values)))
+        else:
+            self._line(f"  {step:>6}  {describe(values)}")
+
+    def stopped(self) -> None:
+        """Close the bar."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """The closing screen on stdout."""
+        show(*text.split("\n"))
+
+
+class Events(Screen):
+    """One JSON object per line on stdout."""
+
+    def _print(self, event: str, **values: Any) -> None:
+        line = json.dumps({"event": event, **values}, ensure_ascii=False, default=str)
+        print(visible_json(line), flush=True)
+
+    def stage(self, text: str) -> None:
+        """`stage`."""
+        self._print("stage", text=text)
+
+    def note(self, text: str, hint: str = "") -> None:
+        """`note`."""
+        self._print("note", text=text, **({"hint": hint} if hint else {}))
+
+    def started(self, total: int, done: int) -> None:
+        """`started`."""
+        self._print("started", total_steps=total, step=done)
+
+    def logged(self, step: int, values: Mapping[str, Any]) -> None:
+        """`logged`."""
+        self._print("logged", **values)
+
+    def finished(self, summary: Mapping[str, Any], text: str) -> None:
+        """`finished`, with the whole summary."""
+        self._print("finished", summary=summary)
+
+    def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
+        """`failed`, with the exit code and the problems."""
+        found = [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
+        self._print("failed", exit_code=int(exit_code), problems=found)
+
+
+@contextmanager
+def reporting(screen: Screen) -> Generator[None]:
+    """Around a run: the screen hears how it ended, whatever that is.
+
+    Not of a fault in a process that fttool has started: what went wrong first, of all of them, the launcher says.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as fault:
+        if REPORTS not in os.environ or isinstance(fault, KeyboardInterrupt):
+            screen.failed(*failure(fault))
+        raise
+
+
+def failure(fault: BaseException) -> tuple[Sequence[Problem], ExitCode]:
+    """What is wrong, and the exit code that says so."""
+    if isinstance(fault, FttoolError):
+        return fault.problems, fault.exit_code
+    if isinstance(fault, StoppedError):
+        return (Problem(str(fault)),), fault.exit_code
+    if isinstance(fault, KeyboardInterrupt):
+        return (Problem("interrupted"),), ExitCode.INTERRUPTED
+    return (Problem(gist(fault)),), ExitCode.FAILURE
+
+
+def choose(*, quiet: bool, as_json: bool) -> Screen:
+    """The screen for this process's output."""
+    if as_json:
+        return Events()
+    if quiet:
+        return Screen()
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Loss, rate and speed, or the evaluation's metrics, in one line."""
+    if "loss" in values:
+        parts = [
+            f"loss {values['loss']:.4f}",
+            f"lr {values['lr']:.2e}",
+            f"{values['tokens_per_second']:,.0f} tokens/s",
+        ]
+        if "penalty" in values:
+            parts.insert(1, f"penalty {values['penalty']:.3g}")
+        return "  ".join(parts)
+    found: list[str] = []
+    for kind, title in (("eval_", "evaluation"), ("retention_", "retention")):
+        metrics = {name.removeprefix(kind): value for name, value in values.items() if name.startswith(kind)}
+        found += [title, *(f"{name} {value:.4f}" for name, value in metrics.items())] if metrics else []
+    return "  ".join(found)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
