@@ -20,8 +20,8 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 from fttool.api import Features, Predictions, Regularization, Regularizer, RegularizerContext, hookimpl
 from fttool.features.features import Kept, NotKept, Room, Vectors, observe
-from fttool.proof import findings as proof
 from fttool.testing import RunResult, plugins, run_recipe, tiny_tokenizer
+from fttool.training import proof
 
 
 @pytest.fixture

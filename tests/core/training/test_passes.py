@@ -14,9 +14,9 @@ from tomli_w import dumps
 from transformers import LlamaForCausalLM
 
 from fttool.errors import OutOfMemoryError
-from fttool.proof import findings as proof
 from fttool.recipe.reading import load
 from fttool.testing import RunResult, run_recipe
+from fttool.training import proof
 from fttool.training.passes import attempted, pieces
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
