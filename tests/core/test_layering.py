@@ -1,4 +1,4 @@
-"""Core imports no strategy, and strategies import nothing of core but `fttool.api`."""
+"""Core imports no strategy and nothing upwards; strategies import nothing of core but `fttool.api`."""
 
 from pathlib import Path
 
