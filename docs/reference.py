@@ -32,8 +32,8 @@ CORE = {  # folder → its files in reading order
     "rows/checks": "noted columns verdicts marks bad classes calls abilities agreement",
     "rundir": "record checkpoints lines holding code commit signing saved",
     "watch": "watch screen aligned observers tracking",
-    "training": "progress job groups rates pulls regularizing randomness beginning terms passes evaluation proof "
-    "trainer scaling finite guard saving weights stored formats configs shards held memory",
+    "training": "progress job groups rates pulls regularizing additions randomness beginning terms passes evaluation "
+    "proof trainer scaling finite guard saving weights stored formats configs shards held memory",
     "features": "features",
     "proof": "proving probe assumptions properties",
     "runs": "run preparing opening resume start finishing summary card stopping rehearsing room",

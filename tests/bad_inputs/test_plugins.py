@@ -229,8 +229,8 @@ def test_a_missing_plugin_is_named_by_every_verb(shell: Shell, recipe: dict[str,
 # -- in mid-run ----------------------------------------------------------------------------------------------------
 
 MIDRUN = {
-    "loss raises": ("return Regularization(loss=lambda model: model.nothing)", "AttributeError: ", 0),
-    "loss exits": ("return Regularization(loss=lambda model: sys.exit(0))", "SystemExit: 0", 0),
+    "loss raises": ("return Regularization(loss=lambda model, *_: model.nothing)", "AttributeError: ", 0),
+    "loss exits": ("return Regularization(loss=lambda *_: sys.exit(0))", "SystemExit: 0", 0),
     "after_update raises": (
         "def after(model, step):\n    if step == 2: raise KeyError(step)\nreturn Regularization(after_update=after)",
         "KeyError: 2",
@@ -307,7 +307,7 @@ MEMORY = {
 def test_memory_that_runs_out_in_an_update_gets_advice(
     shell: Shell, site: Site, recipe: dict[str, Any], kind: str
 ) -> None:
-    site.install(regularizer(f"def loss(model): raise {MEMORY[kind]}\nreturn Regularization(loss=loss)"))
+    site.install(regularizer(f"def loss(*_): raise {MEMORY[kind]}\nreturn Regularization(loss=loss)"))
     recipe["run"]["global_batch"] = 8
     shell.write(recipe)
     said = ("out of memory: ", "run.micro_batch = 1 with run.global_batch = 8 (the same updates)")
@@ -343,7 +343,8 @@ def test_a_word_about_memory_in_a_row_is_no_lack_of_it(shell: Shell, recipe: dic
 
 
 def test_a_run_that_diverges_names_its_rows(shell: Shell, site: Site, recipe: dict[str, Any], rows: Path) -> None:
-    site.install(regularizer("return Regularization(loss=lambda model: next(model.parameters()).sum() * float('nan'))"))
+    nan = "lambda model, *_: next(model.parameters()).sum() * float('nan')"
+    site.install(regularizer(f"return Regularization(loss={nan})"))
     shell.write(recipe)
     failed(shell, 8, "the gradient of update 1 is not finite; its rows: ", f"{rows}:", "lower optimizer.lr")
     assert summary(shell)["status"] == "diverged" and len(events(shell)[-2]["rows"]) == 2
@@ -366,7 +367,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 def test_a_second_ctrl_c_stops_at_once(shell: Shell, site: Site, recipe: dict[str, Any]) -> None:
     site.install(
         regularizer(
-            "def loss(model):\n    for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n    return 0.0\n"
+            "def loss(*_):\n    for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n    return 0.0\n"
             "return Regularization(loss=loss)"
         )
     )

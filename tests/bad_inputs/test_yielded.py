@@ -194,7 +194,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "collates 0 labels of rows that have",
     ),
     "loss-term": (
-        "strategy(Regularizer, lambda ctx: Regularization(loss=lambda model: None))",
+        "strategy(Regularizer, lambda ctx: Regularization(loss=lambda *_: None))",
         {"regularizers": ["acme.x"]},
         "adds None to the loss, not one number",
     ),
@@ -230,7 +230,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "yields None among its pulls, not a Pull",
     ),
     "term-without-weights": (
-        "strategy(Regularizer, lambda ctx: Regularization(loss=lambda model: model.lm_head.weight.detach().sum()))",
+        "strategy(Regularizer, lambda ctx: Regularization(loss=lambda model, *_: model.lm_head.weight.detach().sum()))",
         {"regularizers": ["acme.x"]},
         "on which no weight that trains has a bearing",
     ),

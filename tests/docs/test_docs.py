@@ -94,7 +94,11 @@ def test_each_family_has_an_example_in_acme(family: Any) -> None:
 
 
 def test_the_api_has_all_that_families_are_made_of() -> None:
-    stages = [import_module(f"fttool.contracts.{one.name}") for one in iter_modules(contracts.__path__) if one.name != "recipe"]
+    stages = [
+        import_module(f"fttool.contracts.{one.name}")
+        for one in iter_modules(contracts.__path__)
+        if one.name != "recipe"
+    ]
     made = {name: value for stage in stages for name, value in vars(stage).items()}
     names = {name for name, value in made.items() if getattr(value, "__module__", "").startswith("fttool.contracts.")}
     assert {name for name in names if not name.startswith("_")} - {"Place"} <= set(api.__all__)

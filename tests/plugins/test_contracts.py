@@ -85,6 +85,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "regularizer.l2-init": {"options": [{"strength": 0.01}, {"strength": 0.01, "decoupled": True}]},
     "regularizer.l2-sp": {"options": [{}, {"alpha": 1.0, "beta": 0.0, "decoupled": True}]},
     "regularizer.ewc": {"options": [{"strength": 1.0}, {"strength": 1.0, "fisher": "empirical", "examples": 2}]},
+    "regularizer.kl-init": {
+        "options": [{"strength": 1.0}, {"strength": 2.0, "on": "general", "temperature": 2.0, "dtype": "bfloat16"}]
+    },
     "regularizer.mixout": {"options": [{}, {"p": 0.2, "mask": "weight"}]},
     "regularizer.ema": {"options": [{}, {"decay": 0.5, "warmup": False, "start": 2}]},
     "regularizer.wise-ft": {"options": [{}, {"alpha": 0.9}]},

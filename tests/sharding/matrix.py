@@ -16,6 +16,8 @@ import tomli_w
 
 WORKER = Path(__file__).parent / "worker.py"
 
+FAR = {"name": "adamw", "lr": 2e-2}
+"""Takes a model so far within a few updates that its divergence from the start is no longer made of rounding."""
 CELLS: dict[str, dict[str, Any]] = {
     "padded": {"batching": {"name": "padded"}, "run": {"max_steps": 20}},
     "bucketed": {"batching": {"name": "bucketed"}, "run": {"max_steps": 20}},
@@ -42,6 +44,11 @@ CELLS: dict[str, dict[str, Any]] = {
     "l2-init": {"regularizers": [{"name": "l2-init", "strength": 0.1}]},
     "l2-sp-decoupled": {"regularizers": [{"name": "l2-sp", "alpha": 1.0, "decoupled": True}]},
     "ewc": {"regularizers": [{"name": "ewc", "strength": 1.0, "examples": 8}]},
+    "kl-init": {"optimizer": FAR, "regularizers": [{"name": "kl-init", "strength": 1.0}]},
+    "kl-init-general": {
+        "optimizer": FAR,
+        "regularizers": [{"name": "kl-init", "strength": 1.0, "on": "general"}],
+    },
     "mixout": {"regularizers": [{"name": "mixout", "p": 0.5}]},
     "ema": {"regularizers": [{"name": "ema", "decay": 0.8}]},
     "wise-ft": {"regularizers": [{"name": "wise-ft", "alpha": 0.7}]},

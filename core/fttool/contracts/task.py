@@ -32,6 +32,19 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """A micro-batch that is learned from, for what learns from more of it than the task's score."""
+
+    inputs: Mapping[str, Any]
+    """What the task's `score` is given beside the model: `input_ids`, `labels` …"""
+    rows: Sequence[int]
+    """Numbers of its rows among all that are learned from. None where the micro-batch is computed on and not learned
+    from, as each process has equally many of them."""
+    update: int
+    """Updates that were made before."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskContext:
     """What a task gets."""
 

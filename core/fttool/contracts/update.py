@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, T
 from pydantic import Field
 
 from fttool.contracts.strategy import Place, Strategy
-from fttool.contracts.task import Predictions
+from fttool.contracts.task import MicroBatch, Predictions
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +123,21 @@ class RegularizerContext:
     """True in the process that writes files, of several that make a run."""
     score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions]
     """The task's: model and micro-batch → predictions."""
+    items: Callable[[Mapping[str, Tensor]], int]
+    """The task's: micro-batch → how many predictions are made of it."""
     general: Callable[[str | None], Sequence[Mapping[str, Tensor]]]
     """Name of a `[[data.general]]` dataset, or None for all of them → its rows as micro-batches of one, each made when
     it is asked for, on the model's device; raises `RecipeError` where there is none."""
+    general_batch: Callable[[str | None, Sequence[int]], Mapping[str, Tensor]]
+    """The same name, and numbers of rows → these rows in one micro-batch, on the model's device."""
     start: Callable[[], Mapping[str, Tensor]]
     """The weights as they were loaded, by parameter name, without those in `new`: read again from the source, so that
     no second copy of them is held while the model trains. Those of a model in `DTensor`s are shared alike; others lie
     in the machine's memory, and may have to be moved to the weight's device."""
+    start_model: Callable[[str | None], PreTrainedModel]
+    """Number format of weights (`bfloat16` …), or None for the run's → the model as it was loaded, read again from the
+    source, in evaluation mode and frozen, in the machine's memory. Each process has all of it, whatever the sharding. A
+    head that is in `new` is drawn anew, and says nothing."""
     track: Track
     """Shows how far a long computation is."""
 
@@ -156,8 +164,14 @@ class Regularization:
     pulls: Sequence[Pull] = ()
     modify: Callable[[PreTrainedModel], None] | None = None
     """Changes modules in place, once, before the optimizer is made."""
-    loss: Callable[[PreTrainedModel], Tensor] | None = None
-    """A scalar added to each update's loss."""
+    loss: Callable[[PreTrainedModel, MicroBatch, Predictions], Tensor] | None = None
+    """The model as the engine has wrapped it, a micro-batch and what the model said of it → a scalar to learn by beside
+    the task's loss: a mean over the micro-batch's `items`. An update's is the mean over all of its items, whatever its
+    micro-batches; under the strategy's id it has a key of its own in `metrics.jsonl`, beside `loss`."""
+    items: Callable[[MicroBatch], int] | None = None
+    """Micro-batch → how many items its `loss` is a mean of, 0 or more; default: those of the task's loss."""
+    memory: int = 0
+    """Bytes that it holds in each process, whole and beside the optimizer's state, for the estimate of memory."""
     after_update: Callable[[PreTrainedModel, int], None] | None = None
     """Called after each update with the number of updates done."""
     final_weights: Callable[[Iterable[tuple[str, Tensor]]], None] | None = None

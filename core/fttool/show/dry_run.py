@@ -240,7 +240,7 @@ def _columns(prepared: Prepared) -> list[str]:
 
 def _memory(held: Mapping[str, int]) -> list[str]:
     """What one process would hold if nothing were sharded."""
-    parts = ("weights", "copies", "gradients", "optimizer", "activations")
+    parts = ("weights", "copies", "gradients", "optimizer", "activations", "kept")
     listed = ", ".join(f"{name} {held[name] / MIB:,.0f}" for name in parts if held[name])
     return [f"{held['whole'] / MIB:,.0f} of {held['device'] / MIB:,.0f} MiB without sharding: {listed}"]
 

@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     )
     from fttool.testing.runs import RunResult, plugins, run_recipe
     from fttool.testing.score import MetricContract, TaskContract
-    from fttool.testing.tiny import tiny_batch, tiny_examples, tiny_labelled, tiny_model, tiny_score, tiny_tokenizer
+    from fttool.testing.tiny import (
+        tiny_batch,
+        tiny_encoded,
+        tiny_examples,
+        tiny_labelled,
+        tiny_model,
+        tiny_score,
+        tiny_tokenizer,
+    )
     from fttool.testing.update import (
         OptimizerContract,
         PrecisionContract,
@@ -55,7 +63,15 @@ _PLACES = {
     "rows": ("BatchingContract", "FilterContract", "FormatContract", "MaskingContract", "MixingContract"),
     "runs": ("RunResult", "plugins", "run_recipe"),
     "score": ("MetricContract", "TaskContract"),
-    "tiny": ("tiny_batch", "tiny_examples", "tiny_labelled", "tiny_model", "tiny_score", "tiny_tokenizer"),
+    "tiny": (
+        "tiny_batch",
+        "tiny_encoded",
+        "tiny_examples",
+        "tiny_labelled",
+        "tiny_model",
+        "tiny_score",
+        "tiny_tokenizer",
+    ),
     "update": (
         "OptimizerContract",
         "PrecisionContract",
@@ -103,6 +119,7 @@ __all__ = [
     "regularizer_context",
     "run_recipe",
     "tiny_batch",
+    "tiny_encoded",
     "tiny_examples",
     "tiny_labelled",
     "tiny_model",

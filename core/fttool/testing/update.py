@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +14,7 @@ import pytest
 from fttool.contracts.layers import layers
 from fttool.contracts.model import ThawUnit
 from fttool.contracts.sharding import Memory, Numerics, PrecisionContext, ShardingContext, ShardingPlan
+from fttool.contracts.task import MicroBatch, learned_tokens
 from fttool.contracts.update import (
     Factor,
     OptimizerContext,
@@ -28,6 +30,7 @@ from fttool.testing.tiny import tiny_batch, tiny_encoded, tiny_model, tiny_score
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -156,6 +159,13 @@ def regularizer_context(model: PreTrainedModel, run_dir: Path, **changes: Any) -
     `run_dir` is any folder; `changes` replace fields.
     """
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    again = deepcopy(model).requires_grad_(False).eval()
+
+    def start_model(dtype: str | None) -> PreTrainedModel:
+        import torch
+
+        return deepcopy(again) if dtype is None else deepcopy(again).to(getattr(torch, dtype))
+
     context = RegularizerContext(
         model=model,
         layers=layers(model),
@@ -166,7 +176,10 @@ def regularizer_context(model: PreTrainedModel, run_dir: Path, **changes: Any) -
         folder=run_dir,
         run_dir=run_dir,
         score=tiny_score,
+        items=learned_tokens,
         general=lambda _: [tiny_batch([row]) for row in tiny_encoded()],
+        general_batch=lambda _, rows: tiny_batch([tiny_encoded()[row] for row in rows]),
+        start_model=start_model,
         start=lambda: weights,
         track=lambda items, what: items,
     )
@@ -200,11 +213,17 @@ class RegularizerContract(Contract):
             for pull in built.pulls
             if pull.importance is not None
         ]
-        loss = float(built.loss(model)) if built.loss else None
+        loss = self.loss(built).item() if built.loss is not None else None
         self.use(built)
         if built.final_weights is not None:
             built.final_weights(model.named_parameters())
         return coefficients, importance, loss, [p.tolist() for p in model.parameters()]
+
+    def loss(self, built: Regularization, rows: Sequence[int] = (0, 1, 2)) -> Tensor:
+        """Its loss on some of three rows, in the fourth update of a run."""
+        assert built.loss is not None
+        batch = tiny_batch([tiny_encoded()[row] for row in rows])
+        return built.loss(self.model, MicroBatch(inputs=batch, rows=rows, update=3), tiny_score(self.model, batch))
 
     def use(self, built: Regularization) -> None:
         """Three updates that change all weights."""
@@ -263,8 +282,28 @@ class RegularizerContract(Contract):
         if built.loss is not None:
             if built.modify is not None:
                 built.modify(self.model)
-            loss = built.loss(self.model)
+            loss = self.loss(built)
             assert loss.ndim == 0 and loss.isfinite()
+
+    def test_a_loss_is_a_mean_over_what_it_counts(self, made: Any) -> None:
+        """So that an update's is the same whatever its micro-batches: of parts of one, weighted by their items."""
+        import torch
+
+        built = made.build(self.context())
+        if built.loss is None:
+            return
+        if built.modify is not None:
+            built.modify(self.model)
+        self.model.eval()
+        self.use(built)
+        parts: list[Tensor] = []
+        items: list[int] = []
+        for rows in ((0,), (1, 2)):
+            some = MicroBatch(inputs=tiny_batch([tiny_encoded()[row] for row in rows]), rows=rows, update=3)
+            items.append(built.items(some) if built.items is not None else learned_tokens(some.inputs))
+            parts.append(self.loss(built, rows))
+        mean = sum(part * number for part, number in zip(parts, items, strict=True)) / sum(items)
+        torch.testing.assert_close(mean, self.loss(built), rtol=1e-5, atol=1e-6)
 
     def test_the_model_still_works(self, made: Any) -> None:
         """After all that the regularizer does: finite logits, gradients, and weights of the same shapes."""

@@ -3,7 +3,8 @@
 Weights and gradients are counted; the optimizer's state is what it keeps of a square matrix. Activations are those of a
 common transformer, without attention scores, by the formula of Korthikanti et al. 2022 (arXiv 2205.05198): so many
 numbers per token, layer and hidden dimension, or the inputs of the layers and one whole layer where they are computed
-again. Not counted: what regularizers keep beside the optimizer (an average, mixed weights), what the allocator cannot
+again. What regularizers say that they hold is added. Not counted: what
+others of them keep beside the optimizer (an average, mixed weights), what the allocator cannot
 use, and the libraries themselves.
 """
 
@@ -41,12 +42,14 @@ def estimate(
     learned: int,
     recomputed: bool,
     half: bool,
+    kept: int = 0,
     device: int,
 ) -> Memory:
     """Bytes of one process without sharding.
 
     `optimizer` makes one over `groups`, which are those of the run; a micro-batch has `tokens` slots, `learned` of them
-    reach the head; `recomputed` activations are not kept; `half`: it is computed in 16 bits; there are `device` bytes.
+    reach the head; `recomputed` activations are not kept; `half`: it is computed in 16 bits; regularizers have `kept`
+    bytes of their own; there are `device` bytes.
     """
     by_name = dict(model.named_parameters())
     trained = [p for p in by_name.values() if p.requires_grad]
@@ -67,6 +70,7 @@ def estimate(
         optimizer=sum(state_bytes(optimizer, group) for group in groups),
         unit=max([whole - sum(in_layers), *in_layers]),
         activations=_activations(model, len(way), tokens, recomputed, half) + PER_LOGIT * learned * _outputs(model),
+        kept=kept,
         device=device,
     )
 

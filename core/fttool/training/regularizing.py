@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from fttool.training.shards import shared_like
 from fttool.world import World
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def regularizer_context(
@@ -34,8 +35,9 @@ def regularizer_context(
     model: PreTrainedModel,
     source: Source,
     options: LoadOptions,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Rows,
-    collate: Callable[[Encoded], dict[str, Tensor]],
+    collate: Callable[[Sequence[Sequence[Encoded]]], dict[str, Tensor]],
     parts: TaskParts,
     total_steps: int,
     run_dir: Path,
@@ -54,7 +56,10 @@ def regularizer_context(
         run_dir=run_dir,
         writes=world.first,
         score=parts.score,
-        general=lambda name: OneByOne(general_rows(rows, name), collate, model),
+        items=parts.items,
+        general=lambda name: OneByOne(general_rows(rows, name), lambda row: collate([[row]]), model),
+        general_batch=lambda name, chosen: general_batch(general_rows(rows, name), chosen, collate, model),
+        start_model=partial(start_model, source, options, parts, tokenizer),
         start=lambda: shared_alike(start(source, options), model),
         track=track,
     )
@@ -88,6 +93,28 @@ def general_rows(rows: Rows, name: str | None) -> Sequence[Encoded]:
         hint = did_you_mean(name, list(rows.general))
         raise RecipeError(Problem(f"no general dataset is called '{name}'", hint=hint))
     return rows.general[name]
+
+
+def general_batch(
+    rows: Sequence[Encoded],
+    chosen: Sequence[int],
+    collate: Callable[[Sequence[Sequence[Encoded]]], dict[str, Tensor]],
+    model: PreTrainedModel,
+) -> dict[str, Any]:
+    """These rows in one micro-batch, a sequence each, on the model's device."""
+    return model_inputs(collate([[rows[row]] for row in chosen]), model.device)
+
+
+def start_model(
+    source: Source, options: LoadOptions, parts: TaskParts, tokenizer: PreTrainedTokenizerBase, dtype: str | None
+) -> PreTrainedModel:
+    """The model as it was loaded for the task, again, its weights in this format or that of the run; frozen."""
+    kind = options.dtype if dtype is None else getattr(torch, dtype)
+    with untouched_randomness(range(torch.cuda.device_count())):
+        model = source.model(replace(options, dtype=kind, drawn=set[str]()))
+    if parts.fit is not None:
+        parts.fit(model, tokenizer)
+    return model.requires_grad_(False).eval()
 
 
 def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:

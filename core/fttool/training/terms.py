@@ -21,7 +21,7 @@ class Terms:
     """Of the updates since the last line."""
     _logged_step: int = 0
 
-    def shared(self, terms: Mapping[str, Tensor], share: float) -> Tensor | float:
+    def shared(self, terms: Mapping[str, Tensor], share: float | Tensor) -> Tensor | float:
         """What is added to the update's loss, where the micro-batch has this share of its tokens."""
         total: Tensor | float = 0.0
         for name, term in terms.items():

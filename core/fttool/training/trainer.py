@@ -22,6 +22,7 @@ from fttool.errors import OutOfMemoryError, gist
 from fttool.machine import ran_out_of_memory
 from fttool.recipe.faults import out_of_memory_hint
 from fttool.rows.loader import EpochLoader
+from fttool.training.additions import Additions, micro_batch
 from fttool.training.evaluation import note_best, summed, tables
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
@@ -33,7 +34,7 @@ from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
 from fttool.training.shards import close, ordinary
 from fttool.training.terms import Terms
-from fttool.yielded import check_measure, check_predictions, check_term, checked_factor, checked_pull
+from fttool.yielded import check_measure, check_predictions, checked_factor, checked_pull
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,6 +58,8 @@ class Loop(Saving):
     def __init__(self, job: Job, **arguments: Any) -> None:
         self.job = job
         self.terms = Terms()
+        varies = any(group.trains_in != ALWAYS for group in job.groups)
+        self.additions = Additions(job.recipe.regularizers, job.regularizations, varies=varies)
         self._update_tokens = 0
         self._began = 0.0
         self._operations_per_slot: int | None = None
@@ -170,7 +173,10 @@ class Loop(Saving):
             rows[dataset] += 1
             tokens[dataset] += lengths[row]
         own = sum(self.job.items(batch) for batch in batch_samples if batch["rows"])
-        labels, *met = self.job.world.sums([own, *rows, *tokens], device)
+        added = self.additions.counts(batch_samples, self.state.global_step)
+        labels, *met = self.job.world.sums([own, *rows, *tokens, *added], device)
+        met, added = met[: 2 * datasets], met[2 * datasets :]
+        self.additions.begin(added)
         progress.label_tokens += labels
         progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[:datasets], strict=True)]
         progress.met_tokens = [sum(pair) for pair in zip(progress.met_tokens, met[datasets:], strict=True)]
@@ -214,24 +220,21 @@ class Loop(Saving):
 
         Times the number of processes, since every engine takes the mean of their gradients.
         """
-        rows, size = [row for sequence in inputs.pop("rows") for row in sequence], self.job.world.size
+        batch, size = micro_batch(inputs, inputs.pop("rows"), self.state.global_step), self.job.world.size
         predictions = self.job.score(model, inputs)
         first = not self.job.held  # counting waits for the device: only in the first update
         check_predictions(self.job.recipe.task, predictions, self.job.items(inputs) if first else None)
         losses_N = predictions.losses_N
-        if not rows:  # a blank: computed on, but not learned from
+        if not batch.rows:  # a blank: computed on, but not learned from
             losses_N = losses_N * 0
         loss = losses_N.sum() / num_items_in_batch * size
         if predictions.terms:
-            tokens = sum(self.job.rows.learned.lengths[row] for row in rows)
+            tokens = sum(self.job.rows.learned.lengths[row] for row in batch.rows)
             loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
-        self.losses.append((loss.detach(), rows))
-        share = losses_N.numel() / num_items_in_batch * size if rows else 0.0
-        for strategy, one in zip(self.job.recipe.regularizers, self.job.regularizations, strict=True):
-            if one.loss is not None:
-                term = one.loss(model)
-                check_term(strategy, term, constant=any(group.trains_in != ALWAYS for group in self.job.groups))
-                loss = loss + share * term
+        self.losses.append((loss.detach(), list(batch.rows)))
+        share = losses_N.numel() / num_items_in_batch if batch.rows else 0.0
+        for name, term, part in self.additions.terms(model, batch, predictions, share):
+            loss = loss + self.terms.shared({name: term}, part * size)
         return loss
 
     # -- log, evaluation, checkpoints --

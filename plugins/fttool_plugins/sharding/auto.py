@@ -74,7 +74,8 @@ class Auto(SeveralProcesses):
             return [_Choice("none", Unsharded(), memory.whole)]
         options = self.model_dump(exclude={"name", "memory_gb"})
         state = memory.weights + memory.gradients + memory.optimizer
-        share, layers = state / self.processes + memory.activations, 2 * memory.unit
+        always = memory.activations + memory.kept
+        share, layers = state / self.processes + always, 2 * memory.unit
         return [
             _Choice("ddp", DDP(**options), memory.whole + memory.gradients),
             _Choice(
@@ -83,7 +84,7 @@ class Auto(SeveralProcesses):
                 share + memory.gathered,
             ),
             _Choice("fsdp", FSDP(**options), share + layers),
-            _Choice("fsdp (cpu_offload = true)", FSDP(**options, cpu_offload=True), memory.activations + layers),
+            _Choice("fsdp (cpu_offload = true)", FSDP(**options, cpu_offload=True), always + layers),
         ]
 
 

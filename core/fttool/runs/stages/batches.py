@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.batches import Batches, BatchingContext, MixingContext
 from fttool.contracts.recipe import Recipe
-from fttool.contracts.rows import Encoded
 from fttool.contracts.task import TaskParts
 from fttool.proof.proving import Planned
 from fttool.recipe.loaded import Loaded
@@ -33,8 +32,6 @@ class Batching:
     """All rows of each retention dataset once."""
     batches: Batches
     """Of the rows that are learned from."""
-    collate: Callable[[Encoded], dict[str, Any]]
-    """A row as a micro-batch of its own."""
     planned: Callable[[], Sequence[Planned]]
     """All micro-batches of the first epoch and of an evaluation."""
     built: dict[str, Any]
@@ -71,7 +68,6 @@ def make_batches(
         eval_batches=each_once(rows.eval),
         retention_batches={name: each_once(some) for name, some in rows.retention.items()},
         batches=batches,
-        collate=lambda row: batches.collate([[row]]),
         planned=lambda: [(rows.learned, loader.plan), *(planned(some) for some in measured if len(some))],
         built={"mixing": order, "batching": grouped},
     )

@@ -54,6 +54,7 @@ def estimated(run: WithUpdate) -> Memory:
         learned=-(-tokens * labels // sum(learned.lengths)),
         recomputed=recipe.model.gradient_checkpointing,
         half=run.numerics.autocast != "no",
+        kept=sum(one.memory for one in run.update.regularizations),
         device=memory_bytes(run.device, launch.processes // launch.nodes),
     )
 

@@ -18,6 +18,7 @@ from fttool_acme import (
     MultipleChoice,
     NoUrls,
     OneOfMany,
+    RDrop,
     Signum,
     SlowEmbeddings,
     Soup,
@@ -25,7 +26,7 @@ from fttool_acme import (
     Top5,
 )
 
-from fttool.api import Example
+from fttool.api import Example, RegularizerContext
 from fttool.testing import (
     CONTRACTS,
     BatchingContract,
@@ -43,6 +44,7 @@ from fttool.testing import (
     ScheduleContract,
     ShardingContract,
     TaskContract,
+    regularizer_context,
     tiny_examples,
     tiny_model,
     tiny_tokenizer,
@@ -125,6 +127,16 @@ class TestDrops(ScheduleContract):
 class TestTailAverage(RegularizerContract):
     strategy = TailAverage
     options = ({}, {"last": 10.0})
+
+
+class TestRDrop(RegularizerContract):
+    strategy = RDrop
+    options = ({}, {"alpha": 5.0})
+
+    def context(self) -> RegularizerContext:
+        """A model with dropout."""
+        self.model = tiny_model(attention_dropout=0.1)
+        return regularizer_context(self.model, self.run_dir)
 
 
 class TestBf16OnGpu(PrecisionContract):

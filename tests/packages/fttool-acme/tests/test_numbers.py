@@ -18,10 +18,12 @@ from fttool_acme import (
     MultipleChoice,
     NoUrls,
     OneOfMany,
+    RDrop,
     SlowEmbeddings,
     Soup,
     TailAverage,
 )
+from fttool_acme.consistency import apart
 from fttool_acme.curve import curve
 from fttool_acme.metric import hits
 from fttool_acme.mixing import order
@@ -39,6 +41,7 @@ from fttool.api import (
     LayerRatesContext,
     LoadOptions,
     MaskingContext,
+    MicroBatch,
     ModelError,
     PrecisionContext,
     Predictions,
@@ -47,7 +50,7 @@ from fttool.api import (
     SourceContext,
     layers,
 )
-from fttool.testing import tiny_batch, tiny_model, tiny_score, tiny_tokenizer
+from fttool.testing import regularizer_context, tiny_batch, tiny_encoded, tiny_model, tiny_score, tiny_tokenizer
 
 # -- model ---------------------------------------------------------------------------------------------------------
 
@@ -352,3 +355,38 @@ def test_a_curve_has_a_bar_per_value() -> None:
     assert curve([8, 8, 1, 1], 2) == "█▁"
     assert curve([2, 2], 60) == "▄▄"
     assert len(curve([math.sin(x) for x in range(1000)], 60)) == 60
+
+
+# -- a loss over outputs ---------------------------------------------------------------------------------------------
+
+
+def drawn(seed: int) -> Predictions:
+    logits_NV = torch.randn(4, 7, generator=torch.Generator().manual_seed(seed))
+    return Predictions(logits_NV=logits_NV, targets_N=torch.arange(4), losses_N=torch.zeros(4))
+
+
+def test_two_passes_are_apart_by_both_divergences() -> None:
+    one, other = drawn(1), drawn(2)
+    p, q = one.logits_NV.softmax(-1), other.logits_NV.softmax(-1)
+    both = ((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)) / 2
+    torch.testing.assert_close(apart(one, other), both.mean())
+    assert apart(one, one) == 0
+
+
+def test_the_second_pass_has_other_dropout_and_the_whole_of_both_trains(tmp_path: Path) -> None:
+    model = tiny_model(attention_dropout=0.3).train()
+    batch = tiny_batch(tiny_encoded())
+    built = RDrop(alpha=2.0).build(regularizer_context(model, tmp_path))
+    torch.manual_seed(5)
+    first = tiny_score(model, batch)
+    found = built.loss(model, MicroBatch(inputs=batch, rows=[0, 1, 2], update=0), first)
+    torch.manual_seed(5)
+    again = tiny_score(model, batch), tiny_score(model, batch)
+    assert found.item() == pytest.approx(2.0 * apart(*again).item(), rel=1e-6) and found.item() > 0
+    found.backward()
+    assert model.lm_head.weight.grad.abs().sum() > 0
+
+
+def test_a_model_without_dropout_says_the_same_twice(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the model has none"):
+        RDrop().build(regularizer_context(tiny_model(), tmp_path))

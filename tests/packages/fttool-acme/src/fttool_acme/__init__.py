@@ -1,7 +1,8 @@
-"""What this package brings to fttool: a strategy of each family, and hooks that watch a run."""
+"""What this package brings to fttool: strategies of each family, and hooks that watch a run."""
 
 from fttool.api import Strategy, hookimpl
 from fttool_acme.batching import LongestFirst
+from fttool_acme.consistency import RDrop
 from fttool_acme.diary import (
     fttool_checkpoint_saved,
     fttool_logged,
@@ -40,6 +41,7 @@ def fttool_strategies() -> list[type[Strategy]]:
         Signum,
         Drops,
         TailAverage,
+        RDrop,
         Bf16OnGpu,
         OneOfMany,
         DynamicFineTuning,
@@ -58,6 +60,7 @@ __all__ = [
     "MultipleChoice",
     "NoUrls",
     "OneOfMany",
+    "RDrop",
     "Signum",
     "SlowEmbeddings",
     "Soup",
