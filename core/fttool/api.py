@@ -53,7 +53,7 @@ from fttool.contracts.sharding import (
     ShardingContext,
     ShardingPlan,
 )
-from fttool.contracts.strategy import Fraction, Level, PositiveShareOrSteps, ShareOrSteps, Strategy, to_steps
+from fttool.contracts.strategy import Fraction, Level, Levels, PositiveShareOrSteps, ShareOrSteps, Strategy, to_steps
 from fttool.contracts.task import (
     Measure,
     Metric,
@@ -159,6 +159,7 @@ __all__ = [
     "LayerRatesContext",
     "Layers",
     "Level",
+    "Levels",
     "LoadOptions",
     "Loaded",
     "Masking",

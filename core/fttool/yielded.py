@@ -216,6 +216,11 @@ def check_row(strategy: Strategy, row: Any, origin: str) -> None:
     ):
         hint = "labels are not shifted, one per token"
         raise misbehaved(strategy, f"gave labels that are not the tokens' own or −100 ({origin})", hint)
+    if row.words is not None:
+        numbers = {number for number in row.words if number != -1}
+        if len(row.words) != len(row.input_ids) or numbers != set(range(len(row.classes or ()))):
+            hint = "words are one number per token, −1 or which of the classes it has, and each class has a token"
+            raise misbehaved(strategy, f"gave words that do not go with its tokens and classes ({origin})", hint)
 
 
 def checked_order(strategy: Strategy, order: RowOrder, size: int) -> RowOrder:
@@ -319,12 +324,14 @@ def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
         import torch
 
         found: Any = measure.statistics(predictions)
-        if not isinstance(found, torch.Tensor) or found.ndim != 1 or found.dtype != torch.float64:
+        dimensions, shape = (2, "(n, K)") if measure.joined else (1, "(K,)")
+        if not isinstance(found, torch.Tensor) or found.ndim != dimensions or found.dtype != torch.float64:
             given = f"a tensor {tuple(found.shape)} of {found.dtype}" if hasattr(found, "dtype") else _shown(found)
-            raise misbehaved(strategy, f"counts {given}, not statistics (K,) of float64")
-        lengths.append(len(found)) if not lengths else None
-        if len(found) != lengths[0]:
-            raise misbehaved(strategy, f"counts {len(found)} statistics in a micro-batch, and {lengths[0]} in another")
+            raise misbehaved(strategy, f"counts {given}, not statistics {shape} of float64")
+        length = found.shape[-1]
+        lengths.append(length) if not lengths else None
+        if length != lengths[0]:
+            raise misbehaved(strategy, f"counts {length} statistics in a micro-batch, and {lengths[0]} in another")
         return found
 
     return replace(measure, statistics=checked)

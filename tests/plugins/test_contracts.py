@@ -48,6 +48,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ],
         "refuses": [{}, {"text": "a"}, {"text": " ", "second": "b", "labels": "c"}, {"labels": "c"}],
     },
+    "format.tagged": {
+        "options": [{}, {"tokens": "tokens", "tags": "tags", "names": ["O", "B-x"]}],
+        "reads": [{"tokens": ["a", "b c"], "tags": ["O", "B-x"]}],
+        "refuses": [
+            {},
+            {"tokens": ["a"]},
+            {"tokens": [], "tags": []},
+            {"tokens": ["a", "b"], "tags": ["O"]},
+            {"tokens": ["a", " "], "tags": ["O", "O"]},
+            {"tokens": ["a"], "tags": ["B-"]},
+            {"tokens": ["a"], "tags": [5]},
+        ],
+    },
+    "masking.words": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
+    "task.token-classification": {"options": [{}, {"pieces": "all"}, {"labels": ["b", "a"]}]},
     "masking.label": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
     "filter.words": {"options": [{}, {"min": 2, "max": 5}]},
     "freezing.top-layers": {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from fttool.contracts.strategy import Level, Place, Strategy
+from fttool.contracts.strategy import Level, Levels, Place, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,8 +19,9 @@ Message: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One row, whatever its format was: a conversation (`messages`), plain text (`prompt` + `completion`), or text with
-    its classes (`prompt`, `second`, `labels`).
+    """One row, whatever its format was: a conversation (`messages`), plain text (`prompt` + `completion`), text with
+    its classes or a number (`prompt`, `second`, `labels`), or text whose words have classes (`prompt`, `words`,
+    `labels`).
     """
 
     origin: str
@@ -38,7 +39,10 @@ class Example:
     second: str = ""
     """The second text of a row about two, e.g. a hypothesis beside its premise; only with `labels`."""
     labels: tuple[str, ...] | None = None
-    """Names of the row's classes; None for a row without classes, which is not the same as none of them."""
+    """Names of the row's classes; None for a row without classes, which is not the same as none of them. Where a number
+    is learned, this number in text; where words have classes, that of each of the `words`."""
+    words: tuple[tuple[int, int], ...] = ()
+    """Where each word that has a class begins and ends (exclusive) in `prompt`, in characters, from left to right."""
     unlearned: frozenset[int] = frozenset()
     """Indices of turns that are read and not learned, whoever speaks and whatever the masking: the rows say so."""
 
@@ -63,11 +67,15 @@ class Encoded:
     labels: list[int]
     """Shape (T,): the token's own id where it is learned, −100 elsewhere (not shifted)."""
     classes: tuple[str, ...] | None = None
-    """Names of the row's classes, where those are learned and not its tokens."""
+    """The row's `labels`, where those are learned and not its tokens; of words, those that are left in `words`."""
+    words: list[int] | None = None
+    """Shape (T,): which of `classes` each token's word has, from 0, and −1 for a token of none; each has a token."""
     token_types: list[int] | None = None
     """Shape (T,): which of two texts each token is of, for models that tell them apart."""
     cut: bool = False
     """True where the row is longer and masking itself has cut it."""
+    lost: Mapping[str, int] = field(default_factory=dict[str, int])
+    """What the cut has taken beside tokens, by kind in the plural: `{"words": 12}`."""
     turns: tuple[int, ...] = ()
     """Indices of the messages that are learned, in their order; empty where masking does not go by turns."""
     remarks: tuple[str, ...] = ()
@@ -83,6 +91,8 @@ class FormatContext:
 
     origin: str
     """The file's or dataset's name."""
+    level: Level | None = None
+    """What the recipe's task learns of a row, see `Strategy.level`."""
     note: Callable[[str], None] = lambda _: None
     """Counts what the format does to a row that its author should know, by a few words: "leading turn left out"."""
 
@@ -96,7 +106,7 @@ class Format(Strategy):
 
     family: ClassVar[str] = "format"
     place: ClassVar[Place] = Place("data.*.format", default="messages")
-    level: ClassVar[Level | None] = "token"
+    level: ClassVar[Levels] = "token"
 
     @abstractmethod
     def build(self, ctx: FormatContext) -> RowReader:
@@ -149,7 +159,7 @@ class Masking(Strategy):
 
     family: ClassVar[str] = "masking"
     place: ClassVar[Place] = Place("masking", default="assistant")
-    level: ClassVar[Level | None] = "token"
+    level: ClassVar[Levels] = "token"
 
     @property
     def keeps_control_tokens(self) -> bool:

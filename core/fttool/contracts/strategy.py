@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from fttool.contracts.recipe import Recipe
 
 
-Level: TypeAlias = Literal["token", "row"]
-"""What is learned of a row: its tokens, or its classes as a whole."""
+Level: TypeAlias = Literal["token", "row", "word", "number"]
+"""What is learned of a row: its tokens, its classes as a whole, a class for each of its words, or a number."""
+
+
+Levels: TypeAlias = Level | tuple[Level, ...] | None
+"""What a strategy is about: one level, several, or all of them (None)."""
 
 
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -75,8 +79,8 @@ class Strategy(Described):
     family: ClassVar[str]
     """The family's name; set by the family's base class, like its place."""
     place: ClassVar[Place]
-    level: ClassVar[Level | None] = None
-    """What of a row it is about; None where it serves both. A recipe's strategies must agree with its task."""
+    level: ClassVar[Levels] = None
+    """What of a row it is about; None where it serves all. A recipe's strategies must agree with its task."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """What in this recipe cannot go together with this strategy; run by `fttool validate`, before a model loads.
@@ -84,6 +88,13 @@ class Strategy(Described):
         A problem's `key` is relative to the recipe's root, e.g. `("schedule", "warmup")`.
         """
         return ()
+
+    @classmethod
+    def serves(cls, level: Level | None) -> bool:
+        """Whether it can be used beside a task that learns this of a row; None where the task does not say."""
+        return (
+            level is None or cls.level is None or level in ((cls.level,) if isinstance(cls.level, str) else cls.level)
+        )
 
     @classmethod
     def id(cls) -> str:

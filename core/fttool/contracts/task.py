@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fttool.contracts.rows import Example, Masking
-from fttool.contracts.strategy import Level, Place, Strategy
+from fttool.contracts.strategy import Level, Levels, Place, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What the model said of one micro-batch, of the N tokens or rows that are learned."""
+    """What the model said of one micro-batch, of the N tokens, words or rows that are learned."""
 
     logits_NV: Tensor
     targets_N: Tensor
-    """Of tokens and classes (N,) their ids; where a row may have several classes, 0 or 1 for each of them, (N, V)."""
+    """Of tokens and classes (N,) their ids; where a row may have several classes, 0 or 1 for each of them, (N, V);
+    where numbers are learned these, float32, beside logits (N, 1)."""
     losses_N: Tensor
-    """Cross-entropy in nats, float32. A task may give another loss while `model.training`: that is what is learned by,
-    and metrics are measured in evaluation mode."""
+    """Cross-entropy in nats, or the squared error of a number, float32. A task may give another loss while
+    `model.training`: that is what is learned by, and metrics are measured in evaluation mode."""
+    rows_N: Tensor | None = None
+    """Which sequence of the micro-batch each of the N is of, (N,), from 0 and not falling; given where a task learns
+    several things of a row, for metrics that look at a row as a whole."""
     terms: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     """More to learn by, while `model.training`: scalars by name, each a mean over the micro-batch's tokens, learned or
     not and without padding. An update's term is the mean over all of its tokens; each has a key of its own in
@@ -49,7 +53,7 @@ class TaskContext:
     """What a task gets."""
 
     label_counts: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Training rows of each class, by its name; empty where rows have no classes."""
+    """Training rows of each class, by its name, or words where these have classes; empty where rows have none."""
     rows: int = 0
     """Training rows; 0 where none are read, as the model's class alone is wanted."""
     masking: Masking | None = None
@@ -85,8 +89,9 @@ class TaskParts:
     labels: tuple[str, ...] = ()
     """Names of the classes, in the order of the model's outputs."""
     targets: Callable[[Sequence[tuple[str, ...]]], Tensor] | None = None
-    """The classes of B rows → what `score` finds as `targets` in the micro-batch, (B,) or (B, C); raises `ValueError`
-    with a sentence for a row that cannot be learned."""
+    """The classes of B rows → what `score` finds as `targets` in the micro-batch, (B,) or (B, C); of words (B, W), with
+    −100 behind the last word of a row, and the micro-batch has `words` (B, T): which of them each token is of, −1 for
+    none. Raises `ValueError` with a sentence for a row that cannot be learned."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values for the model's configuration, e.g. `id2label`."""
     notes: Callable[[PreTrainedModel], Sequence[str]] | None = None
@@ -96,6 +101,8 @@ class TaskParts:
     answer: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Example, int], str] | None = None
     """Model, tokenizer, evaluation row and longest row in tokens → the model's answer in words, for the samples before
     and after; by default the model continues the prompt."""
+    expected: Callable[[Example], str] | None = None
+    """What the answer to an evaluation row should be, in words; by default the answer that it teaches."""
     try_it: str = 'generate {run} "your question"'
     """The verb and its words that the closing screen suggests."""
 
@@ -105,10 +112,20 @@ class Task(Strategy):
 
     family: ClassVar[str] = "task"
     place: ClassVar[Place] = Place("task", default="sft")
-    level: ClassVar[Level | None] = "token"
+    level: ClassVar[Levels] = "token"
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Keys of the recipe that are filled where it is silent, e.g. `{"masking": "label", "data.*.format": "labelled"}`;
     `*` stands for both kinds of datasets."""
+
+    @property
+    def learns(self) -> Level | None:
+        """The level that the recipe's other strategies must serve: `level`, but for a task whose options decide it."""
+        return self.level if isinstance(self.level, str) else None
+
+    @classmethod
+    def filled(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`defaults`, but for a task whose options change them: these are as the recipe has them, not yet validated."""
+        return cls.defaults
 
     @abstractmethod
     def build(self, ctx: TaskContext) -> TaskParts:
@@ -130,7 +147,12 @@ class Measure:
     statistics: Callable[[Predictions], Tensor]
     """Predictions → a float64 tensor of fixed shape (K,)."""
     value: Callable[[Tensor], float]
-    """The sum of all statistics → the metric."""
+    """The sum of all statistics → the metric; NaN where there is none."""
+    joined: bool = False
+    """True for a number that sums cannot tell, such as a rank correlation: statistics are (n, K) then, and put one
+    behind the other, over batches and ranks, instead of added. They are held until the evaluation ends."""
+    remark: Callable[[Tensor], str | None] = lambda _: None
+    """All statistics → what is to be said of the number, above all why there is none."""
     details: Callable[[Tensor], Mapping[str, Sequence[Sequence[str | int | float]]]] | None = None
     """The sum of all statistics → tables by their titles, for `summary.json` and the closing screen: lists of rows of
     text and numbers, the first of them the heading."""
@@ -141,7 +163,7 @@ class Metric(Strategy):
 
     family: ClassVar[str] = "metric"
     place: ClassVar[Place] = Place("evaluation.metrics", default="loss", many=True)
-    level: ClassVar[Level | None] = "token"
+    level: ClassVar[Levels] = "token"
 
     greater_is_better: ClassVar[bool] = False
 

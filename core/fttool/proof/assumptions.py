@@ -163,7 +163,8 @@ class _Compared:
         """Of a task that says one thing of a whole row: padded beside a longer one."""
         if self.assumed.shape.sequences > 1:
             yield self._context("what other tokens make of a row")
-            yield self._padded(lambda: self.alone.logits_differ(self._among(self.longer), first=1))
+            told = len(self.alone.losses_N)
+            yield self._padded(lambda: self.alone.logits_differ(self._among(self.longer), first=told))
 
     def _padded(self, ask: Callable[[], float]) -> Finding:
         problem = Problem(f"in {self.model}, padding changes a row", hint=BY_ITSELF, key=MICRO_BATCH)
@@ -273,7 +274,7 @@ class _Compared:
     def context(self) -> float:
         """What other tokens make of its logits: so large is what a fault does."""
         if self.assumed.level == "row":
-            return self.alone.logits_differ(self._alone(self.longer))
+            return self.alone.logits_differ(self._alone(self.longer), first=1)
         return self.alone.logits_differ(self._alone(joined(self.probe.short[1], self.row)))
 
     def other(self, row: Encoded, since: int = 0) -> Encoded:

@@ -65,8 +65,8 @@ def _task_defaults(data: Mapping[str, Any], plugins: Plugins) -> Mapping[str, An
         tasks = plugins.family("task", [prefix] if dot else [])
     except PluginError:
         return {}
-    found = [one.defaults for one in tasks if issubclass(one, Task) and one.id() == name]
-    return found[0] if found else {}
+    found = [one for one in tasks if issubclass(one, Task) and one.id() == name]
+    return found[0].filled(task if is_table(task) else {}) if found else {}
 
 
 def _refuse_other_versions(raw: RawRecipe) -> None:

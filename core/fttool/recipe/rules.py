@@ -111,12 +111,20 @@ def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:
 
 
 def _of_another_level(recipe: Recipe) -> Iterable[Problem]:
-    """Strategies for learning tokens in a recipe whose task learns the classes of rows, and the other way round."""
-    learns = {"token": "learns tokens", "row": "learns the classes of whole rows"}
+    """Strategies for learning tokens in a recipe whose task learns the classes of rows, and the like."""
+    learns = {
+        "token": "tokens",
+        "row": "the classes of whole rows",
+        "word": "a class for each word",
+        "number": "a number for each row",
+    }
     task = recipe.task
     for place, one in recipe.strategies():
-        if one.level is not None and task.level is not None and one.level != task.level:
-            fitting = task.defaults.get(one.place.table, one.place.default)
-            message = f"{one.family} '{one.id()}' is for a task that {learns[one.level]}, not for '{task.id()}'"
+        if one is not task and not one.serves(task.learns):
+            fitting = task.filled(task.model_dump()).get(one.place.table, one.place.default)
+            served = " or ".join(learns[level] for level in ([one.level] if isinstance(one.level, str) else one.level))
+            message = f"{one.family} '{one.id()}' is for a task that learns {served}, not for '{task.id()}'"
+            if task.learns is not None and isinstance(task.level, tuple):
+                message += f", which learns {learns[task.learns]} here"
             option = one.place.table.rpartition(".")[-1]
             yield Problem(message, hint=f"with this task: {option} = {toml.format_value(fitting)}", key=place)

@@ -67,6 +67,8 @@ class TokenRows(Sequence[Encoded]):
         """Of each row; equal ones are one object."""
         self.token_types = array("b")
         """As long as the tokens of the rows up to the last one that has any."""
+        self.words = array("i")
+        """Of each token the number of its word, −1 for none; as long as `token_types` is, where words have classes."""
         self.remarks = Counter[str]()
         """What is to be known of the rows, with the number of them."""
         self._same: dict[tuple[str, ...] | None, tuple[str, ...] | None] = {}
@@ -76,6 +78,9 @@ class TokenRows(Sequence[Encoded]):
         if row.token_types is not None:
             self.token_types.frombytes(bytes(len(self.tokens) - len(self.token_types)))
             self.token_types.extend(row.token_types)
+        if row.words is not None:
+            self.words.extend([-1] * (len(self.tokens) - len(self.words)))
+            self.words.extend(row.words)
         self.classes.append(self._same.setdefault(row.classes, row.classes))
         self.tokens.extend(row.input_ids)
         self.learned.extend(int(label != -100) for label in row.labels)
@@ -92,11 +97,13 @@ class TokenRows(Sequence[Encoded]):
         start = self.ends[index - 1] if index > 0 else 0
         tokens, learned = self.tokens[start : self.ends[index]], self.learned[start : self.ends[index]]
         types = self.token_types[start : self.ends[index]].tolist()
+        words = self.words[start : self.ends[index]].tolist()
         return Encoded(
             list(tokens),
             [token if yes else -100 for token, yes in zip(tokens, learned, strict=True)],
             classes=self.classes[index],
             token_types=types if any(types) else None,
+            words=words or None,
         )
 
     @property
@@ -111,7 +118,7 @@ class TokenRows(Sequence[Encoded]):
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Rows of each class; empty where rows have no classes."""
+        """Rows, or words, of each class; empty where there are no classes."""
         return dict(Counter(name for classes in self.classes for name in classes or ()))
 
     def as_dataset(self) -> Dataset:
@@ -178,6 +185,8 @@ class Rows:
     """Tokens of each training dataset."""
     dropped: Counter[str] = field(default_factory=Counter[str])
     truncated: int = 0
+    lost: Counter[str] = field(default_factory=Counter[str])
+    """What truncation has taken of these rows beside their tokens, by kind."""
     sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Path, hash and row count of each file, for `lock.json`."""
     eval_examples: list[Example] = field(default_factory=list[Example])
@@ -379,12 +388,14 @@ def _encode(
             rows.dropped[f"longer than {max_length} tokens"] += 1
             continue
         row = _first(row, max_length)
-        if row.classes is None and all(label == -100 for label in row.labels[1:]):
+        unlearned = row.classes is None and all(label == -100 for label in row.labels[1:])
+        if unlearned or (row.words is not None and not row.classes):
             within = f" in the first {max_length} tokens" if cut else ""
             marked = " beside turns marked as not learned" if example.unlearned else ""
             rows.dropped[f"nothing to learn{within}{marked}"] += 1
             continue
         rows.truncated += cut
+        rows.lost.update(row.lost)
         into.append(row, example.origin)
         kept.append(example)
     for bad in faulty.values():
@@ -405,7 +416,13 @@ def _split(
 def _first(row: Encoded, length: int) -> Encoded:
     """A row without what is beyond its first `length` tokens."""
     types = row.token_types[:length] if row.token_types is not None else None
-    return replace(row, input_ids=row.input_ids[:length], labels=row.labels[:length], token_types=types)
+    row = replace(row, input_ids=row.input_ids[:length], labels=row.labels[:length], token_types=types)
+    if row.words is None or row.classes is None or len(row.words) <= length:
+        return row
+    words = row.words[:length]
+    left = max(words, default=-1) + 1
+    lost = {"words": len(row.classes) - left} if left < len(row.classes) else {}
+    return replace(row, words=words, classes=row.classes[:left], lost={**row.lost, **lost})
 
 
 def _refuse_template(encode: RowEncoder, example: Example, wrong: ValueError) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.recipe import Recipe, RowsTable
 from fttool.contracts.rows import Example, Format, FormatContext
+from fttool.contracts.strategy import Level
 from fttool.errors import DataError, Problem, counted, gist
 from fttool.plain import is_array
 from fttool.recipe.loaded import Loaded
@@ -155,7 +156,9 @@ def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -
 def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
     """Raw rows through the format; every bad row is named by file and line, alike ones together."""
     table, bad = into.table, into.bad
-    read_row = built(table.format, FormatContext(origin=source, note=lambda what: into.noted.update([what])))
+    level = loaded.recipe.task.learns
+    noting = FormatContext(origin=source, level=level, note=lambda what: into.noted.update([what]))
+    read_row = built(table.format, noting)
     unread: list[Mapping[str, Any]] = []
     try:
         for origin, row in raw:
@@ -174,7 +177,8 @@ def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
             taken = learned and not _all_marked(example)
             if into.columns.count(noted, turns, ignored, example, taken=taken) and len(unread) < _TRIED:
                 unread.append(row)
-            into.classes.add(noted, example)
+            if level == "row":
+                into.classes.add(noted, example)
             if taken:
                 into.examples.append(example)
             else:
@@ -204,19 +208,20 @@ def _all_marked(example: Example) -> bool:
 
 def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:
     """The formats that leave nothing of these rows unread, tried on them."""
-    levels = (None, loaded.recipe.task.level)
-    formats = [one for one in loaded.plugins.family("format") if issubclass(one, Format) and one.level in levels]
-    fitting = [one.id() for one in formats if one.id() != table.format.id() and all(_reads(one, row) for row in rows)]
+    level = loaded.recipe.task.learns
+    formats = [one for one in loaded.plugins.family("format") if issubclass(one, Format) and one.serves(level)]
+    others = [one for one in formats if one.id() != table.format.id()]
+    fitting = [one.id() for one in others if all(_reads(one, row, level) for row in rows)]
     if not fitting:
         return "no installed format reads it"
     return " or ".join(f'format = "{one}"' for one in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
 
 
-def _reads(kind: type[Format], row: Mapping[str, Any]) -> bool:
+def _reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> bool:
     """Whether a format, with no option set, takes a row and leaves nothing of it unread that means something."""
     noted, turns, _ = noted_row(row)
     try:
-        example = kind().build(FormatContext(origin=""))(noted, "")  # pyright: ignore[reportAbstractUsage]
+        example = kind().build(FormatContext(origin="", level=level))(noted, "")  # pyright: ignore[reportAbstractUsage]
     except ValueError:  # the row is not of this format; or the format has options that must be given
         return False
     return not Columns().count(noted, turns, (), example)

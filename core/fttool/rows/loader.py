@@ -79,7 +79,9 @@ class _Plan(Sampler[list[RowGroup]]):
 
 @dataclass(frozen=True)
 class WithTargets:
-    """Batches of rows whose classes are learned: with `targets`, and `token_type_ids` where rows are of two texts."""
+    """Batches of rows whose classes are learned: with `targets`, with `token_type_ids` where rows are of two texts, and
+    with `words` where words have classes.
+    """
 
     batches: Batches
     targets: Callable[[Sequence[tuple[str, ...]]], Tensor]
@@ -94,12 +96,18 @@ class WithTargets:
         rows = [row for (row,) in sequences]
         tensors["targets"] = self.targets([row.classes or () for row in rows])
         if any(row.token_types for row in rows):
-            types_BT = torch.zeros_like(tensors["input_ids"])
-            for index, row in enumerate(rows):
-                types = torch.tensor(row.token_types or [], dtype=torch.long)
-                types_BT[index, : len(types)] = types
-            tensors["token_type_ids"] = types_BT
+            tensors["token_type_ids"] = _like(tensors["input_ids"], [row.token_types or [] for row in rows], 0)
+        if any(row.words for row in rows):
+            tensors["words"] = _like(tensors["input_ids"], [row.words or [] for row in rows], -1)
         return tensors
+
+
+def _like(ids_BT: Tensor, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    """(B, T): a number for each token of the rows, and `padding` behind them."""
+    values_BT = torch.full_like(ids_BT, padding)
+    for index, row in enumerate(rows):
+        values_BT[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return values_BT
 
 
 class _Collate:

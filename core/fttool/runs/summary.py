@@ -30,6 +30,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "dropped_rows": dict(rows.dropped),
         "encodings": rows.other_encodings,
         "truncated_rows": rows.truncated,
+        "lost": dict(rows.lost),
         "split_rows": rows.split,
         "row_remarks": rows.learned.remarks,
         "inference": prepared.agreement.described(),
@@ -59,6 +60,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
             },
         },
         "tables": progress.tables if finished else {},
+        "metric_remarks": progress.remarks if finished else {},
         "better_is": {metric.id(): "higher" if metric.greater_is_better else "lower" for metric in metrics},
         "best": {"step": progress.best_step, "value": progress.best} if progress.best is not None else None,
         "stopped_early": progress.stopped_early,
@@ -110,12 +112,12 @@ def _datasets(prepared: Prepared) -> dict[str, dict[str, dict[str, int]]]:
 def _samples(prepared: Prepared) -> list[dict[str, str]]:
     """Prompts, expected answers, and the model's answers before and after."""
     job = prepared.trainer.job
-    before = job.progress.answers_before
+    before, expected = job.progress.answers_before, prepared.parts.expected or expected_answer
     asked = [example for example in prepared.rows.eval_examples if example.messages or example.prompt][: len(before)]
     return [
         {
             "question": question(example),
-            "expected": expected_answer(example),
+            "expected": expected(example),
             "before": old,
             "after": new,
         }

@@ -33,6 +33,7 @@ def text(ended: Ended) -> str:
         lines.append(f"  {_why_stopped(prepared, summary['best'])}")
     lines += _only_worse(prepared, summary)
     lines += gained_and_lost(summary)
+    lines += [f"  {name}: {remark}" for name, remark in summary["metric_remarks"].items()]
     lines += _tables(summary["tables"])
     lines.append(
         f"  {counted(summary['train_rows'], 'row')}, {summary['train_tokens']:,} tokens seen, "
@@ -44,13 +45,14 @@ def text(ended: Ended) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary["dropped_rows"].items())
         lines.append(f"  dropped rows: {reasons}")
     if summary["truncated_rows"]:
-        lost = "read" if prepared.parts.labels else "learned"
-        lines.append(f"  cut at max_length: {counted(summary['truncated_rows'], 'row')}; the end is not {lost}")
+        unlearned = "read" if prepared.parts.targets is not None else "learned"
+        cut = f"{counted(summary['truncated_rows'], 'row')}{lost_in_words(summary['lost'])}"
+        lines.append(f"  cut at max_length: {cut}; the end is not {unlearned}")
     lines += [f"  {counted(count, 'row')} {remark}" for remark, count in summary["row_remarks"].items()]
     lines += [f"  read as {encoding}: {counted(count, 'file')}" for encoding, count in summary["encodings"].items()]
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:
-        lines += ["", *_side_by_side(sample, width, told=bool(prepared.parts.labels))]
+        lines += ["", *_side_by_side(sample, width, told=prepared.parts.targets is not None)]
     if not prepared.trainer.job.saves:
         lines += ["", f"  saved  no model; the log is in {_shown(record.path)}"]
     elif summary["status"] == "finished":
@@ -63,6 +65,12 @@ def text(ended: Ended) -> str:
         overrides = [word for override in prepared.loaded.overrides for word in ("--set", override)]
         lines += ["", f"  go on  {shlex.join(['fttool', 'run', str(prepared.loaded.path), *overrides, '--resume'])}"]
     return in_lines(lines)
+
+
+def lost_in_words(lost: Mapping[str, int]) -> str:
+    """What truncation has taken beside tokens: ` (12 words lost)`; nothing where that is all."""
+    listed = " and ".join(f"{count:,} {kind}" for kind, count in lost.items())
+    return f" ({listed} lost)" if listed else ""
 
 
 def _why_stopped(prepared: Prepared, best: Mapping[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ from fttool.rundir.record import Record, resolved
 from fttool.runs.preparing import prepare_run
 from fttool.runs.room import refuse_full_disk, room
 from fttool.runs.stages.loop import Prepared
+from fttool.show.closing import lost_in_words
 from fttool.training.proof import Proven
 from fttool.visible import in_lines
 from fttool.watch.aligned import aligned
@@ -76,6 +77,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             "datasets": {source["table"]: read_of(source) for source in rows.sources},
             "notices": rows.notices,
             "truncated": rows.truncated,
+            "lost": dict(rows.lost),
             "split": rows.split,
             "remarks": rows.learned.remarks,
         },
@@ -143,7 +145,7 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
     """The same for people."""
     rows, tokens, parameters = found["rows"], found["tokens"], found["parameters"]
     learned = f"  {tokens['learned']:,} learned ({tokens['learned'] / tokens['train']:.0%})"
-    learned = "" if prepared.parts.labels else learned
+    learned = "" if prepared.parts.targets is not None else learned
     lines = [
         "# the recipe, with every option",
         "",
@@ -159,7 +161,8 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
         ),
         *_classes(prepared),
         *(f"read as {encoding}: {counted(count, 'file')}" for encoding, count in rows["encodings"].items()),
-        f"longest row {tokens['longest_row']:,} tokens; {counted(rows['truncated'], 'row')} cut at max_length",
+        f"longest row {tokens['longest_row']:,} tokens; {counted(rows['truncated'], 'row')} cut at max_length"
+        + lost_in_words(rows["lost"]),
         *(
             f"dropped {count:>9,} row{' ' if count == 1 else 's'}  {reason}"
             for reason, count in rows["dropped"].items()
@@ -215,12 +218,13 @@ def _conversations(prepared: Prepared) -> list[str]:
 
 
 def _classes(prepared: Prepared) -> list[str]:
-    """The classes with their rows; the most common ones of many."""
+    """The classes with their rows, or words; the most common ones of many."""
     labels, rows = prepared.parts.labels, prepared.rows
     if not labels:
         return []
     counts, measured = rows.train.class_counts, rows.eval.class_counts
-    lines = [("class", "train rows", "eval rows")]
+    counted_in = "words" if rows.train.words else "rows"
+    lines = [("class", f"train {counted_in}", f"eval {counted_in}")]
     lines += [(name, f"{counts.get(name, 0):,}", f"{measured.get(name, 0):,}") for name in labels[:MOST]]
     more = [f"… {len(labels) - MOST:,} more classes"] if len(labels) > MOST else []
     return ["", *aligned(lines), *more, ""]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         tiny_labelled,
         tiny_model,
         tiny_score,
+        tiny_tagged,
         tiny_tokenizer,
     )
     from fttool.testing.update import (
@@ -70,6 +71,7 @@ _PLACES = {
         "tiny_labelled",
         "tiny_model",
         "tiny_score",
+        "tiny_tagged",
         "tiny_tokenizer",
     ),
     "update": (
@@ -124,5 +126,6 @@ __all__ = [
     "tiny_labelled",
     "tiny_model",
     "tiny_score",
+    "tiny_tagged",
     "tiny_tokenizer",
 ]

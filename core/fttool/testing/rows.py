@@ -21,9 +21,15 @@ from fttool.contracts.rows import (
     RowFilter,
     RowReader,
 )
+from fttool.contracts.strategy import Strategy
 from fttool.rows.checks.noted import noted_row
 from fttool.testing.contract import Contract
-from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_tokenizer
+from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_tagged, tiny_tokenizer
+
+
+def learns_labels(strategy: type[Strategy]) -> bool:
+    """Whether a strategy is for rows with labels: classes of rows or words, or numbers; and not for tokens."""
+    return strategy.level is not None and not strategy.serves("token")
 
 
 class FormatContract(Contract):
@@ -90,10 +96,19 @@ class FormatContract(Contract):
                 assert isinstance(message.get("content"), str | list | None), "content is text, or a list of parts"
         else:
             assert isinstance(example.prompt, str) and isinstance(example.completion, str)
-        assert (example.labels is not None) == (self.strategy.level == "row"), "level is row where rows have classes"
+        assert (example.labels is not None) == learns_labels(self.strategy), "level says whether rows have labels"
+        assert bool(example.words) == self.strategy.serves("word"), "level is word where words have classes"
         if example.labels is not None:
             assert isinstance(example.second, str), "a second text is text"
             assert all(isinstance(label, str) and label for label in example.labels), "a class has a name"
+        if example.words:
+            assert len(example.words) == len(example.labels or ()), "each word has a class"
+            borders = [place for word in example.words for place in word]
+            assert borders == sorted(borders) and borders[-1] <= len(example.prompt), (
+                "words stand in the text, in order"
+            )
+            assert all(example.prompt[start:end].strip() for start, end in example.words), "a word is no blank"
+        elif example.labels is not None:
             assert len(set(example.labels)) == len(example.labels), "a class stands twice"
 
 
@@ -200,7 +215,9 @@ class MaskingContract(Contract):
 
     def examples(self) -> Sequence[Example]:
         """The rows that it encodes; a strategy may refuse some of them with a `ValueError`, but not all."""
-        return tiny_labelled() if self.strategy.level == "row" else tiny_examples()
+        if self.strategy.level == "word":
+            return tiny_tagged()
+        return tiny_labelled() if learns_labels(self.strategy) else tiny_examples()
 
     def outcome(self, built: RowEncoder) -> Any:
         """Tokens and labels of every row that is not refused."""
@@ -226,14 +243,18 @@ class MaskingContract(Contract):
             assert len(row.input_ids) == len(row.labels) > 0
             assert all(label in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True))
             assert row.labels[0] == -100
-            learns_classes = self.strategy.level == "row"
-            assert (row.classes is not None) == learns_classes, "level is row where classes are learned"
+            learns_classes = learns_labels(self.strategy)
+            assert (row.classes is not None) == learns_classes, "level says whether classes are learned"
             assert (set(row.labels) == {-100}) == learns_classes, "either tokens are learned or classes"
+            assert (row.words is not None) == (self.strategy.level == "word"), "level is word where words have classes"
+            if row.words is not None:
+                assert len(row.words) == len(row.input_ids)
+                assert {*row.words} - {-1} == {*range(len(row.classes or ()))}, "each class has a token, each token one"
             assert row.token_types is None or len(row.token_types) == len(row.input_ids)
 
     def test_a_turn_that_is_marked_is_not_learned(self, made: Any) -> None:
         """No token of it, whichever turn it is; a strategy may refuse such rows with a `ValueError`."""
-        if self.strategy.level == "row":
+        if learns_labels(self.strategy):
             return
         tokenizer, encode = self.context().tokenizer, made.build(self.context())
         for marked, words in ((1, "QQQQ"), (3, "XXXX")):
@@ -250,12 +271,16 @@ class MaskingContract(Contract):
 
     def test_it_says_whether_it_keeps_control_tokens(self, made: Any) -> None:
         """`keeps_control_tokens` where classes are learned: a classifier is asked with texts as it was trained on."""
-        if self.strategy.level != "row":
+        if not learns_labels(self.strategy):
             return
         tokenizer: Any = self.context().tokenizer
         encode, control = made.build(self.context()), tokenizer.all_special_tokens[-1]
         number = tokenizer.convert_tokens_to_ids(control)
-        plain, hostile = (Example(origin="1", prompt=text, labels=("x",)) for text in ("ab", f"a{control}b"))
+        words = self.strategy.level == "word"
+        plain, hostile = (
+            Example(origin="1", prompt=text, labels=("x",), words=((0, len(text)),) if words else ())
+            for text in ("ab", f"a{control}b")
+        )
         try:
             more = encode(hostile).input_ids.count(number) - encode(plain).input_ids.count(number)
         except ValueError:
@@ -268,7 +293,10 @@ class MaskingContract(Contract):
         for example, row in self._pairs(made.build(replace(self.context(), max_length=12))):
             if row.cut:
                 assert len(row.input_ids) <= 12 < len(whole[example.origin].input_ids)
-                assert row.classes == whole[example.origin].classes
+                of_all = whole[example.origin].classes
+                assert row.classes == (of_all if row.words is None or of_all is None else of_all[: max(row.words) + 1])
+                lost = len(of_all or ()) - len(row.classes or ())
+                assert row.lost == ({"words": lost} if lost else {}), "lost says what the cut has taken"
             else:
                 assert row == whole[example.origin]
 

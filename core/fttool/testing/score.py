@@ -15,6 +15,7 @@ from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded
 from fttool.contracts.task import Measure, MetricContext, Predictions, TaskContext, TaskParts
 from fttool.testing.contract import Contract
+from fttool.testing.rows import learns_labels
 from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class TaskContract(Contract):
 
     def context(self) -> TaskContext:
         """Nothing; for a task that learns classes, three rows of two of them."""
-        return TaskContext(label_counts={"a": 2, "b": 1}, rows=3) if self.strategy.level == "row" else TaskContext()
+        return TaskContext(label_counts={"a": 2, "b": 1}, rows=3) if learns_labels(self.strategy) else TaskContext()
 
     def model(self, parts: TaskParts) -> PreTrainedModel:
         """A tiny model of the task's class, the same each time."""
@@ -39,16 +40,25 @@ class TaskContract(Contract):
 
     def rows(self) -> list[Encoded]:
         """Three rows of tokens, with the classes of the context where classes are learned."""
-        if self.strategy.level != "row":
+        if not learns_labels(self.strategy):
             return tiny_encoded()
-        return [replace(row, classes=(name,)) for row, name in zip(tiny_encoded(), "aba", strict=True)]
+        if self.strategy.level != "word":
+            return [replace(row, classes=(name,)) for row, name in zip(tiny_encoded(), "aba", strict=True)]
+        halves = [[-1, *((place + 1) // 2 for place in range(len(row.input_ids) - 1))] for row in tiny_encoded()]
+        return [
+            replace(row, words=words, classes=tuple("ab"[word % 2] for word in range(max(words) + 1)))
+            for row, words in zip(tiny_encoded(), halves, strict=True)
+        ]
 
     def batch(self, parts: TaskParts, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         """Rows in one micro-batch."""
         batch = tiny_batch(rows)
-        return (
-            batch if parts.targets is None else {**batch, "targets": parts.targets([row.classes or () for row in rows])}
-        )
+        if parts.targets is None:
+            return batch
+        words = tiny_batch([replace(row, labels=[0, *(row.words or row.labels)[1:]]) for row in rows])["labels"]
+        words[:, 0] = -1
+        targets = {**batch, "targets": parts.targets([row.classes or () for row in rows])}
+        return {**targets, "words": words.clamp(min=-1)} if self.strategy.level == "word" else targets
 
     def batches(self, parts: TaskParts) -> list[dict[str, Tensor]]:
         """Micro-batches of one row each."""
@@ -91,6 +101,9 @@ class TaskContract(Contract):
         parts = made.build(self.context())
         for training in (True, False):
             model = self.model(parts).train(training)
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):  # a head may have some, which is chance and no neighbour
+                    module.eval()
             with torch.no_grad():
                 alone = torch.cat([parts.score(model, batch).losses_N for batch in self.batches(parts)])
                 together = parts.score(model, self.together(parts)).losses_N
@@ -113,9 +126,10 @@ class TaskContract(Contract):
     def test_classes_are_named_and_known(self, made: Any) -> None:
         """A task that learns classes names them, makes targets of them, and says so of one that it does not know."""
         parts = made.build(self.context())
-        assert (self.strategy.level == "row") == bool(parts.labels) == (parts.targets is not None)
+        assert learns_labels(self.strategy) == (parts.targets is not None)
+        assert (made.learns in ("row", "word")) == bool(parts.labels)
         if parts.targets is not None:
-            assert sorted(parts.labels) == sorted(self.context().label_counts)
+            assert sorted(parts.labels) == (sorted(self.context().label_counts) if parts.labels else [])
             assert len(parts.targets([(name,) for name in parts.labels])) == len(parts.labels)
             with pytest.raises(ValueError, match=r"\w+ \w+"):
                 parts.targets([("no such class",)])
@@ -126,54 +140,69 @@ class TaskContract(Contract):
 
     def test_its_defaults_are_keys_of_a_recipe(self) -> None:
         """They fill a recipe that is silent, so a wrong one would be reported as the user's mistake."""
-        roots = {dotted.partition(".")[0] for dotted in self.strategy.defaults}
-        assert roots <= set(Recipe.model_fields)
+        for options in ({}, *self.options):
+            roots = {dotted.partition(".")[0] for dotted in self.strategy.filled(options)}
+            assert roots <= set(Recipe.model_fields)
 
 
 class MetricContract(Contract):
     """A metric: statistics that add up over micro-batches and ranks, and a finite number made of their sum."""
 
     def context(self) -> MetricContext:
-        """Nothing; for a metric of classes, the names of seven."""
-        return MetricContext(labels=tuple("abcdefg")) if self.strategy.level == "row" else MetricContext()
+        """Nothing; for a metric of classes, the names of seven: of words, tags of two kinds of entities."""
+        if self.strategy.level == "word":
+            return MetricContext(labels=("O", "B-x", "I-x", "B-y", "I-y", "S-x", "E-y"))
+        return MetricContext(labels=tuple("abcdefg")) if self.strategy.serves("row") else MetricContext()
 
     def predictions(self) -> Predictions:
-        """What a model said at 12 places of a vocabulary of 7; it is right at some of them."""
+        """What a model said at 12 places of a vocabulary of 7, of two rows; it is right at some of them. For a metric
+        of numbers, 12 of them.
+        """
         import torch
         import torch.nn.functional as F
 
         draw = torch.Generator().manual_seed(0)
         logits_NV = torch.randn(12, 7, generator=draw) * 3
+        if self.strategy.level == "number":
+            numbers_N = logits_NV[:, 0] + logits_NV[:, 1]
+            losses_N = (logits_NV[:, 0] - numbers_N).square()
+            return Predictions(logits_NV=logits_NV[:, :1], targets_N=numbers_N, losses_N=losses_N)
         targets_N = torch.where(torch.arange(12) % 3 > 0, logits_NV.argmax(-1), torch.arange(12) % 7)
         losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-        return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N)
+        rows_N = (torch.arange(12) >= 5).long()
+        return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N, rows_N=rows_N)
 
     def outcome(self, built: Measure) -> Any:
         """The number."""
         return built.value(built.statistics(self.predictions()))
 
     def test_statistics_are_float64_of_one_dimension(self, made: Any) -> None:
-        """A sum in float32 would stop counting at 2²⁴ tokens."""
+        """A sum in float32 would stop counting at 2²⁴ tokens. Those that are joined have a dimension more."""
         import torch
 
-        statistics = made.build(self.context()).statistics(self.predictions())
+        measure = made.build(self.context())
+        statistics = measure.statistics(self.predictions())
         assert statistics.dtype == torch.float64, "float32 loses tokens from 2²⁴ on"
-        assert statistics.ndim == 1
+        assert statistics.ndim == (2 if measure.joined else 1)
         assert statistics.isfinite().all()
 
     @pytest.mark.parametrize("cut", [0, 5], ids=["none and all", "two parts"])
     def test_statistics_add_up(self, made: Any, cut: int) -> None:
-        """Those of two parts sum to those of the whole, and those of nothing are 0."""
+        """Those of two parts sum to those of the whole, and those of nothing are 0; joined, they are the whole's."""
         import torch
 
         measure, whole = made.build(self.context()), self.predictions()
         parts = [
             Predictions(
-                logits_NV=whole.logits_NV[place], targets_N=whole.targets_N[place], losses_N=whole.losses_N[place]
+                logits_NV=whole.logits_NV[place],
+                targets_N=whole.targets_N[place],
+                losses_N=whole.losses_N[place],
+                rows_N=None if whole.rows_N is None else whole.rows_N[place],
             )
             for place in (slice(0, cut), slice(cut, None))
         ]
-        summed = measure.statistics(parts[0]) + measure.statistics(parts[1])
+        first, second = map(measure.statistics, parts)
+        summed = torch.cat([first, second]) if measure.joined else first + second
         torch.testing.assert_close(summed, measure.statistics(whole), rtol=1e-6, atol=1e-9)
 
     def test_its_tables_are_tables(self, made: Any) -> None:

@@ -5,6 +5,7 @@ The tokenizer has one token per printable ASCII character, so what it decodes is
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,21 @@ def tiny_labelled() -> list[Example]:
         Example(origin=f"tiny.jsonl:{line}", prompt=first, second=second, labels=labels)
         for line, (first, second, labels) in enumerate(rows, start=1)
     ]
+
+
+def tiny_tagged() -> list[Example]:
+    """Rows whose words have classes: short and long, with words of one letter and of many."""
+    rows = [
+        ("Anna Lee sings .", "B-PER I-PER O O"),
+        ("x", "O"),
+        ("word " * 39 + "Berlin", "O " * 39 + "B-LOC"),
+        ("Lee met Constantinopolitan Anna", "B-PER O B-LOC B-PER"),
+    ]
+    found: list[Example] = []
+    for line, (text, labels) in enumerate(rows, start=1):
+        words = tuple(match.span() for match in re.finditer(r"\S+", text))
+        found.append(Example(origin=f"tiny.jsonl:{line}", prompt=text, words=words, labels=tuple(labels.split())))
+    return found
 
 
 def tiny_batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:

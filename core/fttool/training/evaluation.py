@@ -92,21 +92,36 @@ def summed(
     world: World = ALONE,
     passes: InPasses = in_one,
 ) -> dict[str, torch.Tensor]:
-    """The statistics of each metric, summed over all micro-batches of all processes."""
+    """The statistics of each metric, summed or joined over all micro-batches of all processes."""
 
     def statistics(batch: Batch) -> dict[str, torch.Tensor]:
         predictions = score(model, model_inputs(batch, device))
         counted = {name: measure.statistics(predictions) for name, measure in chosen.items()}
         if batch["rows"]:
             return counted
-        return {name: torch.zeros_like(values) for name, values in counted.items()}  # a blank: it does not count
+        # a blank: it does not count
+        return {n: values[:0] if chosen[n].joined else torch.zeros_like(values) for n, values in counted.items()}
 
-    sums: dict[str, torch.Tensor] = {}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in chosen}
     with evaluating(model):
         for batch in batches:
             for counted in passes(batch, statistics):
-                sums = {name: sums[name] + values if name in sums else values for name, values in counted.items()}
-    return {name: world.total(counted) for name, counted in sums.items()}
+                for name, values in counted.items():
+                    if chosen[name].joined:
+                        found[name].append(values.cpu())
+                    else:
+                        found[name] = [found[name][0] + values if found[name] else values]
+    return {
+        name: _of_all(torch.cat(some), world) if chosen[name].joined else world.total(some[0])
+        for name, some in found.items()
+        if some
+    }
+
+
+def _of_all(rows: torch.Tensor, world: World) -> torch.Tensor:
+    """The rows (n, K) of all processes, those of the first one first."""
+    gathered: list[torch.Tensor] = [rows.new_tensor(some).view(-1, rows.shape[1]) for some in world.gather(rows.tolist())]
+    return torch.cat(gathered)
 
 
 def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -116,6 +131,12 @@ def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> d
         details = chosen[name].details
         found |= details(total) if details is not None else {}
     return found
+
+
+def remarks(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """What is to be said of the metrics' numbers, by metric."""
+    said = {name: chosen[name].remark(total) for name, total in sums.items()}
+    return {name: words for name, words in said.items() if words}
 
 
 def generate(

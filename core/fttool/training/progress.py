@@ -36,6 +36,8 @@ class Progress:
     latest: dict[str, float] = field(default_factory=dict[str, float])
     tables: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the latest evaluation has to say beside its numbers."""
+    remarks: dict[str, str] = field(default_factory=dict[str, str])
+    """What it has to say of them, by metric."""
     retention_latest: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     latest_step: int = 0
     best: float | None = None

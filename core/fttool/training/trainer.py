@@ -23,7 +23,7 @@ from fttool.machine import ran_out_of_memory
 from fttool.recipe.faults import out_of_memory_hint
 from fttool.rows.loader import EpochLoader
 from fttool.training.additions import Additions, micro_batch
-from fttool.training.evaluation import note_best, summed, tables
+from fttool.training.evaluation import note_best, remarks, summed, tables
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
 from fttool.training.job import Job
@@ -297,6 +297,9 @@ class Loop(Saving):
             sums = totals(job.eval_batches)
             values = values_of(sums)
             job.progress.tables = tables(job.measures, sums)
+            job.progress.remarks = remarks(job.measures, sums)
+            for name, said in job.progress.remarks.items():
+                job.watch.note(f"{name}: {said}")
         retained = {dataset: values_of(totals(batches)) for dataset, batches in job.retention_batches.items()}
         close(self._module)
         job.progress.latest, job.progress.retention_latest = values, retained

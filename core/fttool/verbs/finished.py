@@ -115,7 +115,7 @@ def _options(run: Loaded, dtype: str) -> LoadOptions:
     import torch
 
     file, names = Record(run.path.parent).model / "config.json", list[str]()
-    if run.recipe.task.level == "row" and file.is_file():
+    if run.recipe.task.learns in ("row", "word") and file.is_file():
         names = list(json.loads(file.read_text(encoding="utf-8")).get("id2label", {}).values())
     parts = run.recipe.task.build(
         TaskContext(label_counts=dict.fromkeys(names, 1), rows=len(names), masking=run.recipe.masking)

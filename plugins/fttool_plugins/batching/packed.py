@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fttool.api import Batches, Batching, BatchingContext, Encoded, Level, RowGroup
+from fttool.api import Batches, Batching, BatchingContext, Encoded, Levels, RowGroup
 from fttool_plugins.batching import collate
 from fttool_plugins.batching.updates import chunks, micro_batches
 
@@ -27,7 +27,7 @@ class Packed(Batching):
     """
 
     name: Literal["packed"] = "packed"
-    level: ClassVar[Level | None] = "token"
+    level: ClassVar[Levels] = "token"
 
     @property
     def needs_same_rows(self) -> bool:

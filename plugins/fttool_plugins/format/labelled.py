@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fttool.api import Example, Format, FormatContext, Level, RowReader
+from fttool.api import Example, Format, FormatContext, Levels, RowReader
 from fttool_plugins.format.columns import fetch
 
 
@@ -20,7 +20,7 @@ class Labelled(Format):
     """
 
     name: Literal["labelled"] = "labelled"
-    level: ClassVar[Level | None] = "row"
+    level: ClassVar[Levels] = "row"
     text: str = "text"
     """The column that holds the text."""
     second: str | None = None

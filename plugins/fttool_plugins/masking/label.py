@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from fttool.api import Encoded, Example, Level, MaskingContext, RowEncoder
+from fttool.api import Encoded, Example, Levels, MaskingContext, RowEncoder
 from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
 from fttool_plugins.masking.texts import encode_texts
@@ -19,7 +19,7 @@ class Label(OfText):
     """
 
     name: Literal["label"] = "label"
-    level: ClassVar[Level | None] = "row"
+    level: ClassVar[Levels] = "row"
 
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for a row without classes, without a token left of its text, and

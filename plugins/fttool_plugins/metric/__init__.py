@@ -2,6 +2,9 @@
 
 from fttool.api import Strategy, hookimpl
 from fttool_plugins.metric.accuracy import Accuracy
+from fttool_plugins.metric.entity_f1 import EntityF1
+from fttool_plugins.metric.entity_precision import EntityPrecision
+from fttool_plugins.metric.entity_recall import EntityRecall
 from fttool_plugins.metric.loss import Loss
 from fttool_plugins.metric.macro_f1 import MacroF1
 from fttool_plugins.metric.perplexity import Perplexity
@@ -11,4 +14,4 @@ from fttool_plugins.metric.token_accuracy import TokenAccuracy
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Loss, Perplexity, TokenAccuracy, Accuracy, MacroF1]
+    return [Loss, Perplexity, TokenAccuracy, Accuracy, MacroF1, EntityF1, EntityPrecision, EntityRecall]

@@ -1,10 +1,10 @@
-"""`accuracy`: how many rows get their class right."""
+"""`accuracy`: how many rows, or words, get their class right."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fttool.api import Level, Measure, Metric, MetricContext, Predictions
+from fttool.api import Levels, Measure, Metric, MetricContext, Predictions
 from fttool_plugins.metric.counts import predicted_and_true
 from fttool_plugins.metric.token_accuracy import share
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Accuracy(Metric):
-    """Share of rows whose class is predicted; where rows may have several, of those with each class right."""
+    """Share of rows or words whose class is predicted; where rows may have several, of those with each class right."""
 
     name: Literal["accuracy"] = "accuracy"
-    level: ClassVar[Level | None] = "row"
+    level: ClassVar[Levels] = ("row", "word")
     greater_is_better: ClassVar[bool] = True
 
     def build(self, ctx: MetricContext) -> Measure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fttool.api import Level, Measure, Metric, MetricContext, Predictions
+from fttool.api import Levels, Measure, Metric, MetricContext, Predictions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ class Loss(Metric):
     """
 
     name: Literal["loss"] = "loss"
-    level: ClassVar[Level | None] = None
+    level: ClassVar[Levels] = None
 
     def build(self, ctx: MetricContext) -> Measure:
         """Yield sum and count, and their ratio."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fttool.api import Level, Measure, Metric, MetricContext
+from fttool.api import Levels, Measure, Metric, MetricContext
 from fttool_plugins.metric.counts import class_counts, class_tables, ratio, split
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class MacroF1(Metric):
     """
 
     name: Literal["macro-f1"] = "macro-f1"
-    level: ClassVar[Level | None] = "row"
+    level: ClassVar[Levels] = ("row", "word")
     greater_is_better: ClassVar[bool] = True
 
     def build(self, ctx: MetricContext) -> Measure:

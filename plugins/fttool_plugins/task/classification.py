@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, Tag
 from fttool.api import (
     DataError,
     Example,
-    Level,
+    Levels,
     ModelError,
     Predictions,
     Problem,
@@ -51,7 +51,7 @@ class Classification(Task):
     """
 
     name: Literal["classification"] = "classification"
-    level: ClassVar[Level | None] = "row"
+    level: ClassVar[Levels] = "row"
     # As BERT is fine-tuned (Devlin et al. 2019, arXiv 1810.04805, appendix A.3): batches of 16 or 32, 2 to 4 epochs,
     # rates of 2e-5 to 5e-5; and its positions end at 512.
     defaults: ClassVar[Mapping[str, Any]] = {

@@ -15,6 +15,7 @@ from fttool_acme import (
     DynamicFineTuning,
     EveryOther,
     LongestFirst,
+    MedianLoss,
     MultipleChoice,
     NoUrls,
     OneOfMany,
@@ -24,6 +25,7 @@ from fttool_acme import (
     Soup,
     TailAverage,
     Top5,
+    WholeSentences,
 )
 
 from fttool.api import Example, RegularizerContext
@@ -164,6 +166,14 @@ class TestDynamicFineTuning(TaskContract):
 class TestTop5(MetricContract):
     strategy = Top5
     options = ({}, {"k": 1})
+
+
+class TestMedianLoss(MetricContract):
+    strategy = MedianLoss
+
+
+class TestWholeSentences(MetricContract):
+    strategy = WholeSentences
 
 
 def test_every_strategy_has_its_contract_here() -> None:

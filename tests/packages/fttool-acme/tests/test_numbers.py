@@ -25,10 +25,12 @@ from fttool_acme import (
 )
 from fttool_acme.consistency import apart
 from fttool_acme.curve import curve
+from fttool_acme.median import MedianLoss
 from fttool_acme.metric import hits
 from fttool_acme.mixing import order
 from fttool_acme.regularizer import Mean
 from fttool_acme.schedule import drops
+from fttool_acme.sentences import right_and_all
 from fttool_acme.signum import SignumOptimizer
 from fttool_acme.task import score
 
@@ -42,6 +44,7 @@ from fttool.api import (
     LoadOptions,
     MaskingContext,
     MicroBatch,
+    MetricContext,
     ModelError,
     PrecisionContext,
     Predictions,
@@ -345,6 +348,26 @@ def test_top_five() -> None:
     assert hits(predictions, k=5).tolist() == [2, 3]
     assert hits(predictions, k=1).tolist() == [1, 3]
     assert hits(predictions, k=50).tolist() == [3, 3]
+
+
+def test_the_median_is_that_of_all_losses() -> None:
+    measure = MedianLoss().build(MetricContext())
+    parts = [[0.5, 9.0], [0.25], [4.0, 1.0]]
+    seen = [
+        Predictions(logits_NV=torch.zeros(len(some), 1), targets_N=torch.zeros(len(some)), losses_N=torch.tensor(some))
+        for some in parts
+    ]
+    assert measure.value(torch.cat([measure.statistics(one) for one in seen])) == 1.0
+
+
+def test_a_sentence_is_right_where_all_of_its_words_are() -> None:
+    seen = Predictions(
+        logits_NV=torch.eye(2)[[0, 1, 1, 0, 0]],
+        targets_N=torch.tensor([0, 1, 0, 0, 0]),
+        losses_N=torch.zeros(5),
+        rows_N=torch.tensor([0, 0, 1, 1, 2]),
+    )
+    assert right_and_all(seen).tolist() == [2, 3]
 
 
 # -- the verb ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from fttool_acme.format import MultipleChoice
 from fttool_acme.freezing import EveryOther
 from fttool_acme.layer_rates import SlowEmbeddings
 from fttool_acme.masking import After
+from fttool_acme.median import MedianLoss
 from fttool_acme.metric import Top5
 from fttool_acme.mixing import Capped
 from fttool_acme.model import Soup
@@ -22,6 +23,7 @@ from fttool_acme.optimizer import Signum
 from fttool_acme.precision import Bf16OnGpu
 from fttool_acme.regularizer import TailAverage
 from fttool_acme.schedule import Drops
+from fttool_acme.sentences import WholeSentences
 from fttool_acme.sharding import OneOfMany
 from fttool_acme.task import DynamicFineTuning
 
@@ -46,6 +48,8 @@ def fttool_strategies() -> list[type[Strategy]]:
         OneOfMany,
         DynamicFineTuning,
         Top5,
+        MedianLoss,
+        WholeSentences,
     ]
 
 
@@ -57,6 +61,7 @@ __all__ = [
     "DynamicFineTuning",
     "EveryOther",
     "LongestFirst",
+    "MedianLoss",
     "MultipleChoice",
     "NoUrls",
     "OneOfMany",
@@ -66,6 +71,7 @@ __all__ = [
     "Soup",
     "TailAverage",
     "Top5",
+    "WholeSentences",
     "fttool_checkpoint_saved",
     "fttool_logged",
     "fttool_recipe_loaded",

@@ -1,0 +1,115 @@
+"""`words`: the classes of a text's words are learned, and none of its tokens.
+
+Which word a token is of, the tokenizer's offsets say: the word of its first character that is not blank. So a text is
+read as a whole, as inference reads it, and not word by word.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from fttool.api import Encoded, Example, Levels, MaskingContext, RowEncoder
+from fttool_plugins.masking.control import Control
+from fttool_plugins.masking.of_turns import OfText
+from fttool_plugins.masking.tokens import special_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Places = Sequence[tuple[int, int]]
+"""Beginning and end (exclusive) in a text."""
+
+
+class Words(OfText):
+    """Learn the classes of a text's words, whichever tokens these become; the task says which tokens speak for a word.
+
+    The text is read whole, with the special tokens that the tokenizer puts around it. One that is too long loses words
+    at its end, but not the special token behind it; lost words are counted.
+    """
+
+    name: Literal["words"] = "words"
+    level: ClassVar[Levels] = "word"
+
+    def build(self, ctx: MaskingContext) -> RowEncoder:
+        """Yield the encoder; it raises `ValueError` for a row without words or classes, for a word of which the
+        tokenizer makes no token, and for control tokens in the text where they are refused.
+        """
+        control = Control(ctx.tokenizer, self.control_tokens)
+
+        def encode(example: Example) -> Encoded:
+            if example.labels is None or not example.words:
+                raise ValueError("the row has no words with classes")
+            controlled = control.check([("the text", example.prompt)])
+            literal = controlled and control.as_text
+            ids, words, cut = encode_words(ctx.tokenizer, example.prompt, example.words, ctx.max_length, literal)
+            left = max(words) + 1
+            for number in sorted(set(range(left)).difference(words)):
+                start, end = example.words[number]
+                word = example.prompt[start:end]
+                raise ValueError(
+                    f"the tokenizer makes no token of its own of word {number + 1}, {word!r}: leave it out"
+                )
+            return Encoded(
+                ids,
+                [-100] * len(ids),
+                classes=example.labels[:left],
+                words=words,
+                cut=cut,
+                lost={"words": len(example.words) - left} if left < len(example.words) else {},
+                remarks=control.remarks(controlled),
+                literal=literal,
+            )
+
+        return encode
+
+
+def encode_words(
+    tokenizer: PreTrainedTokenizerBase, text: str, places: Places, max_length: int | None, as_text: bool
+) -> tuple[list[int], list[int], bool]:
+    """The tokens (T,) of a text, which of the words at `places` each is of (T,), −1 for none, and whether it was cut.
+
+    Raises `ValueError` where no word has a token, or `max_length` leaves none; single words may be without one.
+    """
+    plain: dict[str, Any] = {"truncation": False, "padding": False, "verbose": False, "split_special_tokens": as_text}
+    whole: Any = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **plain)
+    ids = list(whole["input_ids"])
+    around = [bool(one) for one in whole["special_tokens_mask"]]
+    if as_text and special_ids(tokenizer).difference({tokenizer.unk_token_id}).intersection(
+        token for token, is_around in zip(ids, around, strict=True) if not is_around
+    ):
+        raise ValueError("the tokenizer cannot write a control token of the row as text: it makes a token of it")
+    words = _words(text, places, whole["offset_mapping"], around)
+    if max(words, default=-1) < 0:
+        raise ValueError(f"the tokenizer makes no token of the text {text[:40]!r}")
+    if max_length is None or len(ids) <= max_length:
+        return ids, words, False
+    return _cut(ids, words, around, max_length)
+
+
+def _words(text: str, places: Places, offsets: Places, around: Sequence[bool]) -> list[int]:
+    """Which word each token is of, by its first character that is not blank."""
+    starts = [start for start, _ in places]
+    found: list[int] = []
+    for (first, last), is_around in zip(offsets, around, strict=True):
+        inside = text[first:last]
+        place = first + len(inside) - len(inside.lstrip())
+        word = bisect_right(starts, place) - 1
+        found.append(-1 if is_around or not inside.strip() or word < 0 or place >= places[word][1] else word)
+    return found
+
+
+def _cut(
+    ids: list[int], words: list[int], around: Sequence[bool], max_length: int
+) -> tuple[list[int], list[int], bool]:
+    """The first tokens of the text, with the special tokens in front of it and behind it."""
+    text = [place for place, is_around in enumerate(around) if not is_around]
+    room = max_length - (len(ids) - len(text))
+    kept = set(text[: max(room, 0)])
+    chosen = [place for place, is_around in enumerate(around) if is_around or place in kept]
+    left = [words[place] for place in chosen]
+    if max(left, default=-1) < 0:
+        special = len(around) - len(text)
+        raise ValueError(f"max_length = {max_length} leaves no token of a word beside {special} special ones")
+    return [ids[place] for place in chosen], left, True
