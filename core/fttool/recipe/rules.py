@@ -122,7 +122,8 @@ def _of_another_level(recipe: Recipe) -> Iterable[Problem]:
     for place, one in recipe.strategies():
         if one is not task and not one.serves(task.learns):
             fitting = task.filled(task.model_dump()).get(one.place.table, one.place.default)
-            served = " or ".join(learns[level] for level in ([one.level] if isinstance(one.level, str) else one.level))
+            levels = (one.level,) if isinstance(one.level, str) else one.level or ()
+            served = " or ".join(learns[level] for level in levels)
             message = f"{one.family} '{one.id()}' is for a task that learns {served}, not for '{task.id()}'"
             if task.learns is not None and isinstance(task.level, tuple):
                 message += f", which learns {learns[task.learns]} here"

@@ -76,9 +76,9 @@ def encode_words(
     whole: Any = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **plain)
     ids = list(whole["input_ids"])
     around = [bool(one) for one in whole["special_tokens_mask"]]
-    if as_text and special_ids(tokenizer).difference({tokenizer.unk_token_id}).intersection(
-        token for token, is_around in zip(ids, around, strict=True) if not is_around
-    ):
+    unknown: Any = tokenizer.unk_token_id
+    inside = {token for token, is_around in zip(ids, around, strict=True) if not is_around}
+    if as_text and inside & (special_ids(tokenizer) - {unknown}):
         raise ValueError("the tokenizer cannot write a control token of the row as text: it makes a token of it")
     words = _words(text, places, whole["offset_mapping"], around)
     if max(words, default=-1) < 0:

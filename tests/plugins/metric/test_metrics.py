@@ -36,9 +36,10 @@ def value(metric: Metric, batches: list[Predictions]) -> float:
 
 
 def test_the_room_lists_them():
-    ids = ["loss", "perplexity", "token-accuracy", "accuracy", "macro-f1"]
+    of_entities = ["entity-f1", "entity-precision", "entity-recall"]
+    ids = ["loss", "perplexity", "token-accuracy", "accuracy", "macro-f1", *of_entities]
     assert [strategy.id() for strategy in fttool_strategies()] == ids
-    assert [strategy.greater_is_better for strategy in fttool_strategies()] == [False, False, True, True, True]
+    assert [strategy.greater_is_better for strategy in fttool_strategies()] == [False, False, *[True] * 6]
 
 
 def test_loss_is_the_mean_over_tokens():
