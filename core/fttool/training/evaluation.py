@@ -120,7 +120,9 @@ def summed(
 
 def _of_all(rows: torch.Tensor, world: World) -> torch.Tensor:
     """The rows (n, K) of all processes, those of the first one first."""
-    gathered: list[torch.Tensor] = [rows.new_tensor(some).view(-1, rows.shape[1]) for some in world.gather(rows.tolist())]
+    gathered: list[torch.Tensor] = [
+        rows.new_tensor(some).view(-1, rows.shape[1]) for some in world.gather(rows.tolist())
+    ]
     return torch.cat(gathered)
 
 
