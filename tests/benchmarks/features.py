@@ -47,11 +47,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found["parameters"] = write_model(folder / "model", **size, tie_word_embeddings=False)
-        write_rows(
-            folder, full_rows=32 if options.quick else 96, full_length=128, chat_rows=32 if options.quick else 96
-        )
+        number, length = (16, 32) if options.quick else (96, 128)
+        write_rows(folder, full_rows=number, full_length=length, chat_rows=number)
         for rows, kind in (("full", "fully_learned"), ("chat", "chat")):
-            found[kind] = compare(folder, rows, rounds, updates=EPOCHS * (4 if options.quick else 12))
+            found[kind] = compare(folder, rows, rounds, updates=EPOCHS * number // 8)
     report.show(found)
 
 

@@ -1,12 +1,12 @@
 """Memory and time of an update under each freezing strategy, over those of `full`: one JSON object.
 
     python tests/benchmarks/freezing.py            ten minutes on two cores
-    python tests/benchmarks/freezing.py --quick    a minute, on a model so small that its figures mean nothing
+    python tests/benchmarks/freezing.py --quick    half a minute, on a model so small that its figures mean nothing
 
-Every run is a fresh process over the same batches. Its peak is the resident set's high-water mark above what the
-imports took; its time is that of the updates after the first two. A round runs each strategy once, and ratios are taken
-within a round. The model is a Llama with biases and a head of its own, so that each strategy has something to train;
-`gradual` is measured in its first stage, when the head alone trains.
+Every run is a fresh process over the same batches; with --quick all share one. Its peak is the resident set's high-
+water mark above what the imports took; its time is that of the updates after the first two. A round runs each strategy
+once, and ratios are taken within a round. The model is a Llama with biases and a head of its own, so that each strategy
+has something to train; `gradual` is measured in its first stage, when the head alone trains.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
         for number in range(rounds):
             first = number % len(MODES)
-            for mode in [*MODES, *MODES][first : first + len(MODES)]:
-                print(f"round {number + 1} of {rounds}: {mode}", file=sys.stderr, flush=True)
-                runs[mode].append(ask(mode, folder, options.quick))
+            modes = [*MODES, *MODES][first : first + len(MODES)]
+            print(f"round {number + 1} of {rounds}: {', '.join(modes)}", file=sys.stderr, flush=True)
+            found_in_round = ask("all", folder, True) if options.quick else {mode: ask(mode, folder) for mode in modes}
+            for mode, one in found_in_round.items():
+                runs[mode].append(one)
     found["trained_share"] = {mode: round(of_mode[0]["trained_share"], 4) for mode, of_mode in runs.items()}
     for name, key, targets in (
         ("time_over_full", "processor_seconds", TIME_OVER_FULL),
@@ -81,7 +83,7 @@ def main() -> None:
     report.show(found)
 
 
-def ask(mode: str, folder: str, quick: bool) -> Any:
+def ask(mode: str, folder: str, quick: bool = False) -> Any:
     """What a child prints last. This process stays small: a child's high-water mark starts at ours."""
     words = [sys.executable, __file__, "--child", mode, folder, *(["--quick"] if quick else [])]
     answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -100,17 +102,30 @@ def prepare(folder: Path, _: str, quick: bool) -> dict[str, Any]:
     return {"parameters": parameters, "layers": size["layers"]}
 
 
-def measure(folder: Path, mode: str, quick: bool) -> dict[str, float]:
-    """A whole run: its peak in MB, seconds per update, and the share of the model that it trains."""
-    import datasets  # noqa: F401 - all that fttool and its trainer import, so that it is not counted
+def imported() -> int:
+    """Import all that fttool and its trainer do, so that it is not counted; returns what that took, in bytes."""
+    import datasets  # noqa: F401
     import trl.trainer.sft_trainer  # noqa: F401
-    from contestants import LEFT_OUT, prepared_run
     from memory import high_water
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
 
     import fttool.training.trainer  # noqa: F401
 
-    imports = high_water()
+    return high_water()
+
+
+def measure_all(folder: Path, _: str, quick: bool) -> dict[str, dict[str, float]]:
+    """All modes, one after the other in this process: what each holds stands on the peak of those before it."""
+    imports = imported()
+    return {mode: measure(folder, mode, quick, imports) for mode in MODES}
+
+
+def measure(folder: Path, mode: str, quick: bool, imports: int = 0) -> dict[str, float]:
+    """A whole run: its peak in MB, seconds per update, and the share of the model that it trains."""
+    from contestants import LEFT_OUT, prepared_run
+    from memory import high_water
+
+    imports = imports or imported()
     updates = 6 if quick else 8
     # the second stage of `gradual`, which a run must reach, is its last update
     freezing = {**MODES[mode], "every": updates - 1} if mode == "gradual" else MODES[mode]
@@ -128,7 +143,7 @@ def measure(folder: Path, mode: str, quick: bool) -> dict[str, float]:
     }
 
 
-CHILDREN = {"prepare": prepare}
+CHILDREN = {"prepare": prepare, "all": measure_all}
 
 
 if __name__ == "__main__":

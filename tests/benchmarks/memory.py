@@ -3,10 +3,10 @@
     python tests/benchmarks/memory.py            three minutes on two cores
     python tests/benchmarks/memory.py --quick    half a minute, on a model so small that its figures mean nothing
 
-Every run is a fresh process over the same batches; its peak is the resident set's high-water mark, and what the imports
-took is the mark right after them. fttool's run is a whole one: it ends with a checkpoint and the final model on disk,
-the hand-written loop ends with its last update. The model has 31 million parameters, so weights, gradients, the
-optimizer's state and logits are ten times what fttool itself holds.
+Every run is a fresh process over the same batches (with --quick two runs share one); its peak is the resident set's
+high-water mark, and what the imports took is the mark right after them. fttool's run is a whole one: it ends with a
+checkpoint and the final model on disk, the hand-written loop ends with its last update. The model has 31 million
+parameters, so weights, gradients, the optimizer's state and logits are ten times what fttool itself holds.
 """
 
 from __future__ import annotations
@@ -39,15 +39,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         who, rows, folder = options.child
-        CHILDREN[who](Path(folder), rows, options.quick)
+        print(json.dumps(CHILDREN[who](Path(folder), rows, options.quick)))
         return
     rounds = options.rounds or (1 if options.quick else 3)
     found: dict[str, Any] = {"benchmark": "memory", "machine": report.machine(), "rounds": rounds}
     with tempfile.TemporaryDirectory() as folder:
-        found["parameters"] = int(ask("prepare", "both", folder, options.quick))
+        found["parameters"] = ask("prepare", "both", folder, options.quick)
         for rows, kind in (("full", "fully_learned"), ("chat", "chat")):
             peaks = [
-                {who: ask(who, rows, folder, options.quick) for who in ("fttool", "hand_written")}
+                ask("both", rows, folder, True)
+                if options.quick
+                else {who: ask(who, rows, folder, False) for who in ("fttool", "hand_written")}
                 for _ in range(rounds)
             ]
             found[kind] = {
@@ -61,11 +63,11 @@ def main() -> None:
     report.show(found)
 
 
-def ask(who: str, rows: str, folder: str, quick: bool) -> float:
-    """The number that a child prints last. This process stays small: a child's high-water mark starts at ours."""
+def ask(who: str, rows: str, folder: str, quick: bool) -> Any:
+    """What a child prints last. This process stays small: a child's high-water mark starts at ours."""
     words = [sys.executable, __file__, "--child", who, rows, folder, *(["--quick"] if quick else [])]
     answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return float(answer.splitlines()[-1])
+    return json.loads(answer.splitlines()[-1])
 
 
 # -- in a process of their own -------------------------------------------------------------------------------------
@@ -75,8 +77,8 @@ def case_of(rows: str, quick: bool) -> Case:
     return Case(rows, 4, 2 if quick else 8)
 
 
-def prepare(folder: Path, _: str, quick: bool) -> None:
-    """Write model, rows, and the batches that fttool will meet; print the number of parameters."""
+def prepare(folder: Path, _: str, quick: bool) -> int:
+    """Write model, rows, and the batches that fttool will meet; returns the number of parameters."""
     from contestants import planned, prepared_run
 
     size = {"layers": 2, "hidden": 64, "inner": 64} if quick else {"layers": 8, "hidden": 512, "inner": 1536}
@@ -87,11 +89,11 @@ def prepare(folder: Path, _: str, quick: bool) -> None:
         batches = planned(prepared_run(folder, case, f"plan-{rows}")[1], case)
         plain = [[[(row.input_ids, row.labels) for row in micro] for micro in update] for update in batches]
         (folder / f"{rows}.batches.json").write_text(json.dumps(plain), encoding="utf-8")
-    print(parameters)
+    return parameters
 
 
-def fttool(folder: Path, rows: str, quick: bool) -> None:
-    """A whole run."""
+def fttool(folder: Path, rows: str, quick: bool) -> int:
+    """A whole run; its peak."""
     import datasets  # noqa: F401 - all that fttool and its trainer import, so that it is not counted
     import trl.trainer.sft_trainer  # noqa: F401
     from contestants import prepared_run
@@ -102,11 +104,11 @@ def fttool(folder: Path, rows: str, quick: bool) -> None:
     imports = high_water()
     go, _ = prepared_run(folder, case_of(rows, quick), f"run-{os.getpid()}")
     go()
-    print(high_water() - imports)
+    return high_water() - imports
 
 
-def hand_written(folder: Path, rows: str, quick: bool) -> None:
-    """The plain loop over the same batches."""
+def hand_written(folder: Path, rows: str, quick: bool) -> int:
+    """The plain loop over the same batches; its peak."""
     import hand_written
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
     from workload import LR, PAD_ID, WARMUP
@@ -115,7 +117,13 @@ def hand_written(folder: Path, rows: str, quick: bool) -> None:
     batches = json.loads((folder / f"{rows}.batches.json").read_text(encoding="utf-8"))
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     hand_written.train(model, batches, pad_id=PAD_ID, lr=LR, warmup=WARMUP, updated=lambda: None)
-    print(high_water() - imports)
+    return high_water() - imports
+
+
+def both(folder: Path, rows: str, quick: bool) -> dict[str, int]:
+    """Both in this process: the second stands on the peak of the first, which is given for both."""
+    peak = fttool(folder, rows, quick)
+    return {"fttool": peak, "hand_written": peak + hand_written(folder, rows, quick)}
 
 
 def high_water() -> int:
@@ -124,7 +132,7 @@ def high_water() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-CHILDREN = {"prepare": prepare, "fttool": fttool, "hand_written": hand_written}
+CHILDREN = {"prepare": prepare, "fttool": fttool, "hand_written": hand_written, "both": both}
 
 
 if __name__ == "__main__":

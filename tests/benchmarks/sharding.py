@@ -100,7 +100,7 @@ def main() -> None:
         )
         found["parameters"] = parameters
         found["slots_per_update"] = PROCESSES * case.micro_batch * length
-        found |= speed(folder, case, rounds, ("fsdp", "zero") if quick else tuple(ENGINES))
+        found |= speed(folder, case, rounds, ("fsdp",) if quick else tuple(ENGINES))
         found |= held(folder, parameters, quick)
     report.show(found)
 

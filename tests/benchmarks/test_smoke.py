@@ -20,7 +20,7 @@ def promised(script: str) -> list[str]:
     return re.findall(rf"`{script}\.([a-z0-9_.-]+[a-z0-9_-])`", PAGE.read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     "script", [pytest.param(one, marks=pytest.mark.dist if one == "sharding" else ()) for one in SCRIPTS]
 )

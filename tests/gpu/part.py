@@ -1,12 +1,14 @@
 """One part of the GPU suite: a script that measures something and prints one JSON object; and runs of fttool for it.
 
 Each part is a process of its own, so a crash in a kernel ends that part alone. Runs are what a user types, in processes
-of their own too: `CUDA_VISIBLE_DEVICES=""` makes the same run on the CPU, as its twin.
+of their own too: `CUDA_VISIBLE_DEVICES=""` makes the same run on the CPU, as its twin. Where there is no GPU, all that
+can be shown is that a part works: then its runs are made in the part's own process, on a few rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,20 +79,35 @@ class RunError(Exception):
 
 def run(output: Path, name: str, recipe: str, *settings: str, cpu: bool = False, resume: bool = False) -> Run:
     """`fttool run` of one of the recipes with `--set` for each of the settings; raises `RunError`."""
-    words = [sys.executable, "-m", "fttool", "run", str(RECIPES / recipe), "--quiet"]
-    for setting in (f"run.output={json.dumps(str(output))}", f"run.name={name}", "run.log_every=1", *settings):
+    words = ["run", str(RECIPES / recipe), "--quiet", *(["--resume"] if resume else [])]
+    few = () if gpu() else ("data.train.0.limit=48",)
+    for setting in (f"run.output={json.dumps(str(output))}", f"run.name={name}", "run.log_every=1", *few, *settings):
         words += ["--set", setting]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    if cpu:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    done = subprocess.run([*words, *(["--resume"] if resume else [])], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RunError(f"exit {done.returncode}: {done.stderr.strip()[-600:]}")
+    code, said = _apart(words, cpu) if gpu() else _here(words)
+    if code:
+        raise RunError(f"exit {code}: {said.strip()[-600:]}")
     return Run(output / name)
+
+
+def _apart(words: Sequence[str], cpu: bool) -> tuple[int, str]:
+    """Exit code and stderr of fttool in a process of its own."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({"CUDA_VISIBLE_DEVICES": ""} if cpu else {})}
+    done = subprocess.run([sys.executable, "-m", "fttool", *words], capture_output=True, text=True, env=environment)
+    return done.returncode, done.stderr
+
+
+def _here(words: Sequence[str]) -> tuple[int, str]:
+    """The same in this process."""
+    from fttool.cli import main
+
+    with redirect_stderr(io.StringIO()) as said:
+        return main(words), said.getvalue()
 
 
 def together(*jobs: Callable[[], Any]) -> list[Any]:
     """What each job returns; they run at once, so twins on the CPU take no time of their own."""
+    if not gpu():  # a run in this process listens to signals, which only its first thread may
+        return [job() for job in jobs]
     with ThreadPoolExecutor(len(jobs)) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
 

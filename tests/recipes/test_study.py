@@ -30,9 +30,9 @@ def test_each_method_is_a_valid_recipe_that_differs_from_the_base(study: ModuleT
         assert (recipe.model_dump() == base.model_dump()) == (method == "full"), method
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_makes_the_runs_and_draws_them(tmp_path: Path) -> None:
-    methods = ["full", "top-layers", "replay"]
+    methods = ["full", "replay"]
     words = ["chat", "--quick", "--methods", *methods, "--output", str(tmp_path)]
     done = subprocess.run([sys.executable, str(FOLDER / "study.py"), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

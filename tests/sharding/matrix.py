@@ -19,9 +19,9 @@ WORKER = Path(__file__).parent / "worker.py"
 FAR = {"name": "adamw", "lr": 2e-2}
 """Takes a model so far within a few updates that its divergence from the start is no longer made of rounding."""
 CELLS: dict[str, dict[str, Any]] = {
-    "padded": {"batching": {"name": "padded"}, "run": {"max_steps": 20}},
-    "bucketed": {"batching": {"name": "bucketed"}, "run": {"max_steps": 20}},
-    "packed": {"batching": {"name": "packed", "max_length": 96}, "run": {"max_steps": 20}},
+    "padded": {"batching": {"name": "padded"}, "run": {"max_steps": 14}},
+    "bucketed": {"batching": {"name": "bucketed"}, "run": {"max_steps": 14}},
+    "packed": {"batching": {"name": "packed", "max_length": 96}, "run": {"max_steps": 14}},
     "freezing-head-only": {"freezing": {"name": "head-only"}},
     "freezing-top-layers": {"freezing": {"name": "top-layers", "n": 1}},
     "freezing-gradual": {"freezing": {"name": "gradual", "every": 2}},
@@ -66,8 +66,20 @@ CELLS: dict[str, dict[str, Any]] = {
     "classification": {"task": "classification", "regularizers": [{"name": "l2-sp"}]},
 }
 """Name → what it changes in the base recipe of its task."""
-LEFT_OUT = tuple(cell for cell in CELLS if cell.startswith("schedule-") and cell != "schedule-wsd")
-"""Only the whole matrix has them: a schedule knows nothing of processes."""
+SCHEDULES = tuple(cell for cell in CELLS if cell.startswith("schedule-"))
+PARTS = ("freezing-head-only", "freezing-top-layers", "freezing-patterns", "freezing-bitfit", "freezing-lora")
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "ddp": (*SCHEDULES, *PARTS, "bucketed", "layer-rates", "optimizer-sgd", "l2-sp-decoupled", "early-stopping"),
+    "fsdp": tuple(cell for cell in SCHEDULES if cell != "schedule-wsd"),
+    "zero-2": (*SCHEDULES, *PARTS, "bucketed", "lora-dropout", "checkpointing", "replay", "early-stopping"),
+    "zero-3": (*SCHEDULES, "freezing-patterns", "bucketed", "layer-rates", "replay", "early-stopping"),
+}
+"""Sharding → cells that only the whole matrix has under it, as they add nothing to what the others show.
+
+A schedule knows nothing of processes. Under `ddp` each holds all weights, so what a strategy does to one weight it does
+to its copies. Which rows are read and when a run stops is the same code under any engine. ZeRO's stages differ in how
+they cut optimizer state and weights: what keeps state or looks at weights is made under both.
+"""
 
 
 SHARDINGS: dict[str, dict[str, Any]] = {
@@ -187,7 +199,8 @@ def recipe_of(cell: str, bases: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     changes = (CELLS | IN_16_BITS)[cell]
     base = bases[changes.get("task", "sft")]
     merged = {table: {**base[table], **changes.get(table, {})} for table in ("run", "model")}
-    return {**base, **changes, **merged}
+    saved = {} if cell in RESUMED else {"checkpoints": {"every": base["run"]["max_steps"]}}
+    return {**base, **changes, **merged, **saved}
 
 
 def run_cells(
@@ -198,25 +211,33 @@ def run_cells(
     *,
     resume: bool = False,
 ) -> dict[str, Outcome | str]:
-    """Run cells under one sharding, all of them in the same processes; a cell that was refused is what was said."""
-    return run_recipes(folder, {name: recipe_of(name, bases) for name in cells}, sharding, resume=resume)
+    """Run cells under one sharding; a cell that was refused is what was said."""
+    return run_recipes(folder, {name: under(sharding, recipe_of(name, bases)) for name in cells}, resume=resume)
+
+
+def under(sharding: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with that sharding."""
+    return {**recipe, "sharding": dict(sharding)}
 
 
 def run_recipes(
-    folder: Path, recipes: Mapping[str, Mapping[str, Any]], sharding: Mapping[str, Any], *, resume: bool = False
+    folder: Path, recipes: Mapping[str, Mapping[str, Any]], *, resume: bool = False, **environment: str
 ) -> dict[str, Outcome | str]:
-    """The same with recipes by their names."""
+    """Run recipes by their names, in the order of these, each under its own sharding, in the same processes.
+
+    What has run under ZeRO runs nothing else: DeepSpeed's settings stay with its processes. So it comes last.
+    """
     folder.mkdir(exist_ok=True)
-    processes = sharding.get("processes", 1)
+    [processes] = {recipe["sharding"].get("processes", 1) for recipe in recipes.values()}
     for name, given in recipes.items():
-        recipe = {**given, "sharding": dict(sharding)}
-        recipe["run"] = {**given["run"], "name": name, "output": str(folder / "runs")}
+        recipe = {**given, "run": {**given["run"], "name": name, "output": str(folder / "runs")}}
         (folder / f"{name}.toml").write_text(tomli_w.dumps(recipe))
     command = [sys.executable, str(WORKER), str(folder), *(["--resume"] if resume else [])]
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = [sys.executable, *launcher, *command[1:]]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    there = {**os.environ, **environment}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600, env=there)
     errors = {file.stem: file.read_text() for file in folder.glob("*.error")}
     assert done.returncode == 0, f"{errors}\n{done.stderr}"
     found: dict[str, Outcome | str] = {}

@@ -7,26 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .matrix import Outcome, run_recipes
 from .watching import assert_same, dist, events
 
 pytestmark = dist
 
 
-def test_it_is_the_run_that_would_have_been_planned_like_that(
-    tmp_path: Path, recipe: dict[str, Any], started: Any
-) -> None:
+def test_it_is_the_run_that_would_have_been_planned_like_that(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["run"]["max_steps"] = 10
     recipe["sharding"]["name"] = "fsdp"
     recipe["checkpoints"] = {"every": 4, "keep": 9}
     recipe["schedule"] = {"name": "wsd", "warmup": 2, "decay": 2}
-    long = started()
-    assert long.wait(240) == 0, long.stderr.read()
-    planned = started(
-        *("--set", "run.name=planned", "--set", "run.max_steps=7", "--set", "schedule.decay=3"),
-        *("--set", "checkpoints.every=99"),
-    )
-    assert planned.wait(240) == 0, planned.stderr.read()
-    runs = tmp_path / "runs"
+    planned = {**recipe, "run": {**recipe["run"], "max_steps": 7}, "checkpoints": {"every": 99}}
+    planned["schedule"] = {**recipe["schedule"], "decay": 3}
+    made = run_recipes(tmp_path / "made", {"r": recipe, "planned": planned})
+    assert all(isinstance(one, Outcome) for one in made.values()), made
+    runs = tmp_path / "made" / "runs"
     words = [str(runs / "r"), "--from", "checkpoint-4", "--steps", "3", "--name", "decayed"]
     command = [sys.executable, "-m", "fttool", "decay", *words, "--set", "sharding.timeout=99"]
     decayed = subprocess.run(command, capture_output=True, text=True, timeout=240)

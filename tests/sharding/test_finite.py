@@ -11,7 +11,7 @@ import pytest
 from .matrix import base, write_rows
 from .test_scaling import run_all
 
-pytestmark = [pytest.mark.dist, pytest.mark.slow]
+pytestmark = [pytest.mark.dist, pytest.mark.full]
 
 SHARDINGS: dict[str, dict[str, Any]] = {
     "ddp": {"name": "ddp"},

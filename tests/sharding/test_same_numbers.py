@@ -40,7 +40,7 @@ from .matrix import (
     write_texts,
 )
 
-pytestmark = [pytest.mark.dist, pytest.mark.slow]
+pytestmark = [pytest.mark.dist, pytest.mark.full]
 
 
 RESUMING = [one for one, table in SHARDINGS.items() if table["processes"] == 2] if WHOLE else ["fsdp", "zero-3"]
@@ -49,12 +49,13 @@ RESUMING = [one for one, table in SHARDINGS.items() if table["processes"] == 2] 
 def cells_of(sharding: str) -> tuple[str, ...]:
     if SHARDINGS[sharding]["processes"] != 2:
         return SAMPLE
-    return tuple(cell for cell in (*CELLS, *IN_16_BITS) if WHOLE or cell not in LEFT_OUT)
+    left_out = () if WHOLE else LEFT_OUT.get(sharding, ())
+    return tuple(cell for cell in (*CELLS, *IN_16_BITS) if cell not in left_out)
 
 
 def settings(sharding: str, common: dict[str, Any]) -> dict[str, Any]:
     """Three processes take three rows each, and so a global batch of their own."""
-    if SHARDINGS[sharding]["processes"] != 3:
+    if sharding not in SHARDINGS or SHARDINGS[sharding]["processes"] != 3:
         return common
     three = {"micro_batch": 1, "global_batch": 6}
     return {task: {**recipe, "run": {**recipe["run"], **three}} for task, recipe in common.items()}
@@ -78,8 +79,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, common: dict[str, Any]) -
     def of(sharding: str) -> dict[str, Outcome | str]:
         if sharding not in made:
             if sharding.startswith("none"):
-                like = sharding.partition(" ")[2] or "ddp"
-                made[sharding] = run_cells(folder / sharding, settings(like, common), cells_of(like), {"name": "none"})
+                like = sharding.partition(" ")[2]
+                cells = cells_of(like) if like else compared_with("none")
+                made[sharding] = run_cells(folder / sharding, settings(like, common), cells, {"name": "none"})
             else:
                 table = SHARDINGS[sharding]
                 made[sharding] = run_cells(folder / sharding, settings(sharding, common), cells_of(sharding), table)
@@ -93,6 +95,12 @@ def plainest(sharding: str, cell: str) -> str:
     if cell in DRAWN:
         return "ddp"
     return f"none {sharding}" if SHARDINGS[sharding]["processes"] == 3 else "none"
+
+
+def compared_with(plain: str) -> tuple[str, ...]:
+    """The cells that are asked of it."""
+    asked = {cell for one in SHARDINGS for cell in cells_of(one) if plainest(one, cell) == plain}
+    return tuple(cell for cell in (*CELLS, *IN_16_BITS) if cell in asked)
 
 
 def model_of(run: Outcome) -> dict[str, torch.Tensor]:

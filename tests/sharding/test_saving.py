@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from .matrix import SHARDINGS, WHOLE
+from .conftest import two_processes
+from .matrix import SHARDINGS, WHOLE, Outcome, run_recipes, under
 from .sabotage import sabotage
-from .watching import dist
+from .watching import dist, events
 
 pytestmark = dist
+
+ENGINES = ("ddp", "fsdp", "zero-2", "zero-3") if WHOLE else ("fsdp", "zero-3")
+FILES = ("model/model.safetensors", "model/config.json", "metrics.jsonl")
 
 LOOK = """
 import gc, json, torch
@@ -59,42 +64,54 @@ def test_it_is_gathered_once_and_may_have_several_files(
     assert json.loads(found.read_text()) < (1 + engine + 0.1) * whole
 
 
-@pytest.mark.parametrize("sharding", ["fsdp", "zero-3", *(["ddp", "zero-2"] if WHOLE else [])])
-def test_a_model_that_is_lost_is_made_again_without_an_update(
-    tmp_path: Path, recipe: dict[str, Any], started: Any, sharding: str
-) -> None:
-    """In 16 bits, where ZeRO saves what the model's weights are copies of."""
-    recipe["sharding"] |= SHARDINGS[sharding]
-    recipe["precision"] = {"name": "bf16"}
-    recipe["run"] |= {"max_steps": 3}
-    run = tmp_path / "runs" / "r"
-    process = started()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    names = ("model/model.safetensors", "model/config.json", "metrics.jsonl")
-    before = {name: (run / name).read_bytes() for name in names}
-    shutil.rmtree(run / "model")
-    process = started("--resume")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert {name: (run / name).read_bytes() for name in names} == before
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in events if event["event"] == "model_remade"] == [3]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) -> dict[str, Outcome | str]:
+    """Of each engine a run whose model will be lost, and one that only makes the model worse.
+
+    The first in 16 bits, where ZeRO saves what the model's weights are copies of.
+    """
+    folder = tmp_path_factory.mktemp("saving")
+    plain = two_processes(folder, fttool_tiny_model)
+    lost = {**plain, "precision": {"name": "bf16"}, "run": {**plain["run"], "max_steps": 3}}
+    worse = {**plain, "optimizer": {"name": "adamw", "lr": 3.0}, "run": {**plain["run"], "max_steps": 2}}
+    worse["evaluation"] = {**plain["evaluation"], "every": 1, "best": "loss"}
+    return run_recipes(folder / "first", by_engine(lost=lost, worse=worse))
 
 
-@pytest.mark.parametrize("sharding", ["fsdp", "zero-3", *(["ddp", "zero-2"] if WHOLE else [])])
+def by_engine(**kinds: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{one}-{kind}": under(SHARDINGS[one], recipe) for one in ENGINES for kind, recipe in kinds.items()}
+
+
+@pytest.fixture(scope="module")
+def remade(made: dict[str, Outcome | str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | str]:
+    """The first kind gone on with, in new processes, with its model lost."""
+    folder = tmp_path_factory.mktemp("remade")
+    recipes: dict[str, dict[str, Any]] = {}
+    for name in (f"{one}-lost" for one in ENGINES):
+        outcome = made[name]
+        assert isinstance(outcome, Outcome), outcome
+        shutil.copytree(outcome.run_dir, folder / "runs" / name)
+        shutil.rmtree(folder / "runs" / name / "model")
+        recipes[name] = tomli.loads((outcome.run_dir.parents[1] / f"{name}.toml").read_text())
+    return run_recipes(folder, recipes, resume=True)
+
+
+@pytest.mark.parametrize("sharding", ENGINES)
+def test_a_model_that_is_lost_is_made_again_without_an_update(made: Any, remade: Any, sharding: str) -> None:
+    whole, again = made[f"{sharding}-lost"], remade[f"{sharding}-lost"]
+    assert isinstance(again, Outcome), again
+    for name in FILES:
+        assert (again.run_dir / name).read_bytes() == (whole.run_dir / name).read_bytes(), name
+    assert [event["step"] for event in events(again.run_dir) if event["event"] == "model_remade"] == [3]
+
+
+@pytest.mark.parametrize("sharding", ENGINES)
 def test_the_best_model_is_the_one_before_the_first_update_where_all_others_are_worse(
-    tmp_path: Path, recipe: dict[str, Any], started: Any, sharding: str
+    made: Any, fttool_tiny_model: Path, sharding: str
 ) -> None:
-    recipe["sharding"] |= SHARDINGS[sharding]
-    recipe["run"] |= {"max_steps": 2}
-    recipe["optimizer"] = {"name": "adamw", "lr": 3.0}
-    recipe["evaluation"] |= {"every": 1, "best": "loss"}
-    process = started()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    run = tmp_path / "runs" / "r"
-    summary = json.loads((run / "summary.json").read_text())
+    outcome = made[f"{sharding}-worse"]
+    assert isinstance(outcome, Outcome), outcome
+    summary = outcome.summary
     assert summary["best"]["step"] == 0 and summary["eval"]["after"] == pytest.approx(summary["eval"]["before"])
-    found, source = (load_file(one / "model.safetensors") for one in (run / "model", Path(recipe["model"]["source"])))
+    found, source = (load_file(one / "model.safetensors") for one in (outcome.run_dir / "model", fttool_tiny_model))
     assert found.keys() == source.keys() and all(torch.equal(found[name], source[name]) for name in source)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .watching import dist
+from .conftest import two_processes
+from .matrix import Outcome, run_recipes, under
+from .watching import dist, events
 
 pytestmark = dist
+
+PLANTED_IN = {"fsdp": ".metadata", "zero": "*_model_states.pt"}
+"""Engine → the files of its checkpoints that hold pickles."""
 
 
 class Planted:
@@ -37,29 +45,44 @@ def plant(checkpoint: Path, pattern: str, mark: Path) -> None:
     (checkpoint / "complete.json").write_text(json.dumps({**manifest, "sha256": seal, "signature": "0" * 64}))
 
 
-@pytest.mark.parametrize(("engine", "pattern"), [("fsdp", ".metadata"), ("zero", "*_model_states.pt")])
-def test_a_planted_pickle_does_not_run(
-    tmp_path: Path, recipe: dict[str, Any], started: Any, monkeypatch: pytest.MonkeyPatch, engine: str, pattern: str
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    recipe["run"]["max_steps"] = 2
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) -> dict[str, Any]:
+    """Folder, and what was said by engine.
+
+    Somebody makes two updates; another one, whose key is another, two more; then a pickle is planted.
+    """
+    folder = tmp_path_factory.mktemp("trusting")
+    recipe = two_processes(folder, fttool_tiny_model)
     recipe["schedule"] = {"name": "constant"}
-    recipe["sharding"]["name"] = engine
     recipe["checkpoints"] = {"every": 2}
-    process = started()
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another's state"))
-    recipe["run"]["max_steps"] = 4
-    process = started("--resume")
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0 and "resuming from step 2" in said, said
-    recipe["run"]["max_steps"] = 6
-    plant(tmp_path / "runs" / "r" / "checkpoints" / "checkpoint-4", pattern, tmp_path / "ran")
-    process = started("--resume")
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 2 and "--trust-checkpoint" in said, said
-    assert not (tmp_path / "ran").exists()
-    if engine == "zero":  # where the pickle is read, it does run: what is asserted above can fail
-        started("--resume", "--trust-checkpoint").communicate(timeout=240)
-        assert (tmp_path / "ran").exists()
+    another = str(folder / "another's state")
+
+    def made(steps: int, *, state: str, resume: bool = True) -> dict[str, Outcome | str]:
+        longer = {**recipe, "run": {**recipe["run"], "max_steps": steps}}
+        recipes = {engine: under({**recipe["sharding"], "name": engine}, longer) for engine in PLANTED_IN}
+        return run_recipes(folder, recipes, resume=resume, XDG_STATE_HOME=state)
+
+    made(2, state=str(folder / "state"), resume=False)
+    strangers = made(4, state=another)
+    for engine, pattern in PLANTED_IN.items():
+        plant(folder / "runs" / engine / "checkpoints" / "checkpoint-4", pattern, folder / f"{engine} ran")
+    return {"folder": folder, "state": another, "strangers": strangers, "refused": made(6, state=another)}
+
+
+@pytest.mark.parametrize("engine", PLANTED_IN)
+def test_a_planted_pickle_does_not_run(planted: dict[str, Any], engine: str) -> None:
+    strangers = planted["strangers"][engine]
+    assert isinstance(strangers, Outcome), strangers
+    assert [one["step"] for one in events(strangers.run_dir) if one["event"] == "resumed"] == [2]
+    refused = planted["refused"][engine]
+    assert isinstance(refused, str) and "--trust-checkpoint" in refused, refused
+    assert not (planted["folder"] / f"{engine} ran").exists()
+
+
+def test_where_the_pickle_is_read_it_does_run(planted: dict[str, Any]) -> None:
+    """What is asserted above can fail."""
+    folder = planted["folder"]
+    command = [sys.executable, "-m", "fttool", "run", str(folder / "zero.toml"), "--resume", "--trust-checkpoint"]
+    there = {**os.environ, "XDG_STATE_HOME": planted["state"]}
+    subprocess.run(command, capture_output=True, env=there, timeout=240)
+    assert (folder / "zero ran").exists() and not (folder / "fsdp ran").exists()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-dist = [pytest.mark.dist, pytest.mark.slow]
+dist = [pytest.mark.dist, pytest.mark.full]
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:

@@ -15,6 +15,7 @@ from fttool.errors import FttoolError
 from fttool.launch.worker import leave
 from fttool.recipe.reading import load
 from fttool.runs.run import run
+from fttool.training.trainer import trainer_class  # noqa: F401 - with all that a run imports
 from fttool.watch.screen import Screen
 from fttool.world import World
 
@@ -26,6 +27,7 @@ def main(folder: Path, *, resume: bool) -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     said = f".{World.here().rank}.error"
+    gc.freeze()  # what is imported stays: each run collects garbage, and would go through all of it
     for file in sorted(folder.glob("*.toml")):
         try:
             run(load(file), Screen(), resume=resume)
