@@ -1,7 +1,22 @@
-.PHONY: test lint fix docs bench gpu
+.PHONY: test quick full durations coverage lint fix docs bench gpu package
+
+ALL := -m "full or not full"
 
 test:
 	pytest -n auto
+
+quick:
+	pytest -q -n auto tests/core/recipe tests/core/rows
+
+full:
+	pytest -n auto $(ALL)
+
+durations:
+	pytest -q -n auto $(ALL) --durations=60 --durations-min=2
+
+coverage:
+	pytest -q -n auto --cov --cov-report=json:coverage.json
+	python .ci/floor.py coverage.json
 
 lint:
 	ruff check .
@@ -29,3 +44,6 @@ bench:
 
 gpu:
 	python tests/gpu/run.py
+
+package:
+	.ci/package

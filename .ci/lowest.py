@@ -1,6 +1,7 @@
 """Can the lowest Python that pyproject.toml names install what fttool depends on? pip resolves, and installs nothing.
 
-torch is left out: which of its builds is wanted is said elsewhere, and each brings gigabytes.
+torch is left out: which of its builds is wanted is said elsewhere, and each brings gigabytes. With `--constraints` it
+prints the oldest version of each that pyproject.toml lets in, as `pip install -c` takes them.
 """
 
 import re
@@ -11,6 +12,10 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+if sys.argv[1:] == ["--constraints"]:
+    for one in project["dependencies"]:
+        print(re.sub(r">=(.+)", r"==\1.*", one))
+    sys.exit()
 lowest = re.fullmatch(r">=(\d+\.\d+)", project["requires-python"])
 assert lowest, project["requires-python"]
 wanted = [one for one in project["dependencies"] if not re.match(r"torch\b", one)]

@@ -1,4 +1,8 @@
-"""Order: what starts several processes comes first, in one worker, while the others do the rest."""
+"""Which tests run, and in which order.
+
+`pytest` alone leaves out those marked `full`; files, folders and marks that are named are run as named. What starts
+several processes comes first, in one worker, while the others do the rest.
+"""
 
 import gc
 import signal
@@ -23,6 +27,12 @@ def hangups_are_heard() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if not named and not config.option.markexpr:
+        config.option.markexpr = "not full"  # the workers of xdist are told
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

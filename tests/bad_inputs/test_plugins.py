@@ -553,7 +553,7 @@ def test_a_verb_that_raises_names_its_distribution(shell: Shell, site: Site, sou
 # -- what the libraries say ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_verbose_shows_what_the_libraries_log(shell: Shell, recipe: dict[str, Any]) -> None:
     """In a process of its own: the libraries read their verbosity once, as they are imported."""
     del recipe["regularizers"]

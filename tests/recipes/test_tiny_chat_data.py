@@ -64,6 +64,7 @@ def committed() -> list[dict[str, Any]]:
 # -- preparation -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_same_python_writes_the_same_bytes(built: Path, tmp_path: Path) -> None:
     again = prepare(tmp_path / "again", "2")
     files = sorted(path.relative_to(built) for path in built.rglob("*") if path.is_file())
@@ -241,6 +242,7 @@ def test_known_rows_are_those_of_the_pretraining_and_held_back_ones_are_none_of_
     assert 0 < len(rows.eval) < len(rows.train) / 10
 
 
+@pytest.mark.full
 def test_the_committed_rows_are_what_the_pretraining_held_back(tmp_path: Path) -> None:
     """Their perplexity is the one that the pre-training ended with, 8.77; its own rows have a far lower one."""
     import torch

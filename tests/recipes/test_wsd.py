@@ -19,6 +19,7 @@ SHORT = {
 }
 
 
+@pytest.mark.full
 def test_a_run_decays_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,7 @@ def test_what_is_written(package: Path) -> None:
     assert not any("$" in path.read_text(encoding="utf-8") for path in package.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_passes_its_own_tests_once_installed(package: Path, site: Path) -> None:
     tests = call("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", folder=package, site=site)
     assert tests.returncode == 0, tests.stdout
@@ -58,7 +58,7 @@ def test_its_strategy_is_listed(package: Path, site: Path) -> None:
     assert ("blue-sky.trapezoid", "schedule", "installed") in {(r["id"], r["family"], r["status"]) for r in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_is_clean_under_ruff_and_pyright(package: Path) -> None:
     files = [str(path) for path in sorted(package.rglob("*.py"))]
     options = ("--isolated", "--line-length", "120", "--select", "E,F,W,I,B,UP")

@@ -34,7 +34,7 @@ def fttool(*words: object, **more: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, **more)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_a_run_goes_on_when_its_readers_have_gone(tmp_path: Path, words: list[str]) -> None:
     process = fttool("run", write_recipe(tmp_path), *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -64,7 +64,7 @@ def test_the_full_disk_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
             assert lost_readers().keys() == {"stderr"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_without_any_output_writes_into_no_other_file(tmp_path: Path) -> None:
     """What a shell writes as `>&- 2>&-`: the first files that the run opens would become its output."""
     code = "import os, sys; [os.close(n) for n in (0, 1, 2)]; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"

@@ -142,6 +142,7 @@ def test_a_run_that_saves_nothing_is_logged_and_measured_all_the_same(
     assert "--no-save exclude each other" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("change", ["run.workers=2", "model.gradient_checkpointing=true", "model.attention=eager"])
 def test_what_must_not_change_the_result_does_not(tmp_path: Path, recipe: dict[str, Any], change: str) -> None:
     plain = run_recipe(recipe, tmp_path)
@@ -269,7 +270,7 @@ def test_the_state_of_a_plugin_is_resumed_bitwise(tmp_path: Path, recipe: dict[s
         assert torch.equal(tensor, weights(resumed)[name]), name
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_killed_run_is_resumed_bitwise(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["run"] |= {"max_steps": 120, "micro_batch": 8}
     recipe["checkpoints"] = {"every": 25, "keep": 9}
@@ -556,6 +557,7 @@ def test_a_whole_model_needs_no_checkpoint(tmp_path: Path, recipe: dict[str, Any
 # -- evaluation --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_early_stopping_and_the_best_checkpoint(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["run"]["max_steps"] = 60
     recipe["optimizer"]["lr"] = 0.3  # learns fast, then only gets worse

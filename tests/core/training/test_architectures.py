@@ -76,7 +76,7 @@ def is_right(model: Any, together: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in said_by_the_page()]
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.full) for kind in said_by_the_page()]
 )
 def test_it_is_right_or_refused(kind: str) -> None:
     """By a twin that is independent of probes, collators and score; and as the page says."""

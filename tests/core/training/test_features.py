@@ -224,6 +224,7 @@ def test_loader_processes_know_the_places(tmp_path: Path, recipe: dict[str, Any]
     assert said(run)["kept"] and len(calls) == 12 + 2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("step", [2, 7])
 def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], step: int) -> None:
     recipe["checkpoints"] = {"every": 1, "keep": 99}

@@ -190,6 +190,7 @@ def test_evaluation_has_room_of_its_own(tmp_path: Path, recipe: dict[str, Any], 
     assert [rows for rows in tried if rows < 0][:3] == [-8, -4, -2] and max(tried) == 8
 
 
+@pytest.mark.full
 def test_a_resumed_run_keeps_what_was_found(tmp_path: Path, recipe: dict[str, Any], room: Any) -> None:
     recipe["checkpoints"] = {"every": 2}
     tried = room(3)

@@ -210,6 +210,7 @@ def cut_back(run: RunResult, target: Path, step: int) -> None:
     (target / "summary.json").unlink()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("step", [2, 5, 6, 9])
 def test_a_resumed_run_is_bitwise_equal(scaled: Scaled, step: int, tmp_path: Path) -> None:
     """From a checkpoint behind a skipped update too."""

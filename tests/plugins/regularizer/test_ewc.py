@@ -109,6 +109,7 @@ def test_true_f_is_of_labels_that_the_model_draws(tmp_path: Path) -> None:
     assert largest_difference(importance(EWC(strength=1, fisher="empirical"), tmp_path), found) > 0.01
 
 
+@pytest.mark.full
 def test_true_f_tends_to_the_expectation_over_all_labels(tmp_path: Path) -> None:
     """Of one place, where each of the 128 labels can be tried: Σ p(y)·(∂ log p(y) / ∂θ)²."""
     model = tiny_model()

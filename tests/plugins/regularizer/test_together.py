@@ -67,6 +67,7 @@ def model(run: RunResult) -> dict[str, torch.Tensor]:
     return load_file(run.run_dir / "model" / "model.safetensors")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("freezing", ["full", "acme.second-later"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_resumed_run_is_bitwise_equal(

@@ -73,6 +73,7 @@ def test_the_start_is_asked_for_at_the_end_only() -> None:
     assert all(torch.equal(values, weights(tiny_model())[name]) for name, values in weights(model).items())
 
 
+@pytest.mark.full
 def test_a_run_ends_between_its_source_and_the_run_without(
     tmp_path: Path, fttool_recipe: dict[str, Any], fttool_tiny_model: Path
 ) -> None:

@@ -105,7 +105,9 @@ def planned(recipe: dict[str, Any], folder: Path, step: int, steps: int, **sched
 # -- the same run --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
+@pytest.mark.parametrize(
+    "batching", ["packed", *(pytest.param(one, marks=pytest.mark.full) for one in ("padded", "bucketed"))]
+)
 @pytest.mark.parametrize(("step", "log_every"), [(6, 1), (9, 2)])
 def test_it_is_the_run_that_was_planned_like_this(
     tmp_path: Path, recipe: dict[str, Any], batching: str, step: int, log_every: int
@@ -122,6 +124,7 @@ def test_it_is_the_run_that_was_planned_like_this(
     assert max(rates) > step + 1 and min(rates) < step
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("schedule", "words", "expected"),
     [
@@ -171,6 +174,7 @@ class Shrink(Regularizer):
         return Regularization(after_update=Shrinking())
 
 
+@pytest.mark.full
 def test_the_state_of_a_plugin_comes_along(tmp_path: Path, recipe: dict[str, Any]) -> None:
     acme = plugins(acme=SimpleNamespace(fttool_strategies=hookimpl(lambda: [Shrink], specname="fttool_strategies")))
     recipe["regularizers"] = ["acme.shrink"]
@@ -183,6 +187,7 @@ def test_the_state_of_a_plugin_comes_along(tmp_path: Path, recipe: dict[str, Any
     assert_same(decayed, run_recipe(changed, tmp_path, plugins=acme, overrides=["run.name=planned"]), 9)
 
 
+@pytest.mark.full
 def test_the_best_checkpoint_comes_along(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """Up to the checkpoint update 2 was the best, and the decay is no better: the final weights are those of then.
 
@@ -205,6 +210,7 @@ def test_the_best_checkpoint_comes_along(tmp_path: Path, recipe: dict[str, Any])
     assert "there is no checkpoint-2" in refusal(run, "--from", "checkpoint-8", "--steps", "2")
 
 
+@pytest.mark.full
 def test_a_run_that_stopped_early_decays_to_the_end(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +232,7 @@ def test_a_run_that_stopped_early_decays_to_the_end(
     assert f"again: finished after 8 of 14 updates\n{why}" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_an_interrupted_decay_goes_on(tmp_path: Path, recipe: dict[str, Any]) -> None:
     run = run_recipe(recipe, tmp_path)
     whole = decay(run, "--from", "6", "--steps", "8", name="whole")
@@ -271,6 +278,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.full
 def test_several_decays_branch_off_one_run_and_leave_it_alone(tmp_path: Path, recipe: dict[str, Any]) -> None:
     run = run_recipe(recipe, tmp_path)
     before = contents(run.run_dir)
@@ -296,6 +304,7 @@ def test_the_newest_stable_checkpoint_is_the_default_and_so_is_a_name(tmp_path: 
     assert json.loads((made / "summary.json").read_text())["steps"] == 12
 
 
+@pytest.mark.full
 def test_a_finished_wsd_run_goes_on_from_its_stable_phase(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """What had decayed stays, as a run directory of its own that can be asked and resumed."""
     recipe["checkpoints"] = {"every": 3, "keep": 2}
@@ -326,6 +335,7 @@ def test_a_finished_wsd_run_goes_on_from_its_stable_phase(tmp_path: Path, recipe
     assert again.exit_code == 2 and "the run is complete" in str(again.error)
 
 
+@pytest.mark.full
 def test_a_run_goes_on_after_it_has_decayed_in_a_branch(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["schedule"] = {"name": "constant", "warmup": 2}
     recipe["run"]["max_steps"] = 6
@@ -339,6 +349,7 @@ def test_a_run_goes_on_after_it_has_decayed_in_a_branch(tmp_path: Path, recipe: 
     assert_same(decay(resumed, "--from", "checkpoint-6", "--steps", "2", name="again"), decayed, 8)
 
 
+@pytest.mark.full
 def test_the_first_update_of_a_longer_run_has_the_longer_runs_rate(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """The shorter run ended where a cycle ends; in the longer one that update begins the next cycle at the peak."""
     recipe["schedule"] = {"name": "cosine-restarts", "warmup": 0, "first": 7}
@@ -353,6 +364,7 @@ def test_the_first_update_of_a_longer_run_has_the_longer_runs_rate(tmp_path: Pat
     assert next(line["lr"] for line in resumed.metrics if line["step"] == 15) == 5e-3
 
 
+@pytest.mark.full
 def test_a_crash_while_it_is_set_aside_is_made_good(
     tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.full
 def test_two_shardings_are_measured(tmp_path: Path, write: Callable[..., str], capsys: Any) -> None:
     recipe = write(sharding={"name": "ddp", "processes": 2, "max_restarts": 2})
     words = [recipe, "--sharding", "recipe,fsdp-3", "--micro-batches", "2", "--updates", "2", "--json"]
@@ -90,6 +90,7 @@ def test_two_shardings_are_measured(tmp_path: Path, write: Callable[..., str], c
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.full
 def test_the_recipes_own_sharding_is_measured_from_anywhere(
     tmp_path: Path, write: Callable[..., str], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_the_recipes_own_sharding_is_measured_from_anywhere(
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.full
 def test_a_run_that_fails_says_why(tmp_path: Path, write: Callable[..., str], capsys: Any) -> None:
     (tmp_path / "rows.jsonl").write_text('{"messages": []}\nnot json\n')
     assert main(["probe", write(), "--micro-batches", "1", "--json"]) == 4
@@ -117,7 +119,7 @@ def test_a_run_that_fails_says_why(tmp_path: Path, write: Callable[..., str], ca
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("sharding", "number", "code"), [("ddp", signal.SIGTERM, 143), ("none", signal.SIGINT, 130)])
 def test_a_signal_ends_all_of_it(
     tmp_path: Path, write: Callable[..., str], sharding: str, number: int, code: int

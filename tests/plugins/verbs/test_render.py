@@ -212,7 +212,7 @@ def test_accelerate_leaves_deepspeed_to_the_recipe(render: Render) -> None:
 
 
 @pytest.mark.dist
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_joins_what_accelerate_has_launched(render: Render, tmp_path: Path) -> None:
     text = render("accelerate", sharding={"name": "ddp", "processes": 2}, precision={"name": "fp32"})
     Path("acc.yaml").write_text(text)
