@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import sys
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -26,18 +27,30 @@ VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY")
 def quiet_libraries(*, network: bool) -> None:
     """No telemetry; and no network, nor the download's progress bar, unless it is asked for.
 
+    Without a terminal there is no bar of a library at all: in a log each of its steps is a line, or a very long one.
+
     Must run before transformers or datasets are imported: they read their environment once.
     """
     if network:
         _set(*NO_TELEMETRY)
         _quiet_deepspeed()
+        if not sys.stderr.isatty():
+            _set(*NO_BARS)
+            _disable_bars()
     else:
         stay_local()
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # for a process that had imported transformers before its environment was set
+        _disable_bars()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader processes fork after the tokenizer was used
     logging.getLogger("transformers.modeling_utils").addFilter(_misses_no_mask)
+
+
+def _disable_bars() -> None:
+    """For a process that had imported the libraries before its environment was set."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    disable_progress_bars()
 
 
 def _misses_no_mask(record: logging.LogRecord) -> bool:

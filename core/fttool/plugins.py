@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from textwrap import shorten
 from types import ModuleType
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
@@ -26,6 +27,9 @@ from fttool.errors import PluginError, Problem, did_you_mean
 
 GROUP = "fttool.v1"
 OURS = "fttool"
+
+LONGEST = 110
+"""Characters of what a list says of a strategy."""
 
 Status: TypeAlias = Literal["installed", "disabled", "clash", "other-major", "broken"]
 
@@ -65,6 +69,8 @@ class Listed:
     version: str
     status: Status
     error: str | None
+    about: str | None = None
+    """What the strategy does, in the first sentence of its docstring."""
 
 
 @dataclass
@@ -159,7 +165,7 @@ class Plugins:
                 except PluginError as broken:
                     status, error = "broken", broken.problems[0].message
             of_plugin = (entry.name, entry.distribution, entry.version, status, error or None)
-            rows += [Listed(strategy.id(), strategy.family, *of_plugin) for strategy in strategies]
+            rows += [Listed(one.id(), one.family, *of_plugin, about=_about(one)) for one in strategies]
             if not strategies:
                 rows.append(Listed(None, None, *of_plugin))
         order = {family: place for place, family in enumerate(FAMILIES)}
@@ -233,14 +239,16 @@ def manager() -> pluggy.PluginManager:
 def _check_hooks(entry: Entry, module: object) -> None:
     """Refuse a hook that does not exist, has arguments that do not, or lacks its `@hookimpl`."""
     checker = manager()
+    known = {name for name in vars(hookspecs) if name.startswith("fttool_")}
+    members = vars(module) if isinstance(module, ModuleType) else {name: getattr(module, name) for name in dir(module)}
     try:
         checker.register(module, entry.name)
         checker.check_pending()
     except pluggy.PluginValidationError as fault:
-        raise PluginError(f"plugin {entry} has a hook that fttool does not know: {fault}") from fault
-    known = {name for name in vars(hookspecs) if name.startswith("fttool_")}
+        unknown = [name for name in members if name.startswith("fttool_") and name not in known]
+        hint = did_you_mean(unknown[0], sorted(known)) if unknown else ""
+        raise PluginError(f"plugin {entry} has a hook that fttool does not know: {fault}", hint=hint) from fault
     registered = {caller.name for caller in checker.get_hookcallers(module) or ()}
-    members = vars(module) if isinstance(module, ModuleType) else {name: getattr(module, name) for name in dir(module)}
     for name, member in members.items():
         if name.startswith("fttool_") and callable(member) and name not in registered:
             hint = "decorate it with @fttool.api.hookimpl" if name in known else did_you_mean(name, sorted(known))
@@ -289,6 +297,11 @@ def _wrong_with(entry: Entry, made: Any, siblings: Sequence[Any]) -> Iterable[st
 
 def _has_id(made: type) -> bool:
     return issubclass(made, Strategy) and "name" in made.model_fields
+
+
+def _about(strategy: type[Strategy]) -> str:
+    paragraph = " ".join(inspect.cleandoc(strategy.__doc__ or "").partition("\n\n")[0].split())
+    return shorten(re.split(r"\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".:"), LONGEST, placeholder=" …")
 
 
 def _family_and_id(made: Any) -> tuple[Any, Any]:

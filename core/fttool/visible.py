@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache
 
+from fttool.folding import columns, fold
+
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Control, format, lone surrogate, line and paragraph separator."""
 _KEPT = {"\u200c", "\u200d", *map(chr, range(0x0600, 0x0606)), "\u06dd", "\u070f", "\u08e2", "\U000110bd", "\U000110cd"}
@@ -44,6 +46,12 @@ def in_lines(lines: Iterable[str]) -> str:
 def show(*lines: str, error: bool = False) -> None:
     """Print lines, at once, on standard output or where errors go; whatever is in one of them, it stays one."""
     print(in_lines(lines), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def tell(*lines: str, error: bool = False) -> None:
+    """`show` for sentences: on a terminal, lines that are longer than it is wide break between words."""
+    wide = columns(sys.stderr if error else sys.stdout)
+    print("\n".join(fold(map(on_one_line, lines), wide)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def _as_text(char: str) -> str:

@@ -74,7 +74,9 @@ def test_every_family_has_a_room_with_strategies() -> None:
 
 def test_an_installed_plugin_is_found_and_used(site: Path, tmp_path: Path) -> None:
     install(site, "flat-rates", {"flat": "flat_mod"}, version="2.5", flat_mod=SCHEDULE.format(id="flat.all"))
-    assert row("flat") == Listed("flat.all", "schedule", "flat", "flat-rates", "2.5", "installed", None)
+    assert row("flat") == Listed(
+        "flat.all", "schedule", "flat", "flat-rates", "2.5", "installed", None, "The peak rate throughout"
+    )
     loaded = load(recipe(tmp_path, schedule="flat.all"))
     assert loaded.recipe.schedule.build(ScheduleContext(total_steps=5, lr=1.0))(3) == 1.0
 
@@ -170,6 +172,11 @@ def test_a_misspelt_hook_gets_the_nearest_one(site: Path) -> None:
     with pytest.raises(PluginError) as caught:
         Plugins.discover().module("hooks")
     assert caught.value.problems[0].hint == "did you mean 'fttool_logged'?"
+    decorated = "from fttool.api import hookimpl\n@hookimpl\ndef fttool_strategy():\n    return []"
+    install(site, "dist-meant", {"meant": "meant_mod"}, meant_mod=decorated)
+    with pytest.raises(PluginError) as caught:
+        Plugins.discover().module("meant")
+    assert caught.value.problems[0].hint == "did you mean 'fttool_strategies'?"
 
 
 def test_a_clash_names_both_distributions(site: Path, tmp_path: Path) -> None:

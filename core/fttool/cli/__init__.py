@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +16,9 @@ from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
 from fttool.disk import told
 from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
+from fttool.folding import beside, fold_page
 from fttool.streams import fill_gaps, patient
-from fttool.visible import in_lines, show
+from fttool.visible import in_lines, show, tell
 from fttool.world import REPORTS
 
 VERBS = {
@@ -34,10 +36,26 @@ VERBS = {
 ONLY_PRINT = ("--help", "-h", "--version", "compare", "generate", "plugins", "preview", "schema", "validate")
 """These are of no use to a reader who has gone, and end; what all others do goes on."""
 
+FIRST = """\
+Fine-tune language models from a recipe in which every strategy is a plugin.
+
+to see a whole run, offline, in two minutes:
+  fttool recipes copy quickstart
+  fttool run quickstart.toml
+
+with your own rows:
+  fttool init my.toml --data chats.jsonl             a commented recipe for them
+  fttool preview my.toml                             which tokens are learned?
+  fttool run my.toml --dry-run                       load and check everything, train nothing
+  fttool run my.toml
+  fttool generate runs/my "How do I sort a list?"    ask the result
+"""
+"""What somebody sees who types `fttool` alone."""
+
 EXAMPLES = """\
 examples:
-  fttool init my.toml                                start from a commented recipe
-  fttool preview my.toml                             which tokens are learned?
+  fttool recipes copy quickstart                     a recipe and its rows, to try
+  fttool init my.toml --data chats.jsonl             a commented recipe for rows of your own
   fttool run my.toml --dry-run                       load and check everything, train nothing
   fttool generate runs/my "How do I sort a list?"    ask the result
 """
@@ -78,7 +96,7 @@ def _exit_code(words: list[str]) -> int:
         if not _reported(error, in_lines(_problems(error)), error.exit_code):
             if debug:
                 raise
-            show(*_problems(error), error=True)
+            tell(*_problems(error), error=True)
         return error.exit_code
     except StoppedError as stopped:
         show(str(stopped), error=True)
@@ -94,13 +112,17 @@ def _exit_code(words: list[str]) -> int:
         if not _reported(fault, text, ExitCode.FAILURE):
             if debug:
                 raise
-            show(text, "    add --debug for the traceback", error=True)
+            tell(text, "    add --debug for the traceback", error=True)
         return ExitCode.FAILURE
 
 
 def _answer(words: list[str]) -> int:
     """Help, the version, or a verb."""
-    if not words or words[0] in ("-h", "--help"):
+    if not words:
+        verbs = ", ".join([*VERBS, *plugin_verbs.installed(VERBS)])
+        show(*_page(f"{FIRST}\nall verbs, of which fttool --help says a line each: {verbs}"))
+        return ExitCode.OK
+    if words[0] in ("-h", "--help"):
         show(*_help())
         return ExitCode.OK
     if words[0] == "--version":
@@ -120,7 +142,18 @@ def _call(verb: str, words: list[str]) -> int:
     more = plugin_verbs.installed(VERBS)
     if verb in more:
         return plugin_verbs.call(more[verb], words)
-    raise UsageError(f"there is no verb '{verb}'", hint=did_you_mean(verb, [*VERBS, *more]))
+    raise UsageError(f"there is no verb '{verb}'", hint=_instead(verb, [*VERBS, *more]))
+
+
+def _instead(word: str, verbs: list[str]) -> str:
+    """What does the job of a verb that is not there; else the nearest one."""
+    from fttool.cli.not_verbs import DONE_BY
+
+    return DONE_BY.get(word) or did_you_mean(word, verbs)
+
+
+def _page(text: str) -> list[str]:
+    return list(fold_page(text, shutil.get_terminal_size().columns))
 
 
 def _help() -> list[str]:
@@ -128,8 +161,9 @@ def _help() -> list[str]:
     verbs = {**VERBS, **more}
     width = max(map(len, verbs))
     lines = ["usage: fttool VERB …    (fttool VERB --help explains one)", "", "verbs:"]
-    lines += [f"  {verb:<{width}}  {what}" for verb, what in verbs.items()]
-    return [*lines, "", *EXAMPLES.splitlines()]
+    room = shutil.get_terminal_size().columns
+    lines += [part for verb, what in verbs.items() for part in beside(f"  {verb:<{width}}  ", what, room)]
+    return [*lines, "", *_page(f"{EXAMPLES}\nnext: fttool recipes copy quickstart")]
 
 
 def _reported(fault: BaseException, text: str, exit_code: int) -> bool:

@@ -26,6 +26,8 @@ examples:
 
 A change has a + where it is for the better, whichever way the metric points. What was gained is measured on the
 evaluation rows, what was lost on the rows of [[data.retention]].
+
+next: fttool generate runs/my "question"
 """
 
 WIDEST = 36

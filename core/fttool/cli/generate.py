@@ -20,6 +20,8 @@ examples:
   fttool generate runs/quickstart --system "Answer in one sentence." "What is a deque?"
   fttool generate runs/tools --tools tools.json "Is it cold in Oslo?"
   fttool generate runs/thinker --variable enable_thinking=false "What is a deque?"
+
+next: fttool compare runs/*
 """
 
 

@@ -15,6 +15,8 @@ examples:
   fttool init my.toml
   fttool init my.toml --model meta-llama/Llama-3.1-8B-Instruct --data chats.jsonl
   fttool init my.toml --task classification --model answerdotai/ModernBERT-base --data reviews.csv
+
+next: fttool validate my.toml
 """
 
 RECIPE = """\

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import shutil
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
-from fttool.errors import ExitCode
-from fttool.plugins import Listed, Plugins
+from fttool.cli.parser import Parser
+from fttool.contracts import FAMILIES
+from fttool.errors import ExitCode, PluginError, UsageError, did_you_mean
+from fttool.folding import beside, fold_page
+from fttool.plugins import OURS, Listed, Plugins
 from fttool.visible import show
 
 EXAMPLES = """\
 examples:
   fttool plugins                         every strategy, and every plugin that cannot be used, with the reason
+  fttool plugins --family schedule       those of one family
+  fttool plugins forget                  those that have a word in their id, options or description
   fttool plugins --json                  the same as one JSON list
   fttool plugins show wsd                what it does, its options, an example
   fttool plugins show schedule.constant  where an id stands in several families
   fttool plugins new acme                a package of your own, with a strategy, its tests and a README
+
+next: fttool run my.toml --set schedule.name=wsd
 """
 
-COLUMNS = ("id", "family", "plugin", "distribution", "version", "status")
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Arguments of this verb."""
-    parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
-    verbs = parser.add_subparsers(dest="verb", metavar="show | new", help="fttool plugins show --help explains one")
+    inner = "list | show | new"
+    verbs = parser.add_subparsers(dest="verb", metavar=inner, help="fttool plugins show --help explains one")
+    parser.otherwise = "list"
+    listing = verbs.add_parser("list", help="list strategies; so does `fttool plugins`", description="List strategies.")
+    listing.add_argument("word", nargs="?", metavar="WORD", help="in the id, options or description of a strategy")
+    listing.add_argument("--family", metavar="FAMILY", help=", ".join(FAMILIES))
+    listing.add_argument("--json", action="store_true", help="one JSON list on stdout")
     show = verbs.add_parser("show", help="explain a strategy", description="Explain a strategy.")
     show.add_argument("id", metavar="ID", help="wsd, schedule.wsd, acme.trapezoid …")
     new = verbs.add_parser(
@@ -39,8 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--dir", type=Path, default=Path(), metavar="DIR", help="folder that receives fttool-NAME (default: here)"
     )
-    for inner in (show, new):  # argparse looks for the outer parser's --debug before the inner verb only
-        inner.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    for one in (listing, show, new):  # argparse looks for the outer parser's --debug before the inner verb only
+        one.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -50,28 +61,69 @@ def main(options: argparse.Namespace) -> int:
 
         plugins = Plugins.discover()
         strategy = plugins.find(options.id)
-        show(*page(strategy, plugins).split("\n"))
+        show(*fold_page(page(strategy, plugins), shutil.get_terminal_size().columns))
     elif options.verb == "new":
         from fttool.cli.new_plugin import write
 
         made = write(options.name, options.dir)
         show(f"made {made}", "", f"  cd {made}", "  pip install -e '.[test]'", "  pytest")
     else:
-        from fttool.cli import VERBS
-        from fttool.cli.plugin_verbs import unusable
-
-        listed = [*Plugins.discover().listed(), *unusable(VERBS)]
+        listed = chosen(Plugins.discover(), options.family, options.word)
         show(*(json.dumps([asdict(row) for row in listed], indent=1).split("\n") if options.json else table(listed)))
     return ExitCode.OK
 
 
+def chosen(plugins: Plugins, family: str | None, word: str | None) -> list[Listed]:
+    """What is installed; only of a family, or with a word, if they are given. None at all is an error."""
+    from fttool.cli import VERBS
+    from fttool.cli.plugin_verbs import unusable
+
+    if family is not None and family not in FAMILIES:
+        raise UsageError(f"there is no family '{family}'", hint=did_you_mean(family, list(FAMILIES)))
+    listed = [*plugins.listed(), *unusable(VERBS)]
+    if family is not None:
+        listed = [row for row in listed if row.family == family]
+    if word is None:
+        return listed
+    found = [row for row in listed if word.lower() in _words_of(row, plugins)]
+    if not found:
+        near = did_you_mean(word, [row.id for row in listed if row.id])
+        hint = f"{near} " if near.endswith("?") else ""
+        raise PluginError(f"no strategy speaks of '{word}'", hint=f"{hint}`fttool plugins` lists them all")
+    return found
+
+
+def _words_of(row: Listed, plugins: Plugins) -> str:
+    """All in which a word is looked for, in lower case."""
+    words = [row.plugin, row.distribution, row.error or ""]
+    for strategy in plugins.strategies_of(row.plugin) if row.id else ():
+        if (strategy.id(), strategy.family) == (row.id, row.family):
+            words += [strategy.id(), strategy.family, *strategy.model_fields, inspect.getdoc(strategy) or ""]
+    return " ".join(words).lower()
+
+
+def _place(family: str) -> str:
+    """Where the strategies of a family stand in a recipe: `[schedule]`, `[[filters]]`, `data.*.format`."""
+    place = FAMILIES[family].place
+    if "." in place.table:
+        return place.table
+    return f"[[{place.table}]]" if place.many else f"[{place.table}]"
+
+
 def table(listed: Sequence[Listed]) -> Iterator[str]:
-    """Lines of aligned columns; what is wrong with a plugin stands below its row."""
-    cells = [COLUMNS, *(tuple(getattr(row, column) or "–" for column in COLUMNS) for row in listed)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    """A line for each strategy, below its family; last what cannot be used, with the reason."""
     room = max(60, shutil.get_terminal_size().columns)
-    for index, row in enumerate(cells):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        error = listed[index - 1].error if index else None
-        if error:
-            yield textwrap.fill(error, room, initial_indent="    ", subsequent_indent="    ")
+    strategies = [row for row in listed if row.id]
+    width = max((len(str(row.id)) for row in strategies), default=0)
+    for family, rows in groupby(strategies, key=lambda row: str(row.family)):
+        yield f"{family}  {_place(family)}"
+        for row in rows:
+            owner = "" if row.distribution == OURS else f" ({row.distribution} {row.version})"
+            yield from beside(f"  {row.id:<{width}}  ", f"{row.about}{owner}", room)
+        yield ""
+    lacking = [row for row in listed if not row.id]
+    for row in lacking:
+        yield f"{row.status}: {row.plugin}, of {row.distribution} {row.version}"
+        yield from beside("    ", row.error or "", room)
+    yield from ([""] if lacking else [])
+    yield "next: fttool plugins show ID explains one"

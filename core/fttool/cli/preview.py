@@ -26,6 +26,8 @@ examples:
 
 Learned tokens are green and underlined; without colour they stand in [brackets]. What is to be known of the datasets
 (columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr.
+
+next: fttool run my.toml --dry-run
 """
 
 TABLES = ("train", "general", "retention")

@@ -26,6 +26,8 @@ examples:
 
 exit codes: 2 usage, 3 recipe, 4 data, 5 model, 6 plugin, 7 out of memory, 8 diverged, 9 disk,
   10 tracker, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
+
+next: fttool generate runs/my "question", then fttool compare runs/*
 """
 
 

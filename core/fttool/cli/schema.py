@@ -15,6 +15,8 @@ examples:
 
 then begin a recipe with the line (Even Better TOML and taplo read it):
   #:schema ./recipe.schema.json
+
+next: fttool validate my.toml
 """
 
 

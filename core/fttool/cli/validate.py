@@ -30,6 +30,8 @@ so what depends on it is not looked at: the chat template, masks, control tokens
 --dry-run` looks at all of that, in all rows.
 
 exit code 3: the recipe is wrong; 4: rows are; 6: a plugin that it needs is missing or broken
+
+next: fttool preview my.toml, then fttool run my.toml
 """
 
 

@@ -20,6 +20,8 @@ examples:
   fttool verify runs/*
 
 exit code 9: something is missing or damaged
+
+next: fttool run my.toml --resume makes a damaged model again, from the newest checkpoint
 """
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, TypeAlias, Union, cast
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -315,6 +315,22 @@ def family_at(key: Sequence[str | int]) -> type[Strategy] | None:
         if len(table) == len(parts) and all(one in ("*", part) for one, part in zip(table, parts, strict=True)):
             return family
     return None
+
+
+def holds_list(key: Sequence[str | int]) -> bool:
+    """True for a key such as `("tracking", "to")`, whose value is a list whatever is installed."""
+    table: Any = Recipe
+    many = False
+    for part in key:
+        if isinstance(part, int):
+            many = False
+            continue
+        field = getattr(table, "model_fields", {}).get(part)
+        if field is None:
+            return False
+        many = get_origin(field.annotation) is tuple
+        table = get_args(field.annotation)[0] if many else field.annotation
+    return many
 
 
 def expand(family: type[Strategy], text: str) -> dict[str, Any]:

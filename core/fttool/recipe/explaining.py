@@ -89,6 +89,8 @@ def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Probl
             return Problem(f"'{name}' must be a table", raw.where(key), f"write {place} with its keys", key)
         case "tuple_type":
             hint = f"tables stand under [[{name}]], values as {key[-1]} = […]"
+            if isinstance(error.get("input"), str | int | float):
+                hint = f"write {key[-1]} = {toml.format_value([error['input']])}"
             return Problem(f"'{name}' must be a list", raw.where(key), hint, key)
         case _:
             given = error.get("input")

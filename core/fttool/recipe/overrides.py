@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from fttool.contracts.recipe import expand, family_at
+from fttool.contracts.recipe import expand, family_at, holds_list
 from fttool.contracts.strategy import Strategy
 from fttool.errors import RecipeError
 from fttool.plain import children, is_array, is_table
@@ -134,7 +134,7 @@ def _apply(raw: RawRecipe, override: str) -> None:
         other = LENGTHS[1 - LENGTHS.index(key)][-1]
         gone = {str(other): target.pop(other)} if other in target else {}
         _drop(raw, gone, override, f"takes the place of run.{other}")
-    target[last] = value
+    target[last] = [value] if isinstance(value, str) and holds_list(key) else value
     raw.overridden[key] = dotted
 
 

@@ -127,12 +127,20 @@ def _reason(record: Record, loaded: Loaded, longer: Longer | None, before: Mappi
 
     def reason(key: str) -> str:
         if key in LENGTH:
-            return _why_not_longer(longer, loaded, checkpoints.steps(record.checkpoints))
+            why = _why_not_longer(longer, loaded, checkpoints.steps(record.checkpoints))
+            return why and f"{why}; {_instead(record)}"
         if key == PATIENCE:
             return _why_not_less_patient(before, loaded)
         return "" if _stands_in(key, FREE) else AGAIN
 
     return reason
+
+
+def _instead(record: Record) -> str:
+    """What can be done where a run cannot be made as long as somebody wants it."""
+    model = record.model
+    first = "" if model.is_dir() else "resume it with its own length first, then "
+    return f"{first}begin a new run with its model: --set run.name=… --set model.source={model}"
 
 
 def refuse_another_start(record: Record, loaded: Loaded, lock: Mapping[str, Any], steps: int) -> None:

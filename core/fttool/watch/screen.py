@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
-from fttool.visible import on_one_line, show, visible_json
+from fttool.visible import on_one_line, show, tell, visible_json
 from fttool.world import REPORTS
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Lines(Screen):
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
-        show(*text.split("\n"))
+        tell(*text.split("\n"))
 
 
 class Bar(Screen):
@@ -165,7 +165,7 @@ class Bar(Screen):
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
-        show(*text.split("\n"))
+        tell(*text.split("\n"))
 
 
 class Events(Screen):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ControlTokens: TypeAlias = Literal["refuse", "text", "keep"]
 
+SHOWN = 3
+"""Places that are named of one token."""
 LEADS = ("\n", "x", ".", "0")
 """What a text is put behind to be tokenized as in the middle of others, for SentencePiece puts a space in front of what
 stands alone; the first that does not grow together with it."""
@@ -59,10 +61,7 @@ class Control:
         """
         found = [(token, place) for place, text in texts for token in self._pattern.findall(text)]
         if found and self._choice == "refuse":
-            shown = ", ".join(
-                f"{token!r} in {place}" + (f" ({count} times)" if count > 1 else "")
-                for (token, place), count in Counter(found).items()
-            )
+            shown = ", ".join(_shown(token, found) for token in dict.fromkeys(token for token, _ in found))
             number = f"{len(found)} control token{'s' if len(found) > 1 else ''}"
             raise ValueError(
                 f'the row\'s text has {number}: {shown}; [masking] control_tokens = "text" encodes such text as text, '
@@ -165,3 +164,11 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)
+
+
+def _shown(token: str, found: list[tuple[str, str]]) -> str:
+    """Where in a row a token is: `'</s>' in message 1 (user, content), message 2 (assistant, content) (2 times)`."""
+    places = Counter(place for one, place in found if one == token)
+    named = [place + (f" ({count} times)" if count > 1 else "") for place, count in places.items()][:SHOWN]
+    more = len(places) - len(named)
+    return f"{token!r} in {', '.join(named)}{f' and {more} more' if more else ''}"

@@ -31,6 +31,8 @@ examples:
   fttool decay runs/long --steps 60                           from the newest stable checkpoint
   fttool decay runs/long --from checkpoint-300 --steps 60
   fttool decay runs/long --from checkpoint-300 --steps 30 --shape linear --name long-300-short
+
+next: fttool compare runs/*
 """
 
 

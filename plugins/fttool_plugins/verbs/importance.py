@@ -22,6 +22,8 @@ examples:
   fttool importance my.toml                          writes importance.safetensors, or the file that my.toml names
   fttool importance my.toml -o wiki.safetensors
   fttool importance my.toml --set 'regularizers=[{name="ewc",strength=1,examples=1000}]'
+
+next: fttool run my.toml
 """
 
 

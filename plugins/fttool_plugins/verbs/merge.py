@@ -37,6 +37,8 @@ examples:
   fttool generate merged "How do I sort a list?"     ask the result
 
 The recipe's own [[regularizers]] name = "wise-ft" does the same at the end of a run.
+
+next: fttool generate merged "question"
 """
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")

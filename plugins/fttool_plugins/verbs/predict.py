@@ -36,6 +36,8 @@ examples:
   fttool predict runs/spam --text "Win a prize!" --text "See you at noon."
   fttool predict runs/spam --file mails.csv --json   one JSON object per line: origin, classes, probabilities
   fttool predict runs/nli --text "It rains." --second "The street is wet."
+
+next: fttool compare runs/*
 """
 
 Text = tuple[str, str, str]

@@ -74,7 +74,7 @@ def listed() -> Iterator[str]:
     width, room = max(map(len, known)), shutil.get_terminal_size().columns
     for name in known:
         line = f"{name:<{width}}  {about((folder() / f'{name}.toml').read_text(encoding='utf-8'))}"
-        yield from textwrap.wrap(line, max(60, room), subsequent_indent=" " * (width + 2))
+        yield from textwrap.wrap(line, max(60, room), subsequent_indent=" " * (width + 2), break_on_hyphens=False)
 
 
 def about(text: str) -> str:

@@ -36,6 +36,8 @@ examples:
   fttool render my.toml --to accelerate -o acc.yaml  accelerate launch --config_file acc.yaml -m fttool run my.toml
   fttool render my.toml --to deepspeed -o ds.json    then: TrainingArguments(deepspeed="ds.json"), in a script of yours
   fttool render my.toml --to slurm --set sharding.processes=16 --set sharding.nodes=2
+
+next: start what was written, then fttool compare runs/*
 """
 
 NODE_RANK = '"${NODE_RANK:?the number of this machine, from 0}"'

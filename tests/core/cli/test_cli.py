@@ -1,10 +1,13 @@
 """The command line: help that teaches, start-up without torch, and each verb's output."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ import tomli
 from tomli_w import dumps
 
 from fttool.cli import VERBS, main
+from fttool.cli.not_verbs import DONE_BY
+from fttool.cli.plugin_verbs import COMMANDS_GROUP
 from fttool.cli.schema import recipe_schema
 from fttool.errors import FttoolError
 from fttool.recipe.reading import load
 from fttool.testing import run_recipe, tiny_tokenizer
 
 ROOT = Path(__file__).parents[3]
+OURS = [point.name for point in entry_points(group=COMMANDS_GROUP) if point.value.startswith("fttool_plugins.")]
 HEAVY = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
 
 
@@ -27,11 +33,13 @@ HEAVY = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
-def test_help_shows_every_verb_and_examples(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_every_verb_and_what_to_type(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in VERBS)
-    assert "examples:" in shown and len(shown.splitlines()) <= 24
+    assert all(re.search(rf"\b{verb}\b", shown) for verb in (*VERBS, *OURS))
+    assert "fttool recipes copy quickstart" in shown and "fttool init my.toml --data" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert words or len(shown.splitlines()) <= 24, "the first screen is one screen"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -41,6 +49,86 @@ def test_each_verbs_help_teaches_by_example(verb: str, capsys: pytest.CaptureFix
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "examples:" in shown and f"fttool {verb}" in shown
+
+
+@pytest.mark.parametrize("verb", (*VERBS, *OURS))
+def test_each_verbs_help_leads_on(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    named = re.findall(r"fttool ([a-z]+)", line)
+    assert named and set(named) <= {*VERBS, *OURS} - {verb if verb != "recipes" else ""}
+
+
+@pytest.mark.parametrize("verb", ("", *VERBS, *OURS))
+def test_help_breaks_between_words(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[int, str] = {}
+    for columns in (200, 60):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with contextlib.suppress(SystemExit):
+            main([verb, "--help"] if verb else ["--help"])
+        shown[columns] = capsys.readouterr().out
+    long = [line for line in shown[60].splitlines() if len(line) > 60]
+    assert [line for line in long if not line.startswith("  fttool ")] == [], "a command is kept whole, to be copied"
+    assert shown[60].split() == shown[200].split()
+
+
+@pytest.mark.parametrize("word", ["sweep", "export", "push", "serve", "chat", "train", "help", "evaluat", "lora"])
+def test_a_verb_that_is_not_there_is_answered_with_what_does_the_job(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word]) == 2
+    said = capsys.readouterr().err
+    assert f"there is no verb '{word}'" in said and len(said.splitlines()) == 2
+
+
+def test_what_is_proposed_instead_of_a_verb_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each `fttool …` in it names a verb, and options that its help knows."""
+    for advice in set(DONE_BY.values()):
+        for words in re.findall(r"fttool ([a-z-]+[^`;,]*)", advice):
+            verb, *rest = words.split()
+            if verb.startswith("-") or verb == "VERB":
+                continue
+            assert verb in (*VERBS, *OURS), advice
+            with pytest.raises(SystemExit):
+                main([*(["plugins", "list"] if verb == "plugins" else [verb]), "--help"])
+            shown = capsys.readouterr().out
+            assert all(word in shown for word in rest if word.startswith("--")), advice
+
+
+def test_a_misspelt_option_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "my.toml", "--resme"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: --resme" in said and "did you mean '--resume'?" in said
+    with pytest.raises(SystemExit):
+        main(["predict", "x", "--zzzz"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_an_error_breaks_between_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("recipe = 1\n[schedule]\nname = 'cosin'\n")
+    shown: dict[str, str] = {}
+    for columns in ("200", "60"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["validate", str(path)]) == 3
+        shown[columns] = capsys.readouterr().err
+    assert shown["60"].split() == shown["200"].split()
+    assert [line for line in shown["60"].splitlines() if len(line) > 60 and " " in line.strip()] == []
+
+
+def test_a_log_has_a_line_for_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(["sweep"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_a_misspelt_verb_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_the_list_is_json_with_exactly_these_keys(site: Path, capsys: pytest.Cap
     rows = json.loads(out)
     assert code == 0
     assert isinstance(rows, list)
-    keys = {"id", "family", "plugin", "distribution", "version", "status", "error"}
+    keys = {"id", "family", "plugin", "distribution", "version", "status", "error", "about"}
     assert all(set(row) == keys for row in rows)
     trouble = {row["distribution"]: (row["id"], row["status"]) for row in rows if row["id"] is None}
     assert trouble == {
@@ -74,6 +74,7 @@ def test_the_list_is_json_with_exactly_these_keys(site: Path, capsys: pytest.Cap
         "version": "0.5",
         "status": "installed",
         "error": None,
+        "about": "The peak rate throughout",
     }
 
 
@@ -83,13 +84,47 @@ def test_the_table_has_a_row_per_strategy_and_says_what_is_wrong(
     code, out, _ = ask(capsys)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].split() == ["id", "family", "plugin", "distribution", "version", "status"]
-    cells = [line.split() for line in lines]
-    assert ["wsd", "schedule", "schedule", "fttool", OURS.entry("schedule").version, "installed"] in cells
-    assert ["good.flat", "schedule", "good", "cli-good", "0.5", "installed"] in cells
-    broken = next(index for index, line in enumerate(cells) if "cli-bad" in line)
-    assert cells[broken] == ["–", "–", "bad", "cli-bad", "0.6", "broken"]
+    begun = {line.split()[0]: line for line in lines if line.startswith("  ") and line[2] != " "}
+    assert set(begun) >= {strategy.id() for strategy in STRATEGIES}
+    assert begun["good.flat"].split(maxsplit=1)[1] == "The peak rate throughout (cli-good 0.5)"
+    assert "schedule  [schedule]" in lines and "filter  [[filters]]" in lines and "model  model.source" in lines
+    broken = lines.index("broken: bad, of cli-bad 0.6")
     assert lines[broken + 1].startswith("    plugin 'bad' of cli-bad 0.6 cannot be imported: RuntimeError: out of luck")
+    assert lines[-1].startswith("next: ") and all(len(line) <= 100 for line in lines)
+
+
+def test_the_list_breaks_between_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = ask(capsys)
+    known = {word for strategy in STRATEGIES for word in (strategy.__doc__ or "").split()}
+    known |= {word.rstrip(".:") for word in known} | {"…"}
+    lines = [line for line in out.splitlines() if line.startswith("  ")]
+    assert all(len(line) <= 60 for line in out.splitlines())
+    assert [line for line in lines if line.split()[-1] not in known and "fttool-" not in line] == []
+
+
+def test_one_family_and_a_word(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ask(capsys, "--family", "schedule", "--json")
+    assert {row["id"] for row in json.loads(out)} == {one.id() for one in OURS.family("schedule")} | {"good.flat"}
+    word = "decay"
+    _, out, _ = ask(capsys, word.upper(), "--json")
+    with_it = {s.id() for s in STRATEGIES if word in f"{s.id()} {s.__doc__} {[*s.model_fields]}".lower()}
+    assert {row["id"] for row in json.loads(out)} == with_it and "wsd" in with_it < {s.id() for s in STRATEGIES}
+    assert ask(capsys, word) == ask(capsys, "list", word)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--family", "schedul"], 2, "did you mean 'schedule'?"),
+        (["zzzz"], 6, "no strategy speaks of 'zzzz'"),
+        (["cosin", "--family", "model"], 6, "no strategy speaks of 'cosin'"),
+        (["wsdd"], 6, "did you mean 'wsd'?"),
+    ],
+)
+def test_what_is_not_there_is_said(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    got, out, err = ask(capsys, *words)
+    assert (got, out) == (code, "") and said in err
 
 
 def test_the_list_needs_no_torch() -> None:

@@ -1,6 +1,7 @@
 """A recipe is valid, or all of its problems are reported at once, each with its place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli
@@ -380,3 +381,33 @@ def test_labels_that_name_nothing_to_tell_apart(tmp_path: Path) -> None:
             tmp_path, LABELLED.replace('"classification"', f'{{name = "classification", labels = {labels}}}')
         )
         assert said in problem and problem.startswith("recipe.toml:3:")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("tracking.to=wandb", ("tracking", "to")),
+        ("plugins.observe=acme", ("plugins", "observe")),
+        ("data.train.0.ignore=weight", ("data", "train", 0, "ignore")),
+    ],
+)
+def test_an_override_of_a_list_may_be_its_one_word(tmp_path: Path, override: str, key: tuple[str | int, ...]) -> None:
+    class Watches:
+        pass
+
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD)
+    value: Any = load(path, [override], Plugins.of(acme=Watches())).recipe
+    for part in key:
+        value = value[part] if isinstance(part, int) else getattr(value, part)
+    assert value == (override.partition("=")[2],)
+
+
+def test_strategies_of_a_list_may_be_one_too(tmp_path: Path) -> None:
+    recipe = read(tmp_path, GOOD, "evaluation.metrics=perplexity", "filters=exact-duplicates").recipe
+    assert [one.id() for one in (*recipe.evaluation.metrics, *recipe.filters)] == ["perplexity", "exact-duplicates"]
+
+
+def test_a_word_for_a_list_in_a_recipe_is_answered_with_the_list(tmp_path: Path) -> None:
+    (said,) = problems(tmp_path, GOOD + '\n[tracking]\nto = "wandb"\n')
+    assert 'write to = ["wandb"]' in said

@@ -313,6 +313,10 @@ def test_another_recipe_or_other_rows_are_refused_with_the_differences(
     text = str(refused.error)
     assert "optimizer.lr was 0.005, is 0.001" in text
     assert "run.max_steps was 8, is 10" in text and "'cosine' depend on the run's length" in text
+    way = re.search(r"begin a new run with its model: (--set run.name)=… --set (model.source=\S+)", text)
+    assert way is not None
+    longer = run_recipe(recipe, tmp_path, overrides=["run.name=longer", way[2], "run.max_steps=10"])
+    assert longer.exit_code == 0 and longer.summary["steps"] == 10
     rows.write_text(rows.read_text().replace("Row 1?", "Row one?"))
     refused = run_recipe(recipe, tmp_path, resume=True)
     assert refused.exit_code == 2 and "have changed" in str(refused.error)

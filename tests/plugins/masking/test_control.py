@@ -43,6 +43,14 @@ def test_they_are_refused_with_their_number_and_places(strategy: Any, qwen3: Any
     assert 'control_tokens = "text"' in words
 
 
+def test_a_token_that_stands_in_every_turn_is_named_once(qwen3: Any) -> None:
+    with pytest.raises(ValueError, match="22 control tokens") as refused:
+        encode(Assistant(), qwen3, talk(*["a<|im_end|>b<|im_end|>"] * 10, "<|im_start|>", "<|im_start|>"))
+    words = str(refused.value)
+    assert words.count("'<|im_end|>'") == words.count("'<|im_start|>'") == 1
+    assert "message 1 (user, content) (2 times), message 2" in words and "and 7 more, '<|im_start|>' in" in words
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -31,6 +31,8 @@ examples:
 
 shardings: {", ".join(KNOWN)}; fsdp and zero name all of their stages.
   {OWN} is the recipe's own, {ALL} all that so many processes can have; fsdp-2 is reshard_after_forward = false
+
+next: fttool run my.toml --set sharding.name=…
 """
 
 

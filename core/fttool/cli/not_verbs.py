@@ -1,0 +1,44 @@
+"""What people type who come from elsewhere, and what does that job here."""
+
+from __future__ import annotations
+
+_RUN = "fttool run my.toml"
+_FOLDER = "runs/NAME/model is a folder of safetensors with its tokenizer, as save_pretrained writes it"
+_SEARCH = (
+    "a run for each value, then a comparison: for lr in 1e-5 2e-5 5e-5; do fttool run my.toml "
+    "--set optimizer.lr=$lr --set run.name=lr-$lr; done; fttool compare runs/lr-*"
+)
+_SERVE = f"{_FOLDER}: vllm serve runs/NAME/model, or `fttool generate RUN` for a question"
+_PUSH = f"{_FOLDER}, its card included: hf upload OWNER/NAME runs/NAME/model"
+_EXPORT = f"{_FOLDER}; llama.cpp's convert_hf_to_gguf.py makes a GGUF file of it"
+_ASK = 'fttool generate RUN "question", or without a question one per line from standard input'
+_MEASURE = "a run measures before, during and after; `fttool compare runs/*` shows it"
+_FREEZE = "a recipe says what trains: `fttool plugins --family freezing`"
+_METHOD = "what is learned from rows is a recipe's [task]: `fttool plugins --family task`"
+
+DONE_BY = {
+    **dict.fromkeys(("train", "finetune", "fine-tune", "fit", "sft", "tune", "start", "launch"), _RUN),
+    **dict.fromkeys(("resume", "continue", "restart"), f"{_RUN} --resume"),
+    **dict.fromkeys(("dry-run", "plan", "estimate", "memory", "cost"), f"{_RUN} --dry-run"),
+    **dict.fromkeys(("sweep", "search", "grid", "hpo", "hparams", "optimize"), _SEARCH),
+    **dict.fromkeys(("export", "convert", "quantize", "gguf", "save", "onnx"), _EXPORT),
+    **dict.fromkeys(("push", "upload", "publish", "deploy", "hub", "share"), _PUSH),
+    **dict.fromkeys(("serve", "server", "api", "host"), _SERVE),
+    **dict.fromkeys(("chat", "ask", "talk", "infer", "inference", "complete", "prompt", "repl"), _ASK),
+    **dict.fromkeys(("evaluate", "eval", "test", "score", "measure", "benchmark", "bench"), _MEASURE),
+    **dict.fromkeys(("classify", "label"), 'fttool predict RUN --text "…"'),
+    **dict.fromkeys(("merge", "merge-adapter", "fuse", "soup"), "fttool merge RUN --alpha 0.5"),
+    **dict.fromkeys(("check", "lint", "doctor"), "fttool validate my.toml"),
+    **dict.fromkeys(("new", "create", "config", "configure", "template"), "fttool init my.toml --data rows.jsonl"),
+    **dict.fromkeys(("example", "examples", "quickstart", "demo"), "fttool recipes copy quickstart"),
+    **dict.fromkeys(("show", "inspect", "view", "tokenize", "data", "dataset"), "fttool preview my.toml"),
+    **dict.fromkeys(("list", "ls", "runs", "status", "report", "diff", "plot"), "fttool compare runs/*"),
+    **dict.fromkeys(("strategies", "plugin", "strategy", "explain"), "fttool plugins"),
+    **dict.fromkeys(("lora", "qlora", "adapter", "freeze"), _FREEZE),
+    **dict.fromkeys(("dpo", "ppo", "grpo", "rlhf", "reward", "pretrain", "distill"), _METHOD),
+    **dict.fromkeys(("login", "auth", "token"), "a token comes from the environment alone: export HF_TOKEN=…"),
+    **dict.fromkeys(("download", "pull", "fetch"), "what a recipe names on the hub is fetched by `fttool run` itself"),
+    "help": "fttool --help; fttool VERB --help explains one",
+    "version": "fttool --version",
+}
+"""By what is typed: what does it, as far as fttool does."""
