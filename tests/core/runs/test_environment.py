@@ -23,9 +23,7 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_without_a_terminal_no_library_draws_a_bar(
-    terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_no_library_draws_a_bar(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where something is fetched, its bar is for a person who waits for it."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
