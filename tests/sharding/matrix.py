@@ -204,15 +204,10 @@ def recipe_of(cell: str, bases: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 
 
 def run_cells(
-    folder: Path,
-    bases: Mapping[str, Mapping[str, Any]],
-    cells: Iterable[str],
-    sharding: Mapping[str, Any],
-    *,
-    resume: bool = False,
+    folder: Path, bases: Mapping[str, Mapping[str, Any]], cells: Iterable[str], sharding: Mapping[str, Any]
 ) -> dict[str, Outcome | str]:
     """Run cells under one sharding; a cell that was refused is what was said."""
-    return run_recipes(folder, {name: under(sharding, recipe_of(name, bases)) for name in cells}, resume=resume)
+    return run_recipes(folder, {name: under(sharding, recipe_of(name, bases)) for name in cells})
 
 
 def under(sharding: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,9 @@ from .matrix import (
     classifying,
     recipe_of,
     run_cells,
+    run_recipes,
     table,
+    under,
     write_rows,
     write_texts,
 )
@@ -169,33 +171,27 @@ def test_the_page_shows_the_matrix() -> None:
     assert table() in page.read_text(encoding="utf-8")
 
 
+RESUMPTIONS = [(one, cell) for one in RESUMING for cell in RESUMED if (one, cell) not in IMPOSSIBLE]
+
+
 @pytest.fixture(scope="session")
-def resumed(outcomes: Any, tmp_path_factory: pytest.TempPathFactory, common: dict[str, Any]) -> Callable[[str], Any]:
-    """Sharding → cell → outcome of runs that have gone on from their third update."""
-    made: dict[str, Any] = {}
-
-    def of(sharding: str) -> dict[str, Outcome | str]:
-        if sharding not in made:
-            folder = tmp_path_factory.mktemp(f"resumed-{sharding}")
-            cells = [cell for cell in RESUMED if (sharding, cell) not in IMPOSSIBLE]
-            for cell in cells:
-                run = folder / "runs" / cell
-                shutil.copytree(outcomes(sharding)[cell].run_dir, run)
-                for checkpoint in (run / "checkpoints").iterdir():
-                    if checkpoint.name != "checkpoint-3":
-                        shutil.rmtree(checkpoint)
-            made[sharding] = run_cells(folder, common, cells, SHARDINGS[sharding], resume=True)
-        return made[sharding]
-
-    return of
+def resumed(outcomes: Any, tmp_path_factory: pytest.TempPathFactory, common: dict[str, Any]) -> dict[str, Any]:
+    """`SHARDING-CELL` → outcome of a run that has gone on from its third update, all in one pair of new processes."""
+    folder = tmp_path_factory.mktemp("resumed")
+    recipes: dict[str, dict[str, Any]] = {}
+    for sharding, cell in RESUMPTIONS:
+        name = f"{sharding}-{cell}"
+        recipes[name] = under(SHARDINGS[sharding], recipe_of(cell, common))
+        shutil.copytree(outcomes(sharding)[cell].run_dir, folder / "runs" / name)
+        for checkpoint in (folder / "runs" / name / "checkpoints").iterdir():
+            if checkpoint.name != "checkpoint-3":
+                shutil.rmtree(checkpoint)
+    return run_recipes(folder, recipes, resume=True)
 
 
-@pytest.mark.parametrize(
-    ("sharding", "cell"),
-    [(one, cell) for one in RESUMING for cell in RESUMED if (one, cell) not in IMPOSSIBLE],
-)
+@pytest.mark.parametrize(("sharding", "cell"), RESUMPTIONS)
 def test_a_resumed_run_is_bitwise_equal(outcomes: Any, resumed: Any, sharding: str, cell: str) -> None:
-    whole, again = outcomes(sharding)[cell], resumed(sharding)[cell]
+    whole, again = outcomes(sharding)[cell], resumed[f"{sharding}-{cell}"]
     assert isinstance(again, Outcome), again
     assert again.metrics == whole.metrics
     found = model_of(again)
