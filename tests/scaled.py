@@ -81,7 +81,7 @@ class Planted:
     def __init__(self, updates: tuple[int, ...], pieces: int, gradient: float, said: Sequence[Tensor]) -> None:
         self.updates, self.pieces, self.gradient, self.said, self.calls = updates, pieces, gradient, said, 0
 
-    def __call__(self, model: Any) -> Tensor:
+    def __call__(self, model: Any, *_: Any) -> Tensor:
         """The sum of all weights of this process that train, or of its logits, times nothing or very much."""
         self.calls += 1
         update = -(-self.calls // self.pieces)

@@ -766,7 +766,7 @@ class NanGradient(Regularizer):
         """Yield √0 of a weight difference that is 0 after the first update."""
         calls = iter(range(10**6))
 
-        def loss(model: Any) -> torch.Tensor:
+        def loss(model: Any, *_: Any) -> torch.Tensor:
             weight = next(model.parameters()).sum()
             return torch.sqrt((weight - weight.detach()) * 0) if next(calls) >= 4 else weight * 0
 
