@@ -34,7 +34,7 @@ CORE = {  # folder → its files in reading order
     "rundir": "record checkpoints lines holding code commit signing saved",
     "watch": "watch screen aligned observers tracking",
     "training": "progress job groups rates pulls regularizing additions randomness beginning terms passes evaluation "
-    "proof trainer scaling finite guard saving weights stored formats configs shards held memory",
+    "rounding answering proof trainer scaling finite guard saving weights stored formats configs shards held memory",
     "features": "features",
     "proof": "proving probe assumptions properties",
     "runs": "run preparing opening resume start finishing summary card stopping rehearsing room",
@@ -51,6 +51,7 @@ TABLES = {
     "data.train / data.eval / data.general / data.retention": "RowsTable",
     "checkpoints": "CheckpointsTable",
     "evaluation": "EvaluationTable",
+    "evaluation.generate": "GenerateTable",
     "tracking": "TrackingTable",
     "plugins": "PluginsTable",
 }

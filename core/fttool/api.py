@@ -55,6 +55,7 @@ from fttool.contracts.sharding import (
 )
 from fttool.contracts.strategy import Fraction, Level, Levels, PositiveShareOrSteps, ShareOrSteps, Strategy, to_steps
 from fttool.contracts.task import (
+    Answer,
     Measure,
     Metric,
     MetricContext,
@@ -136,6 +137,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "ALWAYS",
     "MARKS",
+    "Answer",
     "Batches",
     "Batching",
     "BatchingContext",

@@ -63,7 +63,7 @@ YIELDS: Mapping[str, Yield] = {
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "model": ("tokenizer", "model"),
     "task": ("score", "items"),
-    "metric": ("statistics", "value"),
+    "metric": ("value",),
     "sharding": ("prove",),
 }
 """Fields of what a family's strategies yield that are functions, always."""
@@ -90,6 +90,8 @@ def built(strategy: Any, context: Any) -> Any:
         for name, known in (("autocast", ("no", "bf16", "fp16")), ("weights", ("float32", "bfloat16"))):
             if getattr(found, name) not in known:
                 raise misbehaved(strategy, f"yields {name} = {getattr(found, name)!r}: it is one of {', '.join(known)}")
+    if isinstance(found, Measure):
+        _check_measured(strategy, found)
     if isinstance(found, ShardingPlan) and found.processes != strategy.world_size:
         what = f"plans {found.processes!r} processes, and its launch says {strategy.world_size}"
         raise misbehaved(strategy, what)
@@ -317,30 +319,46 @@ def check_term(strategy: Strategy, found: Any, *, constant: bool) -> None:
 
 
 def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
-    """The metric, whose statistics are as many numbers in each micro-batch: others would be added up by chance."""
+    """The metric, whose statistics are as many numbers each time: others would be added up by chance."""
     lengths = list[int]()
 
-    def checked(predictions: Predictions) -> Tensor:
+    def checked(count: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
         import torch
 
-        found: Any = measure.statistics(predictions)
         dimensions, shape = (2, "(n, K)") if measure.joined else (1, "(K,)")
-        if not isinstance(found, torch.Tensor) or found.ndim != dimensions or found.dtype != torch.float64:
-            given = f"a tensor {tuple(found.shape)} of {found.dtype}" if hasattr(found, "dtype") else _shown(found)
-            raise misbehaved(strategy, f"counts {given}, not statistics {shape} of float64")
-        length = found.shape[-1]
-        lengths.append(length) if not lengths else None
-        if length != lengths[0]:
-            raise misbehaved(strategy, f"counts {length} statistics in a micro-batch, and {lengths[0]} in another")
-        return found
 
-    return replace(measure, statistics=checked)
+        def counted(seen: Any) -> Tensor:
+            found: Any = count(seen)
+            if not isinstance(found, torch.Tensor) or found.ndim != dimensions or found.dtype != torch.float64:
+                given = f"a tensor {tuple(found.shape)} of {found.dtype}" if hasattr(found, "dtype") else _shown(found)
+                raise misbehaved(strategy, f"counts {given}, not statistics {shape} of float64")
+            length = found.shape[-1]
+            lengths.append(length) if not lengths else None
+            if length != lengths[0]:
+                raise misbehaved(strategy, f"counts {length} statistics in a micro-batch, and {lengths[0]} in another")
+            return found
+
+        return counted
+
+    if measure.statistics is not None:
+        return replace(measure, statistics=checked(measure.statistics))
+    assert measure.answers is not None
+    return replace(measure, answers=checked(measure.answers))
 
 
 def check_measure(strategy: Strategy, found: Any) -> None:
     """Look at a metric's value: a number, which need not be finite."""
     if not isinstance(found, Real):
         raise misbehaved(strategy, f"measures {_shown(found)}, not a number")
+
+
+def _check_measured(strategy: Any, found: Measure) -> None:
+    """A metric looks at predictions or at answers, as it says beforehand: answers are made for those alone that do."""
+    looks, other = ("answers", "statistics") if strategy.generates else ("statistics", "answers")
+    if not callable(getattr(found, looks)):
+        raise misbehaved(strategy, f"yields {looks} = {_shown(getattr(found, looks))}: it is a function")
+    if getattr(found, other) is not None:
+        raise misbehaved(strategy, f"yields {other}, and says generates = {strategy.generates}")
 
 
 def _check_optimizer_class(strategy: Strategy, parts: OptimizerParts) -> None:

@@ -193,6 +193,12 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"batching": "acme.x"},
         "collates 0 labels of rows that have",
     ),
+    "metric-of-both": (
+        "strategy(Metric, lambda ctx: Measure(statistics=lambda one: one.losses_N.double(), value=float,"
+        " answers=lambda some: torch.zeros(1).double()))",
+        {"evaluation": {"metrics": ["acme.x"]}},
+        "yields answers, and says generates = False",
+    ),
     "loss-term": (
         "strategy(Regularizer, lambda ctx: Regularization(loss=lambda *_: None))",
         {"regularizers": ["acme.x"]},

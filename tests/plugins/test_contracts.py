@@ -129,6 +129,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "options": [{"processes": 2, "stage": 1}, {"processes": 4, "stage": 3}],
         "requires": ("deepspeed",),
     },
+    "metric.exact-match": {"options": [{}, {"normalise": True}]},
+    "metric.rouge-l": {"options": [{}, {"stem": True}], "requires": ("rouge_score",)},
+    "metric.json-valid": {"options": [{}, {"fenced": True, "kind": "object"}]},
     "task.classification": {
         "options": [{}, {"multi_label": True, "class_weights": "balanced"}, {"class_weights": {"b": 3.0}}]
     },

@@ -6,13 +6,19 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fttool.errors import ExitCode, UsageError
 from fttool.rundir.saved import model_folder, saved_model, template_variables
 from fttool.visible import show
 
+if TYPE_CHECKING:
+    from fttool.training.answering import Answering
+
+WINDOW = 4
+"""Times as many questions are looked at together as are answered at once: their answers come when all are there."""
 EXAMPLES = """\
 examples:
   fttool generate runs/quickstart "What does math.sqrt do?"
@@ -42,6 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0 picks the likeliest token (default)"
     )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=8,
+        metavar="N",
+        help="questions answered together, by length (default 8); one by one where the model takes no padding",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run the Python code in the model's folder: read it first"
@@ -51,18 +64,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the answers."""
     model_folder(options.run)
-    if not 0 <= options.temperature < math.inf or options.max_tokens < 1:
-        raise UsageError("--temperature must be a number of at least 0, --max-tokens at least 1")
+    if not 0 <= options.temperature < math.inf or min(options.max_tokens, options.at_once) < 1:
+        raise UsageError("--temperature must be a number of at least 0, --max-tokens and --at-once at least 1")
     questions = _questions(options.question)
-    variables = _variables(options)
     with saved_model(options.run, "text", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
         import torch
 
-        if variables and not tokenizer.chat_template:
-            raise UsageError("the model has no chat template, which could write tools or heed variables")
         torch.manual_seed(options.seed)
-        for question in questions:
-            show(*_answer(model, tokenizer, question, variables, options).split("\n"))
+        for answer in _answers(model, tokenizer, questions, options):
+            show(*answer.split("\n"))
     return ExitCode.OK
 
 
@@ -102,11 +112,11 @@ def _variables(options: argparse.Namespace) -> dict[str, Any]:
     return {**learned, **given, "tools": tools}
 
 
-def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any], options: argparse.Namespace) -> str:
+def _prompt(tokenizer: Any, question: str, variables: dict[str, Any], options: argparse.Namespace) -> list[int]:
+    """The tokens that the model is asked with."""
     from fttool.contracts.rows import Example
     from fttool.rows.checks.abilities import Abilities
     from fttool.rows.prompts import prompt_ids
-    from fttool.training.evaluation import generate
 
     example = Example(origin="the question", prompt=question)
     if tokenizer.chat_template:
@@ -115,19 +125,30 @@ def _answer(model: Any, tokenizer: Any, question: str, variables: dict[str, Any]
         example = Example(origin="the question", messages=tuple(turns), completion_from=len(turns), template=variables)
         for remark in Abilities(tokenizer).check(example):
             show(f"note: asked {remark}", error=True)
-    ids = prompt_ids(example, tokenizer)
-    longest = min(options.max_tokens, _room(model, len(ids)))
-    if longest < options.max_tokens:
-        show(f"the model's positions leave {longest} tokens for the answer", error=True)
-    return generate(model, tokenizer, ids, longest, temperature=options.temperature)
+    return prompt_ids(example, tokenizer)
 
 
-def _room(model: Any, asked: int) -> int | float:
-    """Tokens that an answer may have: beyond its positions a model talks nonsense."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None:
-        return math.inf
-    if asked >= positions:
-        message = f"the question has {asked} tokens, the model's positions end at {positions}"
+def _check_room(answering: Answering, prompt: Sequence[int], longest: int) -> None:
+    """Say where positions cut the answer short; raise where they leave nothing for one."""
+    room = answering.room(prompt, longest)
+    if not room:
+        message = f"the question has {len(prompt)} tokens, the model's positions end at {answering.positions}"
         raise UsageError(message, hint="ask something shorter")
-    return positions - asked
+    if room < longest:
+        show(f"the model's positions leave {room} tokens for the answer", error=True)
+
+
+def _answers(model: Any, tokenizer: Any, questions: Sequence[str], options: argparse.Namespace) -> Iterator[str]:
+    """Answers in the order of the questions; a few times as many as are answered at once are sorted by length."""
+    from fttool.training.answering import Answering
+
+    variables, positions = _variables(options), getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    answering = Answering(model=model, tokenizer=tokenizer, at_once=options.at_once, positions=positions)
+    if variables and not tokenizer.chat_template:
+        raise UsageError("the model has no chat template, which could write tools or heed variables")
+    for start in range(0, len(questions), WINDOW * options.at_once):
+        some = questions[start : start + WINDOW * options.at_once]
+        prompts = [_prompt(tokenizer, question, variables, options) for question in some]
+        for prompt in prompts:
+            _check_room(answering, prompt, options.max_tokens)
+        yield from answering.ask(prompts, options.max_tokens, options.temperature)

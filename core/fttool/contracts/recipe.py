@@ -198,6 +198,18 @@ class CheckpointsTable(Table):
     that `lora` adds to the weights are measured before."""
 
 
+class GenerateTable(Table):
+    """Answers that the model writes, greedily, to prompts of evaluation rows: for metrics that look at answers."""
+
+    rows: PositiveInt = 100
+    """Evaluation rows that are answered in each evaluation, evenly spaced among all; all where there are fewer."""
+    max_tokens: PositiveInt = 128
+    """Longest answer, in tokens: what is longer is cut there."""
+    micro_batch: PositiveInt = 8
+    """Prompts of like length that are answered at once, those of `samples` too. One by one where the model takes no
+    padding, which is tried."""
+
+
 class EvaluationTable(Table):
     """Measuring on rows that are not learned: before the first update, on schedule, and after the last."""
 
@@ -217,6 +229,8 @@ class EvaluationTable(Table):
     """Evaluation prompts that are answered before and after, side by side."""
     sample_tokens: PositiveInt = 64
     """Longest sampled answer, in tokens."""
+    generate: GenerateTable = GenerateTable()
+    """Answers for metrics that look at them."""
 
 
 class TrackingTable(Table):

@@ -140,12 +140,25 @@ class MetricContext:
     """Names of the classes, in the order of the model's outputs; empty where tokens are learned."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the model wrote of itself when it was asked the prompt of an evaluation row."""
+
+    example: Example
+    expected: str
+    """The answer that the row teaches."""
+    given: str
+    """The model's, greedy: at each place the likeliest token, as text without the token that ends it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """A metric as a pair of plain functions: statistics that add up over batches and ranks, and their number."""
 
-    statistics: Callable[[Predictions], Tensor]
+    statistics: Callable[[Predictions], Tensor] | None = None
     """Predictions → a float64 tensor of fixed shape (K,)."""
+    answers: Callable[[Sequence[Answer]], Tensor] | None = None
+    """Given instead by a metric that `generates`: answers, or none of them → a float64 tensor of fixed shape (K,)."""
     value: Callable[[Tensor], float]
     """The sum of all statistics → the metric; NaN where there is none."""
     joined: bool = False
@@ -166,6 +179,8 @@ class Metric(Strategy):
     level: ClassVar[Levels] = "token"
 
     greater_is_better: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    """True where it looks at what the model writes to prompts of evaluation rows, see `[evaluation.generate]`."""
 
     @abstractmethod
     def build(self, ctx: MetricContext) -> Measure:

@@ -21,7 +21,7 @@ than is allowed, nothing could be seen of a fault, and that is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -33,15 +33,13 @@ from fttool.contracts.strategy import Level
 from fttool.errors import Problem
 from fttool.proof.probe import LONGEST, Probe, Said, Uncomputed, beginning, exchanged, joined, labelled
 from fttool.training.proof import Finding, Incomparable
+from fttool.training.rounding import rounding
 from fttool.training.shards import class_of
 
 EXACT = 32
 """Roundings of float32 by which logits may differ that are made of the same products."""
 NOISE = 8
 """Times the measured noise by which they may differ."""
-ROUNDINGS, ROUNDINGS_OF_16_BITS = 256, 8
-"""Kernels of 16 bits keep sums in 32 and round each result once; in other formats a sum of thousands of products is
-rounded in the format itself."""
 SINGLE = torch.finfo(torch.float32).eps
 
 APART = 'say batching = "bucketed"'
@@ -93,13 +91,6 @@ def comparisons(probe: Probe, assumed: Assumed) -> Iterator[Finding]:
     else:
         yield from compared.tokens()
     yield compared.longest()
-
-
-def rounding(formats: Iterable[torch.dtype]) -> float:
-    """What is allowed of logits of size 1 where shapes differ, in the coarsest of these formats."""
-    return max(
-        (ROUNDINGS_OF_16_BITS if torch.finfo(one).bits <= 16 else ROUNDINGS) * torch.finfo(one).eps for one in formats
-    )
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,11 @@ def batch_proof(
     def prove_now() -> Proven:
         import torch
 
-        from fttool.proof.assumptions import Assumed, comparisons, rounding
+        from fttool.proof.assumptions import Assumed, comparisons
         from fttool.proof.probe import Probe
         from fttool.proof.properties import Properties
         from fttool.training.proof import prove
+        from fttool.training.rounding import rounding
         from fttool.training.shards import close
 
         loop = trainer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fttool.contracts.recipe import UTF8, Recipe, RowsTable
+from fttool.contracts.recipe import UTF8, GenerateTable, Recipe, RowsTable
 from fttool.errors import Problem, did_you_mean
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
@@ -74,6 +74,16 @@ def _of_evaluation(recipe: Recipe) -> Iterable[Problem]:
     if evaluation.best is not None and evaluation.best not in names:
         message = f"evaluation.best '{evaluation.best}' is not a metric of this run"
         yield Problem(message, hint=did_you_mean(evaluation.best, names), key=("evaluation", "best"))
+    generating = [index for index, metric in enumerate(evaluation.metrics) if metric.generates]
+    if generating and not recipe.has_eval:
+        message = f"{names[generating[0]]} looks at answers to evaluation rows, and there are none"
+        hint = "set data.eval_share = 0.05, or add [[data.eval]]"
+        yield Problem(message, hint=hint, key=("evaluation", "metrics", generating[0]))
+    given = evaluation.generate
+    if not generating and (given.rows, given.max_tokens) != (GenerateTable().rows, GenerateTable().max_tokens):
+        message = "evaluation.generate bounds the answers that metrics look at, and none of the metrics does"
+        hint = 'add one that does, e.g. "exact-match", or leave it out (evaluation.sample_tokens bounds the samples)'
+        yield Problem(message, hint=hint, key=("evaluation", "generate"))
     if evaluation.early_stopping is not None and evaluation.every is None:
         message, key = "early_stopping needs evaluations during the run", ("evaluation", "early_stopping")
         yield Problem(message, hint="set evaluation.every", key=key)

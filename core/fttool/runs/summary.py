@@ -59,6 +59,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
                 if dataset in progress.retention_before
             },
         },
+        "answering": dict(progress.answering),
         "tables": progress.tables if finished else {},
         "metric_remarks": progress.remarks if finished else {},
         "better_is": {metric.id(): "higher" if metric.greater_is_better else "lower" for metric in metrics},

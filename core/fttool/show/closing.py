@@ -39,6 +39,7 @@ def text(ended: Ended) -> str:
         f"  {counted(summary['train_rows'], 'row')}, {summary['train_tokens']:,} tokens seen, "
         f"{summary['label_tokens']:,} labels learned, {summary['tokens_per_second']:,.0f} tokens/s"
     )
+    lines += _answering(summary["answering"])
     if summary["skipped_updates"]:
         lines.append(f"  loss scaling skipped {summary['skipped_updates']:,} of {summary['steps']:,} updates")
     if summary["dropped_rows"]:
@@ -71,6 +72,15 @@ def lost_in_words(lost: Mapping[str, int]) -> str:
     """What truncation has taken beside tokens: ` (12 words lost)`; nothing where that is all."""
     listed = " and ".join(f"{count:,} {kind}" for kind, count in lost.items())
     return f" ({listed} lost)" if listed else ""
+
+
+def _answering(asked: Mapping[str, Any]) -> list[str]:
+    """What the answers took that metrics have looked at."""
+    if not asked:
+        return []
+    took = f"{asked['answers']:,} answers, {asked['tokens']:,} tokens in {asked['seconds']:.1f} s"
+    why = f", one by one: {asked['one_by_one']}" if asked["one_by_one"] else ""
+    return [f"  generated for metrics: {took}{why}"]
 
 
 def _why_stopped(prepared: Prepared, best: Mapping[str, Any] | None) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fttool.contracts.recipe import Recipe
-from fttool.contracts.rows import Encoded
-from fttool.contracts.task import Measure, MetricContext, Predictions, TaskContext, TaskParts
+from fttool.contracts.rows import Encoded, Example
+from fttool.contracts.task import Answer, Measure, MetricContext, Predictions, TaskContext, TaskParts
 from fttool.testing.contract import Contract
 from fttool.testing.rows import learns_labels
 from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded
@@ -172,16 +172,49 @@ class MetricContract(Contract):
         rows_N = (torch.arange(12) >= 5).long()
         return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N, rows_N=rows_N)
 
+    def answers(self) -> list[Answer]:
+        """What a model wrote to five prompts: right, nearly right, wrong, nothing, and something else than words."""
+        pairs = [
+            ("Blue.", "Blue."),
+            ("The blue one", "blue one!"),
+            ("Blue.", "No."),
+            ("5", ""),
+            ('{"a": 1}', '{"a": [1]}'),
+        ]
+        rows = [
+            Example(origin=f"rows.jsonl:{line}", prompt="Which?", completion=one) for line, (one, _) in enumerate(pairs)
+        ]
+        return [Answer(example=row, expected=one, given=two) for row, (one, two) in zip(rows, pairs, strict=True)]
+
+    def counted(self, built: Measure, seen: slice = slice(None)) -> Tensor:
+        """The statistics of what is seen of the predictions, or of the answers."""
+        if built.answers is not None:
+            return built.answers(self.answers()[seen])
+        assert built.statistics is not None
+        whole = self.predictions()
+        part = Predictions(
+            logits_NV=whole.logits_NV[seen],
+            targets_N=whole.targets_N[seen],
+            losses_N=whole.losses_N[seen],
+            rows_N=None if whole.rows_N is None else whole.rows_N[seen],
+        )
+        return built.statistics(part)
+
     def outcome(self, built: Measure) -> Any:
         """The number."""
-        return built.value(built.statistics(self.predictions()))
+        return built.value(self.counted(built))
+
+    def test_it_looks_at_what_it_says(self, made: Any) -> None:
+        """At predictions, or at answers where `generates` says so: those are made for such metrics alone."""
+        built = made.build(self.context())
+        assert (built.answers is not None) == made.generates == (built.statistics is None)
 
     def test_statistics_are_float64_of_one_dimension(self, made: Any) -> None:
         """A sum in float32 would stop counting at 2²⁴ tokens. Those that are joined have a dimension more."""
         import torch
 
         measure = made.build(self.context())
-        statistics = measure.statistics(self.predictions())
+        statistics = self.counted(measure)
         assert statistics.dtype == torch.float64, "float32 loses tokens from 2²⁴ on"
         assert statistics.ndim == (2 if measure.joined else 1)
         assert statistics.isfinite().all()
@@ -191,30 +224,20 @@ class MetricContract(Contract):
         """Those of two parts sum to those of the whole, and those of nothing are 0; joined, they are the whole's."""
         import torch
 
-        measure, whole = made.build(self.context()), self.predictions()
-        parts = [
-            Predictions(
-                logits_NV=whole.logits_NV[place],
-                targets_N=whole.targets_N[place],
-                losses_N=whole.losses_N[place],
-                rows_N=None if whole.rows_N is None else whole.rows_N[place],
-            )
-            for place in (slice(0, cut), slice(cut, None))
-        ]
-        first, second = map(measure.statistics, parts)
+        measure = made.build(self.context())
+        first, second = self.counted(measure, slice(0, cut)), self.counted(measure, slice(cut, None))
         summed = torch.cat([first, second]) if measure.joined else first + second
-        torch.testing.assert_close(summed, measure.statistics(whole), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(summed, self.counted(measure), rtol=1e-6, atol=1e-9)
 
     def test_its_tables_are_tables(self, made: Any) -> None:
         """Rows of one width, of text and numbers that JSON can hold."""
         measure = made.build(self.context())
         if measure.details is not None:
-            for title, rows in measure.details(measure.statistics(self.predictions())).items():
+            for title, rows in measure.details(self.counted(measure)).items():
                 assert title and len({len(row) for row in rows}) == 1
                 assert json.loads(json.dumps(rows, allow_nan=False)) == [list(row) for row in rows]
 
     def test_the_number_is_finite(self, made: Any) -> None:
         """A float that can be compared."""
-        measure = made.build(self.context())
-        value = measure.value(measure.statistics(self.predictions()))
+        value = self.outcome(made.build(self.context()))
         assert isinstance(value, float) and math.isfinite(value)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 
 from fttool.contracts.recipe import Recipe
-from fttool.contracts.task import Measure, MetricContext, Predictions
+from fttool.contracts.rows import Example
+from fttool.contracts.task import Answer, Measure, MetricContext, Predictions
+from fttool.errors import Problem, RecipeError
+from fttool.rows.prompts import expected_answer
 from fttool.training.passes import Batch, InPasses, in_one
 from fttool.training.progress import Progress
 from fttool.world import ALONE, World
 from fttool.yielded import built, checked_statistics
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
+T = TypeVar("T")
 Score = Callable[[Any, Mapping[str, Any]], Predictions]
 
 
@@ -70,6 +70,56 @@ def evaluating(model: Any) -> Generator[None]:
             module.training = True
 
 
+def spaced(some: Sequence[T], number: int) -> list[T]:
+    """So many of them, evenly spaced; all where there are fewer."""
+    number = min(number, len(some))
+    return [some[index * len(some) // number] for index in range(number)]
+
+
+def asked_examples(recipe: Recipe, examples: Sequence[Example]) -> list[Example]:
+    """The evaluation rows whose prompts are answered for metrics that look at answers; none where no metric does.
+
+    Raises `RecipeError` where no row asks anything.
+    """
+    metrics = [metric for metric in recipe.evaluation.metrics if metric.generates]
+    if not metrics:
+        return []
+    asking = [example for example in examples if example.messages or example.prompt]
+    if not asking and examples:
+        message = f"{metrics[0].id()} measures answers, and no evaluation row has a prompt"
+        hint = "leave it out, or evaluate on conversations or prompts with completions"
+        raise RecipeError(Problem(message, hint=hint, key=("evaluation", "metrics")))
+    return spaced(asking, recipe.evaluation.generate.rows)
+
+
+def answered(
+    chosen: Mapping[str, Measure],
+    examples: Sequence[Example],
+    ask: Callable[[Sequence[Example]], Sequence[str]],
+    device: torch.device,
+    world: World = ALONE,
+    *,
+    together: bool = False,
+) -> dict[str, torch.Tensor]:
+    """The statistics of each metric of answers, summed over all processes: each asks its share of the examples.
+
+    `together`: each asks all of them, as a forward pass is made by all processes or by none, and one of them counts.
+    """
+    counting = {name: measure.answers for name, measure in chosen.items() if measure.answers is not None}
+    if not counting:
+        return {}
+    mine = examples if together else examples[world.rank :: world.size]
+    given = ask(mine)
+    pairs = zip(mine, given, strict=True)
+    answers = [Answer(example=one, expected=expected_answer(one), given=answer) for one, answer in pairs]
+    counts = answers if world.first or not together else []
+    found = {name: count(counts) for name, count in counting.items()}
+    return {
+        name: _of_all(values.cpu(), world) if chosen[name].joined else world.total(values.to(device))
+        for name, values in found.items()
+    }
+
+
 def evaluate(
     model: Any,
     batches: Iterable[Mapping[str, Any]],
@@ -92,17 +142,20 @@ def summed(
     world: World = ALONE,
     passes: InPasses = in_one,
 ) -> dict[str, torch.Tensor]:
-    """The statistics of each metric, summed or joined over all micro-batches of all processes."""
+    """The statistics of each metric of predictions, summed or joined over all micro-batches of all processes."""
+    counting = {name: measure.statistics for name, measure in chosen.items() if measure.statistics is not None}
+    if not counting:
+        return {}
 
     def statistics(batch: Batch) -> dict[str, torch.Tensor]:
         predictions = score(model, model_inputs(batch, device))
-        counted = {name: measure.statistics(predictions) for name, measure in chosen.items()}
+        counted = {name: count(predictions) for name, count in counting.items()}
         if batch["rows"]:
             return counted
         # a blank: it does not count
         return {n: values[:0] if chosen[n].joined else torch.zeros_like(values) for n, values in counted.items()}
 
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in chosen}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in counting}
     with evaluating(model):
         for batch in batches:
             for counted in passes(batch, statistics):
@@ -139,30 +192,3 @@ def remarks(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> 
     """What is to be said of the metrics' numbers, by metric."""
     said = {name: chosen[name].remark(total) for name, total in sums.items()}
     return {name: words for name, words in said.items() if words}
-
-
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    ids: Sequence[int],
-    max_new_tokens: int,
-    temperature: float = 0.0,
-) -> str:
-    """The model's answer to a prompt in tokens; temperature 0 is greedy."""
-    from transformers import GenerationConfig
-
-    own: Any = model.generation_config
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=temperature > 0,
-        temperature=temperature if temperature > 0 else None,
-        eos_token_id=own.eos_token_id if own is not None else tokenizer.eos_token_id,
-        pad_token_id=pad_id,
-    )
-    with evaluating(model):
-        prompt_1T = torch.tensor([list(ids)], device=model.device)
-        output_1T: Any = model.generate(  # pyright: ignore[reportCallIssue]
-            prompt_1T, attention_mask=torch.ones_like(prompt_1T), generation_config=settings
-        )
-    return str(tokenizer.decode(output_1T[0, len(ids) :], skip_special_tokens=True)).strip()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fttool.contracts.recipe import Recipe
+from fttool.contracts.rows import Example
 from fttool.contracts.sharding import ShardingPlan
 from fttool.contracts.task import Measure
 from fttool.contracts.update import Factor, Regularization
@@ -56,6 +57,10 @@ class Job:
     world: World
     answers: Callable[[], list[str]]
     """The model's present answers to the sampled evaluation prompts."""
+    ask: Callable[[Sequence[Example]], Sequence[str]]
+    """Evaluation rows → the model's present answers to their prompts, for metrics that look at answers."""
+    asked_examples: Sequence[Example] = ()
+    """The rows that are asked for those."""
     keep_features: KeepFeatures | None = None
     """Computes once what a base model computes that never trains."""
     plan: ShardingPlan

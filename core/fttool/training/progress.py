@@ -33,6 +33,9 @@ class Progress:
     """The model's answers to the sampled evaluation prompts before the first update."""
     answers_after: list[str] = field(default_factory=list[str])
     """And those of the final model."""
+    answering: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Of the answers that metrics have looked at: how many, their tokens, the seconds that they took, and why they were
+    given one by one, where they were."""
     latest: dict[str, float] = field(default_factory=dict[str, float])
     tables: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the latest evaluation has to say beside its numbers."""

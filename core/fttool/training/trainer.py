@@ -23,7 +23,7 @@ from fttool.machine import ran_out_of_memory
 from fttool.recipe.faults import out_of_memory_hint
 from fttool.rows.loader import EpochLoader
 from fttool.training.additions import Additions, micro_batch
-from fttool.training.evaluation import note_best, remarks, summed, tables
+from fttool.training.evaluation import answered, note_best, remarks, summed, tables
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
 from fttool.training.job import Job
@@ -287,14 +287,16 @@ class Loop(Saving):
             )
 
         def values_of(sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
-            found = {name: job.measures[name].value(total) for name, total in sums.items()}
+            found: dict[str, float] = {}
             for metric in job.recipe.evaluation.metrics:
-                check_measure(metric, found[metric.id()])
+                if metric.id() in sums:
+                    found[metric.id()] = job.measures[metric.id()].value(sums[metric.id()])
+                    check_measure(metric, found[metric.id()])
             return found
 
         values: dict[str, float] = {}
         if len(job.rows.eval):
-            sums = totals(job.eval_batches)
+            sums = {**totals(job.eval_batches), **self._answered()}
             values = values_of(sums)
             job.progress.tables = tables(job.measures, sums)
             job.progress.remarks = remarks(job.measures, sums)
@@ -310,6 +312,12 @@ class Loop(Saving):
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
+
+    def _answered(self) -> dict[str, torch.Tensor]:
+        """The statistics of metrics that look at answers."""
+        job = self.job
+        together = job.recipe.sharding.sharded
+        return answered(job.measures, job.asked_examples, job.ask, self.args.device, job.world, together=together)
 
     @overrides("evaluation")
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:

@@ -6,11 +6,13 @@ Nothing here imports torch before a model is asked for, so a verb's help is quic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.model import LoadOptions
+from fttool.contracts.recipe import Recipe
+from fttool.contracts.rows import Example
 from fttool.contracts.task import TaskContext
 from fttool.errors import ModelError, UsageError, gist
 from fttool.machine import quiet_libraries
@@ -24,7 +26,7 @@ from fttool.world import ALONE
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 AS_WRITTEN = "this verb needs it as the run wrote it; `fttool verify` says what else is damaged"
@@ -90,7 +92,7 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
     from fttool.machine import device
     from fttool.runs.stages.batches import make_batches
     from fttool.runs.stages.rows import READING, load_rows, task_parts
-    from fttool.training.evaluation import evaluate, measures
+    from fttool.training.evaluation import answered, asked_examples, evaluate, measures
 
     quiet_libraries(network=run.needs_network)
     with explained(run):
@@ -103,11 +105,24 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
         moved.to(device())
         named = {"eval": batches.eval_batches} if len(rows.eval) else {}
         named |= {f"retention_{dataset}": some for dataset, some in batches.retention_batches.items()}
-        return {
-            f"{place}_{name}": value
-            for place, some in named.items()
-            for name, value in evaluate(model, some(), parts.score, chosen, model.device).items()
-        }
+        found = {place: evaluate(model, some(), parts.score, chosen, model.device) for place, some in named.items()}
+        if examples := asked_examples(run.recipe, rows.eval_examples):
+            sums = answered(chosen, examples, asking(run.recipe, model, tokenizer), model.device)
+            found["eval"] |= {name: chosen[name].value(total) for name, total in sums.items()}
+        return {f"{place}_{name}": value for place, numbers in found.items() for name, value in numbers.items()}
+
+
+def asking(
+    recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[Sequence[Example]], Sequence[str]]:
+    """Examples → the model's answers to their prompts, as the recipe bounds them."""
+    from fttool.rows.prompts import prompt_ids
+    from fttool.runs.stages.model import positions_of
+    from fttool.training.answering import Answering
+
+    settings = recipe.evaluation.generate
+    answering = Answering(model=model, tokenizer=tokenizer, at_once=settings.micro_batch, positions=positions_of(model))
+    return lambda some: answering.ask([prompt_ids(one, tokenizer) for one in some], settings.max_tokens)
 
 
 def _options(run: Loaded, dtype: str) -> LoadOptions:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from fttool.cli import main
 from fttool.rows.chat import CHATML
 from fttool.testing import run_recipe
-from fttool.training import evaluation
+from fttool.training.answering import Answering
 
 TEMPLATE = (
     "{% if tools %}{{ tools | tojson }}\n{% endif %}"
@@ -46,9 +46,12 @@ def asked(run: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts that reach the model, as text."""
     tokenizer: Any = AutoTokenizer.from_pretrained(run / "model")
     prompts: list[str] = []
-    monkeypatch.setattr(
-        evaluation, "generate", lambda model, own, ids, *_, **__: prompts.append(tokenizer.decode(ids)) or "an answer"
-    )
+
+    def ask(self: Answering, some: Any, *_: Any) -> list[str]:
+        prompts.extend(tokenizer.decode(ids) for ids in some)
+        return ["an answer"] * len(some)
+
+    monkeypatch.setattr(Answering, "ask", ask)
     return prompts
 
 

@@ -20,6 +20,7 @@ from fttool_acme import (
     NoUrls,
     OneOfMany,
     RDrop,
+    Refusals,
     Signum,
     SlowEmbeddings,
     Soup,
@@ -174,6 +175,11 @@ class TestMedianLoss(MetricContract):
 
 class TestWholeSentences(MetricContract):
     strategy = WholeSentences
+
+
+class TestRefusals(MetricContract):
+    strategy = Refusals
+    options = ({}, {"begins": ["No", "Nothing"]})
 
 
 def test_every_strategy_has_its_contract_here() -> None:

@@ -19,6 +19,7 @@ from fttool_acme import (
     NoUrls,
     OneOfMany,
     RDrop,
+    Refusals,
     SlowEmbeddings,
     Soup,
     TailAverage,
@@ -35,6 +36,7 @@ from fttool_acme.signum import SignumOptimizer
 from fttool_acme.task import score
 
 from fttool.api import (
+    Answer,
     BatchingContext,
     Example,
     FilterContext,
@@ -413,3 +415,15 @@ def test_the_second_pass_has_other_dropout_and_the_whole_of_both_trains(tmp_path
 def test_a_model_without_dropout_says_the_same_twice(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the model has none"):
         RDrop().build(regularizer_context(tiny_model(), tmp_path))
+
+
+# -- a metric of answers ---------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_counts_where_the_row_itself_answers() -> None:
+    pairs = [("4", "I cannot say."), ("4", "It is 4."), ("I'm sorry, no.", "I'm sorry, no."), ("5", "i'm sorry")]
+    row = Example(origin="rows.jsonl:1", prompt="?")
+    answers = [Answer(example=row, expected=expected, given=given) for expected, given in pairs]
+    assert Refusals().refused(answers).tolist() == [2, 3]
+    assert Refusals(begins=("It",)).refused(answers).tolist() == [1, 4]
+    assert Refusals().refused([]).tolist() == [0, 0]

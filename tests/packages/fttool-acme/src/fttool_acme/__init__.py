@@ -21,6 +21,7 @@ from fttool_acme.mixing import Capped
 from fttool_acme.model import Soup
 from fttool_acme.optimizer import Signum
 from fttool_acme.precision import Bf16OnGpu
+from fttool_acme.refusals import Refusals
 from fttool_acme.regularizer import TailAverage
 from fttool_acme.schedule import Drops
 from fttool_acme.sentences import WholeSentences
@@ -50,6 +51,7 @@ def fttool_strategies() -> list[type[Strategy]]:
         Top5,
         MedianLoss,
         WholeSentences,
+        Refusals,
     ]
 
 
@@ -66,6 +68,7 @@ __all__ = [
     "NoUrls",
     "OneOfMany",
     "RDrop",
+    "Refusals",
     "Signum",
     "SlowEmbeddings",
     "Soup",
