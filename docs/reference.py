@@ -24,8 +24,8 @@ DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
 CORE = {  # folder → its files in reading order
-    "": "api described hookspecs plugins yielded world machine errors visible folding plain textfile disk rights "
-    "streams",
+    "": "scripting api described hookspecs plugins yielded world machine errors visible folding plain textfile disk "
+    "rights streams",
     "contracts": "strategy layers rows batches model update sharding task recipe",
     "recipe": "toml tomlscan overrides loaded explaining rules secrets faults reading",
     "rows": "templates chat prompts datasets data loader",

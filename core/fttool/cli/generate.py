@@ -1,4 +1,4 @@
-"""Ask a fine-tuned model. The run's own tokenizer and chat template are used, so it sees what it saw in training."""
+"""Ask a run's model, or any other. Its own tokenizer and chat template are used: it sees what it saw in training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import ExitCode, UsageError
-from fttool.rundir.saved import model_folder, saved_model, template_variables
+from fttool.rundir.saved import refuse_no_model, saved_model, template_variables
 from fttool.visible import show
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ WINDOW = 4
 EXAMPLES = """\
 examples:
   fttool generate runs/quickstart "What does math.sqrt do?"
+  fttool generate builtin:tiny-chat "What does math.sqrt do?"       any model source: what did it say before?
   fttool generate runs/quickstart < questions.txt    one question per line
   fttool generate runs/quickstart --system "Answer in one sentence." "What is a deque?"
   fttool generate runs/tools --tools tools.json "Is it cold in Oslo?"
@@ -33,7 +34,9 @@ next: fttool compare runs/*
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, or any model folder")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a run directory, a model's folder, or a source: builtin:…"
+    )
     parser.add_argument("question", nargs="?", help="default: one per line from standard input")
     parser.add_argument("--system", help="a system message before the question")
     parser.add_argument("--tools", type=Path, metavar="FILE", help="tools that may be called, as a JSON list in a file")
@@ -63,17 +66,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the answers."""
-    model_folder(options.run)
+    refuse_no_model(options.run)
+    for answer in answers(options, _questions(options.question)):
+        show(*answer.split("\n"))
+    return ExitCode.OK
+
+
+def answers(options: argparse.Namespace, questions: Sequence[str]) -> Iterator[str]:
+    """Ask the model; `options` are those of the command line. The answers come in the order of the questions."""
     if not 0 <= options.temperature < math.inf or min(options.max_tokens, options.at_once) < 1:
         raise UsageError("--temperature must be a number of at least 0, --max-tokens and --at-once at least 1")
-    questions = _questions(options.question)
     with saved_model(options.run, "text", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
         import torch
 
         torch.manual_seed(options.seed)
-        for answer in _answers(model, tokenizer, questions, options):
-            show(*answer.split("\n"))
-    return ExitCode.OK
+        yield from _answers(model, tokenizer, questions, options)
 
 
 def _questions(given: str | None) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fttool.contracts.recipe import Recipe
 from fttool.plugins import Plugins
@@ -26,6 +27,8 @@ class Loaded:
     """The command line's `--set`, as given."""
     dropped: tuple[str, ...] = ()
     """What they took away, one sentence each."""
+    data: Mapping[str, Any] | None = None
+    """The recipe as it was given, where it is not a file."""
 
     @property
     def folder(self) -> Path:

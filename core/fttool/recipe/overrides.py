@@ -4,6 +4,7 @@ task fills in where both are silent.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,18 +49,24 @@ class RawRecipe:
         for end in range(len(key), 0, -1):
             if key[:end] in self.overridden:
                 return f"--set {self.overridden[key[:end]]}"
+        if not self.document.places:  # it was given as data, and nobody has seen it as text
+            return "recipe" + "".join(f"[{json.dumps(part, ensure_ascii=False)}]" for part in key)
         place = self.document.place(key)
         return f"{self.path}:{place.line}:{place.column}"
 
 
 def read_raw(
-    path: Path, overrides: Sequence[str], task_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    path: Path,
+    overrides: Sequence[str],
+    task_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    data: Mapping[str, Any] | None = None,
 ) -> RawRecipe:
-    """The file's data with the overrides applied in their order, filled with what `task_defaults` says of this data.
+    """The file's data, or the given data in its place, with the overrides applied in their order, filled with what
+    `task_defaults` says of it.
 
     Raises `RecipeError`.
     """
-    document = toml.read(path)
+    document = toml.read(path) if data is None else toml.of_data(data)
     raw = RawRecipe(path, document, _copy(document.data))
     of_task = [override for override in overrides if re.match(r"\s*task\s*[.=]", override)]
     for override in of_task:

@@ -26,10 +26,18 @@ from fttool.recipe.rules import bent_values, contradictions
 from fttool.recipe.secrets import hide_secrets, secrets
 
 
-def load(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Loaded:
-    """Read and validate a recipe; raises `RecipeError` or `PluginError` with everything that is wrong."""
+def load(
+    path: Path,
+    overrides: Sequence[str] = (),
+    plugins: Plugins | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Read and validate a recipe; raises `RecipeError` or `PluginError` with everything that is wrong.
+
+    With `data` that is the recipe, and `path` says only where it would lie: its relative paths start there.
+    """
     installed = plugins or Plugins.discover()
-    raw = read_raw(path, overrides, lambda data: _task_defaults(data, installed))
+    raw = read_raw(path, overrides, lambda read: _task_defaults(read, installed), data)
     _refuse_other_versions(raw)
     available = installed.without(_names(raw.data, "disable"))
     kind = _closed_type(raw, available)

@@ -10,7 +10,7 @@ import codecs
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 import tomli
@@ -109,6 +109,29 @@ def read(path: Path) -> Document:
         hint = "it needs at least [model] source and [[data.train]] path"
         raise RecipeError("the recipe is empty", where=str(path), hint=hint)
     return document
+
+
+def of_data(data: Mapping[str, Any]) -> Document:
+    """A document of data that was never a text; its own is what TOML makes of it, and None is left out.
+
+    Raises:
+        RecipeError: for what TOML has no words for.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            items = cast("Mapping[Any, Any]", value).items()
+            return {str(key): plain(item) for key, item in items if item is not None}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in cast("Sequence[Any]", value)]
+        return str(value) if isinstance(value, PurePath) else value
+
+    content = plain(data)
+    try:
+        return Document(content, tomli_w.dumps(content), {})
+    except (TypeError, ValueError) as wrong:
+        hint = "a recipe holds text, numbers, true and false, lists and tables"
+        raise RecipeError(f"the recipe's data is not TOML: {wrong}", hint=hint) from None
 
 
 def parse_value(text: str) -> Any:

@@ -9,8 +9,7 @@ summary.json           how it ended
 checkpoints/           checkpoint-<step>/
 bad_rows.jsonl         rows that were left out as bad, with reasons, if there were any
 logs/                  what other processes than the first have printed, if there were any
-model/                 the final model, tokenizer and chat template
-README.md              the model card
+model/                 the final model, tokenizer and chat template, and the model card (README.md)
 """
 
 from __future__ import annotations
@@ -212,7 +211,7 @@ class Record:
         aside.checkpoints.mkdir(parents=True, exist_ok=True)
         for folder in checkpoints.after(self.checkpoints, step):
             folder.rename(aside.checkpoints / folder.name)
-        for pattern in ("model*", "summary.json", "README.md"):
+        for pattern in ("model*", "summary.json"):
             for found in self.path.glob(pattern):
                 found.rename(aside.path / found.name)
         for name in ("metrics.jsonl", "events.jsonl", "recipe.toml", "recipe.resolved.toml", "lock.json"):
@@ -232,10 +231,6 @@ class Record:
     def summary(self, values: Mapping[str, Any]) -> None:
         """Write `summary.json`."""
         self._write("summary.json", _json(values))
-
-    def card(self, text: str) -> None:
-        """Write the model card."""
-        self._write("README.md", text)
 
     def bad_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write `bad_rows.jsonl`: dataset, place and reason of each row that was left out as bad."""

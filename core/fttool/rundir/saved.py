@@ -8,10 +8,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from fttool.errors import ModelError, UsageError, gist
-from fttool.machine import stay_local
+from pydantic import ValidationError
+
+from fttool.contracts.model import LoadOptions, ModelSource, SourceContext
+from fttool.contracts.recipe import expand
+from fttool.errors import ModelError, UsageError, did_you_mean, gist
+from fttool.machine import quiet_libraries, stay_local
+from fttool.plugins import Plugins
+from fttool.textfile import obstacle
 
 CLASSIFIER = "ForSequenceClassification"
 """How the names of transformers' classes end whose models tell classes apart."""
@@ -21,8 +27,36 @@ def model_folder(run: Path) -> Path:
     """The folder of a run's final model, or any model's folder itself; `UsageError` where there is none."""
     folder = run / "model" if (run / "model").is_dir() else run
     if not (folder / "config.json").is_file():
-        raise UsageError(f"there is no model in '{run}'", hint="name a finished run's directory")
+        missing = None if run.exists() else obstacle(run)
+        hint = missing.hint if missing else "name a finished run's directory"
+        raise UsageError(f"there is no model in '{run}'", hint=hint)
     return folder
+
+
+def refuse_no_model(run: Path) -> None:
+    """Raise `UsageError` where this is neither a run or folder with a model nor a model source."""
+    if source_of(run) is None:
+        model_folder(run)
+
+
+def source_of(text: Path) -> ModelSource | None:
+    """The model source that is meant, such as `builtin:tiny-chat`; None for what is a path.
+
+    A hub id alone may be a run's directory that is misspelt, so it is one only as `pretrained:owner/name`.
+    """
+    scheme, colon, _ = str(text).partition(":")
+    if text.is_file() and text.suffix == ".gguf":
+        scheme = str(ModelSource.place.default)
+    elif not colon or len(scheme) < 2 or text.exists():
+        return None
+    prefix, dot, _ = scheme.partition(".")
+    known = {one.id(): one for one in Plugins.discover().family("model", [prefix] if dot else [])}
+    if scheme not in known:
+        raise UsageError(f"there is no model source '{scheme}'", hint=did_you_mean(scheme, sorted(known)))
+    try:
+        return cast("ModelSource", known[scheme].model_validate(expand(ModelSource, str(text))))
+    except ValidationError as wrong:
+        raise UsageError(f"'{text}' is not a model source: {wrong.errors()[0]['msg']}") from None
 
 
 def template_variables(run: Path) -> dict[str, Any]:
@@ -38,11 +72,15 @@ def template_variables(run: Path) -> dict[str, Any]:
 def saved_model(
     run: Path, says: Literal["text", "classes"], *, trust_remote_code: bool = False
 ) -> Generator[tuple[Any, Any]]:
-    """Tokenizer and model of a run or model folder, in evaluation mode, on the GPU where there is one.
+    """Tokenizer and model of a run, model folder or model source, in evaluation mode, on the GPU where there is one.
 
-    Meanwhile the libraries stay quiet and off the network. Raises `UsageError` where the model `says` something else,
-    and `ModelError` where it cannot be loaded.
+    Meanwhile the libraries stay quiet, and off the network but for a source on the hub. Raises `UsageError` where the
+    model `says` something else, and `ModelError` where it cannot be loaded.
     """
+    source = source_of(run)
+    if source is not None:
+        yield _from_source(source, says, trust_remote_code=trust_remote_code)
+        return
     folder = model_folder(run)
     _refuse_other_kind(folder, says, run)
     if (folder / "adapter_config.json").is_file() and find_spec("peft") is None:  # transformers would pass over it
@@ -70,6 +108,27 @@ def saved_model(
                 hint = "the folder has Python code of its own: read it, then add --trust-remote-code"
             raise ModelError(f"cannot load the model of '{folder}': {gist(fault)}", hint=hint) from fault
         yield tokenizer, model.to(device()).eval()
+
+
+def _from_source(source: ModelSource, says: str, *, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Tokenizer and model as a run would begin with them."""
+    quiet_libraries(network=source.needs_network(Path()))
+    import torch
+    import transformers
+
+    from fttool.machine import device, native_bf16
+
+    transformers.logging.set_verbosity_error()
+    model_class: Any = (
+        transformers.AutoModelForCausalLM if says == "text" else transformers.AutoModelForSequenceClassification
+    )
+    place = SourceContext(folder=Path(), trust_remote_code=trust_remote_code, seed=0)
+    dtype = torch.bfloat16 if device().type != "cpu" and native_bf16(device()) else torch.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaders = source.build(place)
+        model: Any = loaders.model(LoadOptions(model_class=model_class, dtype=dtype, attention=None))
+        return loaders.tokenizer(), model.to(device()).eval()
 
 
 def _refuse_other_kind(folder: Path, says: str, run: Path) -> None:

@@ -51,8 +51,7 @@ def finish(prepared: Prepared, record: Record) -> None:
     undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
     if undone:
         job.watch.event("config_set_back", by="training", changes=list(map(str, undone)))
-    trainer.save_final(record.model, prepared.update.export)
-    record.card(card(prepared))
+    trainer.save_final(record.model, card(prepared), prepared.update.export)
     if job.world.first:
         compare_saved(prepared, record)
 

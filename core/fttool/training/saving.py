@@ -163,8 +163,8 @@ class Saving(Finite):
                 found[name] = tensor.to("cpu", wanted[name], copy=True)
         return found
 
-    def save_final(self, folder: Path, export: Callable[[Any, Path], None] | None = None) -> None:
-        """The model, tokenizer and chat template, ready for `from_pretrained`, and what freezing exports beside it.
+    def save_final(self, folder: Path, card: str, export: Callable[[Any, Path], None] | None = None) -> None:
+        """The model, tokenizer, chat template and card, ready for `from_pretrained`, and what freezing exports beside.
 
         All of it is on disk before any of it has its name; `job.files` has the hashes.
         """
@@ -183,6 +183,7 @@ class Saving(Finite):
                 if first:
                     write_model(self.model, self.processing_class, aside / folder.name)
                     job.files = disk.hashes(aside)
+                    (aside / folder.name / "README.md").write_text(card, encoding="utf-8")  # to be edited: no hash
                     disk.flush_all(aside)
                     _replace(aside, folder.parent)
             finally:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
@@ -232,7 +233,13 @@ def choose(*, quiet: bool, as_json: bool) -> Screen:
         return Events()
     if quiet:
         return Screen()
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar() if sys.stderr.isatty() or _in_a_notebook() else Lines()
+
+
+def _in_a_notebook() -> bool:
+    """Whether rich can draw a bar below a notebook's cell, which is no terminal."""
+    asked = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return type(asked()).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
 
 
 def describe(values: Mapping[str, Any]) -> str:

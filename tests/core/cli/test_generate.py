@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,39 @@ def test_tools_that_the_template_cannot_write(
     (tmp_path / "tools.json").write_text(json.dumps(TOOLS))
     assert main(["generate", str(fttool_tiny_model), "Hi", "--tools", str(tmp_path / "tools.json")]) == 5
     assert "the chat template cannot write tools" in capsys.readouterr().err
+
+
+# -- any source ----------------------------------------------------------------------------------------------------
+
+
+def test_a_model_source_is_asked_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(str(files("fttool_plugins.model"))) / "tiny_chat"
+    said: list[str] = []
+    for model in (str(folder), "builtin:tiny-chat"):
+        assert main(["generate", model, "What does math.sqrt do?", "--max-tokens", "12"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[0].strip()
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "words"),
+    [
+        ("bultin:tiny-chat", 2, "did you mean 'builtin'?"),
+        ("builtin:tiny-cat", 2, "is not a model source"),
+        ("package:no_such_package", 5, "no installed package is named 'no_such_package'"),
+        ("runs/qickstart", 2, "did you mean 'runs/quickstart'?"),
+        ("owner/name", 2, "there is no model in 'owner/name'"),
+    ],
+)
+def test_a_source_that_is_not_there_is_said(
+    model: str,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    assert main(["generate", model, "?"]) == code
+    assert words in capsys.readouterr().err

@@ -207,8 +207,8 @@ def test_the_closing_screen_and_the_card_say_what_was_lost(
     word = "worse" if after > before else "better"
     assert f"{before:.4f} → {after:.4f}  {word} by {abs(after - before):.4f}" in captured.out
     assert f"retention  old_loss {after:.4f}" in captured.err
-    card = (tmp_path / "runs" / "recipe" / "README.md").read_text()
-    assert "## Retention" in card and f"| old | loss | {before:.4f} | {after:.4f} |" in card
+    card = (tmp_path / "runs" / "recipe" / "model" / "README.md").read_text()
+    assert "## Forgetting" in card and f"| old | loss | {before:.4f} | {after:.4f} |" in card
 
 
 def test_gained_and_lost_in_words() -> None:

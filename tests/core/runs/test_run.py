@@ -853,7 +853,6 @@ def test_the_run_directory_is_complete(tmp_path: Path, recipe: dict[str, Any]) -
     run = run_recipe(recipe, tmp_path)
     names = {path.name for path in run.run_dir.iterdir()}
     assert names == {
-        "README.md",
         "checkpoints",
         "events.jsonl",
         "lock.json",

@@ -386,7 +386,7 @@ def test_a_crash_while_it_is_set_aside_is_made_good(
     resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
     assert resumed.error is None and resumed.summary["steps"] == 20
     aside = contents(run.run_dir / "until-14")
-    kept = [name for name in short if name.startswith(("checkpoints/checkpoint-12", "model/", "README", "summary"))]
+    kept = [name for name in short if name.startswith(("checkpoints/checkpoint-12", "model/", "summary"))]
     assert kept and {name: aside.get(name) for name in kept} == {name: short[name] for name in kept}
 
 
