@@ -136,7 +136,8 @@ def test_variables_that_all_rows_had_stand_in_the_snippet(
     template = tmp_path / "template.jinja"
     template.write_text(
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}{% if enable_thinking %}{{ 't' }}{% endif %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+        "{% if enable_thinking %}{{ 't' }}{% endif %}"
     )
     chat["model"]["chat_template"] = str(template)
     _, text = card_of(run := run_recipe(chat, tmp_path))
