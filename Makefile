@@ -6,7 +6,7 @@ test:
 	pytest -n auto
 
 quick:
-	pytest -q -n auto tests/core/recipe tests/core/rows
+	pytest -q -n auto -m "not full" tests/core/recipe tests/core/rows tests/core/cli tests/plugins/schedule
 
 full:
 	pytest -n auto $(ALL)

@@ -184,6 +184,8 @@ def test_all_tests_are_run_before_a_change_is_taken() -> None:
     whole = '-m "full or not full"'
     assert f"pytest -n 2 {whole}" in (ROOT / ".ci" / "run").read_text()
     assert f"ALL := {whole}\n" in (ROOT / "Makefile").read_text() and targets()["full"] == ["pytest -n auto $(ALL)"]
+    (quick,) = targets()["quick"]
+    assert '-m "not full"' in quick, "it names folders, of which all would be run"
 
 
 # -- scripts ---------------------------------------------------------------------------------------------------------
