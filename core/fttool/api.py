@@ -53,7 +53,16 @@ from fttool.contracts.sharding import (
     ShardingContext,
     ShardingPlan,
 )
-from fttool.contracts.strategy import Fraction, Level, Levels, PositiveShareOrSteps, ShareOrSteps, Strategy, to_steps
+from fttool.contracts.strategy import (
+    Fraction,
+    Level,
+    Levels,
+    PositiveShareOrSteps,
+    ShareOrSteps,
+    Strategy,
+    Track,
+    to_steps,
+)
 from fttool.contracts.task import (
     Answer,
     Measure,
@@ -77,7 +86,6 @@ from fttool.contracts.update import (
     RegularizerContext,
     Schedule,
     ScheduleContext,
-    Track,
 )
 from fttool.errors import (
     DataError,

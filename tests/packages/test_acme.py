@@ -34,7 +34,7 @@ STRATEGIES = {
     "metric": "acme.top5",
 }
 """Its first strategy of each family."""
-MORE = {"acme.r-drop", "acme.median-loss", "acme.whole-sentences", "acme.refusals"}
+MORE = {"acme.r-drop", "acme.median-loss", "acme.whole-sentences", "acme.refusals", "acme.token-budget"}
 """And what it has beside them."""
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from fttool.contracts.strategy import Level, Levels, Place, Strategy
+from fttool.contracts.strategy import Level, Levels, Place, Strategy, Track
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -118,6 +119,18 @@ class FilterContext:
     """What a filter gets."""
 
     seed: int
+    folder: Path
+    """The recipe's folder; relative paths start here."""
+    tokenizer: PreTrainedTokenizerBase
+    """With the chat template the recipe asked for."""
+    tokens: Callable[[Example], int]
+    """A row's length in tokens, all of it and before anything is cut; raises `ValueError` where the chat template
+    cannot write it."""
+    measured: Callable[[Example], bool]
+    """True for a row that is measured on: its content is that of an evaluation or retention row, or `data.eval_share`
+    will set it aside. Core keeps such rows from being learned; a filter may keep others from resembling them."""
+    track: Track
+    """Shows how far a long computation is."""
 
 
 RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[str | None]]

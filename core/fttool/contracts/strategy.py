@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -69,6 +69,17 @@ class Place:
     """Id of the built-in used when the recipe does not say; None where the recipe must say or may have none."""
     many: bool = False
     """True where the recipe holds a list of them."""
+
+
+_T = TypeVar("_T")
+
+
+class Track(Protocol):
+    """Shows a progress bar on a terminal."""
+
+    def __call__(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """The items one by one; `what` is done to them, e.g. "weighing the weights on general rows"."""
+        ...
 
 
 class Strategy(Described):

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from fttool.contracts.strategy import Place, Strategy
+from fttool.contracts.strategy import Place, Strategy, Track
 from fttool.contracts.task import MicroBatch, Predictions
 
 if TYPE_CHECKING:
@@ -90,17 +90,6 @@ class Schedule(Strategy):
     @abstractmethod
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield a pure function from the update's number to the factor."""
-
-
-_T = TypeVar("_T")
-
-
-class Track(Protocol):
-    """Shows a progress bar on a terminal."""
-
-    def __call__(self, items: Sequence[_T], what: str) -> Iterable[_T]:
-        """The items one by one; `what` is done to them, e.g. "weighing the weights on general rows"."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

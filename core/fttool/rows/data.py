@@ -18,10 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.contracts.recipe import Recipe
-from fttool.contracts.rows import Encoded, Example, FilterContext, MaskingContext, RowEncoder
+from fttool.contracts.rows import Encoded, Example, Filter, FilterContext, MaskingContext, RowEncoder
+from fttool.contracts.strategy import Track
 from fttool.errors import DataError, ModelError, Problem
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.abilities import proving
@@ -29,6 +30,7 @@ from fttool.rows.checks.bad import BadRows, alike, mend
 from fttool.rows.checks.calls import CallForm
 from fttool.rows.checks.classes import joined
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, plain_prompts, read_dataset, unread_general
+from fttool.rows.prompts import whole_length
 from fttool.rows.templates import shared_variables
 from fttool.yielded import built, check_row, check_verdicts
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+T = TypeVar("T")
 SAMPLED = 200
 """Rows that are learned from of which it is seen whether inference asks for them in the tokens of training."""
 
@@ -234,7 +237,14 @@ class Rows:
             raise DataError([*problems[:-1], replace(problems[-1], hint=mend(len(wrong)))])
 
 
-def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | None = None) -> Rows:
+def untracked(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items, shown nowhere."""
+    return items
+
+
+def prepare(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | None = None, track: Track = untracked
+) -> Rows:
     """Read, filter, split and encode all rows of a recipe; raises `DataError` with the file and line.
 
     With `first`, only so many rows are encoded of the training rows and of each general and retention dataset, and no
@@ -258,7 +268,8 @@ def prepare(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, first: int | 
     numbered = [(index, example) for index, one in enumerate(train) for example in one.examples]
     datasets: list[list[Example]] = [[] for _ in train]
     retained = {_content_hash(example) for one in of("retention").values() for example in one.examples}
-    filtered = _filter(loaded, numbered, rows)
+    measured = retained | {_content_hash(example) for _, example in held_out}
+    filtered = _filter(_filter_context(loaded, tokenizer, measured, track), recipe.filters, numbered, rows)
     kept = [one for one in filtered if not retained or _content_hash(one[1]) not in retained]
     rows.dropped[IN_RETENTION] += len(filtered) - len(kept)
     set_aside = _set_aside([_content_hash(example) for _, example in kept], recipe.data.eval_share)
@@ -320,10 +331,26 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
                 raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))
 
 
-def _filter(loaded: Loaded, examples: list[tuple[int, Example]], rows: Rows) -> list[tuple[int, Example]]:
+def _filter_context(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured: set[bytes], track: Track
+) -> FilterContext:
+    share = loaded.recipe.data.eval_share
+    return FilterContext(
+        seed=loaded.recipe.run.seed,
+        folder=loaded.folder,
+        tokenizer=tokenizer,
+        tokens=lambda example: whole_length(example, tokenizer),
+        measured=lambda example: _is_measured(_content_hash(example), measured, share),
+        track=track,
+    )
+
+
+def _filter(
+    context: FilterContext, filters: Iterable[Filter], examples: list[tuple[int, Example]], rows: Rows
+) -> list[tuple[int, Example]]:
     """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
-    for strategy in loaded.recipe.filters:
-        decide = built(strategy, FilterContext(seed=loaded.recipe.run.seed))
+    for strategy in filters:
+        decide = built(strategy, context)
         reasons = decide([example for _, example in examples])
         check_verdicts(strategy, reasons, len(examples))
         rows.dropped.update(reason for reason in reasons if reason is not None)
@@ -346,8 +373,13 @@ def _content_hash(example: Example) -> bytes:
 
 def _set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
     """About `share` of the rows by their hashes, always the same ones; at least one where there are two and a share."""
-    chosen = {one for one in hashes if int.from_bytes(one[:8], "big") < share * 2**64}
+    chosen = {one for one in hashes if _is_measured(one, set(), share)}
     return chosen or ({min(hashes)} if share > 0 and len(set(hashes)) > 1 else set())
+
+
+def _is_measured(content: bytes, measured: set[bytes], share: float) -> bool:
+    """Whether a row of this content is among those that are, or its hash is in the share that is set aside."""
+    return content in measured or int.from_bytes(content[:8], "big") < share * 2**64
 
 
 # -- encoding ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,14 @@ def prompt_ids(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[int
     return list(tokenizer(example.prompt)["input_ids"])
 
 
+def whole_length(example: Example, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of the whole row, its answers and second text included."""
+    if example.messages:
+        return len(chat_ids(tokenizer, example.messages, **example.template))
+    texts = [example.prompt + example.completion, *filter(None, [example.second])]
+    return len(tokenizer(*texts)["input_ids"])
+
+
 def expected_answer(example: Example) -> str:
     """The answer that the row teaches."""
     if example.labels is not None:

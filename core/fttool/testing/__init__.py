@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         FormatContract,
         MaskingContract,
         MixingContract,
+        filter_context,
     )
     from fttool.testing.runs import RunResult, plugins, run_recipe
     from fttool.testing.score import MetricContract, TaskContract
@@ -61,7 +62,14 @@ _PLACES = {
     "contract": ("Contract",),
     "families": ("CONTRACTS",),
     "model": ("FreezingContract", "LayerRatesContract", "ModelSourceContract"),
-    "rows": ("BatchingContract", "FilterContract", "FormatContract", "MaskingContract", "MixingContract"),
+    "rows": (
+        "BatchingContract",
+        "FilterContract",
+        "FormatContract",
+        "MaskingContract",
+        "MixingContract",
+        "filter_context",
+    ),
     "runs": ("RunResult", "plugins", "run_recipe"),
     "score": ("MetricContract", "TaskContract"),
     "tiny": (
@@ -114,6 +122,7 @@ __all__ = [
     "ScheduleContract",
     "ShardingContract",
     "TaskContract",
+    "filter_context",
     "fttool_recipe",
     "fttool_rows",
     "fttool_tiny_model",

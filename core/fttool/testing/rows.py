@@ -6,6 +6,7 @@ import copy
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -112,12 +113,31 @@ class FormatContract(Contract):
             assert len(set(example.labels)) == len(example.labels), "a class stands twice"
 
 
+def filter_context(**changes: Any) -> FilterContext:
+    """The context of a recipe over the tiny tokenizer, with `tiny_examples()[0]` as its evaluation row.
+
+    `changes` replace fields.
+    """
+    from fttool.rows.prompts import whole_length
+
+    tokenizer, first = tiny_tokenizer(), tiny_examples()[0]
+    context = FilterContext(
+        seed=17,
+        folder=Path(),
+        tokenizer=tokenizer,
+        tokens=lambda example: whole_length(example, tokenizer),
+        measured=lambda example: (example.messages, example.prompt) == (first.messages, first.prompt),
+        track=lambda items, what: items,
+    )
+    return replace(context, **changes)
+
+
 class FilterContract(Contract):
     """A filter: one answer per row, None to keep it or a short reason to drop it."""
 
     def context(self) -> FilterContext:
-        """A seed."""
-        return FilterContext(seed=17)
+        """The tiny tokenizer; the first row is one that is measured on too."""
+        return filter_context()
 
     def examples(self) -> Sequence[Example]:
         """The rows that it judges."""

@@ -15,8 +15,9 @@ from torch.distributed.tensor import DTensor
 from fttool.contracts.layers import layers
 from fttool.contracts.model import LoadOptions, Source
 from fttool.contracts.rows import Encoded
+from fttool.contracts.strategy import Track
 from fttool.contracts.task import TaskParts
-from fttool.contracts.update import RegularizerContext, Track
+from fttool.contracts.update import RegularizerContext
 from fttool.errors import Problem, RecipeError, did_you_mean
 from fttool.recipe.loaded import Loaded
 from fttool.rows.data import JoinedRows, Rows

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fttool.api import Example, FilterContext
+from fttool.api import Example
+from fttool.testing import filter_context
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
 
 
@@ -22,7 +23,7 @@ def text(prompt: str, completion: str) -> Example:
 
 
 def dropped(examples: list[Example], **options: Any) -> list[int]:
-    found = ExactDuplicates(**options).build(FilterContext(seed=0))(examples)
+    found = ExactDuplicates(**options).build(filter_context())(examples)
     assert len(found) == len(examples)
     assert {reason for reason in found if reason} <= {f"same {options.get('compare', 'row')} as an earlier row"}
     return [index for index, reason in enumerate(found) if reason]
@@ -74,7 +75,7 @@ def test_equal_answers() -> None:
 
 
 def test_each_dataset_starts_afresh() -> None:
-    decide = ExactDuplicates().build(FilterContext(seed=0))
+    decide = ExactDuplicates().build(filter_context())
     assert list(decide([chat("a", "b")])) == list(decide([chat("a", "b")])) == [None]
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fttool.api import Example, FilterContext
+from fttool.api import Example
+from fttool.testing import filter_context
 from fttool_plugins.filter.words import Words
 
 
@@ -21,7 +22,7 @@ def chat(*answers: str) -> Example:
 
 
 def reasons(examples: list[Example], **options: Any) -> list[str | None]:
-    return list(Words(**options).build(FilterContext(seed=0))(examples))
+    return list(Words(**options).build(filter_context())(examples))
 
 
 def test_the_bounds_are_inclusive() -> None:

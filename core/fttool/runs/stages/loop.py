@@ -222,9 +222,11 @@ def ask(
     settings, began, tokens = run.loaded.recipe.evaluation.generate, time.perf_counter(), answering.tokens
     run.watch.stage(f"answering {counted(len(examples), 'evaluation prompt')}")
     found = answering.ask([prompt_ids(example, run.tokenizer) for example in examples], settings.max_tokens)
-    noted = progress().answering
-    noted["answers"] = noted.get("answers", 0) + len(found)
-    noted["tokens"] = noted.get("tokens", 0) + answering.tokens - tokens
+    counts, noted = [len(found), answering.tokens - tokens], progress().answering
+    if not run.loaded.recipe.sharding.sharded:  # each process has answered its share, and not all of them
+        counts = run.world.sums(counts, run.device)
+    for what, count in zip(("answers", "tokens"), counts, strict=True):
+        noted[what] = noted.get(what, 0) + count
     noted["seconds"] = noted.get("seconds", 0.0) + time.perf_counter() - began
     noted["one_by_one"] = answering.alone or ""
     return found

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from fttool.contracts.model import Source, SourceContext
 from fttool.contracts.rows import MaskingContext
+from fttool.contracts.strategy import Track
 from fttool.contracts.task import TaskContext, TaskParts
 from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
 from fttool.rows.checks.agreement import Agreement, compare, refuse_difference
-from fttool.rows.data import Rows, prepare
+from fttool.rows.data import Rows, prepare, untracked
 from fttool.runs.stages.begun import Begun, grown
 from fttool.yielded import built
 
@@ -39,7 +40,7 @@ def with_rows(run: Begun) -> WithRows:
     from fttool.training.trainer import refuse_other_libraries
 
     run.watch.stage(READING)
-    source, tokenizer, rows = load_rows(run.loaded)
+    source, tokenizer, rows = load_rows(run.loaded, track=run.watch.track)
     for notice in rows.notices:
         run.watch.note(notice)
     agreement = agree(run.loaded, tokenizer, rows)
@@ -51,12 +52,14 @@ def with_rows(run: Begun) -> WithRows:
     return grown(run, WithRows, source=source, tokenizer=tokenizer, rows=rows, agreement=agreement, parts=parts)
 
 
-def load_rows(loaded: Loaded, first: int | None = None) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
+def load_rows(
+    loaded: Loaded, first: int | None = None, track: Track = untracked
+) -> tuple[Source, PreTrainedTokenizerBase, Rows]:
     """Tokenizer and rows, or the `first` few; the model's weights are not needed for them."""
     source = build_source(loaded)
     tokenizer = source.tokenizer()
     chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
-    return source, tokenizer, prepare(loaded, tokenizer, first=first)
+    return source, tokenizer, prepare(loaded, tokenizer, first=first, track=track)
 
 
 def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agreement:

@@ -25,6 +25,7 @@ from fttool_acme import (
     SlowEmbeddings,
     Soup,
     TailAverage,
+    TokenBudget,
     Top5,
     WholeSentences,
 )
@@ -81,6 +82,11 @@ class TestMultipleChoice(FormatContract):
 class TestNoUrls(FilterContract):
     strategy = NoUrls
     options = ({}, {"where": "anywhere"})
+
+
+class TestTokenBudget(FilterContract):
+    strategy = TokenBudget
+    options = ({"tokens": 100}, {"tokens": 1})
 
 
 class TestCapped(MixingContract):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from fttool_acme import (
     SlowEmbeddings,
     Soup,
     TailAverage,
+    TokenBudget,
 )
 from fttool_acme.consistency import apart
 from fttool_acme.curve import curve
@@ -39,7 +41,6 @@ from fttool.api import (
     Answer,
     BatchingContext,
     Example,
-    FilterContext,
     FormatContext,
     FreezingContext,
     LayerRatesContext,
@@ -55,7 +56,15 @@ from fttool.api import (
     SourceContext,
     layers,
 )
-from fttool.testing import regularizer_context, tiny_batch, tiny_encoded, tiny_model, tiny_score, tiny_tokenizer
+from fttool.testing import (
+    filter_context,
+    regularizer_context,
+    tiny_batch,
+    tiny_encoded,
+    tiny_model,
+    tiny_score,
+    tiny_tokenizer,
+)
 
 # -- model ---------------------------------------------------------------------------------------------------------
 
@@ -157,7 +166,7 @@ def test_rows_with_addresses_are_dropped() -> None:
     asked = Example(origin="a:1", prompt="What is at https://example.org?", completion="A page.")
     told = Example(origin="a:2", prompt="Where?", completion="At www.example.org, or HTTP://example.org/x.")
     plain = Example(origin="a:3", prompt="Where?", completion="In the httpd of www fame.")
-    context = FilterContext(seed=0)
+    context = filter_context()
     assert NoUrls().build(context)([asked, told, plain]) == [None, "has a web address", None]
     dropped = NoUrls(where="anywhere").build(context)([asked, told, plain])
     assert dropped == ["has a web address", "has a web address", None]
@@ -427,3 +436,26 @@ def test_a_refusal_counts_where_the_row_itself_answers() -> None:
     assert Refusals().refused(answers).tolist() == [2, 3]
     assert Refusals(begins=("It",)).refused(answers).tolist() == [1, 4]
     assert Refusals().refused([]).tolist() == [0, 0]
+
+
+# -- a filter that knows tokens --------------------------------------------------------------------------------------
+
+
+def test_rows_are_kept_while_the_budget_lasts() -> None:
+    """Drawn by the seed; those that are measured on cost nothing."""
+    rows = [Example(origin=f"r:{line}", prompt="", completion="x" * (line + 1)) for line in range(9)]
+    context = filter_context(tokens=lambda row: len(row.completion), measured=lambda row: row.origin == "r:8")
+    for seed in range(5):
+        kept = [one is None for one in TokenBudget(tokens=20).build(replace(context, seed=seed))(rows)]
+        used = sum(len(row.completion) for row, one in zip(rows[:8], kept, strict=False) if one)
+        left = [len(row.completion) for row, one in zip(rows, kept, strict=True) if not one]
+        assert kept[8] and used <= 20 and all(used + length > 20 for length in left)
+    assert TokenBudget(tokens=20).build(context)(rows) == TokenBudget(tokens=20).build(context)(rows)
+
+
+def test_a_row_that_cannot_be_written_is_dropped_by_name() -> None:
+    def refuse(_: Example) -> int:
+        raise ValueError("no roles")
+
+    rows = [Example(origin="r:1", completion="x")]
+    assert TokenBudget(tokens=5).build(filter_context(tokens=refuse))(rows) == ["cannot be written"]

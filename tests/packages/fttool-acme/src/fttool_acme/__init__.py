@@ -2,6 +2,7 @@
 
 from fttool.api import Strategy, hookimpl
 from fttool_acme.batching import LongestFirst
+from fttool_acme.budget import TokenBudget
 from fttool_acme.consistency import RDrop
 from fttool_acme.diary import (
     fttool_checkpoint_saved,
@@ -36,6 +37,7 @@ def fttool_strategies() -> list[type[Strategy]]:
         Soup,
         MultipleChoice,
         NoUrls,
+        TokenBudget,
         Capped,
         After,
         LongestFirst,
@@ -73,6 +75,7 @@ __all__ = [
     "SlowEmbeddings",
     "Soup",
     "TailAverage",
+    "TokenBudget",
     "Top5",
     "WholeSentences",
     "fttool_checkpoint_saved",

@@ -1,0 +1,83 @@
+"""What filters know of the rows that they judge: lengths in tokens, which of them are measured on, and a bar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+from tomli_w import dumps
+
+from fttool.api import Example, Filter, FilterContext, RowFilter, hookimpl
+from fttool.recipe.reading import load
+from fttool.rows.data import Rows, prepare
+from fttool.testing import plugins, tiny_tokenizer
+
+KNOWN: dict[str, Any] = {}
+
+
+class Spy(Filter):
+    """Notes what it is told, and keeps all."""
+
+    name: Literal["acme.spy"] = "acme.spy"
+
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a filter that looks around."""
+        KNOWN["context"] = ctx
+
+        def look(examples: Sequence[Example]) -> list[str | None]:
+            KNOWN["measured"] = {one.origin for one in ctx.track(examples, "looking") if ctx.measured(one)}
+            KNOWN["lengths"] = [ctx.tokens(one) for one in examples]
+            return [None] * len(examples)
+
+        return look
+
+
+def write(path: Path, numbers: Sequence[int]) -> str:
+    turns = [
+        [{"role": "user", "content": f"Question {n}?"}, {"role": "assistant", "content": "yes " * n}] for n in numbers
+    ]
+    path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    return path.name
+
+
+def rows_of(folder: Path, data: dict[str, Any], track: Any = None) -> Rows:
+    recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "filters": ["acme.spy"]}
+    (folder / "recipe.toml").write_text(dumps({**recipe, "batching": {"max_length": 4096}}))
+    acme = plugins(acme=SimpleNamespace(fttool_strategies=hookimpl(lambda: [Spy], specname="fttool_strategies")))
+    more = {} if track is None else {"track": track}
+    return prepare(load(folder / "recipe.toml", [], acme), tiny_tokenizer(), **more)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_filter_knows_which_rows_are_measured_on(tmp_path: Path, share: float) -> None:
+    """As they are afterwards: dropped as those of an evaluation or retention file, or set aside."""
+    data = {
+        "train": [{"path": write(tmp_path / "train.jsonl", range(1, 41))}],
+        "eval": [{"path": write(tmp_path / "eval.jsonl", [3, 5, 99])}],
+        "retention": [{"path": write(tmp_path / "kept.jsonl", [7, 98])}],
+        "eval_share": share,
+    }
+    rows = rows_of(tmp_path, data)
+    learned = set(rows.train.origins)
+    every = {f"{tmp_path / 'train.jsonl'}:{line}" for line in range(1, 41)}
+    assert KNOWN["measured"] == every - learned
+    assert {f"{tmp_path / 'train.jsonl'}:{line}" for line in (3, 5, 7)} <= KNOWN["measured"]
+    assert (len(KNOWN["measured"]) > 3) == (share > 0)
+
+
+def test_lengths_are_those_of_the_rows_in_tokens(tmp_path: Path) -> None:
+    data = {"train": [{"path": write(tmp_path / "train.jsonl", [1, 8, 30])}]}
+    shown: list[str] = []
+
+    def track(items: Any, what: str) -> Any:
+        shown.append(what)
+        return items
+
+    rows = rows_of(tmp_path, data, track)
+    assert KNOWN["lengths"] == rows.train.lengths and shown == ["looking"]
+    assert KNOWN["context"].folder == tmp_path and KNOWN["context"].seed == 0
+    assert KNOWN["context"].tokenizer.chat_template
