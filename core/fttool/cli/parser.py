@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fttool.errors import ExitCode, did_you_mean
-from fttool.folding import fold_page
+from fttool.folding import beside, fold_page
 from fttool.visible import tell
 
 
@@ -18,6 +18,9 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(fold_page(text, width))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return beside("", " ".join(text.split()), width)
 
 
 class Parser(argparse.ArgumentParser):

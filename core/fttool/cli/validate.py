@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import ExitCode, FttoolError, counted
 from fttool.recipe.loaded import Loaded
+from fttool.textfile import obstacle
 from fttool.visible import show
 
 if TYPE_CHECKING:
@@ -75,8 +77,21 @@ def rows_found(loaded: Loaded) -> list[str]:
             looked_at += [] if passed_over else [reading]
         refuse_nothing_read(looked_at)
         lines += [f"  {line}" for line in unread_general(loaded.recipe)]
+    lines += [f"  {line}" for line in _files_and_metrics(loaded)]
     unseen = "the chat template, masks, control tokens, thoughts and lengths of rows"
     return [*lines, f"  not looked at: {unseen}; that does: fttool run {Path(loaded.path)} --dry-run"]
+
+
+def _files_and_metrics(loaded: Loaded) -> Iterator[str]:
+    """A template's file that is not there, and metrics that nothing measures."""
+    recipe, given = loaded.recipe, loaded.recipe.model.chat_template
+    if given is not None and (Path(given).suffix or "/" in given):
+        wrong = obstacle(loaded.folder / Path(given).expanduser())
+        if wrong is not None:
+            yield f"model.chat_template: {wrong.message}: {wrong.where}; {wrong.hint}"
+    if not recipe.has_eval and not recipe.data.retention and "metrics" in recipe.evaluation.model_fields_set:
+        names = ", ".join(metric.id() for metric in recipe.evaluation.metrics)
+        yield f"evaluation.metrics ({names}) are not measured: there are no evaluation rows; set data.eval_share = 0.05"
 
 
 def _lines(name: str, reading: Reading) -> list[str]:

@@ -14,6 +14,7 @@ from fttool.contracts.rows import Example, Format, FormatContext
 from fttool.contracts.strategy import Level
 from fttool.errors import DataError, Problem, counted, gist
 from fttool.plain import is_array
+from fttool.plugins import Plugins
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.bad import BadRows, alike
 from fttool.rows.checks.classes import ClassNames
@@ -21,6 +22,7 @@ from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint, read_rows, unchanged
+from fttool.textfile import obstacle
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -102,15 +104,33 @@ def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:
 
 
 def first_rows(loaded: Loaded, most: int) -> Iterator[tuple[Reading, str]]:
-    """The first rows of each dataset, and why there are none: what `validate` looks at, without network or hashes."""
+    """The first rows of each dataset, and why there are none: what `validate` looks at, without network or hashes.
+
+    Raises `DataError` with what is wrong with all of them, once all have been looked at.
+    """
+    wrong: list[Problem] = []
     for key, table in loaded.recipe.data.datasets():
         found = Reading(table, key)
         path = loaded.folder / Path(table.path or "").expanduser()
-        missing = "on the hub" if table.path is None else "" if path.exists() else f"no such file yet: {path}"
+        missing = "on the hub" if table.path is None else "" if path.exists() else _missing(path)
         if not missing:
-            _read(loaded, found, str(path), islice(read_rows(path, table.encodings), most))
+            try:
+                _read(loaded, found, str(path), islice(read_rows(path, table.encodings), most))
+            except DataError as error:
+                error.locate(loaded.where, key)
+                wrong += error.problems
+                continue
             found.whole = found.bad.rows < most
         yield found, missing
+    if wrong:
+        raise DataError(wrong)
+
+
+def _missing(path: Path) -> str:
+    """That there is no such file yet, and the names most like it."""
+    there = obstacle(path)
+    near = f"; {there.hint}" if there is not None and there.hint.startswith("did you mean") else ""
+    return f"no such file yet: {path}{near}"
 
 
 def refuse_nothing_read(read: Sequence[Reading]) -> None:
@@ -217,14 +237,23 @@ def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> 
     return " or ".join(f'format = "{one}"' for one in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
 
 
-def _reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> bool:
-    """Whether a format, with no option set, takes a row and leaves nothing of it unread that means something."""
+def fitting(plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level) -> Iterator[tuple[str, Example]]:
+    """The formats for tasks of this level that take all of these rows, with what each makes of the first one."""
+    for one in plugins.family("format"):
+        if issubclass(one, Format) and one.serves(level):
+            read = [_reads(one, row, level) for row in rows]
+            if read and read[0] and all(read):
+                yield one.id(), read[0]
+
+
+def _reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Example | None:
+    """What a format, with no option set, makes of a row; None where it leaves anything unread that means something."""
     noted, turns, _ = noted_row(row)
     try:
         example = kind().build(FormatContext(origin="", level=level))(noted, "")  # pyright: ignore[reportAbstractUsage]
     except ValueError:  # the row is not of this format; or the format has options that must be given
-        return False
-    return not Columns().count(noted, turns, (), example)
+        return None
+    return None if Columns().count(noted, turns, (), example) else example
 
 
 def _split(table: RowsTable) -> str:

@@ -1,6 +1,7 @@
 """Ask a classifier for the class of a text.
 
-Texts are cut where training cut them. Without --text and --file, one text per line comes from standard input.
+Texts are cut where training cut them. Without --text and --file, one text per line comes from standard input. Each line
+has its line in the output, with its number: a blank one too.
 """
 
 from __future__ import annotations
@@ -58,17 +59,24 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     run = load_run(options.run) if (options.run / "recipe.resolved.toml").is_file() else None
     texts = _texts(options, run)
-    first = list(islice(texts, 1))
-    if not first:
+    first: list[Text] = []
+    for text in texts:
+        first.append(text)
+        if text[1]:
+            break
+    else:
         raise UsageError("there is no text to classify", hint='fttool predict RUN --text "…"')
     with saved_model(options.run, "classes", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
         several = model.config.problem_type == "multi_label_classification"
         max_length = _max_length(run, tokenizer, model)
         as_text = reads_as_text(run.recipe.masking if run else None)
-        while group := [*first, *islice(texts, ROWS_AT_ONCE - len(first))]:
+        while group := [*first, *islice(texts, max(0, ROWS_AT_ONCE - len(first)))]:
             first = []
-            for text, probabilities in zip(group, _classify(model, tokenizer, group, max_length, as_text), strict=True):
-                names = chosen(probabilities, multi_label=several)
+            with_text = [one for one in group if one[1]]
+            said = iter(_classify(model, tokenizer, with_text, max_length, as_text) if with_text else [])
+            for text in group:
+                probabilities = next(said) if text[1] else {}
+                names = chosen(probabilities, multi_label=several) if probabilities else []
                 line = _as_json if options.json else _line
                 print(visible(line(text, names, probabilities)))
             sys.stdout.flush()
@@ -113,7 +121,7 @@ def _texts(options: argparse.Namespace, run: Loaded | None) -> Iterator[Text]:
         raise UsageError("--text and --file exclude each other", hint="leave one out")
     if options.file:
         if options.file.suffix == ".txt":
-            return ((f"{options.file}:{line}", text, "") for line, text in read_lines(options.file))
+            return _of_lines(options.file)
         return _of_rows(options.file, run)
     if options.text:
         seconds = options.second or [""] * len(options.text)
@@ -130,15 +138,23 @@ def _texts(options: argparse.Namespace, run: Loaded | None) -> Iterator[Text]:
     return _of_stdin()
 
 
+def _of_lines(file: Path) -> Iterator[Text]:
+    """The lines of a text file, blank ones too."""
+    before = 0
+    for number, text in read_lines(file):
+        yield from ((f"{file}:{blank}", "", "") for blank in range(before + 1, number))
+        yield f"{file}:{number}", text, ""
+        before = number
+
+
 def _of_stdin() -> Iterator[Text]:
     """Its lines; Python either refuses bytes that are not UTF-8, or hands them on in disguise."""
     wrong = DataError("standard input is not UTF-8", where="stdin", hint="convert it: iconv -f WINDOWS-1252 -t UTF-8")
     try:
-        for line in sys.stdin:
+        for number, line in enumerate(sys.stdin, 1):
             if not _is_unicode(line):
                 raise wrong
-            if line.strip():
-                yield "stdin", line.strip(), ""
+            yield f"stdin:{number}", line.strip(), ""
     except UnicodeDecodeError:
         raise wrong from None
 
@@ -165,11 +181,16 @@ def _of_rows(file: Path, run: Loaded | None) -> Iterator[Text]:
 def _as_json(text: Text, names: Sequence[str], probabilities: dict[str, float]) -> str:
     origin, first, second = text
     said = {"origin": origin, "text": first, **({"second": second} if second else {})}
-    content = {**said, "classes": names, "probabilities": probabilities}
+    answer = {"classes": names, "probabilities": probabilities} if first else {"classes": None, "probabilities": None}
+    content = {**said, **answer}
     return visible_json(json.dumps(content, ensure_ascii=False))
 
 
 def _line(text: Text, names: Sequence[str], probabilities: dict[str, float]) -> str:
-    """`spam  98.1%  the text's beginning`."""
+    """`spam  98.1%  the text's beginning`; in front of it the number of the line, where the texts are lines."""
+    place, colon, line = text[0].rpartition(":")
+    number = f"{line:>5}  " if colon and (place == "stdin" or place.endswith(".txt")) else ""
+    if not text[1]:
+        return f"{number}(blank)"
     shown = ", ".join(f"{name} {probabilities[name]:6.1%}" for name in names) or "no class"
-    return f"{shown}  {textwrap.shorten(' '.join(text[1:]), 80, placeholder=' …')}"
+    return f"{number}{shown}  {textwrap.shorten(' '.join(text[1:]), 80, placeholder=' …')}"

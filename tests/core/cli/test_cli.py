@@ -280,6 +280,75 @@ def test_init_writes_a_recipe_for_a_classifier(tmp_path: Path) -> None:
     )
 
 
+CHAT, SHARED = ("sft", "messages", "assistant"), ("sft", "sharegpt", "assistant")
+ROWS = {
+    "qa.jsonl": ('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}', *CHAT),
+    "al.jsonl": ('{"instruction": "a", "output": "b"}', "sft", "alpaca", "assistant"),
+    "sg.jsonl": ('{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}', *SHARED),
+    "pc.json": ('[{"prompt": "a", "completion": "b"}]', "sft", "prompt-completion", "completion"),
+    "text.jsonl": ('{"text": "a b"}', "sft", "text", "all"),
+    "rev.csv": ("text,label\na b,x\nc d,y", "classification", "labelled", "label"),
+    "words.jsonl": ('{"tokens": ["a", "b"], "tags": ["O", "B-X"]}', "token-classification", "tagged", "words"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_init_writes_a_recipe_for_the_rows_it_is_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, *expected = ROWS[name]
+    Path("rows").mkdir()
+    Path("rows", name).write_text(text + "\n")
+    Path("recipes").mkdir()
+    assert main(["init", "recipes/my.toml", "--data", f"rows/{name}"]) == 0
+    recipe = load(Path("recipes/my.toml")).recipe
+    assert [recipe.task.id(), recipe.data.train[0].format.id(), recipe.masking.id()] == expected
+    assert recipe.data.train[0].path == f"../rows/{name}"
+    assert Path("recipes/my.toml").read_text().startswith("#:schema ./recipe.schema.json\n")
+    assert main(["validate", "recipes/my.toml"]) == 0
+    assert "fttool schema > recipe.schema.json" in capsys.readouterr().out
+
+
+def test_init_says_where_no_format_reads_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"left": "a", "right": "b"}\n')
+    assert main(["init", str(tmp_path / "my.toml"), "--data", str(tmp_path / "odd.jsonl")]) == 4
+    assert "'left', 'right'" in capsys.readouterr().err and not (tmp_path / "my.toml").exists()
+
+
+def test_init_names_a_template_for_a_base_model(tmp_path: Path, fttool_tiny_model: Path) -> None:
+    folder = Path(shutil.copytree(fttool_tiny_model, tmp_path / "base"))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    for name, model in (("base", folder), ("chat", fttool_tiny_model)):
+        assert main(["init", str(tmp_path / f"{name}.toml"), "--model", str(model)]) == 0
+    assert load(tmp_path / "base.toml").recipe.model.chat_template == "chatml"
+    assert load(tmp_path / "chat.toml").recipe.model.chat_template is None
+
+
+def test_validate_lists_what_is_wrong_with_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("chats.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    Path("other.jsonl").write_text("not json\n")
+    recipe = 'recipe = 1\n[model]\nsource = "builtin:tiny-chat"\nchat_template = "chats.jinja"\n'
+    tables = "".join(f'[[data.train]]\npath = "{name}"\n' for name in ("chats.jsonl", "other.jsonl"))
+    Path("r.toml").write_text(recipe + tables)
+    assert main(["validate", "r.toml"]) == 4
+    said = capsys.readouterr().err
+    assert "chats.jsonl:1" in said and "other.jsonl:1" in said
+    missing = '[[data.train]]\npath = "chat.jsonl"\n[evaluation]\nmetrics = ["loss"]\n'
+    Path("r.toml").write_text(recipe + missing)
+    assert main(["validate", "r.toml"]) == 0
+    shown = capsys.readouterr().out
+    assert "no such file yet: chat.jsonl; did you mean 'chats.jsonl'?" in shown
+    assert "model.chat_template: no such file" in shown
+    assert "evaluation.metrics (loss) are not measured" in shown
+
+
 def test_every_commented_option_of_init_is_an_option(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     main(["init", str(path)])

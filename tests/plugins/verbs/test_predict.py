@@ -87,7 +87,7 @@ def test_files(finished: RunResult, tmp_path: Path, capfd: pytest.CaptureFixture
         "txt": ["", *TEXTS],
     }[kind]
     file.write_text("\n".join(lines) + "\n")
-    answers = said(capfd, finished.run_dir, "--file", file)
+    answers = [one for one in said(capfd, finished.run_dir, "--file", file) if one["text"]]
     check(finished, answers, TEXTS)
     first = {"jsonl": 1, "csv": 2, "txt": 2}[kind]
     assert [answer["origin"] for answer in answers] == [f"{file}:{first + n}" for n in range(3)]
@@ -97,7 +97,9 @@ def test_standard_input(
     finished: RunResult, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(["", *TEXTS])))
-    check(finished, said(capfd, finished.run_dir), TEXTS)
+    blank, *answers = said(capfd, finished.run_dir)
+    assert (blank["origin"], blank["classes"], blank["probabilities"]) == ("stdin:1", None, None)
+    check(finished, answers, TEXTS)
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
@@ -169,3 +171,28 @@ def test_each_verb_knows_the_others_models(
     assert main(["predict", str(fttool_tiny_model), "--text", "Who?"]) == 2
     assert "fttool generate" in capfd.readouterr().err
     assert main(["predict", str(finished.run_dir.parent), "--text", "Who?"]) == 2
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_each_line_has_its_line_and_its_number(
+    by_file: bool,
+    finished: RunResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = ["", "", TEXTS[0], "", TEXTS[1], *[""] * 40, TEXTS[0]]
+    words = ["predict", str(finished.run_dir)]
+    if by_file:
+        (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+        words += ["--file", str(tmp_path / "lines.txt")]
+    said: list[list[str]] = []
+    for more in ([], ["--json"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
+        assert main([*words, *more]) == 0
+        said.append(capsys.readouterr().out.splitlines())
+    assert [int(line.split()[0]) for line in said[0]] == list(range(1, len(lines) + 1))
+    for number, (given, plain, line) in enumerate(zip(lines, *said, strict=True), 1):
+        row = json.loads(line)
+        assert row["origin"].endswith(f":{number}") and row["text"] == given
+        assert (row["classes"] is None) == (given == "") == plain.endswith("(blank)")
