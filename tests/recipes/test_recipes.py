@@ -171,3 +171,20 @@ def test_the_classic_says_what_a_good_full_fine_tune_is() -> None:
     assert recipe["precision"]["name"] == "bf16"
     assert recipe["evaluation"]["every"] == recipe["checkpoints"]["every"] == 200
     assert recipe["evaluation"]["best"] == "loss"
+
+
+def test_steady_holds_what_the_model_says_and_measures_what_it_writes(tmp_path: Path) -> None:
+    few = [
+        "run.max_steps=2",
+        "schedule.name=constant",
+        "evaluation.samples=0",
+        "evaluation.generate.rows=2",
+        "evaluation.generate.max_tokens=4",
+    ]
+    words = [word for one in [f"run.output={tmp_path}", "run.log_every=1", *few] for word in ("--set", one)]
+    assert main(["run", str(RECIPES / "steady.toml"), *words]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "steady" / "metrics.jsonl").read_text().splitlines()]
+    first, second = (line["kl-init"] for line in lines if "loss" in line)
+    assert first == 0 < second
+    summary = json.loads((tmp_path / "steady" / "summary.json").read_text())
+    assert "answer-f1" in summary["eval"]["after"] and summary["answering"]["answers"] in (4, 6)
