@@ -30,10 +30,22 @@ VERBS = {
     "verify": "check a run directory against its hashes",
     "init": "write a commented recipe to start from",
     "plugins": "list strategies, explain one, or start a plugin package",
+    "completion": "print a script that completes words in bash, zsh or fish",
     "schema": "print the recipe's JSON Schema, for completion in an editor",
 }
 
-ONLY_PRINT = ("--help", "-h", "--version", "compare", "generate", "plugins", "preview", "schema", "validate")
+ONLY_PRINT = (
+    "--help",
+    "-h",
+    "--version",
+    "compare",
+    "completion",
+    "generate",
+    "plugins",
+    "preview",
+    "schema",
+    "validate",
+)
 """These are of no use to a reader who has gone, and end; what all others do goes on."""
 
 FIRST = """\
