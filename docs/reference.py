@@ -29,7 +29,7 @@ CORE = {  # folder → its files in reading order
     "contracts": "strategy layers rows batches model update sharding task recipe",
     "recipe": "toml tomlscan overrides loaded explaining rules secrets faults reading",
     "rows": "templates chat prompts datasets data loader",
-    "rows/files": "source reader file array table folder strictjson",
+    "rows/files": "source reader file array table conll folder strictjson",
     "rows/checks": "noted columns verdicts marks bad classes calls abilities agreement",
     "rundir": "record checkpoints lines holding code commit signing saved",
     "watch": "watch screen aligned observers tracking",

@@ -77,7 +77,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ],
     },
     "masking.words": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
-    "task.token-classification": {"options": [{}, {"pieces": "all"}, {"labels": ["b", "a"]}]},
+    "task.token-classification": {"options": [{}, {"pieces": "all"}, {"labels": ["2", "1"]}]},
     "masking.label": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
     "filter.words": {"options": [{}, {"min": 2, "max": 5}]},
     "freezing.top-layers": {
@@ -133,7 +133,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metric.rouge-l": {"options": [{}, {"stem": True}], "requires": ("rouge_score",)},
     "metric.json-valid": {"options": [{}, {"fenced": True, "kind": "object"}]},
     "task.classification": {
-        "options": [{}, {"multi_label": True, "class_weights": "balanced"}, {"class_weights": {"b": 3.0}}]
+        "options": [
+            {},
+            {"multi_label": True, "class_weights": "balanced"},
+            {"class_weights": {"2": 3.0}},
+            {"kind": "regression"},
+        ]
     },
 }
 """What a strategy's contract needs to know beside its defaults."""

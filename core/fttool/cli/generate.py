@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import ExitCode, UsageError
-from fttool.rundir.saved import refuse_no_model, saved_model, template_variables
+from fttool.rundir.saved import TEXT, refuse_no_model, saved_model, template_variables
 from fttool.visible import show
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def answers(options: argparse.Namespace, questions: Sequence[str]) -> Iterator[s
     """Ask the model; `options` are those of the command line. The answers come in the order of the questions."""
     if not 0 <= options.temperature < math.inf or min(options.max_tokens, options.at_once) < 1:
         raise UsageError("--temperature must be a number of at least 0, --max-tokens and --at-once at least 1")
-    with saved_model(options.run, "text", trust_remote_code=options.trust_remote_code) as (tokenizer, model):
+    with saved_model(options.run, TEXT, trust_remote_code=options.trust_remote_code) as (tokenizer, model):
         import torch
 
         torch.manual_seed(options.seed)

@@ -125,8 +125,8 @@ class RowsTable(Table):
     """What it is called in results and in shares of `[mixing]`; default: the file's stem, or the hub name's last part.
     No two datasets of a list have the same."""
     path: Annotated[str, Field(min_length=1)] | None = None
-    """File of rows (`.jsonl`, `.json` with an array, `.csv` or `.tsv` with a header; each also `.gz`), or a folder of
-    text files, in a folder per label; relative to the recipe's folder."""
+    """File of rows (`.jsonl`, `.json` with an array, `.csv` or `.tsv` with a header, `.conll` and its kin with words
+    in columns; each also `.gz`), or a folder of text files, in a folder per label; relative to the recipe's folder."""
     encodings: Annotated[tuple[Encoding, ...], Field(min_length=1)] = UTF8
     """Encodings of a folder's text files: the first that a file fits is taken, and `lock.json` counts how many each
     took. `latin-1` fits anything, so it comes last. A file of rows is always in UTF-8."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -19,8 +20,8 @@ from fttool.machine import quiet_libraries, stay_local
 from fttool.plugins import Plugins
 from fttool.textfile import obstacle
 
-CLASSIFIER = "ForSequenceClassification"
-"""How the names of transformers' classes end whose models tell classes apart."""
+TEXT = "CausalLM"
+"""What transformers calls models that write text: `AutoModelFor…`."""
 
 
 def model_folder(run: Path) -> Path:
@@ -68,21 +69,36 @@ def template_variables(run: Path) -> dict[str, Any]:
         return {}
 
 
+def model_head(run: Path) -> str:
+    """What the model of a run or model folder is for, as in the names of transformers' classes (`AutoModelFor…`):
+    `CausalLM`, `SequenceClassification`, `TokenClassification` … A model source is asked for text.
+
+    Raises `UsageError` where there is no model.
+    """
+    if source_of(run) is not None:
+        return TEXT
+    try:
+        config = json.loads((model_folder(run) / "config.json").read_text(encoding="utf-8"))
+        kinds = [str(kind) for kind in config.get("architectures") or []]
+    except (OSError, ValueError, AttributeError):
+        return TEXT  # said where the model is loaded
+    heads = [found[1] for kind in kinds if (found := re.search(r"For(\w*Classification)$", kind))]
+    return heads[0] if heads else TEXT
+
+
 @contextmanager
-def saved_model(
-    run: Path, says: Literal["text", "classes"], *, trust_remote_code: bool = False
-) -> Generator[tuple[Any, Any]]:
+def saved_model(run: Path, head: str, *, trust_remote_code: bool = False) -> Generator[tuple[Any, Any]]:
     """Tokenizer and model of a run, model folder or model source, in evaluation mode, on the GPU where there is one.
 
     Meanwhile the libraries stay quiet, and off the network but for a source on the hub. Raises `UsageError` where the
-    model `says` something else, and `ModelError` where it cannot be loaded.
+    model has another head than `head`, see `model_head`, and `ModelError` where it cannot be loaded.
     """
+    _refuse_other_head(run, head)
     source = source_of(run)
     if source is not None:
-        yield _from_source(source, says, trust_remote_code=trust_remote_code)
+        yield _from_source(source, head, trust_remote_code=trust_remote_code)
         return
     folder = model_folder(run)
-    _refuse_other_kind(folder, says, run)
     if (folder / "adapter_config.json").is_file() and find_spec("peft") is None:  # transformers would pass over it
         raise ModelError(f"'{folder}' holds an adapter, and peft is not installed", hint="pip install peft")
     stay_local()
@@ -93,9 +109,7 @@ def saved_model(
     from fttool.machine import device
 
     logging.set_verbosity_error()
-    model_class: Any = (
-        transformers.AutoModelForCausalLM if says == "text" else transformers.AutoModelForSequenceClassification
-    )
+    model_class: Any = getattr(transformers, f"AutoModelFor{head}")
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are for programmers, and would stand among the answers
@@ -110,7 +124,7 @@ def saved_model(
         yield tokenizer, model.to(device()).eval()
 
 
-def _from_source(source: ModelSource, says: str, *, trust_remote_code: bool) -> tuple[Any, Any]:
+def _from_source(source: ModelSource, head: str, *, trust_remote_code: bool) -> tuple[Any, Any]:
     """Tokenizer and model as a run would begin with them."""
     quiet_libraries(network=source.needs_network(Path()))
     import torch
@@ -119,9 +133,7 @@ def _from_source(source: ModelSource, says: str, *, trust_remote_code: bool) -> 
     from fttool.machine import device, native_bf16
 
     transformers.logging.set_verbosity_error()
-    model_class: Any = (
-        transformers.AutoModelForCausalLM if says == "text" else transformers.AutoModelForSequenceClassification
-    )
+    model_class: Any = getattr(transformers, f"AutoModelFor{head}")
     place = SourceContext(folder=Path(), trust_remote_code=trust_remote_code, seed=0)
     dtype = torch.bfloat16 if device().type != "cpu" and native_bf16(device()) else torch.float32
     with warnings.catch_warnings():
@@ -131,14 +143,13 @@ def _from_source(source: ModelSource, says: str, *, trust_remote_code: bool) -> 
         return loaders.tokenizer(), model.to(device()).eval()
 
 
-def _refuse_other_kind(folder: Path, says: str, run: Path) -> None:
+def _refuse_other_head(run: Path, head: str) -> None:
     """transformers would load it all the same, with a head drawn at random."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kinds = [str(kind) for kind in config.get("architectures") or []]
-    except (OSError, ValueError, AttributeError):
-        return  # said where the model is loaded
-    if kinds and says != ("classes" if all(kind.endswith(CLASSIFIER) for kind in kinds) else "text"):
-        if says == "text":
-            raise UsageError(f"the model of '{run}' tells classes apart", hint=f'fttool predict {run} --text "…"')
+    own = model_head(run)
+    if own == head:
+        return
+    if head == TEXT:
+        raise UsageError(f"the model of '{run}' tells classes apart", hint=f'fttool predict {run} --text "…"')
+    if own == TEXT:
         raise UsageError(f"the model of '{run}' has no classes: it writes text", hint=f'fttool generate {run} "…"')
+    raise UsageError(f"the model of '{run}' is one for {own}, not for {head}", hint="name another run or model")

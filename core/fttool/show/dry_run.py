@@ -71,7 +71,10 @@ def describe(prepared: Prepared) -> dict[str, Any]:
             "eval": len(rows.eval),
             "general": {name: len(some) for name, some in rows.general.items()},
             "retention": {name: len(some) for name, some in rows.retention.items()},
-            "classes": {"train": rows.train.class_counts, "eval": rows.eval.class_counts},
+            "classes": {
+                part: some.class_counts if prepared.parts.labels else {}
+                for part, some in (("train", rows.train), ("eval", rows.eval))
+            },
             "encodings": rows.other_encodings,
             "dropped": dict(rows.dropped),
             "datasets": {source["table"]: read_of(source) for source in rows.sources},

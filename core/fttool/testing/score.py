@@ -27,8 +27,8 @@ class TaskContract(Contract):
     """A task: a model class, a Trainer class, and a score that does not depend on what else is in the micro-batch."""
 
     def context(self) -> TaskContext:
-        """Nothing; for a task that learns classes, three rows of two of them."""
-        return TaskContext(label_counts={"a": 2, "b": 1}, rows=3) if learns_labels(self.strategy) else TaskContext()
+        """Nothing; for a task that learns labels, three rows of two of them, which are numbers too."""
+        return TaskContext(label_counts={"1": 2, "2": 1}, rows=3) if learns_labels(self.strategy) else TaskContext()
 
     def model(self, parts: TaskParts) -> PreTrainedModel:
         """A tiny model of the task's class, the same each time."""
@@ -43,10 +43,10 @@ class TaskContract(Contract):
         if not learns_labels(self.strategy):
             return tiny_encoded()
         if self.strategy.level != "word":
-            return [replace(row, classes=(name,)) for row, name in zip(tiny_encoded(), "aba", strict=True)]
+            return [replace(row, classes=(name,)) for row, name in zip(tiny_encoded(), "121", strict=True)]
         halves = [[-1, *((place + 1) // 2 for place in range(len(row.input_ids) - 1))] for row in tiny_encoded()]
         return [
-            replace(row, words=words, classes=tuple("ab"[word % 2] for word in range(max(words) + 1)))
+            replace(row, words=words, classes=tuple("12"[word % 2] for word in range(max(words) + 1)))
             for row, words in zip(tiny_encoded(), halves, strict=True)
         ]
 

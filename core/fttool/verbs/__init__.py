@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fttool.rows.files.reader import read_lines
     from fttool.rows.files.source import read_rows
     from fttool.rundir.holding import holding
-    from fttool.rundir.saved import saved_model
+    from fttool.rundir.saved import model_head, saved_model
     from fttool.runs.start import checkpoint_steps, named, stable_steps
     from fttool.verbs.branching import branch
     from fttool.verbs.finished import load_run, measure, model_after, weights_before
@@ -36,6 +36,7 @@ _HOME = {
     "load_run": "fttool.verbs.finished",
     "measure": "fttool.verbs.finished",
     "model_after": "fttool.verbs.finished",
+    "model_head": "fttool.rundir.saved",
     "named": "fttool.runs.start",
     "plan_for_gpus": "fttool.verbs.unbegun",
     "prepare": "fttool.verbs.unbegun",
@@ -67,6 +68,7 @@ __all__ = [
     "load_run",
     "measure",
     "model_after",
+    "model_head",
     "named",
     "plan_for_gpus",
     "prepare",

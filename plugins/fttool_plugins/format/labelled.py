@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from fttool_plugins.format.columns import fetch
 
 class Labelled(Format):
     """A text and its class: `{"text": "Win a prize!", "label": "spam"}`; or several: `{"text": "…", "labels": ["a"]}`.
+    Where a task learns numbers, a text and its number: `{"text": "Well made.", "label": 4.5}`.
 
     Names are text, whole numbers, or true and false, all taken as text without white space around it. An empty list
     says that no class applies. A folder of text files in a folder per label holds such rows, and so does a CSV file
@@ -20,30 +22,52 @@ class Labelled(Format):
     """
 
     name: Literal["labelled"] = "labelled"
-    level: ClassVar[Levels] = "row"
+    level: ClassVar[Levels] = ("row", "number")
     text: str = "text"
     """The column that holds the text."""
     second: str | None = None
     """The column of a second text, where a row is about two: an answer to a question, a hypothesis to a premise."""
     label: str | None = None
-    """The column that holds the class or a list of them; default: `labels` or `label`, whichever a row has."""
+    """The column that holds the class, a list of them, or the number; default: `labels` or `label`, whichever a row
+    has."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """What stands between several names in one text, as CSV must write them, e.g. `;`; default: a text is one name."""
 
     def build(self, ctx: FormatContext) -> RowReader:
         """Yield the reader of one row."""
-        return lambda row, origin: read_labelled(row, origin, self)
+        return lambda row, origin: read_labelled(row, origin, self, numbers=ctx.level == "number")
 
 
-def read_labelled(row: Mapping[str, Any], origin: str, columns: Labelled) -> Example:
-    """The text and classes of a row; raises `ValueError` where one of them is missing, empty or of a wrong type."""
+def read_labelled(row: Mapping[str, Any], origin: str, columns: Labelled, *, numbers: bool = False) -> Example:
+    """The text of a row, and its classes or number; raises `ValueError` where one of them is missing, empty or of a
+    wrong type.
+    """
     column = columns.label or _label_column(row)
+    text = _text(row, columns.text, "text")
+    second = _text(row, columns.second, "second") if columns.second else ""
+    label = fetch(row, column, "label", "labelled")
     return Example(
         origin=origin,
-        prompt=_text(row, columns.text, "text"),
-        second=_text(row, columns.second, "second") if columns.second else "",
-        labels=read_names(fetch(row, column, "label", "labelled"), column, columns.separator),
+        prompt=text,
+        second=second,
+        labels=(read_number(label, column),) if numbers else read_names(label, column, columns.separator),
     )
+
+
+def read_number(value: Any, column: str) -> str:
+    """A number in its shortest spelling; text that spells one is one, as CSV holds nothing else. Raises `ValueError`
+    for anything else, and for what is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"'{column}' must be a number, this is {type(value).__name__}")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        shown = repr(value) if isinstance(value, str) else "too large for a float"
+        raise ValueError(f"'{column}' must be a number, as the task learns numbers; this is {shown}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"'{column}' must be a finite number, this is {value}")
+    return repr(number)
 
 
 def read_names(value: Any, column: str, separator: str | None) -> tuple[str, ...]:

@@ -42,8 +42,17 @@ class Tagged(Format):
 def read_tagged(row: Mapping[str, Any], origin: str, columns: Tagged) -> Example:
     """The words of a row, joined by blanks, and their tags; raises `ValueError` where one is missing or no text."""
     given, tagged = _columns(row, columns)
-    words = _list(fetch(row, given, "tokens", "tagged"), given)
+    words = read_words(row, columns)
     tags = _list(fetch(row, tagged, "tags", "tagged"), tagged)
+    if len(words) != len(tags):
+        raise ValueError(f"'{given}' has {len(words)} words and '{tagged}' {len(tags)} tags; each word needs one")
+    return joined(origin, words, [_tag(tag, number, tagged, columns.names) for number, tag in enumerate(tags, 1)])
+
+
+def read_words(row: Mapping[str, Any], columns: Tagged) -> tuple[str, ...]:
+    """The words of a row; raises `ValueError` where they are missing, none, or no text."""
+    given = word_column(row, columns)
+    words = _list(fetch(row, given, "tokens", "tagged"), given)
     if not words:
         raise ValueError(f"'{given}' is empty, so there is no word to tag")
     for number, word in enumerate(words, 1):
@@ -51,9 +60,7 @@ def read_tagged(row: Mapping[str, Any], origin: str, columns: Tagged) -> Example
             raise ValueError(f"entry {number} of '{given}' must be a word, this is {type(word).__name__}")
         if not word.strip():
             raise ValueError(f"entry {number} of '{given}' is blank: leave out the word and its tag")
-    if len(words) != len(tags):
-        raise ValueError(f"'{given}' has {len(words)} words and '{tagged}' {len(tags)} tags; each word needs one")
-    return joined(origin, words, [_tag(tag, number, tagged, columns.names) for number, tag in enumerate(tags, 1)])
+    return tuple(words)
 
 
 def joined(origin: str, words: Sequence[str], tags: Sequence[str] | None = None) -> Example:

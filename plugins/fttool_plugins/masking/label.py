@@ -1,4 +1,4 @@
-"""`label`: the classes of a row are learned, and none of its tokens."""
+"""`label`: the classes of a row, or its number, are learned, and none of its tokens."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fttool_plugins.masking.texts import encode_texts
 
 
 class Label(OfText):
-    """Learn the classes of a row; its text is read whole, with the special tokens that the tokenizer puts around it.
+    """Learn the classes of a row, or its number; its text is read whole, with the tokenizer's special tokens around it.
 
     A text that is too long loses its end, but not the special token behind it; of two texts the longer one is cut. Two
     are joined by the tokenizer's separator, or by a line break where it has none.
     """
 
     name: Literal["label"] = "label"
-    level: ClassVar[Levels] = "row"
+    level: ClassVar[Levels] = ("row", "number")
 
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for a row without classes, without a token left of its text, and

@@ -10,8 +10,11 @@ from fttool_plugins.metric.exact_match import ExactMatch
 from fttool_plugins.metric.json_valid import JsonValid
 from fttool_plugins.metric.loss import Loss
 from fttool_plugins.metric.macro_f1 import MacroF1
+from fttool_plugins.metric.mse import MeanSquaredError
+from fttool_plugins.metric.pearson import Pearson
 from fttool_plugins.metric.perplexity import Perplexity
 from fttool_plugins.metric.rouge_l import RougeL
+from fttool_plugins.metric.spearman import Spearman
 from fttool_plugins.metric.token_accuracy import TokenAccuracy
 
 
@@ -27,6 +30,9 @@ def fttool_strategies() -> list[type[Strategy]]:
         EntityF1,
         EntityPrecision,
         EntityRecall,
+        Pearson,
+        Spearman,
+        MeanSquaredError,
         ExactMatch,
         AnswerF1,
         RougeL,

@@ -11,8 +11,8 @@ from pydantic import Discriminator, Field, Tag
 from fttool.api import (
     DataError,
     Example,
+    Level,
     Levels,
-    ModelError,
     Predictions,
     Problem,
     Recipe,
@@ -22,8 +22,9 @@ from fttool.api import (
     TaskParts,
     did_you_mean,
 )
-from fttool_plugins.task import classes
+from fttool_plugins.task import classes, regression
 from fttool_plugins.task.classifying import classify, in_words, reads_as_text
+from fttool_plugins.task.heads import agree, row_logits, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,22 +37,17 @@ Weights: TypeAlias = Annotated[
 ]
 """A word or a table; told apart by hand, so that a mistake in one is not reported as a failure to be the other."""
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""What of a micro-batch the model sees."""
-EOS = "<eos>"
-"""What transformers says where a text does not end as the model needs it."""
-
 
 class Classification(Task):
-    """One class for each row, or several, by a head on `AutoModelForSequenceClassification`: BERT and its kin read it
-    from their first token, decoders such as Llama from the last one of the text.
+    """One class for each row, or several, or a number, by a head on `AutoModelForSequenceClassification`: BERT and its
+    kin read it from their first token, decoders such as Llama from the last one of the text.
 
-    The loss of an update is the mean cross-entropy of its rows, whatever the accumulation. The names of the classes are
-    saved in the model's configuration.
+    The loss of an update is the mean cross-entropy of its rows, or the mean squared error of their numbers, whatever
+    the accumulation. The names of the classes are saved in the model's configuration.
     """
 
     name: Literal["classification"] = "classification"
-    level: ClassVar[Levels] = "row"
+    level: ClassVar[Levels] = ("row", "number")
     # As BERT is fine-tuned (Devlin et al. 2019, arXiv 1810.04805, appendix A.3): batches of 16 or 32, 2 to 4 epochs,
     # rates of 2e-5 to 5e-5; and its positions end at 512.
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -62,6 +58,8 @@ class Classification(Task):
         "batching.max_length": 512,
         "evaluation.metrics": ["accuracy", "macro-f1", "loss"],
     }
+    kind: Literal["classes", "regression"] = "classes"
+    """What is learned of a row: its classes, or under `regression` the number that is its label, by one output."""
     multi_label: bool = False
     """A row may have several classes or none, and each is decided for itself, at a probability of one half."""
     labels: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -71,7 +69,12 @@ class Classification(Task):
     weight says (1 for the others). With `multi_label` it weighs rows that have a class against those that do not."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Names that stand twice, or that are needed twice over, and weights of what is no class."""
+        """Names that stand twice, or that are needed twice over, weights of what is no class, and options for classes
+        where numbers are learned.
+        """
+        if self.kind == "regression":
+            yield from self._idle()
+            return
         if self.labels is None:
             return
         twice = sorted({name for name in self.labels if self.labels.count(name) > 1})
@@ -82,10 +85,48 @@ class Classification(Task):
             yield Problem(message, hint=hint, key=("task", "labels"))
         yield from self._unknown(self.labels)
 
+    @property
+    def learns(self) -> Level | None:
+        """Classes of rows, or numbers."""
+        return "number" if self.kind == "regression" else "row"
+
+    @classmethod
+    def filled(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Other metrics where numbers are learned."""
+        if options.get("kind") != "regression":
+            return cls.defaults
+        return {**cls.defaults, "evaluation.metrics": ["pearson", "spearman", "mse"]}
+
+    def _idle(self) -> Iterable[Problem]:
+        for key, idle in (
+            ("multi_label", self.multi_label),
+            ("labels", self.labels is not None),
+            ("class_weights", self.class_weights != "none"),
+        ):
+            if idle:
+                message = f'task.{key} is for classes, and task.kind = "regression" learns numbers'
+                yield Problem(message, hint="leave one of the two out", key=("task", key))
+
     def build(self, ctx: TaskContext) -> TaskParts:
         """Yield `AutoModelForSequenceClassification`, `Trainer`, the names of the classes and the scoring function."""
         from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
+        if self.kind == "regression":
+            regression.refuse_constant(ctx)
+            return TaskParts(
+                model_class=AutoModelForSequenceClassification,
+                trainer_class=Trainer,
+                arguments_class=TrainingArguments,
+                arguments={},
+                causal=False,
+                score=regression.score,
+                items=rows_of,
+                targets=regression.targets,
+                config=regression.CONFIGURATION,
+                fit=agree,
+                answer=partial(regression.answer, as_text=reads_as_text(ctx.masking)),
+                try_it='predict {run} --text "your text"',
+            )
         names = self._names(ctx)
         return TaskParts(
             model_class=AutoModelForSequenceClassification,
@@ -153,65 +194,16 @@ def configuration(names: Sequence[str], *, multi_label: bool) -> dict[str, Any]:
     }
 
 
-def rows_of(batch: Mapping[str, Tensor]) -> int:
-    """Rows of a micro-batch."""
-    return len(batch["input_ids"])
-
-
 def score(model: PreTrainedModel, batch: Mapping[str, Tensor], weights: Sequence[float] | None = None) -> Predictions:
     """Predictions of the N rows of a micro-batch; weights count while the model trains, so that what is measured does
     not depend on them.
     """
     import torch
 
-    try:
-        logits_NC = model(**{name: batch[name] for name in INPUTS if name in batch}).logits.float()
-    except ValueError as fault:
-        if EOS not in str(fault):
-            raise
-        message = f"the model reads a row at its last end-of-text token, and rows of a batch differ in those: {fault}"
-        hint = "write no such token into a text, and give all rows a second text or none"
-        raise DataError(Problem(message, hint=hint, key=("data", "train"))) from fault
+    logits_NC = row_logits(model, batch)
     weights_C = torch.tensor(weights, device=logits_NC.device) if weights is not None and model.training else None
     losses_N = classes.losses(logits_NC, batch["targets"], weights_C)
     return Predictions(logits_NV=logits_NC, targets_N=batch["targets"], losses_N=losses_N)
-
-
-def agree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make model and tokenizer agree on where a text ends; `ModelError` for a tokenizer that marks no end for T5 or
-    BART, which read a text there.
-    """
-    import torch
-
-    set_padding(model, tokenizer)
-    config: Any = model.config
-    if config.is_encoder_decoder:
-        try:
-            with torch.no_grad():
-                model(input_ids=torch.tensor([tokenizer("a")["input_ids"]], device=model.device))
-        except ValueError as fault:
-            if EOS not in str(fault):
-                raise
-            message = f"{type(model).__name__} reads a text at its end-of-text token, and the tokenizer adds none"
-            hint = "take the model's own tokenizer, or let tokenizer.json add the token (post_processor)"
-            raise ModelError(Problem(message, hint=hint, key=("model", "source"))) from fault
-
-
-def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let model and tokenizer pad alike, on the right: a decoder finds the end of a text by its padding.
-
-    Without a padding token the end-of-text token serves, as a text does not hold it.
-    """
-    config: Any = model.config
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            hint = "name a pad_token in its tokenizer_config.json"
-            message = "the tokenizer has neither a padding nor an end-of-text token"
-            raise ModelError(Problem(message, hint=hint, key=("model", "source")))
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    for one in {id(c): c for c in (config, config.get_text_config())}.values():
-        one.pad_token_id = tokenizer.pad_token_id
 
 
 def answer(

@@ -10,6 +10,7 @@ from fttool_plugins.batching.collate import padded
 from fttool_plugins.masking.texts import encode_texts
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROWS_AT_ONCE = 16
@@ -32,13 +33,34 @@ def classify(
 
     The model is in evaluation mode. Raises `ValueError` for a text without tokens.
     """
+    config: Any = model.config
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    logits_NC = _logits(model, tokenizer, texts, max_length, as_text)
+    several = config.problem_type == "multi_label_classification"
+    probabilities_NC = logits_NC.sigmoid() if several else logits_NC.softmax(-1)
+    return [dict(zip(names, row, strict=True)) for row in probabilities_NC.tolist()]
+
+
+def numbers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[tuple[str, str]],
+    max_length: int | None,
+    *,
+    as_text: bool = True,
+) -> list[float]:
+    """The number of each text, by a model that has learned numbers; else as `classify`."""
+    return _logits(model, tokenizer, texts, max_length, as_text)[:, 0].tolist()
+
+
+def _logits(
+    model: Any, tokenizer: Any, texts: Sequence[tuple[str, str]], max_length: int | None, as_text: bool
+) -> Tensor:
+    """What the model says of texts, float32, (N, C)."""
     import torch
 
-    config: Any = model.config
     pad_id: Any = tokenizer.pad_token_id or 0
-    several = config.problem_type == "multi_label_classification"
-    names = [config.id2label[number] for number in range(config.num_labels)]
-    found: list[dict[str, float]] = []
+    found: list[Tensor] = []
     for start in range(0, len(texts), ROWS_AT_ONCE):
         rows = [
             encode_texts(tokenizer, *pair, max_length, as_text=as_text) for pair in texts[start : start + ROWS_AT_ONCE]
@@ -51,10 +73,8 @@ def classify(
                 types = torch.tensor(row.token_types or [0])
                 inputs["token_type_ids"][index, : len(types)] = types
         with torch.no_grad():
-            logits_BC = model(**inputs).logits.float()
-        probabilities_BC = logits_BC.sigmoid() if several else logits_BC.softmax(-1)
-        found += [dict(zip(names, row, strict=True)) for row in probabilities_BC.tolist()]
-    return found
+            found.append(model(**inputs).logits.float())
+    return torch.cat(found)
 
 
 def reads_as_text(masking: Masking | None) -> bool:

@@ -21,8 +21,8 @@ from fttool.api import (
     did_you_mean,
 )
 from fttool_plugins.task import classes
-from fttool_plugins.task.classification import INPUTS, set_padding
 from fttool_plugins.task.classifying import reads_as_text
+from fttool_plugins.task.heads import INPUTS, set_padding
 from fttool_plugins.task.tagging import in_words, tagged
 
 if TYPE_CHECKING:

@@ -37,10 +37,12 @@ def value(metric: Metric, batches: list[Predictions]) -> float:
 
 def test_the_room_lists_them():
     of_entities = ["entity-f1", "entity-precision", "entity-recall"]
+    of_numbers = ["pearson", "spearman", "mse"]
     of_answers = ["exact-match", "answer-f1", "rouge-l", "json-valid"]
-    ids = ["loss", "perplexity", "token-accuracy", "accuracy", "macro-f1", *of_entities, *of_answers]
+    ids = ["loss", "perplexity", "token-accuracy", "accuracy", "macro-f1", *of_entities, *of_numbers, *of_answers]
     assert [strategy.id() for strategy in fttool_strategies()] == ids
-    assert [strategy.greater_is_better for strategy in fttool_strategies()] == [False, False, *[True] * 10]
+    lower = {strategy.id() for strategy in fttool_strategies() if not strategy.greater_is_better}
+    assert lower == {"loss", "perplexity", "mse"}
 
 
 def test_loss_is_the_mean_over_tokens():

@@ -23,7 +23,8 @@ from transformers import (
 from fttool.api import DataError, ModelError, RecipeError, TaskContext
 from fttool.testing import run_recipe, tiny_tokenizer
 from fttool_plugins.task import classes
-from fttool_plugins.task.classification import Classification, agree, configuration, score, set_padding
+from fttool_plugins.task.classification import Classification, configuration, score
+from fttool_plugins.task.heads import agree, set_padding
 
 from ...encoder import save_encoder, tokenizer
 

@@ -21,7 +21,7 @@ from fttool.testing import run_recipe
 from fttool_plugins.batching.padded import Padded
 from fttool_plugins.format.tagged import joined
 from fttool_plugins.masking.words import Words
-from fttool_plugins.task.classification import set_padding
+from fttool_plugins.task.heads import set_padding
 from fttool_plugins.task.tagging import in_words, spans, tagged
 from fttool_plugins.task.token_classification import (
     TokenClassification,

@@ -1,4 +1,4 @@
-"""Rows of a file, one at a time, each with the line it starts on: JSON lines, a JSON array, or a table.
+"""Rows of a file, one at a time, each with the line it starts on: JSON lines, a JSON array, a table, or sentences.
 
 Reading is strict: what is let through here changes the training data unseen. The first broken row ends it.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.errors import DataError
-from fttool.rows.files import strictjson
+from fttool.rows.files import conll, strictjson
 from fttool.rows.files.array import array_rows
 from fttool.rows.files.file import CHUNK, RowFile, opened, steady
 from fttool.rows.files.table import SEPARATORS, table_rows
@@ -25,13 +25,18 @@ MAX_ROW_BYTES = 100_000_000
 JSON = (".jsonl", ".json", ".ndjson")
 """Suffixes of files that hold JSON whatever they begin with."""
 READ = (
-    "JSON lines are read, a JSON array (.json), and tables with a header (.csv, .tsv): write its rows as one of these"
+    "JSON lines are read, a JSON array (.json), tables with a header (.csv, .tsv), and words in columns (.conll): "
+    "write its rows as one of these"
 )
 
 
 def read_file(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line from 1, row) as `read_table` does for `.csv` and `.tsv`, packed or not, and else as `read_jsonl`."""
+    """Yield (line from 1, row): of `.csv` and `.tsv` as `read_table` does, of `.conll` and its kin as `read_sentences`,
+    packed or not, and else as `read_jsonl`.
+    """
     suffix = _suffix(path)
+    if suffix in conll.SUFFIXES:
+        return read_sentences(path, universal=suffix == conll.UNIVERSAL)
     return read_table(path, SEPARATORS[suffix]) if suffix in SEPARATORS else read_jsonl(path)
 
 
@@ -55,6 +60,23 @@ def read_table(path: Path, separator: str) -> Iterator[tuple[int, dict[str, str]
         if not file.rows:
             what = "has no rows below its header" if head.strip() else "is empty"
             raise DataError(f"the file {what}", where=str(path), hint="name the columns, and write rows below them")
+
+
+def read_sentences(path: Path, *, universal: bool) -> Iterator[tuple[int, dict[str, list[str]]]]:
+    """Yield (line from 1, row) for each sentence of a file of words in columns; gzip is unpacked.
+
+    Raises:
+        DataError: while iterating, as `read_jsonl` and `sentence_rows` do.
+    """
+    with opened(path) as file:
+        head = file.stream.peek(CHUNK)
+        file.refuse_foreign(head)
+        for row in conll.sentence_rows(file, _text_lines(file), universal=universal):
+            yield file.line, row
+            file.rows += 1
+        if not file.rows:
+            what = "holds no words" if head.strip() else "is empty"
+            raise DataError(f"the file {what}", where=str(path), hint="write a word and its tag per line")
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

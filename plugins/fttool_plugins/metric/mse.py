@@ -1,0 +1,19 @@
+"""`mse`: how far off the numbers are that the model says."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from fttool.api import Levels, Measure, Metric, MetricContext
+from fttool_plugins.metric.loss import mean, sum_and_count
+
+
+class MeanSquaredError(Metric):
+    """Mean squared error of the numbers that are said, in the square of the numbers' unit: what is learned by."""
+
+    name: Literal["mse"] = "mse"
+    level: ClassVar[Levels] = "number"
+
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield the sum of squared errors and the number of rows, and their ratio."""
+        return Measure(statistics=sum_and_count, value=mean)

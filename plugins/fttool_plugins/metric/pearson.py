@@ -1,0 +1,23 @@
+"""`pearson`: how near what the model says is to a straight line over the rows' numbers."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from fttool.api import Levels, Measure, Metric, MetricContext
+from fttool_plugins.metric.correlation import correlation_measure
+
+
+class Pearson(Metric):
+    """Pearson's r of the numbers that are said with those of the rows, from −1 to 1.
+
+    Where all that the model says is one number there is none, which is said.
+    """
+
+    name: Literal["pearson"] = "pearson"
+    level: ClassVar[Levels] = "number"
+    greater_is_better: ClassVar[bool] = True
+
+    def build(self, ctx: MetricContext) -> Measure:
+        """Yield all pairs of numbers, and their correlation."""
+        return correlation_measure()
