@@ -54,7 +54,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, or any classifier's folder")
     parser.add_argument("--text", action="append", default=[], help="a text; may be given several times")
     parser.add_argument("--second", action="append", default=[], help="its second text, where rows are of two")
-    parser.add_argument("--file", type=Path, help="rows (.jsonl, .csv, .tsv, .conll), lines (.txt), or a folder of texts")
+    parser.add_argument(
+        "--file", type=Path, help="rows (.jsonl, .csv, .tsv, .conll), lines (.txt), or a folder of texts"
+    )
     parser.add_argument("--json", action="store_true", help="a JSON object per text, with all that is said of it")
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run the Python code in the model's folder: read it first"
