@@ -231,7 +231,7 @@ def test_a_dry_run_needs_no_other_process(
 ) -> None:
     recipe["sharding"] = {**sharding, "processes": 2}
     assert main(["run", str(write_recipe(recipe)), "--dry-run"]) == 0
-    assert "2 processes" in capsys.readouterr().out
+    assert "\nprocesses = 2\n" in capsys.readouterr().out
 
 
 class TestWhoStarts:
