@@ -23,22 +23,30 @@ from fttool.recipe.toml import format_value
 DOCS = Path(__file__).parent
 MADE = "<!-- made from the code by docs/reference.py -->"
 
+SPINE = (  # what a reader must know to follow a recipe to a model, in the order in which a run meets it
+    "errors hookspecs plugins contracts/recipe recipe/overrides recipe/loaded recipe/reading "
+    "runs/run runs/opening runs/preparing runs/stages/begun runs/stages/rows rows/data rows/datasets rows/encoding "
+    "rows/tokens rows/rows rows/templates runs/stages/model runs/stages/batches rows/loader runs/stages/update "
+    "training/groups runs/stages/plan runs/stages/loop training/job training/progress watch/watch training/trainer "
+    "training/evaluation runs/finishing"
+)
 CORE = {  # folder → its files in reading order
     "": "scripting api described hookspecs plugins yielded world machine errors visible folding plain textfile disk "
     "rights streams",
     "contracts": "strategy layers rows batches model update sharding task recipe",
-    "recipe": "toml tomlscan overrides loaded explaining rules secrets faults reading",
-    "rows": "templates chat prompts datasets data loader",
+    "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading",
+    "rows": "data datasets fitting first_look filtering encoding tokens rows templates chat prompts loader",
     "rows/files": "source reader file array table conll folder strictjson",
-    "rows/checks": "noted columns verdicts marks bad classes calls abilities agreement",
+    "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement",
     "rundir": "record checkpoints lines holding code commit signing saved",
     "watch": "watch screen aligned observers tracking",
-    "training": "progress job groups rates pulls regularizing additions randomness beginning terms passes evaluation "
-    "rounding answering proof trainer scaling finite guard saving weights stored formats configs shards held memory",
-    "features": "features",
+    "training": "job progress groups rates pulls regularizing additions randomness beginning terms passes fewer "
+    "evaluation rounding answering proof trainer scaling finite guard saving weights stored formats configs shards "
+    "held memory",
+    "features": "backbone observed kept",
     "proof": "proving probe assumptions properties",
-    "runs": "run preparing opening resume start finishing summary card stopping rehearsing room",
-    "runs/stages": "begun rows model batches update plan loop",
+    "runs": "run opening resume resuming start preparing finishing summary card stopping rehearsing room",
+    "runs/stages": "begun rows model batches update plan loop answers",
     "show": "running closing dry_run comparing plotting",
     "launch": "joining launching nodes worker verdict",
     "verbs": "unbegun finished branching",
@@ -74,8 +82,13 @@ def core_page() -> str:
         "",
         "# The core, file by file",
         "",
-        "In reading order; [design.md](design.md) says why it is so. What plugins build on lies at the top, the",
-        "rest in rooms.",
+        "[design.md](design.md) says why it is so. Whoever wants to follow a recipe to a model reads these, in this",
+        "order; all else is called by them, and its names and docstrings are enough:",
+        "",
+        *(f"{number}. [`{name}.py`](../core/fttool/{name}.py)" for number, name in enumerate(SPINE.split(), start=1)),
+        "",
+        "Below is every file, by folder. Imports lead downwards only: `cli` and `verbs`, then `launch` and `show`,",
+        "`runs`, `features` and `proof`, `training`, `watch`, `rundir`, `rows`, `recipe`, `contracts`.",
         "",
     ]
     for folder, names in CORE.items():

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from fttool.errors import FttoolError
     from fttool.scripting import Finished, generate, load, prepare, run
 
-_HOME = dict.fromkeys(("Finished", "generate", "load", "prepare", "run"), "fttool.scripting")
-_HOME["FttoolError"] = "fttool.errors"
+_HOME = {
+    "Finished": "fttool.scripting",
+    "FttoolError": "fttool.errors",
+    "generate": "fttool.scripting",
+    "load": "fttool.scripting",
+    "prepare": "fttool.scripting",
+    "run": "fttool.scripting",
+}
 
 
 def __getattr__(name: str) -> Any:

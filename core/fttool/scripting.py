@@ -11,7 +11,7 @@ imported once something is prepared or asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,12 +101,28 @@ def prepare(recipe: AnyRecipe, changes: Changes | None = None, *, quiet: bool = 
 
 
 @overload
-def generate(model: str | Path | Finished, questions: str, **options: Any) -> str: ...
-@overload
-def generate(model: str | Path | Finished, questions: Sequence[str], **options: Any) -> list[str]: ...
 def generate(
     model: str | Path | Finished,
-    questions: str | Sequence[str],
+    questions: str,
+    *,
+    system: str | None = None,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> str: ...
+@overload
+def generate(
+    model: str | Path | Finished,
+    questions: list[str] | tuple[str, ...],
+    *,
+    system: str | None = None,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[str]: ...
+def generate(
+    model: str | Path | Finished,
+    questions: str | list[str] | tuple[str, ...],
     *,
     system: str | None = None,
     max_tokens: int = 256,

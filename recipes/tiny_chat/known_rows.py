@@ -18,7 +18,8 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from fttool.recipe.reading import load
-from fttool.rows.data import Rows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.rows import Rows
 
 RECIPE = Path(__file__).parents[1] / "tiny-chat.toml"
 SAMPLE = 300

@@ -1,6 +1,5 @@
 """The docs are true to the code."""
 
-import importlib.util
 import inspect
 import re
 import shlex
@@ -23,16 +22,14 @@ from fttool.contracts import FAMILIES
 from fttool.errors import ExitCode
 from fttool.plugins import Plugins
 
+from .pages import reference
+
 ROOT = Path(__file__).parents[2]
 ACME = ROOT / "tests" / "packages" / "fttool-acme"
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")])
 
 
 def test_the_reference_pages_are_those_of_the_code() -> None:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
-    assert spec is not None and spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
     for path, text in reference.pages().items():
         assert (ROOT / "docs" / path).read_text() == text, "python docs/reference.py"
 

@@ -108,8 +108,9 @@ def _options(verb: str) -> Iterable[str]:
 
 def _overrides(text: str) -> Iterator[str]:
     """`schedule.name=` and its like; behind the sign of equality the ids that may stand there."""
-    from fttool.contracts.recipe import Recipe, family_at
+    from fttool.contracts.recipe import Recipe
     from fttool.plugins import Plugins
+    from fttool.recipe.closed import family_at
 
     key, equals, _ = text.partition("=")
     plugins = Plugins.discover()
@@ -124,7 +125,7 @@ def _keys(table: Any, place: tuple[str, ...], plugins: Any) -> Iterator[str]:
     """Dotted keys below a table of the recipe; entries of lists have numbers, and only the first one is proposed."""
     from pydantic import BaseModel
 
-    from fttool.contracts.recipe import family_at
+    from fttool.recipe.closed import family_at
 
     for name, field in table.model_fields.items():
         here, inner = (*place, name), field.annotation

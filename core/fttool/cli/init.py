@@ -253,8 +253,8 @@ def proposal(data: Path, task: str | None) -> Proposal:
         }
         return usual.get(task or "", Proposal())
     from fttool.plugins import Plugins
-    from fttool.rows.datasets import fitting
     from fttool.rows.files.source import read_rows
+    from fttool.rows.fitting import fitting
 
     plugins = Plugins.discover()
     rows = [row for _, row in islice(read_rows(data), FIRST)]

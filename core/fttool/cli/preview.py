@@ -15,7 +15,7 @@ from fttool.errors import ExitCode, UsageError, counted
 from fttool.visible import show, visible
 
 if TYPE_CHECKING:
-    from fttool.rows.data import TokenRows
+    from fttool.rows.tokens import TokenRows
 
 EXAMPLES = """\
 examples:

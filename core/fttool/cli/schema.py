@@ -33,9 +33,9 @@ def main(options: argparse.Namespace) -> int:
 
 def recipe_schema(*, builtin_only: bool = False) -> dict[str, Any]:
     """The schema as JSON data; a broken plugin is left out with a word on stderr."""
-    from fttool.contracts.recipe import recipe_type
     from fttool.errors import PluginError
     from fttool.plugins import Plugins
+    from fttool.recipe.closed import recipe_type
 
     plugins = Plugins.discover()
     usable: list[str] = []

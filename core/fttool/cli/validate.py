@@ -66,7 +66,8 @@ def rows_found(loaded: Loaded) -> list[str]:
     where none is good.
     """
     from fttool.recipe.faults import explained
-    from fttool.rows.datasets import first_rows, refuse_nothing_read, unread_general
+    from fttool.rows.datasets import unread_general
+    from fttool.rows.first_look import first_rows, refuse_nothing_read
 
     lines: list[str] = []
     looked_at: list[Reading] = []

@@ -52,13 +52,7 @@ def launch(
     record = Record.at(loaded, resume=going_on is None)  # what it refuses is refused before anything is started
     wanted = loaded.recipe.sharding.launch
     processes = Processes(wanted.processes // nodes.size, nodes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes.number)))
-    if nodes.size == 1 and (own := loopback()):  # what gloo and NCCL open is for this machine alone
-        for library in ("GLOO", "NCCL"):
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", own)
-    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # one that crashes in native code says where it was
-    if not {"", str(Path.cwd())} & set(sys.path):  # then the processes must not either, as `-m` would make them
-        os.environ.setdefault("PYTHONSAFEPATH", "1")
+    _set_environment(processes.number, alone=nodes.size == 1)
     with _forwarding(processes):
         if nodes.size > 1:
             screen.stage(f"node {nodes.rank} of {nodes.size} meets the others at {nodes.host}:{nodes.port}")
@@ -89,6 +83,17 @@ def launch(
                 record.event("restarted", number=attempt, why=verdict.text, how=how)
             if begun and going_on is not None:
                 words = going_on
+
+
+def _set_environment(processes: int, *, alone: bool) -> None:
+    """What the processes are to have in theirs; `alone`: all of the run's are on this machine."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    if alone and (own := loopback()):  # what gloo and NCCL open is for this machine alone
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", own)
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")  # one that crashes in native code says where it was
+    if not {"", str(Path.cwd())} & set(sys.path):  # then the processes must not either, as `-m` would make them
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 
 def _rows_at_once(loaded: Loaded, record: Record, *, resumed: bool) -> int:

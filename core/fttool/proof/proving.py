@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fttool.contracts.batches import Batches, RowGroup
 from fttool.contracts.sharding import Numerics
 from fttool.contracts.task import TaskParts
-from fttool.rows.data import JoinedRows, TokenRows
+from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.world import World
 
 if TYPE_CHECKING:
+    import torch
+
     from fttool.proof.assumptions import Shape
-    from fttool.training.proof import Proven
+    from fttool.training.proof import Comparisons, Proven
     from fttool.training.trainer import Loop
 
 Planned = tuple[TokenRows | JoinedRows, Sequence[Sequence[RowGroup]]]
@@ -37,49 +39,65 @@ def batch_proof(
     """
 
     def prove_now() -> Proven:
-        import torch
-
-        from fttool.proof.assumptions import Assumed, comparisons
-        from fttool.proof.probe import Probe
-        from fttool.proof.properties import Properties
         from fttool.training.proof import prove
-        from fttool.training.rounding import rounding
         from fttool.training.shards import close
 
         loop = trainer()
         model: Any = loop.model
-        formats = {p.dtype for p in model.parameters() if p.is_floating_point()}
-        if numerics.autocast != "no":
-            formats.add({"bf16": torch.bfloat16, "fp16": torch.float16}[numerics.autocast])
-        probe = Probe(
-            model=model,
-            score=loop.job.score,
-            collate=batches.collate,
-            rows=rows,
-            lengths=rows.lengths,
-            positions=positions,
-            device=loop.args.device,
-        )
-        assumed = Assumed(
-            level="token" if parts.targets is None else "row",
-            causal=parts.causal,
-            shape=shape(planned()),
-            formats=frozenset(formats),
-        )
-        properties = Properties(
-            probe=probe,
-            level=assumed.level,
-            allowed=rounding(formats),
-            reference=parts.reference,
-            recomputes=loop.job.recipe.model.gradient_checkpointing,
-        )
-        tried = [partial(comparisons, probe, assumed), properties.comparisons]
+        tried = _tried(loop, parts, batches, shape(planned()), rows, positions, numerics)
         with loop.accelerator.autocast():  # what a run prepares does this by itself, and a dry run prepares nothing
             proven = prove(model, loop.args.device, tried, World.here())
         close(model)
         return proven
 
     return prove_now
+
+
+def _tried(
+    loop: Loop,
+    parts: TaskParts,
+    batches: Batches,
+    shape: Shape,
+    rows: JoinedRows,
+    positions: int | None,
+    numerics: Numerics,
+) -> list[Comparisons]:
+    """The comparisons on the loop's model, in their order."""
+    from fttool.proof.assumptions import Assumed, comparisons
+    from fttool.proof.probe import Probe
+    from fttool.proof.properties import Properties
+    from fttool.training.rounding import rounding
+
+    model: Any = loop.model
+    level, formats = ("token" if parts.targets is None else "row"), formats_of(model, numerics)
+    probe = Probe(
+        model=model,
+        score=loop.job.score,
+        collate=batches.collate,
+        rows=rows,
+        lengths=rows.lengths,
+        positions=positions,
+        device=loop.args.device,
+    )
+    properties = Properties(
+        probe=probe,
+        level=level,
+        allowed=rounding(formats),
+        reference=parts.reference,
+        recomputes=loop.job.recipe.model.gradient_checkpointing,
+    )
+    assumed = Assumed(level=level, causal=parts.causal, shape=shape, formats=formats)
+    return [partial(comparisons, probe, assumed), properties.comparisons]
+
+
+def formats_of(model: Any, numerics: Numerics) -> frozenset[torch.dtype]:
+    """The number formats that the model computes in: those of its weights, and the one of autocast."""
+    import torch
+
+    formats = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if numerics.autocast != "no":
+        formats.add({"bf16": torch.bfloat16, "fp16": torch.float16}[numerics.autocast])
+    return frozenset(formats)
 
 
 def shape(planned: Iterable[Planned]) -> Shape:

@@ -8,12 +8,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from fttool.contracts.recipe import Recipe, family_at
+from fttool.contracts.recipe import Recipe
 from fttool.contracts.strategy import Strategy
 from fttool.described import descriptions
 from fttool.errors import Problem, did_you_mean
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
+from fttool.recipe.closed import family_at
 from fttool.recipe.overrides import Key, RawRecipe
 
 

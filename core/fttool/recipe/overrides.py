@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from fttool.contracts.recipe import expand, family_at, holds_list
 from fttool.contracts.strategy import Strategy
 from fttool.errors import RecipeError
 from fttool.plain import children, is_array, is_table
 from fttool.recipe import toml
+from fttool.recipe.closed import expand, family_at, holds_list
 
 Key = tuple[str | int, ...]
 """Path of a recipe key, e.g. `("data", "train", 0, "format")`."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fttool.contracts.recipe import FORMAT_VERSION, Recipe, named_plugins, recipe_type
+from fttool.contracts.recipe import FORMAT_VERSION, Recipe
 from fttool.contracts.task import Task
 from fttool.errors import PluginError, Problem, RecipeError, gist
 from fttool.plain import children, is_table
 from fttool.plugins import Plugins
+from fttool.recipe.closed import named_plugins, recipe_type
 from fttool.recipe.explaining import explain
 from fttool.recipe.faults import blamed
 from fttool.recipe.loaded import Loaded

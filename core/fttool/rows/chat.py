@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.errors import ModelError, Problem
-from fttool.rows.data import Rows
+from fttool.rows.rows import Rows
 from fttool.textfile import convert_hint, foreign_encoding, obstacle
 
 if TYPE_CHECKING:

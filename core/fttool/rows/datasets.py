@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.recipe import Recipe, RowsTable
 from fttool.contracts.rows import Example, Format, FormatContext
-from fttool.contracts.strategy import Level
 from fttool.errors import DataError, Problem, counted, gist
 from fttool.plain import is_array
-from fttool.plugins import Plugins
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.bad import BadRows, alike
 from fttool.rows.checks.classes import ClassNames
@@ -22,7 +19,7 @@ from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint, read_rows, unchanged
-from fttool.textfile import obstacle
+from fttool.rows.fitting import reads
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -93,61 +90,14 @@ def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:
         published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
         found.source = {"source": f"hub:{table.hub}", **published}
         lines = ((f"hub:{table.hub}:{_split(table)}:{n}", row) for n, row in enumerate(_with_class_names(dataset)))
-        _read(loaded, found, f"hub:{table.hub}", lines)
+        read_into(loaded, found, f"hub:{table.hub}", lines)
         return found
     path = loaded.folder / Path(table.path).expanduser()
     with unchanged(path):  # so that the hash is that of the rows which were read
         took = Counter[str]()
-        _read(loaded, found, str(path), read_rows(path, table.encodings, took))
+        read_into(loaded, found, str(path), read_rows(path, table.encodings, took))
         found.source = {"source": str(path), **fingerprint(path)} | ({"encodings": dict(took)} if took else {})
     return found
-
-
-def first_rows(loaded: Loaded, most: int) -> Iterator[tuple[Reading, str]]:
-    """The first rows of each dataset, and why there are none: what `validate` looks at, without network or hashes.
-
-    Raises `DataError` with what is wrong with all of them, once all have been looked at.
-    """
-    wrong: list[Problem] = []
-    for key, table in loaded.recipe.data.datasets():
-        found = Reading(table, key)
-        path = loaded.folder / Path(table.path or "").expanduser()
-        missing = "on the hub" if table.path is None else "" if path.exists() else _missing(path)
-        if not missing:
-            try:
-                _read(loaded, found, str(path), islice(read_rows(path, table.encodings), most))
-            except DataError as error:
-                error.locate(loaded.where, key)
-                wrong += error.problems
-                continue
-            found.whole = found.bad.rows < most
-        yield found, missing
-    if wrong:
-        raise DataError(wrong)
-
-
-def _missing(path: Path) -> str:
-    """That there is no such file yet, and the names most like it."""
-    there = obstacle(path)
-    near = f"; {there.hint}" if there is not None and there.hint.startswith("did you mean") else ""
-    return f"no such file yet: {path}{near}"
-
-
-def refuse_nothing_read(read: Sequence[Reading]) -> None:
-    """Raise `DataError` where no row is left of those that were looked at: of all training or evaluation datasets
-    together, or of any other one.
-    """
-    for part, together in (("train", True), ("eval", True), ("general", False), ("retention", False)):
-        some = [one for one in read if one.key[1] == part]
-        for group in [some] if together and some else [[one] for one in some]:
-            if any(one.examples or not one.whole for one in group):
-                continue
-            left_out = sum((one.left_out + Counter(one.bad.counts()) for one in group), Counter[str]())
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-            dropped = f" (dropped: {reasons})" if reasons else ""
-            message = f"not one row of {part} '{group[0].table.dataset}' is good{dropped}"
-            hint = MARKS_HINT if left_out.keys() <= {MARKED, ALL_MARKED} else "give it other rows"
-            raise DataError(Problem(message, hint=hint, key=group[0].key[: 2 if together else 3]))
 
 
 def unread_general(recipe: Recipe) -> list[str]:
@@ -173,7 +123,7 @@ def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -
             )
 
 
-def _read(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
+def read_into(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
     """Raw rows through the format; every bad row is named by file and line, alike ones together."""
     table, bad = into.table, into.bad
     level = loaded.recipe.task.learns
@@ -231,29 +181,10 @@ def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> 
     level = loaded.recipe.task.learns
     formats = [one for one in loaded.plugins.family("format") if issubclass(one, Format) and one.serves(level)]
     others = [one for one in formats if one.id() != table.format.id()]
-    fitting = [one.id() for one in others if all(_reads(one, row, level) for row in rows)]
+    fitting = [one.id() for one in others if all(reads(one, row, level) for row in rows)]
     if not fitting:
         return "no installed format reads it"
     return " or ".join(f'format = "{one}"' for one in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
-
-
-def fitting(plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level) -> Iterator[tuple[str, Example]]:
-    """The formats for tasks of this level that take all of these rows, with what each makes of the first one."""
-    for one in plugins.family("format"):
-        if issubclass(one, Format) and one.serves(level):
-            read = [_reads(one, row, level) for row in rows]
-            if read and read[0] and all(read):
-                yield one.id(), read[0]
-
-
-def _reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Example | None:
-    """What a format, with no option set, makes of a row; None where it leaves anything unread that means something."""
-    noted, turns, _ = noted_row(row)
-    try:
-        example = kind().build(FormatContext(origin="", level=level))(noted, "")  # pyright: ignore[reportAbstractUsage]
-    except ValueError:  # the row is not of this format; or the format has options that must be given
-        return None
-    return None if Columns().count(noted, turns, (), example) else example
 
 
 def _split(table: RowsTable) -> str:

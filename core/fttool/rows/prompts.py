@@ -23,8 +23,7 @@ def whole_length(example: Example, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens of the whole row, its answers and second text included."""
     if example.messages:
         return len(chat_ids(tokenizer, example.messages, **example.template))
-    texts = [example.prompt + example.completion, *filter(None, [example.second])]
-    return len(tokenizer(*texts)["input_ids"])
+    return len(tokenizer(example.prompt + example.completion, example.second or None)["input_ids"])
 
 
 def expected_answer(example: Example) -> str:

@@ -14,10 +14,10 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from fttool.contracts.model import LoadOptions, ModelSource, SourceContext
-from fttool.contracts.recipe import expand
 from fttool.errors import ModelError, UsageError, did_you_mean, gist
 from fttool.machine import quiet_libraries, stay_local
 from fttool.plugins import Plugins
+from fttool.recipe.closed import expand
 from fttool.textfile import obstacle
 
 TEXT = "CausalLM"

@@ -1,19 +1,12 @@
-"""Where a run begins: with its first update, at a checkpoint of its own, or at another run's; and its directory."""
+"""The directory of a run: made before its first update, or found where it goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from fttool.errors import UsageError
-from fttool.rundir import checkpoints
-from fttool.rundir.checkpoints import Checkpoint, processes
+from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record, lock
-from fttool.runs.resume import refuse_another_start, refuse_differences, software_changes
+from fttool.runs.resuming import branched_checkpoint, resumed_checkpoint
 from fttool.runs.stages.loop import Prepared
 from fttool.runs.start import Start
-from fttool.training.rates import shared_updates
 
 
 def open_record(prepared: Prepared, record: Record, resume: bool, start: Start | None) -> Checkpoint | None:
@@ -40,155 +33,4 @@ def open_record(prepared: Prepared, record: Record, resume: bool, start: Start |
         prepared.watch.event("rows", what=notice)
     if prepared.rows.bad:
         record.bad_rows(prepared.rows.bad)
-    return checkpoint
-
-
-def resumed_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, Any]) -> Checkpoint | None:
-    """The newest checkpoint that is whole, its state restored; None where the run stopped before the first.
-
-    A run that is made longer goes on from the newest one up to which its rates are what they were; what it wrote after
-    that is set aside.
-    """
-    longer = refuse_differences(record, prepared.loaded, locked, prepared.length.steps_per_epoch)
-    among = range(longer.shared + 1) if longer else None
-    found, rejected = checkpoints.newest(record.checkpoints, among)
-    checkpoint = counting_on(found, record, prepared) if found else None
-    refuse_complete(record, checkpoint, prepared)
-    said = [
-        *(("lines_damaged", sentence) for sentence in record.mend()),
-        *(("checkpoint_rejected", sentence) for sentence in rejected),
-        *software_changes(record.lock(), locked),
-        *(("stops_later", sentence) for sentence in stops_later(found, checkpoint, prepared)),
-    ]
-    for event, sentence in said:
-        prepared.watch.event(event, said=sentence, what=sentence)
-    step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
-    if longer and rejected and checkpoint is None:
-        message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
-        raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
-    if checkpoint is not None:
-        from fttool.training.saving import restore
-
-        restore(prepared.trainer.job, checkpoint)
-    if longer and record.went_beyond(longer.shared):
-        aside = record.set_aside(step, longer.was)
-        said = f"what came after step {step} in the run of {longer.was} updates is kept in {aside}"
-        prepared.watch.event("set_aside", said=said, step=step, folder=aside.name)
-    record.extend(prepared.loaded)
-    record.rewind(step if checkpoint else -1)
-    prepared.watch.event("resumed", step=step, total_steps=total)
-    note_start(prepared, record, checkpoint)
-    return checkpoint
-
-
-def note_start(prepared: Prepared, record: Record, checkpoint: Checkpoint | None) -> None:
-    """Say where a resumed run goes on, and with what that differs from the run so far."""
-    if checkpoint is not None and at_the_end(checkpoint, prepared):
-        lost = record.lost_files()
-        why = f"missing or damaged: {', '.join(lost)}" if lost else "the run was stopped before its model was saved"
-        said = f"{why}; it is made from the checkpoint of step {checkpoint.step}, without an update"
-        prepared.watch.event("model_remade", said=said, step=checkpoint.step, lost=lost)
-    else:
-        prepared.watch.note(f"resuming from step {checkpoint.step if checkpoint else 0}")
-    if checkpoint is not None and processes(checkpoint) != prepared.trainer.job.world.size:
-        sentence = (
-            f"{processes(checkpoint)} processes saved this checkpoint and {prepared.trainer.job.world.size} go on: "
-            "rows and rates stay as they were, but what is drawn at random (dropout, masks) is drawn anew"
-        )
-        prepared.watch.event("processes_changed", said=sentence, what=sentence)
-
-
-def at_the_end(checkpoint: Checkpoint, prepared: Prepared) -> bool:
-    """True where no update follows it."""
-    return checkpoint.step >= prepared.length.total_steps or checkpoint.progress["stopped_early"]
-
-
-def refuse_complete(record: Record, checkpoint: Checkpoint | None, prepared: Prepared) -> None:
-    """Raise `UsageError` where the run has made all of its updates, and has its model as it was saved."""
-    total = prepared.length.total_steps
-    step = checkpoint.step if checkpoint is not None else total
-    if (checkpoint is not None and not at_the_end(checkpoint, prepared)) or not record.has_model(step):
-        return
-    if checkpoint is not None and step < total:
-        count = checkpoint.progress["worse_in_a_row"]
-        message = f"the run is complete: it stopped early, after step {step} of {total}"
-        hint = (
-            f"evaluation.early_stopping above {count} goes on with it (--set evaluation.early_stopping={count + 1}), "
-            "and so does a recipe without it"
-        )
-        raise UsageError(f"{message}, as {count} evaluations in a row were no better", hint=hint)
-    raise UsageError(
-        f"the run is complete: its model is that of step {step} of {total}",
-        hint="to go on, raise run.max_steps or run.epochs under a schedule that allows it",
-    )
-
-
-def branched_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, Any], start: Start) -> Checkpoint:
-    """Another run's checkpoint in a new run directory, its state restored."""
-    step, where = start.checkpoint.step, start.record.path
-    refuse_another_start(start.record, prepared.loaded, locked, step)
-    shared = shared_updates(start.factor, prepared.update.factor, step)
-    if shared < step:
-        message = f"update {shared + 1} of '{where}' had another rate than the new run's schedule gives it"
-        raise UsageError(message, hint=f"a run can branch off only after updates that both have: here {shared}")
-    changes = software_changes(start.record.lock(), locked)
-    for _, sentence in changes:
-        prepared.watch.note(sentence)
-    needed = start.needed(prepared.loaded)
-    checkpoint = counting_anew(start.checkpoint)
-
-    from fttool.training.saving import restore
-
-    restore(prepared.trainer.job, checkpoint)
-
-    def fill(new: Record) -> None:
-        new.begin_like(start.record, step)
-        for one in needed:
-            checkpoints.link(one, new.checkpoints)
-
-    record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
-    prepared.watch.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
-    for event, sentence in changes:
-        prepared.watch.event(event, what=sentence)
-    prepared.watch.note(f"going on from step {step} of {where}, in {record.path}")
-    return replace(checkpoint, path=record.checkpoints / checkpoint.path.name)
-
-
-def counting_anew(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint that a run branches off with: what the other run did not improve stops this one no sooner."""
-    return replace(checkpoint, progress={**checkpoint.progress, "worse_in_a_row": 0, "stopped_early": False})
-
-
-def counting_on(checkpoint: Checkpoint, record: Record, prepared: Prepared) -> Checkpoint:
-    """A checkpoint as the run that resumes it counts: one that has stopped early goes on where it may stop later."""
-    if locked_origin(record) == checkpoint.path.name:
-        return counting_anew(checkpoint)
-    patience, progress = prepared.loaded.recipe.evaluation.early_stopping, checkpoint.progress
-    stops = progress["stopped_early"] and patience is not None and progress["worse_in_a_row"] >= patience
-    return replace(checkpoint, progress={**progress, "stopped_early": stops})
-
-
-def stops_later(found: Checkpoint | None, checkpoint: Checkpoint | None, prepared: Prepared) -> list[str]:
-    """A sentence where the run had stopped early at the checkpoint that was `found`, and does not any more."""
-    if found is None or checkpoint is None or found.progress["stopped_early"] == checkpoint.progress["stopped_early"]:
-        return []
-    patience = prepared.loaded.recipe.evaluation.early_stopping
-    now = "without evaluation.early_stopping" if patience is None else f"with evaluation.early_stopping = {patience}"
-    return [f"the run had stopped early, after step {found.step}; it goes on {now}"]
-
-
-def locked_origin(record: Record) -> str | None:
-    """Name of the checkpoint that the run has branched off with; None for one that began with its first update."""
-    return record.lock().get("origin", {}).get("checkpoint")
-
-
-def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint:
-    """The checkpoint that the first process has found, restored in another one."""
-    from fttool.training.saving import restore
-
-    checkpoint = checkpoints.whole(record.checkpoints, step)
-    if isinstance(checkpoint, str):
-        raise UsageError(checkpoint, hint="every process must see the run directory: is it on a shared disk?")
-    checkpoint = counting_on(checkpoint, record, prepared)
-    restore(prepared.trainer.job, checkpoint)
     return checkpoint

@@ -17,9 +17,10 @@ from fttool.recipe.loaded import Loaded
 from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record, Unwritten
 from fttool.runs.finishing import finish
-from fttool.runs.opening import open_record, same_checkpoint
+from fttool.runs.opening import open_record
 from fttool.runs.preparing import prepare_run
 from fttool.runs.resume import refuse_another_recipe
+from fttool.runs.resuming import same_checkpoint
 from fttool.runs.stages.loop import Prepared
 from fttool.runs.start import Start
 from fttool.runs.stopping import stopping, undisturbed

@@ -15,7 +15,7 @@ from fttool.watch.watch import Watch
 
 def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
     """The content of `summary.json`."""
-    job, state, rows = prepared.trainer.job, prepared.trainer.state, prepared.rows
+    job, state = prepared.trainer.job, prepared.trainer.state
     progress = job.progress
     finished = status == "finished"
     after, retained = (progress.latest, progress.retention_latest) if finished else ({}, {})
@@ -25,16 +25,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "steps": state.global_step,
         "total_steps": prepared.length.total_steps,
         "epochs": round(state.global_step / prepared.length.steps_per_epoch, 4),
-        "train_rows": len(rows.train),
-        "eval_rows": len(rows.eval),
-        "dropped_rows": dict(rows.dropped),
-        "encodings": rows.other_encodings,
-        "truncated_rows": rows.truncated,
-        "lost": dict(rows.lost),
-        "split_rows": rows.split,
-        "row_remarks": rows.learned.remarks,
-        "inference": prepared.agreement.described(),
-        "template_variables": rows.template_variables,
+        **_rows(prepared),
         "train_tokens": progress.train_tokens,
         "label_tokens": progress.label_tokens,
         "skipped_updates": progress.skipped,
@@ -50,17 +41,9 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         ),
         "datasets": _datasets(prepared),
         "eval": {"before": progress.before, "after": after},
-        "retention": {
-            "before": progress.retention_before,
-            "after": retained,
-            "delta": {
-                dataset: {name: value - progress.retention_before[dataset][name] for name, value in numbers.items()}
-                for dataset, numbers in retained.items()
-                if dataset in progress.retention_before
-            },
-        },
-        "answering": dict(progress.answering),
+        "retention": _retention(progress.retention_before, retained),
         "tables": progress.tables if finished else {},
+        "answering": dict(progress.answering),
         "metric_remarks": progress.remarks if finished else {},
         "better_is": {metric.id(): "higher" if metric.greater_is_better else "lower" for metric in metrics},
         "best": {"step": progress.best_step, "value": progress.best} if progress.best is not None else None,
@@ -73,6 +56,35 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
         "samples": _samples(prepared) if finished else [],
         "files": dict(job.files) if finished else {},
     }
+
+
+def _rows(prepared: Prepared) -> dict[str, Any]:
+    """Rows by what became of them."""
+    rows = prepared.rows
+    return {
+        "train_rows": len(rows.train),
+        "eval_rows": len(rows.eval),
+        "dropped_rows": dict(rows.dropped),
+        "encodings": rows.other_encodings,
+        "truncated_rows": rows.truncated,
+        "lost": dict(rows.lost),
+        "split_rows": rows.split,
+        "row_remarks": rows.learned.remarks,
+        "inference": prepared.agreement.described(),
+        "template_variables": rows.template_variables,
+    }
+
+
+def _retention(
+    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]
+) -> dict[str, Mapping[str, Mapping[str, float]]]:
+    """The metrics on each retention dataset, and by how much they rose."""
+    delta = {
+        dataset: {name: value - before[dataset][name] for name, value in numbers.items()}
+        for dataset, numbers in after.items()
+        if dataset in before
+    }
+    return {"before": before, "after": after, "delta": delta}
 
 
 def record_end(record: Record, summary: Mapping[str, Any], watch: Watch) -> DiskError | None:

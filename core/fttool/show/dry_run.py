@@ -14,11 +14,13 @@ from fttool.errors import ExitCode, counted
 from fttool.recipe.faults import explained
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.columns import described
+from fttool.rows.rows import Rows
 from fttool.rundir.record import Record, resolved
 from fttool.runs.preparing import prepare_run
 from fttool.runs.room import refuse_full_disk, room
 from fttool.runs.stages.loop import Prepared
 from fttool.show.closing import lost_in_words
+from fttool.training.groups import Group
 from fttool.training.proof import Proven
 from fttool.visible import in_lines
 from fttool.watch.aligned import aligned
@@ -66,55 +68,65 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "precision": prepared.numerics.reason,
         "sharding": prepared.plan.reason,
         "memory": {**asdict(memory), "whole": memory.whole},
-        "rows": {
-            "train": len(rows.train),
-            "eval": len(rows.eval),
-            "general": {name: len(some) for name, some in rows.general.items()},
-            "retention": {name: len(some) for name, some in rows.retention.items()},
-            "classes": {
-                part: some.class_counts if prepared.parts.labels else {}
-                for part, some in (("train", rows.train), ("eval", rows.eval))
-            },
-            "encodings": rows.other_encodings,
-            "dropped": dict(rows.dropped),
-            "datasets": {source["table"]: read_of(source) for source in rows.sources},
-            "notices": rows.notices,
-            "truncated": rows.truncated,
-            "lost": dict(rows.lost),
-            "split": rows.split,
-            "remarks": rows.learned.remarks,
-        },
+        "rows": _rows(prepared),
         "inference": prepared.agreement.described(),
-        "tokens": {
-            "train": len(rows.train.tokens),
-            "learned": rows.train.label_tokens,
-            "eval": len(rows.eval.tokens),
-            "general": {name: len(some.tokens) for name, some in rows.general.items()},
-            "retention": {name: len(some.tokens) for name, some in rows.retention.items()},
-            "longest_row": max(rows.learned.lengths),
-        },
+        "tokens": _tokens(rows),
         "epoch": _epoch(prepared),
         "parameters": {
             "total": total,
             "frozen": total - sum(group.count for group in prepared.update.groups),
-            "groups": [
-                {
-                    "tensors": len(group.names),
-                    "names": named(group.names),
-                    "count": group.count,
-                    "share": group.count / total,
-                    "lr": group.lr,
-                    "weight_decay": group.weight_decay,
-                    "keys": dict(group.keys),
-                    **group.pulls._asdict(),
-                    "trains_in": [
-                        [met.start, met.stop] for stretch in group.trains_in if (met := _within(stretch, updates))
-                    ],
-                }
-                for group in prepared.update.groups
-            ],
+            "groups": [_group(group, total, updates) for group in prepared.update.groups],
         },
         "schedule": [{"step": step, "lr": recipe.optimizer.lr * factor(step)} for step in steps],
+    }
+
+
+def _rows(prepared: Prepared) -> dict[str, Any]:
+    rows = prepared.rows
+    return {
+        "train": len(rows.train),
+        "eval": len(rows.eval),
+        "general": {name: len(some) for name, some in rows.general.items()},
+        "retention": {name: len(some) for name, some in rows.retention.items()},
+        "classes": {
+            part: some.class_counts if prepared.parts.labels else {}
+            for part, some in (("train", rows.train), ("eval", rows.eval))
+        },
+        "encodings": rows.other_encodings,
+        "dropped": dict(rows.dropped),
+        "datasets": {source["table"]: read_of(source) for source in rows.sources},
+        "notices": rows.notices,
+        "truncated": rows.truncated,
+        "lost": dict(rows.lost),
+        "split": rows.split,
+        "remarks": rows.learned.remarks,
+    }
+
+
+def _tokens(rows: Rows) -> dict[str, Any]:
+    return {
+        "train": len(rows.train.tokens),
+        "learned": rows.train.label_tokens,
+        "eval": len(rows.eval.tokens),
+        "general": {name: len(some.tokens) for name, some in rows.general.items()},
+        "retention": {name: len(some.tokens) for name, some in rows.retention.items()},
+        "longest_row": max(rows.learned.lengths),
+    }
+
+
+def _group(group: Group, total: int, updates: range) -> dict[str, Any]:
+    """A parameter group, beside `total` parameters and the `updates` of the run."""
+    trains_in = [[met.start, met.stop] for stretch in group.trains_in if (met := _within(stretch, updates))]
+    return {
+        "tensors": len(group.names),
+        "names": named(group.names),
+        "count": group.count,
+        "share": group.count / total,
+        "lr": group.lr,
+        "weight_decay": group.weight_decay,
+        "keys": dict(group.keys),
+        **group.pulls._asdict(),
+        "trains_in": trains_in,
     }
 
 
@@ -146,15 +158,43 @@ def _epoch(prepared: Prepared) -> list[dict[str, Any]]:
 
 def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
     """The same for people."""
-    rows, tokens, parameters = found["rows"], found["tokens"], found["parameters"]
-    learned = f"  {tokens['learned']:,} learned ({tokens['learned'] / tokens['train']:.0%})"
-    learned = "" if prepared.parts.targets is not None else learned
+    points = [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]
     lines = [
         "# the recipe, with every option",
         "",
         *resolved(prepared.loaded).split("\n"),
         "# rows",
         "",
+        *_row_lines(prepared, found),
+        "",
+        "# parameters",
+        "",
+        *_parameter_lines(found),
+        "",
+        "# memory, by estimate",
+        "",
+        *_memory(found["memory"]),
+        *_disk(found["disk"]),
+        *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
+        "",
+        "# proof",
+        "",
+        *aligned([("what batches assume, tried on the model", "largest difference", "allowed"), *proven.lines()]),
+        "",
+        "# schedule",
+        "",
+        f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
+        f"accumulation {found['accumulation']}; precision: {found['precision']}",
+        *aligned([("update", "lr"), *points]),
+    ]
+    return in_lines(lines)
+
+
+def _row_lines(prepared: Prepared, found: dict[str, Any]) -> list[str]:
+    rows, tokens = found["rows"], found["tokens"]
+    learned = f"  {tokens['learned']:,} learned ({tokens['learned'] / tokens['train']:.0%})"
+    learned = "" if prepared.parts.targets is not None else learned
+    return [
         f"train   {counted(rows['train'], 'row'):>14}  {tokens['train']:>12,} tokens{learned}",
         f"eval    {counted(rows['eval'], 'row'):>14}  {tokens['eval']:>12,} tokens",
         *(
@@ -174,39 +214,19 @@ def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
         *(f"note    {notice}" for notice in rows["notices"]),
         *_columns(prepared),
         *_mixture(found["epoch"]),
-        "",
-        "# parameters",
-        "",
-        *aligned(
-            [
-                ("parameters", "count", "share", "peak lr", "decay", "pull", "trains in"),
-                *_group_rows(parameters["groups"], found["total_steps"], found["steps_per_epoch"]),
-                (
-                    "frozen",
-                    f"{parameters['frozen']:,}",
-                    f"{parameters['frozen'] / parameters['total']:.1%}",
-                    *[""] * 4,
-                ),
-            ]
-        ),
-        "",
-        "# memory, by estimate",
-        "",
-        *_memory(found["memory"]),
-        *_disk(found["disk"]),
-        *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
-        "",
-        "# proof",
-        "",
-        *aligned([("what batches assume, tried on the model", "largest difference", "allowed"), *proven.lines()]),
-        "",
-        "# schedule",
-        "",
-        f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
-        f"accumulation {found['accumulation']}; precision: {found['precision']}",
-        *aligned([("update", "lr")] + [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]),
     ]
-    return in_lines(lines)
+
+
+def _parameter_lines(found: dict[str, Any]) -> list[str]:
+    parameters = found["parameters"]
+    frozen = ("frozen", f"{parameters['frozen']:,}", f"{parameters['frozen'] / parameters['total']:.1%}", *[""] * 4)
+    return aligned(
+        [
+            ("parameters", "count", "share", "peak lr", "decay", "pull", "trains in"),
+            *_group_rows(parameters["groups"], found["total_steps"], found["steps_per_epoch"]),
+            frozen,
+        ]
+    )
 
 
 def _conversations(prepared: Prepared) -> list[str]:

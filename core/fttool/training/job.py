@@ -14,8 +14,8 @@ from fttool.contracts.rows import Example
 from fttool.contracts.sharding import ShardingPlan
 from fttool.contracts.task import Measure
 from fttool.contracts.update import Factor, Regularization
-from fttool.rows.data import Rows
 from fttool.rows.loader import EpochLoader
+from fttool.rows.rows import Rows
 from fttool.training.evaluation import Score
 from fttool.training.formats import Formats
 from fttool.training.groups import Group

@@ -20,7 +20,8 @@ from fttool.contracts.task import TaskParts
 from fttool.contracts.update import RegularizerContext
 from fttool.errors import Problem, RecipeError, did_you_mean
 from fttool.recipe.loaded import Loaded
-from fttool.rows.data import JoinedRows, Rows
+from fttool.rows.rows import Rows
+from fttool.rows.tokens import JoinedRows
 from fttool.training.evaluation import model_inputs
 from fttool.training.randomness import untouched_randomness
 from fttool.training.shards import shared_like

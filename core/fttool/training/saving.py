@@ -191,6 +191,29 @@ class Saving(Finite):
                     shutil.rmtree(aside, ignore_errors=True)
         job.world.wait()
 
+    @overrides("resume")
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The next update's rate comes from the schedule as it is now, not from that of the run that saved it."""
+        scaler = self.accelerator.scaler
+        if checkpoint is not None and scaler is not None:  # torch makes FSDP's state by a step, which asks for a scale
+            scaler._lazy_init_scale_growth_tracker(self.args.device)  # pyright: ignore[reportPrivateUsage]
+        with ordinary():
+            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        scheduler: Any = self.lr_scheduler
+        optimizer: Any = self.optimizer
+        factor = self.job.factor(scheduler.last_epoch)
+        for group, peak in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = peak * factor
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # the log reads them there
+
+    def go_on_logging(self) -> None:
+        """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
+        self._globalstep_last_logged = self.job.progress.logged_step
+        self._tr_loss.fill_(self.job.progress.unlogged_loss)
+        self.terms.go_on(self.job.progress.unlogged_terms, self.job.progress.logged_step, self.args.device)
+
 
 def write_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """A model with all that `from_pretrained` needs."""

@@ -18,21 +18,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
 from fttool.contracts.model import ALWAYS
-from fttool.errors import OutOfMemoryError, gist
-from fttool.machine import ran_out_of_memory
-from fttool.recipe.faults import out_of_memory_hint
 from fttool.rows.loader import EpochLoader
 from fttool.training.additions import Additions, micro_batch
 from fttool.training.evaluation import answered, note_best, remarks, summed, tables
+from fttool.training.fewer import Use, in_passes
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
 from fttool.training.job import Job
-from fttool.training.passes import Batch, attempted, in_one, pieces
+from fttool.training.passes import Batch
 from fttool.training.progress import Progress
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
-from fttool.training.shards import close, ordinary
+from fttool.training.shards import close
 from fttool.training.terms import Terms
 from fttool.yielded import check_measure, check_predictions, checked_factor, checked_pull
 
@@ -124,22 +122,6 @@ class Loop(Saving):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    @overrides("resume")
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """The next update's rate comes from the schedule as it is now, not from that of the run that saved it."""
-        scaler = self.accelerator.scaler
-        if checkpoint is not None and scaler is not None:  # torch makes FSDP's state by a step, which asks for a scale
-            scaler._lazy_init_scale_growth_tracker(self.args.device)  # pyright: ignore[reportPrivateUsage]
-        with ordinary():
-            super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        scheduler, factor = self.lr_scheduler, self.job.factor(self.lr_scheduler.last_epoch)
-        for group, peak in zip(self.optimizer.param_groups, scheduler.base_lrs, strict=True):
-            group["lr"] = peak * factor
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        scheduler._last_lr = rates  # pyright: ignore[reportPrivateUsage] - the log reads them there
-
     @overrides("update")
     def _get_learning_rate(self) -> float:
         """The rate that is logged: the highest of all groups."""
@@ -175,13 +157,14 @@ class Loop(Saving):
         own = sum(self.job.items(batch) for batch in batch_samples if batch["rows"])
         added = self.additions.counts(batch_samples, self.state.global_step)
         labels, *met = self.job.world.sums([own, *rows, *tokens, *added], device)
-        met, added = met[: 2 * datasets], met[2 * datasets :]
-        self.additions.begin(added)
+        self.additions.begin(met[2 * datasets :])
         progress.label_tokens += labels
         progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[:datasets], strict=True)]
-        progress.met_tokens = [sum(pair) for pair in zip(progress.met_tokens, met[datasets:], strict=True)]
+        progress.met_tokens = [
+            sum(pair) for pair in zip(progress.met_tokens, met[datasets : 2 * datasets], strict=True)
+        ]
         progress.train_tokens = sum(progress.met_tokens)
-        self._update_tokens = sum(met[datasets:])
+        self._update_tokens = sum(met[datasets : 2 * datasets])
         return torch.tensor(labels, device=device)
 
     @overrides("update")
@@ -266,9 +249,9 @@ class Loop(Saving):
 
     def _penalty(self) -> float:
         own = pull_value(_bare(self.optimizer))
-        if not self.is_deepspeed_enabled:
-            return own
-        return float(self.job.world.total(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+        if self.is_deepspeed_enabled:
+            own = float(self.job.world.total(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+        return own
 
     @overrides("evaluation")
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -337,45 +320,10 @@ class Loop(Saving):
         return better
 
     def in_passes(
-        self, use: str, batch: Batch, work: Callable[[Batch], T], undo: Callable[[], None] = lambda: None
+        self, use: Use, batch: Batch, work: Callable[[Batch], T], undo: Callable[[], None] = lambda: None
     ) -> list[T]:
-        """What `work` makes of a micro-batch, in as many passes as it takes where the recipe says so.
-
-        `undo` is called where it begins again. With several processes a pass more in one of them would leave the
-        others waiting: they start again together, see `launch/launching.py`.
-        """
-        job, size = self.job, len(batch["rows"])
-        if job.world.size > 1:
-            return self._in_one_pass(use, batch, work)
-        if job.recipe.run.micro_batch != "auto":
-            return in_one(batch, work)
-        while (now := min(size, job.progress.fits.get(use, size))) > 1:
-            done = attempted(work, pieces(batch, now))
-            if done is not None:
-                return done
-            undo()
-            job.progress.fits[use] = now // 2
-            said = f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes"
-            job.watch.event("out_of_memory", said=said, step=self.state.global_step, use=use, was=now, now=now // 2)
-        return [work(piece) for piece in pieces(batch, 1)]
-
-    def _in_one_pass(self, use: str, batch: Batch, work: Callable[[Batch], T]) -> list[T]:
-        """In one pass; where memory runs out, what is raised says whether fewer rows at once may help."""
-        recipe = self.job.recipe
-        try:
-            return in_one(batch, work)
-        except (MemoryError, RuntimeError) as fault:
-            if not ran_out_of_memory(fault):
-                raise
-            error = OutOfMemoryError(f"out of memory: {gist(fault)}", hint=out_of_memory_hint(recipe))
-            error.with_fewer_rows = use == "training" or recipe.evaluation.micro_batch is None
-            raise error from fault
-
-    def go_on_logging(self) -> None:
-        """The next line of a resumed run has the mean loss since the last line, as if the run had not stopped."""
-        self._globalstep_last_logged = self.job.progress.logged_step
-        self._tr_loss.fill_(self.job.progress.unlogged_loss)
-        self.terms.go_on(self.job.progress.unlogged_terms, self.job.progress.logged_step, self.args.device)
+        """What `work` makes of a micro-batch, see `fewer.in_passes`."""
+        return in_passes(self.job, use, self.state.global_step, batch, work, undo)
 
 
 class _Watch(TrainerCallback):

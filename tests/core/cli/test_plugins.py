@@ -15,8 +15,8 @@ import tomli
 from fttool.cli import main
 from fttool.cli.plugin_page import example, kind, page
 from fttool.contracts import FAMILIES
-from fttool.contracts.recipe import recipe_type
 from fttool.plugins import Plugins
+from fttool.recipe.closed import recipe_type
 
 from ..distributions import SCHEDULE, install
 

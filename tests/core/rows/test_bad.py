@@ -14,7 +14,8 @@ from fttool.errors import DataError
 from fttool.recipe.reading import load
 from fttool.rows.chat import CHATML, apply_template
 from fttool.rows.checks.bad import alike
-from fttool.rows.data import Rows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.rows import Rows
 from fttool.testing import tiny_tokenizer
 
 

@@ -11,7 +11,8 @@ from tomli_w import dumps
 
 from fttool.recipe.reading import load
 from fttool.rows.checks.classes import alike
-from fttool.rows.data import Rows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.rows import Rows
 from fttool.testing import tiny_tokenizer
 
 

@@ -17,7 +17,8 @@ from fttool.recipe.loaded import Loaded
 from fttool.recipe.reading import load
 from fttool.rows.checks.columns import MEANT
 from fttool.rows.checks.noted import Noted, filled, noted_row
-from fttool.rows.data import Rows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.rows import Rows
 from fttool.testing import tiny_tokenizer
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]

@@ -11,7 +11,9 @@ from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import Encoded
 from fttool.errors import DataError
 from fttool.recipe.reading import load
-from fttool.rows.data import JoinedRows, Rows, TokenRows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.rows import Rows
+from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.testing import tiny_tokenizer
 
 

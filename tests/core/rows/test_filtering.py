@@ -13,7 +13,8 @@ from tomli_w import dumps
 
 from fttool.api import Example, Filter, FilterContext, RowFilter, hookimpl
 from fttool.recipe.reading import load
-from fttool.rows.data import Rows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.rows import Rows
 from fttool.testing import plugins, tiny_tokenizer
 
 KNOWN: dict[str, Any] = {}

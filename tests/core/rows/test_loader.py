@@ -8,8 +8,8 @@ import torch
 
 from fttool.contracts.rows import Encoded
 from fttool.errors import PluginError
-from fttool.rows.data import TokenRows
 from fttool.rows.loader import WithTargets, train_loader
+from fttool.rows.tokens import TokenRows
 from fttool.world import ALONE, World
 
 

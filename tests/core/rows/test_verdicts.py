@@ -11,7 +11,8 @@ import pytest
 from fttool.errors import DataError
 from fttool.recipe.reading import load
 from fttool.rows.checks.verdicts import says_bad, spelled
-from fttool.rows.datasets import Reading, first_rows
+from fttool.rows.datasets import Reading
+from fttool.rows.first_look import first_rows
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]
 

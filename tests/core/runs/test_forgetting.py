@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fttool.api import Regularization, Regularizer, RegularizerContext, hookimpl
 from fttool.cli import main
 from fttool.recipe.reading import load
-from fttool.rows.data import TokenRows, prepare
+from fttool.rows.data import prepare
+from fttool.rows.tokens import TokenRows
 from fttool.show.closing import gained_and_lost
 from fttool.testing import RunResult, plugins, run_recipe
 

@@ -19,7 +19,8 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from fttool.api import Features, Predictions, Regularization, Regularizer, RegularizerContext, hookimpl
-from fttool.features.features import Kept, NotKept, Room, Vectors, observe
+from fttool.features.kept import Kept, Room, Vectors
+from fttool.features.observed import NotKept, observe
 from fttool.testing import RunResult, plugins, run_recipe, tiny_tokenizer
 from fttool.training import proof
 
@@ -422,7 +423,7 @@ def test_features_that_give_other_losses_are_not_used(
     tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes back of what was kept is held against the model's own forward before the first update."""
-    from fttool.features.features import Vectors
+    from fttool.features.kept import Vectors
 
     plain = run_recipe(recipe, tmp_path, overrides=["run.name=plain", "freezing.features=off"])
     get = Vectors.get

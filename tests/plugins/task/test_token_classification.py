@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerFast, pipeline
 
 from fttool.api import DataError, Encoded, Example, MaskingContext, TaskContext
-from fttool.rows.data import TokenRows
 from fttool.rows.loader import WithTargets
+from fttool.rows.tokens import TokenRows
 from fttool.testing import run_recipe
 from fttool_plugins.batching.padded import Padded
 from fttool_plugins.format.tagged import joined

@@ -11,7 +11,8 @@ from fttool.contracts.recipe import Recipe
 from fttool.contracts.task import TaskParts
 from fttool.proof.proving import Planned
 from fttool.recipe.loaded import Loaded
-from fttool.rows.data import JoinedRows, Rows, TokenRows
+from fttool.rows.rows import Rows
+from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.world import World
 from fttool.yielded import CheckedBatches, built, checked_order
 

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.rows import Example
 from fttool.contracts.task import TaskParts
-from fttool.errors import counted
 from fttool.proof.proving import batch_proof
-from fttool.rows.prompts import prompt_ids
 from fttool.rundir.record import CHECKPOINTS, peak_memory_bytes
 from fttool.runs.rehearsing import refuse_unsavable
+from fttool.runs.stages.answers import answering, answers, ask
 from fttool.runs.stages.begun import grown
 from fttool.runs.stages.model import positions_of
 from fttool.runs.stages.plan import WithPlan
 from fttool.runs.stages.update import optimizer_of
-from fttool.training.answering import Answering
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
-from fttool.training.evaluation import asked_examples, evaluating, measures
+from fttool.training.evaluation import asked_examples, measures
 from fttool.training.formats import saved_formats
 from fttool.training.rates import stable_phase
 from fttool.watch.watch import Watch
 from fttool.world import World
 
 if TYPE_CHECKING:
-    from fttool.features.features import Backbone
+    from fttool.features.backbone import Backbone
     from fttool.training.job import Job
-    from fttool.training.progress import Progress
     from fttool.training.trainer import Loop
 
 
@@ -79,13 +74,7 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
     regularizers = {f"regularizers.{index}": one for index, one in enumerate(update.regularizations)}
     stateful = states(**batching.built, schedule=update.factor, **regularizers)
     savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
-    backbone = make_backbone(run)
-    answering = Answering(
-        model=run.model,
-        tokenizer=run.tokenizer,
-        at_once=recipe.evaluation.generate.micro_batch,
-        positions=positions_of(run.model),
-    )
+    backbone, asked = make_backbone(run), answering(run)
     return Job(
         recipe=recipe,
         rows=run.rows,
@@ -107,8 +96,8 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
         plan=run.plan,
         formats=saved_formats(recipe.checkpoints.dtype, run.source.stored()),
         prove=lambda: run.world.gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
-        answers=lambda: answers(run, answering),
-        ask=lambda examples: ask(run, answering, lambda: trainer().job.progress, examples),
+        answers=lambda: answers(run, asked),
+        ask=lambda examples: ask(run, asked, lambda: trainer().job.progress, examples),
         asked_examples=asked_examples(recipe, run.rows.eval_examples),
         keep_features=backbone.compute if backbone is not None else None,
         proof=batch_proof(
@@ -125,7 +114,7 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
 
 def make_backbone(run: WithPlan) -> Backbone | None:
     """The base model where it never trains; None for other strategies."""
-    from fttool.features.features import Backbone
+    from fttool.features.backbone import Backbone
 
     if run.update.features is None:
         return None
@@ -202,31 +191,3 @@ def _remove_printers(trainer: Any) -> None:
 
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-
-
-def answers(run: WithPlan, answering: Answering) -> list[str]:
-    """The model's present answers to the first evaluation prompts."""
-    settings, parts = run.loaded.recipe.evaluation, run.parts
-    sampled = [one for one in run.rows.eval_examples if one.messages or one.prompt][: settings.samples]
-    if parts.answer is not None:
-        with evaluating(run.model):
-            max_length = run.loaded.recipe.batching.max_length
-            return [parts.answer(run.model, run.tokenizer, example, max_length) for example in sampled]
-    return answering.ask([prompt_ids(example, run.tokenizer) for example in sampled], settings.sample_tokens)
-
-
-def ask(
-    run: WithPlan, answering: Answering, progress: Callable[[], Progress], examples: Sequence[Example]
-) -> list[str]:
-    """The model's present answers to evaluation prompts, noted with the time that they took."""
-    settings, began, tokens = run.loaded.recipe.evaluation.generate, time.perf_counter(), answering.tokens
-    run.watch.stage(f"answering {counted(len(examples), 'evaluation prompt')}")
-    found = answering.ask([prompt_ids(example, run.tokenizer) for example in examples], settings.max_tokens)
-    counts, noted = [len(found), answering.tokens - tokens], progress().answering
-    if not run.loaded.recipe.sharding.sharded:  # each process has answered its share, and not all of them
-        counts = run.world.sums(counts, run.device)
-    for what, count in zip(("answers", "tokens"), counts, strict=True):
-        noted[what] = noted.get(what, 0) + count
-    noted["seconds"] = noted.get("seconds", 0.0) + time.perf_counter() - began
-    noted["one_by_one"] = answering.alone or ""
-    return found

@@ -12,7 +12,7 @@ from fttool.contracts.task import TaskParts
 from fttool.errors import ModelError, Problem
 from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
-from fttool.rows.data import Rows
+from fttool.rows.rows import Rows
 from fttool.runs.stages.batches import Batching, make_batches
 from fttool.runs.stages.begun import grown
 from fttool.runs.stages.rows import WithRows

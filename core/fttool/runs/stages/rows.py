@@ -12,7 +12,9 @@ from fttool.contracts.task import TaskContext, TaskParts
 from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
 from fttool.rows.checks.agreement import Agreement, compare, refuse_difference
-from fttool.rows.data import Rows, prepare, untracked
+from fttool.rows.checks.trained_classes import refuse_classes
+from fttool.rows.data import prepare, untracked
+from fttool.rows.rows import Rows
 from fttool.runs.stages.begun import Begun, grown
 from fttool.yielded import built
 
@@ -83,5 +85,5 @@ def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
     counts, masking = rows.train.class_counts, loaded.recipe.masking
     parts = built(loaded.recipe.task, TaskContext(label_counts=counts, rows=len(rows.train), masking=masking))
     if parts.targets is not None:
-        rows.refuse_classes(parts.targets)
+        refuse_classes(rows, parts.targets)
     return parts

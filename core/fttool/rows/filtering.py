@@ -1,0 +1,64 @@
+"""Which of the training rows are learned from: what filters say, and the share that is measured on instead."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from fttool.contracts.rows import Example, Filter, FilterContext
+from fttool.contracts.strategy import Track
+from fttool.recipe.loaded import Loaded
+from fttool.rows.prompts import whole_length
+from fttool.rows.rows import Rows
+from fttool.yielded import built, check_verdicts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def filter_context(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured: set[bytes], track: Track
+) -> FilterContext:
+    """What filters know; `measured` are the hashes of rows that are measured on, whatever the share."""
+    share = loaded.recipe.data.eval_share
+    return FilterContext(
+        seed=loaded.recipe.run.seed,
+        folder=loaded.folder,
+        tokenizer=tokenizer,
+        tokens=lambda example: whole_length(example, tokenizer),
+        measured=lambda example: _is_measured(content_hash(example), measured, share),
+        track=track,
+    )
+
+
+def filtered_rows(
+    context: FilterContext, filters: Iterable[Filter], examples: list[tuple[int, Example]], rows: Rows
+) -> list[tuple[int, Example]]:
+    """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
+    for strategy in filters:
+        decide = built(strategy, context)
+        reasons = decide([example for _, example in examples])
+        check_verdicts(strategy, reasons, len(examples))
+        rows.dropped.update(reason for reason in reasons if reason is not None)
+        examples = [numbered for numbered, reason in zip(examples, reasons, strict=True) if reason is None]
+    return examples
+
+
+def content_hash(example: Example) -> bytes:
+    """Of all that is learned from a row; two rows of the same content are one."""
+    content = [example.messages, example.prompt, example.completion, *filter(None, [example.second])]
+    text = json.dumps(content, sort_keys=True, default=dict, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
+def _is_measured(content: bytes, measured: set[bytes], share: float) -> bool:
+    """Whether a row of this content is among those that are, or its hash is in the share that is set aside."""
+    return content in measured or int.from_bytes(content[:8], "big") < share * 2**64
+
+
+def set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
+    """About `share` of the rows by their hashes, always the same ones; at least one where there are two and a share."""
+    chosen = {one for one in hashes if _is_measured(one, set(), share)}
+    return chosen or ({min(hashes)} if share > 0 and len(set(hashes)) > 1 else set())

@@ -1,0 +1,31 @@
+"""Which formats rows are in, tried on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fttool.contracts.rows import Example, Format, FormatContext
+from fttool.contracts.strategy import Level
+from fttool.plugins import Plugins
+from fttool.rows.checks.columns import Columns
+from fttool.rows.checks.noted import noted_row
+
+
+def fitting(plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level) -> Iterator[tuple[str, Example]]:
+    """The formats for tasks of this level that take all of these rows, with what each makes of the first one."""
+    for one in plugins.family("format"):
+        if issubclass(one, Format) and one.serves(level):
+            read = [reads(one, row, level) for row in rows]
+            if read and read[0] and all(read):
+                yield one.id(), read[0]
+
+
+def reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Example | None:
+    """What a format, with no option set, makes of a row; None where it leaves anything unread that means something."""
+    noted, turns, _ = noted_row(row)
+    try:
+        example = kind().build(FormatContext(origin="", level=level))(noted, "")  # pyright: ignore[reportAbstractUsage]
+    except ValueError:  # the row is not of this format; or the format has options that must be given
+        return None
+    return None if Columns().count(noted, turns, (), example) else example

@@ -1,0 +1,62 @@
+"""All rows of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from fttool.contracts.rows import Example
+from fttool.rows.tokens import JoinedRows, TokenRows
+
+
+@dataclass
+class Rows:
+    """All rows of a run."""
+
+    train: TokenRows = field(default_factory=TokenRows)
+    eval: TokenRows = field(default_factory=TokenRows)
+    general: dict[str, TokenRows] = field(default_factory=dict[str, TokenRows])
+    """What stands for what the model knew, by dataset."""
+    retention: dict[str, TokenRows] = field(default_factory=dict[str, TokenRows])
+    """The same, only measured, by dataset."""
+    learned: JoinedRows = field(default_factory=JoinedRows)
+    """What may be learned from: the training rows, and behind them the general rows where mixing replays them."""
+    learned_sizes: list[int] = field(default_factory=list[int])
+    """Rows of each dataset in `learned`, in its order."""
+    train_sizes: list[int] = field(default_factory=list[int])
+    """Rows of each training dataset, in the recipe's order."""
+    train_tokens: list[int] = field(default_factory=list[int])
+    """Tokens of each training dataset."""
+    dropped: Counter[str] = field(default_factory=Counter[str])
+    truncated: int = 0
+    lost: Counter[str] = field(default_factory=Counter[str])
+    """What truncation has taken of these rows beside their tokens, by kind."""
+    sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Path, hash and row count of each file, for `lock.json`."""
+    eval_examples: list[Example] = field(default_factory=list[Example])
+    """The evaluation rows before masking, for samples."""
+    sampled: list[Example] = field(default_factory=list[Example])
+    """Some of the rows that are learned from, before masking, chosen by the seed: what inference sees is compared with
+    what training sees of them."""
+    template_variables: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The variables for the chat template that all conversations that are learned from have with one value."""
+    split: int = 0
+    """Conversations that masking has made several rows of."""
+    notices: list[str] = field(default_factory=list[str])
+    """What a user should know of the datasets, in sentences."""
+    bad: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Rows that were left out as bad: dataset, place and reason of each."""
+
+    @property
+    def measurable(self) -> bool:
+        """True where there are rows to measure on."""
+        return bool(len(self.eval) or self.retention)
+
+    @property
+    def other_encodings(self) -> dict[str, int]:
+        """Text files that were read in another encoding than UTF-8."""
+        counts = Counter[str]()
+        for source in self.sources:
+            counts.update(source.get("encodings", {}))
+        return {encoding: count for encoding, count in counts.items() if encoding != "utf-8"}
