@@ -22,6 +22,14 @@ def state_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_width_from_outside() -> Iterator[None]:
+    """pytest's workers have `COLUMNS`, at which fttool breaks lines; a test that wants a width says so."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("COLUMNS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def hangups_are_heard() -> Iterator[None]:
     """By the runs that tests start, also where the tests themselves run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,9 +1,9 @@
-"""Everything a plugin may import, and nothing else is promised.
+"""Everything a strategy or an observer may import; verbs build on `fttool.verbs` too, and nothing else is promised.
 
     from fttool.api import Schedule, ScheduleContext, hookimpl
 
-Names here change only with the major version in the entry-point group (`fttool.v1`). What only verbs need is imported
-when it is first asked for, so that listing and validating stay quick.
+Names here change only with the major version in the entry-point group (`fttool.v1`). What needs torch is imported when
+it is first asked for, so that listing and validating stay quick.
 """
 
 from importlib import import_module
@@ -109,38 +109,12 @@ from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
     from fttool.training.shards import shared_like, whole
-    from fttool.verbs import (
-        Loaded,
-        add_overrides,
-        add_recipe,
-        aligned,
-        altered,
-        branch,
-        checkpoint_steps,
-        holding,
-        load_recipe,
-        load_run,
-        measure,
-        model_after,
-        model_head,
-        named,
-        plan_for_gpus,
-        prepare,
-        read_lines,
-        read_rows,
-        saved_model,
-        stable_steps,
-        verb_parser,
-        weights_before,
-    )
-
-_LATER = {"shared_like": "fttool.training.shards", "whole": "fttool.training.shards"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in ("shared_like", "whole"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER.get(name, "fttool.verbs")), name)
+    return getattr(import_module("fttool.training.shards"), name)
 
 
 __all__ = [
@@ -172,7 +146,6 @@ __all__ = [
     "Level",
     "Levels",
     "LoadOptions",
-    "Loaded",
     "Masking",
     "MaskingContext",
     "Measure",
@@ -224,44 +197,23 @@ __all__ = [
     "Track",
     "Updates",
     "UsageError",
-    "add_overrides",
-    "add_recipe",
-    "aligned",
-    "altered",
-    "branch",
     "bytes_held",
     "bytes_of",
     "chat_ids",
     "chat_text",
-    "checkpoint_steps",
     "did_you_mean",
     "from_update",
     "give_usual_rights",
-    "holding",
     "hookimpl",
     "layers",
     "learned_tokens",
-    "load_recipe",
-    "load_run",
     "marked_learned",
-    "measure",
-    "model_after",
-    "model_head",
-    "named",
-    "plan_for_gpus",
-    "prepare",
-    "read_lines",
-    "read_rows",
-    "saved_model",
     "shared_like",
     "show",
-    "stable_steps",
     "stored_formats",
     "template_limits",
     "to_steps",
-    "verb_parser",
     "visible",
     "visible_json",
-    "weights_before",
     "whole",
 ]

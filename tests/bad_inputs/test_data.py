@@ -93,7 +93,7 @@ def test_a_file_that_is_no_jsonl_is_refused(shell: Shell, recipe: dict[str, Any]
     answer.refuses(4, str(rows), *said, where=where)
 
 
-@pytest.mark.parametrize("name", ["ner.conll", "rows.txt", "rows"])
+@pytest.mark.parametrize("name", ["rows.doc", "rows.txt", "rows"])
 def test_a_file_of_another_kind_is_not_called_broken_json(shell: Shell, recipe: dict[str, Any], name: str) -> None:
     (shell.folder / name).write_text("-DOCSTART- -X- O O\n\nOslo NNP B-NP B-LOC\n")
     recipe["data"]["train"][0]["path"] = name

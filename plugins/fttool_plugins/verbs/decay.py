@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fttool.api import (
+from fttool.api import UsageError
+from fttool.verbs import (
     Loaded,
-    UsageError,
     add_overrides,
     branch,
     checkpoint_steps,

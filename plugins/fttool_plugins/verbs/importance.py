@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fttool.api import ExitCode, RecipeError, UsageError, add_recipe, load_recipe, prepare, show, verb_parser
+from fttool.api import ExitCode, RecipeError, UsageError, show
+from fttool.verbs import add_recipe, load_recipe, prepare, verb_parser
 from fttool_plugins.regularizer.ewc import EWC, FILE
 
 EXAMPLES = """\

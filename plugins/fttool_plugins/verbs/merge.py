@@ -16,18 +16,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fttool.api import (
-    ExitCode,
-    UsageError,
-    give_usual_rights,
-    holding,
-    load_run,
-    measure,
-    model_after,
-    show,
-    verb_parser,
-    weights_before,
-)
+from fttool.api import ExitCode, UsageError, give_usual_rights, show
+from fttool.verbs import holding, load_run, measure, model_after, verb_parser, weights_before
 from fttool_plugins.regularizer.wise_ft import interpolate
 
 EXAMPLES = """\

@@ -14,20 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fttool.api import (
-    DataError,
-    ExitCode,
-    Loaded,
-    UsageError,
-    load_run,
-    model_head,
-    read_lines,
-    read_rows,
-    saved_model,
-    verb_parser,
-    visible,
-    visible_json,
-)
+from fttool.api import DataError, ExitCode, UsageError, visible, visible_json
+from fttool.verbs import Loaded, load_run, model_head, read_lines, read_rows, saved_model, verb_parser
 from fttool_plugins.format.labelled import Labelled
 from fttool_plugins.format.tagged import Tagged, read_words, word_column
 from fttool_plugins.task.classifying import ROWS_AT_ONCE, reads_as_text

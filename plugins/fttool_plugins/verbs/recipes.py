@@ -16,7 +16,8 @@ from typing import Any
 
 import tomli
 
-from fttool.api import ExitCode, UsageError, did_you_mean, show, verb_parser
+from fttool.api import ExitCode, UsageError, did_you_mean, show
+from fttool.verbs import verb_parser
 
 EXAMPLES = """\
 examples:

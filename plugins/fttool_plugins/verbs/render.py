@@ -14,20 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from fttool.api import (
-    ExitCode,
-    Launch,
-    Loaded,
-    Numerics,
-    Recipe,
-    RecipeError,
-    UsageError,
-    add_recipe,
-    load_recipe,
-    plan_for_gpus,
-    show,
-    verb_parser,
-)
+from fttool.api import ExitCode, Launch, Numerics, Recipe, RecipeError, UsageError, show
+from fttool.verbs import Loaded, add_recipe, load_recipe, plan_for_gpus, verb_parser
 
 EXAMPLES = """\
 examples:

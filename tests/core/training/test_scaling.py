@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fttool.api import branch
 from fttool.errors import DivergedError, ExitCode
 from fttool.recipe.reading import load
 from fttool.rundir import checkpoints
 from fttool.testing import RunResult, run_recipe
 from fttool.training import trainer
 from fttool.training.trainer import Loop, trainer_class
+from fttool.verbs import branch
 from fttool.watch.screen import Screen
 from fttool.world import ALONE
 from fttool_plugins.schedule.wsd import wsd

@@ -25,12 +25,12 @@ from fttool.api import (
     Schedule,
     ScheduleContext,
     UsageError,
-    branch,
     hookimpl,
 )
 from fttool.cli import main
 from fttool.recipe.reading import load
 from fttool.testing import RunResult, plugins, run_recipe
+from fttool.verbs import branch
 
 WSD = {"name": "wsd", "warmup": 2, "decay": 4}
 

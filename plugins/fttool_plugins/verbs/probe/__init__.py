@@ -16,7 +16,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fttool.api import ExitCode, add_recipe, load_recipe, show, verb_parser
+from fttool.api import ExitCode, show
+from fttool.verbs import add_recipe, load_recipe, verb_parser
 from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, make_candidates, shardings
 from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, measure
 from fttool_plugins.verbs.probe.showing import as_json, in_words, screen

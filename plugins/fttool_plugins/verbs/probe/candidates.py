@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fttool.api import FttoolError, Loaded, Sharding, UsageError, altered, did_you_mean
+from fttool.api import FttoolError, Sharding, UsageError, did_you_mean
+from fttool.verbs import Loaded, altered
 from fttool_plugins.sharding.ddp import DDP
 from fttool_plugins.sharding.fsdp import FSDP
 from fttool_plugins.sharding.none import Unsharded

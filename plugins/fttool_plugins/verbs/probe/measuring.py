@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from fttool.api import ExitCode, Loaded, UsageError
+from fttool.api import ExitCode, UsageError
+from fttool.verbs import Loaded
 from fttool_plugins.verbs.probe.candidates import Candidate
 
 WARM_UP = 1

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from fttool.api import Loaded, aligned
+from fttool.verbs import Loaded, aligned
 from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome
 from fttool_plugins.verbs.probe.recommending import best, fastest, lines, why
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from fttool.api import ExitCode, UsageError, did_you_mean, verb_parser
+from fttool.api import ExitCode, UsageError, did_you_mean
+from fttool.verbs import verb_parser
 
 BARS = "▁▂▃▄▅▆▇█"
 EXAMPLES = """\
