@@ -78,14 +78,10 @@ def run(
         FttoolError: the one that `fttool run` prints; its `exit_code` says of which kind it is. A `UsageError` where
             the run directory exists, or the recipe is for several processes: those `fttool run` starts.
     """
-    from fttool.runs.run import run as run_loaded
-    from fttool.show import closing
+    from fttool.show.running import run_shown
     from fttool.watch.screen import choose
 
-    screen = choose(quiet=quiet, as_json=False)
-    ended = run_loaded(load(recipe, changes), screen, resume=resume, saves=save)
-    if ended.shown:
-        screen.finished(ended.summary, closing.text(ended))
+    ended = run_shown(load(recipe, changes), choose(quiet=quiet, as_json=False), resume=resume, saves=save)
     return Finished(folder=ended.record.path, model=ended.record.model, summary=ended.summary, code=ended.code)
 
 

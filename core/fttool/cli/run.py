@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
 
     with signed_in():
         trusts = options.trust_checkpoint
-        return run_shown(loaded, shown, resume=options.resume, saves=not options.no_save, trusts=trusts)
+        return run_shown(loaded, shown, resume=options.resume, saves=not options.no_save, trusts=trusts).code
 
 
 def _launched(options: argparse.Namespace, loaded: Loaded, shown: screen.Screen) -> int | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fttool.errors import ExitCode
 from fttool.recipe.loaded import Loaded
-from fttool.runs.run import run
+from fttool.runs.run import Ended, run
 from fttool.show import closing
 from fttool.watch.screen import Screen
 
 
-def run_shown(loaded: Loaded, screen: Screen, **how: Any) -> ExitCode:
-    """`run` with `how`, then the closing screen; returns the exit code."""
+def run_shown(loaded: Loaded, screen: Screen, **how: Any) -> Ended:
+    """`run` with `how`, then the closing screen."""
     ended = run(loaded, screen, **how)
     if ended.shown:
         screen.finished(ended.summary, closing.text(ended))
-    return ended.code
+    return ended

@@ -58,7 +58,7 @@ def branch(
         from fttool.show.running import run_shown
 
         with signed_in():
-            return run_shown(loaded, screen, start=start, trusts=trusts)
+            return run_shown(loaded, screen, start=start, trusts=trusts).code
 
 
 def _refuse_decided(more: Sequence[str], keys: Mapping[str, Any]) -> None:
