@@ -367,7 +367,7 @@ def test_formats_belong_to_their_task(tmp_path: Path) -> None:
         "metric 'accuracy'",
         "masking 'label'",
     ]
-    assert "a task that learns the classes of whole rows, not for 'sft'" in found[0]
+    assert "a task that learns the classes of whole rows or a number for each row, not for 'sft'" in found[0]
 
 
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
