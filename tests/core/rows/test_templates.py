@@ -133,7 +133,7 @@ def test_nothing_writes_conversations_but_through_this_door() -> None:
         file.name
         for file in files
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and node.attr == "apply_chat_template"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".apply_chat_template")
     ]
     assert set(callers) == {"templates.py"}
 
