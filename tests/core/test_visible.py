@@ -135,12 +135,25 @@ def test_what_verbs_are_given_forges_no_line(
 
 
 def test_whoever_prints_prints_through_here() -> None:
-    """But for JSON, which writes such characters out itself, and lines that nobody else has a word in."""
+    """But for JSON, which writes such characters out itself, and lines that nobody else has a word in; cards quote code."""
     root = Path(__file__).parents[2]
     files = [
-        file for room in ("core", "plugins") for file in (root / room).glob("**/*.py") if "testing" not in file.parts
+        file
+        for room in ("core", "plugins")
+        for file in (root / room).glob("**/*.py")
+        if "testing" not in file.parts and file.name != "card.py"
     ]
     lines = [line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     prints = [line for line in lines if line.startswith("print(")]
-    fine = ("visible", "in_lines", "json.dumps", "_shown(", "version(", '"[]"', "print(text, end")
+    fine = (
+        "visible",
+        "in_lines",
+        "json.dumps",
+        "_shown(",
+        "version(",
+        '"[]"',
+        "print(text, end",
+        "SCRIPTS[",
+        "on_one_line",
+    )
     assert [line for line in prints if not any(word in line for word in fine)] == []

@@ -14,6 +14,7 @@ from contextlib import redirect_stdout, suppress
 from typing import Any, get_args, get_origin
 
 from fttool.errors import ExitCode
+from fttool.visible import visible
 
 EXAMPLES = """\
 examples:
@@ -71,8 +72,8 @@ def main(options: argparse.Namespace) -> int:
         print(SCRIPTS[options.shell], end="")
         return ExitCode.OK
     typed = sys.stdin.read().removesuffix("\n").split("\n")
-    for word in sorted({word for word in candidates(typed) if word.startswith(typed[-1])}):
-        print(word)
+    words = {word for word in candidates(typed) if word.startswith(typed[-1])}
+    print(*(f"{visible(word)}\n" for word in sorted(words)), sep="", end="")
     return ExitCode.OK
 
 
