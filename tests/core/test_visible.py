@@ -135,7 +135,7 @@ def test_what_verbs_are_given_forges_no_line(
 
 
 def test_whoever_prints_prints_through_here() -> None:
-    """But for JSON, which writes such characters out itself, and lines that nobody else has a word in; cards quote code."""
+    """But for JSON, which escapes by itself, and lines that nobody else has a word in; cards quote code."""
     root = Path(__file__).parents[2]
     files = [
         file
