@@ -29,6 +29,7 @@ ALIKE = {
     "my": ("quickstart", "tools", "thinker", "plain", "replay", "a", "b", "wsd/until-250"),
     "spam": (),
     "nli": (),
+    "names": (),
 }
 """What a run is called, and what else."""
 
@@ -41,7 +42,13 @@ def build(folder: Path) -> None:
     tiny_model().save_pretrained(folder / "tiny")
     tokenizer.save_pretrained(folder / "tiny")
     save_encoder(folder / "encoder")
-    recipes = {"long": _long(), "my": _chat(), "spam": _classes("mails.csv"), "nli": _classes("pairs.csv", pairs=True)}
+    recipes = {
+        "long": _long(),
+        "my": _chat(),
+        "spam": _classes("mails.csv"),
+        "nli": _classes("pairs.csv", {"name": "labelled", "second": "other"}),
+        "names": {**_classes("tags.jsonl", "tagged"), "task": "token-classification"},
+    }
     for name, recipe in recipes.items():
         (folder / f"{name}.toml").write_text(dumps(recipe), encoding="utf-8")
         assert main(["run", f"{name}.toml", "-q"]) == 0, name
@@ -62,6 +69,8 @@ def _write_rows(folder: Path) -> None:
     (folder / "reviews.csv").write_text("text,label\n" + "a b c,good\nx y z,bad\n" * 6)
     (folder / "mails.csv").write_text("text,label\n" + "a b c,spam\nx y z,ham\n" * 6)
     (folder / "pairs.csv").write_text("text,other,label\n" + "a b,c,entailment\nx,y z,neutral\n" * 6)
+    tagged = json.dumps({"tokens": ["a", "b"], "tags": ["B-PER", "O"]})
+    (folder / "tags.jsonl").write_text(f"{tagged}\n" * 6)
     (folder / "questions.txt").write_text("What is a deque?\nWhat is a heap?\n")
     tool = {"type": "function", "function": {"name": "weather", "description": "Outside.", "parameters": {}}}
     (folder / "tools.json").write_text(json.dumps([tool]))
@@ -93,13 +102,12 @@ def _long() -> dict[str, Any]:
     return {**chat, "schedule": {"name": "wsd", "warmup": 1, "decay": 2}, "checkpoints": {"every": 50, "keep": 9}}
 
 
-def _classes(rows: str, *, pairs: bool = False) -> dict[str, Any]:
-    columns = {"name": "labelled", "second": "other"} if pairs else "labelled"
+def _classes(rows: str, read_as: Any = "labelled") -> dict[str, Any]:
     return {
         "recipe": 1,
         "run": {**QUICK, "max_steps": 2},
         "task": "classification",
         "model": {"source": "encoder"},
-        "data": {"train": [{"path": rows, "format": columns}]},
+        "data": {"train": [{"path": rows, "format": read_as}]},
         "precision": {"name": "fp32"},
     }
