@@ -85,7 +85,11 @@ def test_the_wheel_holds_the_package_and_its_entry_points(wheel: Path) -> None:
 def test_it_knows_fttool_by_its_api_alone() -> None:
     lines = [line.strip() for file in PACKAGE.rglob("*.py") for line in file.read_text(encoding="utf-8").splitlines()]
     imported = {line.split()[1] for line in lines if line.startswith(("import fttool", "from fttool"))}
-    assert {name for name in imported if not name.startswith("fttool_acme")} == {"fttool.api", "fttool.testing"}
+    assert {name for name in imported if not name.startswith("fttool_acme")} == {
+        "fttool.api",
+        "fttool.testing",
+        "fttool.verbs",
+    }
 
 
 @pytest.mark.full

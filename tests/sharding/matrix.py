@@ -64,6 +64,7 @@ CELLS: dict[str, dict[str, Any]] = {
     },
     "early-stopping": {"evaluation": {"samples": 0, "every": 1, "early_stopping": 1, "best": "loss"}},
     "classification": {"task": "classification", "regularizers": [{"name": "l2-sp"}]},
+    "token-classification": {"task": "token-classification"},
 }
 """Name → what it changes in the base recipe of its task."""
 SCHEDULES = tuple(cell for cell in CELLS if cell.startswith("schedule-"))
@@ -154,6 +155,20 @@ def classifying(like: Mapping[str, Any], encoder: Path, rows: Path) -> dict[str,
         "model": {"source": str(encoder)},
         "data": {"eval_share": 0.2, "train": [{"path": str(rows)}]},
     }
+
+
+def tagging(like: Mapping[str, Any], rows: Path) -> dict[str, Any]:
+    """The same of the encoder that is `classifying`, with a tag for each word."""
+    return {**like, "task": "token-classification", "data": {"eval_share": 0.2, "train": [{"path": str(rows)}]}}
+
+
+def write_tags(path: Path, number: int) -> Path:
+    """Sentences of two to a dozen words, some of which are names."""
+    with path.open("w", encoding="utf-8") as file:
+        for index in range(number):
+            words = [str((index + step) % 24) for step in range(2 + index * 7 % 11)]
+            file.write(json.dumps({"tokens": words, "tags": ["B-ODD" if int(w) % 2 else "O" for w in words]}) + "\n")
+    return path
 
 
 def write_texts(path: Path, number: int) -> Path:

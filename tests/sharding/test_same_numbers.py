@@ -37,8 +37,10 @@ from .matrix import (
     run_cells,
     run_recipes,
     table,
+    tagging,
     under,
     write_rows,
+    write_tags,
     write_texts,
 )
 
@@ -69,7 +71,9 @@ def common(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) ->
     rows = [write_rows(folder / "rows.jsonl", 45), write_rows(folder / "general.jsonl", 12, first=100)]
     chats = base(fttool_tiny_model, *rows)
     texts = write_texts(folder / "texts.jsonl", 45)
-    return {"sft": chats, "classification": classifying(chats, save_encoder(folder / "encoder"), texts)}
+    classes = classifying(chats, save_encoder(folder / "encoder"), texts)
+    tags = tagging(classes, write_tags(folder / "tags.jsonl", 45))
+    return {"sft": chats, "classification": classes, "token-classification": tags}
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from fttool.rundir.record import Record
 from fttool.runs.preparing import prepare_run
 from fttool.runs.stages.loop import Prepared
 from fttool.testing import RunResult, run_recipe
-from fttool.watch.observers import Observers
 from fttool.watch.screen import Screen
+from fttool.watch.watch import Watch
 
 from .contexts import EMBEDDINGS, HEAD, NORM
 
@@ -52,7 +52,7 @@ def prepared(recipe: dict[str, Any], folder: Path, screen: Screen | None = None)
     file = folder / "recipe.toml"
     file.write_text(dumps(recipe))
     loaded = load(file, [f"run.output='{folder}'"])
-    return prepare_run(loaded, screen or Screen(), Record(folder), Observers(loaded, lambda *_, **__: None))
+    return prepare_run(loaded, folder, Watch(loaded, Record(folder), screen or Screen()))
 
 
 def part(name: str) -> int:

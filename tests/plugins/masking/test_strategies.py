@@ -16,6 +16,7 @@ from fttool_plugins.masking.all import All
 from fttool_plugins.masking.assistant import Assistant
 from fttool_plugins.masking.completion import Completion
 from fttool_plugins.masking.label import Label
+from fttool_plugins.masking.words import Words
 
 TALK = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"})
 
@@ -26,6 +27,7 @@ def test_the_room_lists_its_strategies() -> None:
         "assistant": Assistant,
         "completion": Completion,
         "label": Label,
+        "words": Words,
     }
 
 
