@@ -47,8 +47,11 @@ class Additions:
 
     def counts(self, batches: Sequence[Mapping[str, Any]], update: int) -> list[int]:
         """The items in this process's micro-batches of an update, of each loss that counts items of its own."""
+        items = [one.yielded.items for one in self._all if one.yielded.items is not None]
+        if not items:
+            return []
         counted = [micro_batch(batch, batch["rows"], update) for batch in batches if batch["rows"]]
-        return [sum(map(one.yielded.items, counted)) for one in self._all if one.yielded.items is not None]
+        return [sum(map(of_one, counted)) for of_one in items]
 
     def begin(self, totals: Sequence[int]) -> None:
         """An update begins; `totals` are the sums of all processes' `counts`."""
