@@ -16,7 +16,7 @@ from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from textwrap import shorten
 from types import ModuleType
-from typing import Any, Literal, TypeAlias, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 import pluggy
 
@@ -73,13 +73,19 @@ class Listed:
     """What the strategy does, in the first sentence of its docstring."""
 
 
+class _Imported(NamedTuple):
+    module: object
+    hooks: pluggy.PluginManager
+    """That knows this plugin alone."""
+
+
 @dataclass
 class Plugins:
     """The installed plugins, loaded one by one as they are asked for."""
 
     entries: tuple[Entry, ...]
     _loaded: dict[str, tuple[type[Strategy], ...]] = field(default_factory=dict[str, Any], init=False, repr=False)
-    _modules: dict[str, object] = field(default_factory=dict[str, object], init=False, repr=False)
+    _imported: dict[str, _Imported] = field(default_factory=dict[str, Any], init=False, repr=False)
 
     @classmethod
     def discover(cls) -> Plugins:
@@ -132,16 +138,19 @@ class Plugins:
 
     def module(self, name: str) -> object:
         """Import the plugin `name`; a `PluginError` names its distribution when that fails."""
-        if name not in self._modules:
-            entry = self.entry(name)
-            self._modules[name] = _import(entry)
-        return self._modules[name]
+        return self._import(self.entry(name)).module
+
+    def _import(self, entry: Entry) -> _Imported:
+        if entry.name not in self._imported:
+            module = _import(entry)
+            self._imported[entry.name] = _Imported(module, _checked(entry, module))
+        return self._imported[entry.name]
 
     def strategies_of(self, name: str) -> tuple[type[Strategy], ...]:
         """The strategies that the plugin `name` brings, imported now if they were not before."""
         if name not in self._loaded:
-            entry, module = self.entry(name), self.module(name)
-            self._loaded[name] = _strategies(entry, module)
+            entry = self.entry(name)
+            self._loaded[name] = _strategies(entry, self._import(entry).hooks)
         return self._loaded[name]
 
     def family(self, family: str, prefixes: Iterable[str] = ()) -> tuple[type[Strategy], ...]:
@@ -219,14 +228,12 @@ def _without_clashes(found: Sequence[Entry]) -> tuple[Entry, ...]:
 
 def _import(entry: Entry) -> object:
     try:
-        module = entry.load()
+        return entry.load()
     except (Exception, SystemExit) as fault:  # whatever a stranger's import does, the others go on
         raise PluginError(
             f"plugin {entry} cannot be imported: {type(fault).__name__}: {fault}",
             hint=f'pip install --upgrade {entry.distribution}, or disable it: [plugins] disable = ["{entry.name}"]',
         ) from fault
-    _check_hooks(entry, module)
-    return module
 
 
 def manager() -> pluggy.PluginManager:
@@ -236,8 +243,8 @@ def manager() -> pluggy.PluginManager:
     return made
 
 
-def _check_hooks(entry: Entry, module: object) -> None:
-    """Refuse a hook that does not exist, has arguments that do not, or lacks its `@hookimpl`."""
+def _checked(entry: Entry, module: object) -> pluggy.PluginManager:
+    """The plugin's hooks; refuses one that does not exist, has arguments that do not, or lacks its `@hookimpl`."""
     checker = manager()
     known = {name for name in vars(hookspecs) if name.startswith("fttool_")}
     members = vars(module) if isinstance(module, ModuleType) else {name: getattr(module, name) for name in dir(module)}
@@ -253,13 +260,12 @@ def _check_hooks(entry: Entry, module: object) -> None:
         if name.startswith("fttool_") and callable(member) and name not in registered:
             hint = "decorate it with @fttool.api.hookimpl" if name in known else did_you_mean(name, sorted(known))
             raise PluginError(f"plugin {entry} has a function {name} that is no hook", hint=hint)
+    return checker
 
 
-def _strategies(entry: Entry, module: object) -> tuple[type[Strategy], ...]:
-    checker = manager()
-    checker.register(module, entry.name)
+def _strategies(entry: Entry, hooks: pluggy.PluginManager) -> tuple[type[Strategy], ...]:
     classes: list[Any] = []
-    for implementation in checker.hook.fttool_strategies.get_hookimpls():
+    for implementation in hooks.hook.fttool_strategies.get_hookimpls():
         try:
             brought: Any = implementation.function()
             classes += list(brought)

@@ -16,7 +16,6 @@ from textwrap import shorten
 
 from fttool.disk import told
 from fttool.errors import FttoolError, PluginError, gist
-from fttool.plugins import OURS, Listed
 
 COMMANDS_GROUP = "fttool.commands.v1"
 
@@ -46,32 +45,22 @@ def owner(point: EntryPoint) -> str:
 
 def installed(core: Container[str]) -> dict[str, Verb]:
     """The verbs of plugins by name, sorted; without those that a verb of `core` hides."""
-    return {name: verb for name, verb in _claimed().items() if name not in core}
+    return {name: verb for name, verb in claimed().items() if name not in core}
 
 
-def _claimed() -> dict[str, Verb]:
+def claimed() -> dict[str, Verb]:
+    """Every verb that a distribution brings, by name, sorted; those that nobody gets too."""
     claims: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=COMMANDS_GROUP):  # a path may be listed twice
         claims.setdefault(point.name, {})[point.dist.name if point.dist else ""] = point
     return {name: Verb(tuple(of for _, of in sorted(claims[name].items()))) for name in sorted(claims)}
 
 
-def unusable(core: Container[str]) -> list[Listed]:
-    """A row of `fttool plugins` for each claim of a verb that nobody gets, or that core has itself."""
-    rows: list[Listed] = []
-    for name, verb in _claimed().items():
-        error = verb.clash
-        if name in core:
-            error = f"'{name}' is a verb of fttool itself, which is what `fttool {name}` calls"
-        for point in verb.points if error else ():
-            distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
-            rows.append(Listed(None, None, name, distribution, version, "clash", error))
-    return rows
-
-
 def call(verb: Verb, words: Sequence[str]) -> int:
     """Run it; it may exit by itself, as argparse does, but not while it is imported."""
     if verb.clash:
+        from fttool.plugins import OURS
+
         others = " or ".join(point.dist.name for point in verb.points if point.dist and point.dist.name != OURS)
         raise PluginError(verb.clash, hint=f"pip uninstall {others}, whichever you did not mean to have")
     (point,) = verb.points

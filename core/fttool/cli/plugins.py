@@ -6,12 +6,13 @@ import argparse
 import inspect
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
 from fttool.cli.parser import Parser
+from fttool.cli.plugin_verbs import claimed
 from fttool.contracts import FAMILIES
 from fttool.errors import ExitCode, PluginError, UsageError, did_you_mean
 from fttool.folding import beside, fold_page
@@ -76,11 +77,10 @@ def main(options: argparse.Namespace) -> int:
 def chosen(plugins: Plugins, family: str | None, word: str | None) -> list[Listed]:
     """What is installed; only of a family, or with a word, if they are given. None at all is an error."""
     from fttool.cli import VERBS
-    from fttool.cli.plugin_verbs import unusable
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"there is no family '{family}'", hint=did_you_mean(family, list(FAMILIES)))
-    listed = [*plugins.listed(), *unusable(VERBS)]
+    listed = [*plugins.listed(), *_unusable(VERBS)]
     if family is not None:
         listed = [row for row in listed if row.family == family]
     if word is None:
@@ -91,6 +91,19 @@ def chosen(plugins: Plugins, family: str | None, word: str | None) -> list[Liste
         hint = f"{near} " if near.endswith("?") else ""
         raise PluginError(f"no strategy speaks of '{word}'", hint=f"{hint}`fttool plugins` lists them all")
     return found
+
+
+def _unusable(core: Container[str]) -> list[Listed]:
+    """A row of `fttool plugins` for each claim of a verb that nobody gets, or that core has itself."""
+    rows: list[Listed] = []
+    for name, verb in claimed().items():
+        error = verb.clash
+        if name in core:
+            error = f"'{name}' is a verb of fttool itself, which is what `fttool {name}` calls"
+        for point in verb.points if error else ():
+            distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+            rows.append(Listed(None, None, name, distribution, version, "clash", error))
+    return rows
 
 
 def _words_of(row: Listed, plugins: Plugins) -> str:
