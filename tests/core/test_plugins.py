@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fttool.api import Factor, Filter, FilterContext, RowFilter, Schedule, ScheduleContext, hookimpl
+from fttool.api import Factor, Filter, FilterContext, Problem, RowFilter, Schedule, ScheduleContext, hookimpl
 from fttool.contracts import FAMILIES
 from fttool.errors import FttoolError, PluginError
 from fttool.plugins import Entry, Listed, Plugins
@@ -18,6 +18,7 @@ from fttool.recipe.reading import load
 
 from .distributions import SCHEDULE, install
 
+HOOK = "fttool_strategies"
 RECIPE = """\
 recipe = 1
 
@@ -282,6 +283,51 @@ class Mine:
     @hookimpl
     def fttool_strategies(self) -> list[Any]:
         return [Steady, KeepAll]
+
+
+class Climbing(Schedule):
+    """What several schedules share; it has no name, and no `build`."""
+
+    climb: int = 3
+
+    def check(self, recipe: Any) -> list[Problem]:
+        return [Problem("it climbs too long", key=("schedule", "climb"))] if self.climb > 9 else []
+
+
+class Gentle(Climbing):
+    """Climb."""
+
+    name: Literal["mine.gentle"] = "mine.gentle"
+
+    def build(self, ctx: ScheduleContext) -> Factor:
+        return lambda step: min(step / self.climb, 1.0)
+
+
+class Gentler(Gentle):
+    """A strategy of a strategy."""
+
+    name: Literal["mine.gentler"] = "mine.gentler"  # type: ignore[assignment]
+
+
+def bringing(*strategies: type[Any]) -> Plugins:
+    return Plugins.of(mine=SimpleNamespace(fttool_strategies=hookimpl(lambda: [*strategies], specname=HOOK)))
+
+
+def test_strategies_may_share_a_class_without_a_name(tmp_path: Path) -> None:
+    plugins = bringing(Gentle)
+    made = load(recipe(tmp_path, schedule="mine.gentle"), ["schedule.climb=4"], plugins).recipe.schedule
+    assert made.build(ScheduleContext(total_steps=9, lr=1.0))(2) == 0.5
+    with pytest.raises(FttoolError, match="it climbs too long"):
+        load(recipe(tmp_path, schedule="mine.gentle"), ["schedule.climb=10"], plugins)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [(Climbing, "Climbing has no id"), (Gentler, "Gentler must derive from one family's base class")],
+)
+def test_what_is_shared_is_not_a_strategy_and_no_strategy_is_shared(wrong: type[Any], what: str) -> None:
+    with pytest.raises(PluginError, match=what):
+        bringing(Gentle, wrong).strategies_of("mine")
 
 
 def test_an_id_in_two_families_needs_its_family() -> None:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Factor, PositiveShareOrSteps, Problem, Schedule, ScheduleContext, ShareOrSteps, to_steps
-from fttool_plugins.schedule.floor import check_floor
-from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
+from fttool.api import Factor, PositiveShareOrSteps, Problem, ScheduleContext, to_steps
+from fttool_plugins.schedule.warmed import Falling
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
@@ -62,7 +61,7 @@ def _whole(start: float) -> float:
     return nearest if abs(start - nearest) < 1e-9 * max(start, 1) else start
 
 
-class CosineRestarts(Schedule):
+class CosineRestarts(Falling):
     """Climb over `warmup`, then fall along half a cosine to `min_lr`, several times over (SGDR, arXiv 1608.03983).
 
     A run with `warmup` and `first` in steps can be made longer when resumed.
@@ -72,8 +71,6 @@ class CosineRestarts(Schedule):
     """
 
     name: Literal["cosine-restarts"] = "cosine-restarts"
-    warmup: ShareOrSteps = 0.06
-    """Climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
     cycles: Annotated[int, Field(ge=1)] | None = None
     """How many there are; they fill the run after the climb. Default: 4, where `first` is not set either."""
     first: PositiveShareOrSteps | None = None
@@ -85,8 +82,7 @@ class CosineRestarts(Schedule):
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run, an end above the peak, and cycles said in two ways."""
-        yield from check_warmup(self.warmup, recipe)
-        yield from check_floor(self.min_lr, recipe)
+        yield from super().check(recipe)
         if self.first is not None and self.cycles is not None:
             message = "both schedule.cycles and schedule.first say how long a cycle is"
             yield Problem(message, key=("schedule", "cycles"), hint="keep one")
@@ -94,9 +90,9 @@ class CosineRestarts(Schedule):
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `cosine_restarts`."""
         total = ctx.total_steps
-        warmup = warmup_steps(self.warmup, total)
+        warmup = self.warmup_steps(total)
         if self.first is None:
             starts = by_number(self.cycles or CYCLES, self.multiplier, warmup, total)
         else:
             starts = by_length(to_steps(self.first, total), self.multiplier, warmup, total)
-        return partial(cosine_restarts, warmup=warmup, starts=starts, total=total, floor=self.min_lr / ctx.lr)
+        return partial(cosine_restarts, warmup=warmup, starts=starts, total=total, floor=self.floor(ctx))

@@ -7,18 +7,13 @@ The run's length does not appear in it, so a run can go on for as long as one li
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Factor, Problem, Schedule, ScheduleContext, ShareOrSteps
-from fttool_plugins.schedule.floor import check_floor
-from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from fttool.api import Recipe
+from fttool.api import Factor, ScheduleContext, ShareOrSteps
+from fttool_plugins.schedule.warmed import Falling
 
 TIMESCALE = 10_000
 """Updates of the fall's time scale where there is no climb to take it from, as in transformers."""
@@ -32,7 +27,7 @@ def inverse_sqrt(step: int, *, warmup: int, total: int, floor: float, timescale:
     return max(math.sqrt(timescale / (timescale + since)), floor)
 
 
-class InverseSqrt(Schedule):
+class InverseSqrt(Falling):
     """Climb over `warmup`, then fall as √(T/(T+t−W)) but not below `min_lr` (arXiv 1706.03762).
 
     With T = W this is √(W/t). A run with its warmup in steps can be made longer when resumed.
@@ -48,15 +43,8 @@ class InverseSqrt(Schedule):
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Lowest rate, in the unit of `optimizer.lr`; a group with another rate has that share of it."""
 
-    def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a climb that is longer than the run and a floor above the peak."""
-        yield from check_warmup(self.warmup, recipe)
-        yield from check_floor(self.min_lr, recipe)
-
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `inverse_sqrt`."""
-        warmup = warmup_steps(self.warmup, ctx.total_steps)
+        warmup = self.warmup_steps(ctx.total_steps)
         timescale = self.timescale or warmup or TIMESCALE
-        return partial(
-            inverse_sqrt, warmup=warmup, total=ctx.total_steps, floor=self.min_lr / ctx.lr, timescale=timescale
-        )
+        return partial(inverse_sqrt, warmup=warmup, total=ctx.total_steps, floor=self.floor(ctx), timescale=timescale)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from fttool.api import Factor, Problem, Schedule, ScheduleContext, ShareOrSteps
-from fttool_plugins.schedule.floor import check_floor
-from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from fttool.api import Recipe
+from fttool.api import Factor, ScheduleContext
+from fttool_plugins.schedule.warmed import Falling
 
 
 def linear(step: int, *, warmup: int, total: int, floor: float) -> float:
@@ -25,24 +18,15 @@ def linear(step: int, *, warmup: int, total: int, floor: float) -> float:
     return (total - step) / (total - warmup) * (1 - floor) + floor
 
 
-class Linear(Schedule):
+class Linear(Falling):
     """Climb over `warmup`, then fall in a straight line to `min_lr` at the run's end.
 
     Use it for classification and short runs, as BERT's fine-tuning does. Cost: nothing; the length must be known.
     """
 
     name: Literal["linear"] = "linear"
-    warmup: ShareOrSteps = 0.06
-    """Climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
-    min_lr: Annotated[float, Field(ge=0)] = 0.0
-    """Rate at the end, in the unit of `optimizer.lr`; a group with another rate ends at that share of it."""
-
-    def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a climb that is longer than the run and an end above the peak."""
-        yield from check_warmup(self.warmup, recipe)
-        yield from check_floor(self.min_lr, recipe)
 
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `linear`."""
-        warmup = warmup_steps(self.warmup, ctx.total_steps)
-        return partial(linear, warmup=warmup, total=ctx.total_steps, floor=self.min_lr / ctx.lr)
+        total = ctx.total_steps
+        return partial(linear, warmup=self.warmup_steps(total), total=total, floor=self.floor(ctx))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fttool.api import Factor, Problem, Schedule, ScheduleContext, ShareOrSteps
-from fttool_plugins.schedule.floor import check_floor
-from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
+from fttool.api import Factor, Problem, ScheduleContext, ShareOrSteps
+from fttool_plugins.schedule.warmed import Warmed, check_floor
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
@@ -31,7 +30,7 @@ def slanted_triangular(step: int, *, warmup: int, total: int, floor: float) -> f
     return share * (1 - floor) + floor
 
 
-class SlantedTriangular(Schedule):
+class SlantedTriangular(Warmed):
     """Climb from a floor to the peak over `warmup`, then fall back by the run's end (ULMFiT, arXiv 1801.06146).
 
     Use it with `gradual` and `discriminative`, as ULMFiT does. Cost: nothing; the length must be known.
@@ -47,7 +46,7 @@ class SlantedTriangular(Schedule):
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run, ends above the peak, and ends said in two ways."""
-        yield from check_warmup(self.warmup, recipe)
+        yield from super().check(recipe)
         yield from check_floor(self.min_lr or 0.0, recipe)
         if self.ratio is not None and self.min_lr is not None:
             message = "both schedule.ratio and schedule.min_lr say what the rate is at both ends"
@@ -55,6 +54,6 @@ class SlantedTriangular(Schedule):
 
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `slanted_triangular`."""
-        warmup = warmup_steps(self.warmup, ctx.total_steps)
+        warmup = self.warmup_steps(ctx.total_steps)
         floor = 1 / (self.ratio or RATIO) if self.min_lr is None else self.min_lr / ctx.lr
         return partial(slanted_triangular, warmup=warmup, total=ctx.total_steps, floor=floor)

@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pydantic import Field
-
-from fttool.api import Factor, Problem, RecipeError, Schedule, ScheduleContext, ShareOrSteps, to_steps
-from fttool_plugins.schedule.floor import check_floor
-from fttool_plugins.schedule.warmup import check_warmup, warmup_steps
+from fttool.api import Factor, Problem, RecipeError, ScheduleContext, ShareOrSteps, to_steps
+from fttool_plugins.schedule.warmed import Falling
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
@@ -40,22 +37,7 @@ def wsd(step: int, *, warmup: int, decay: int, total: int, floor: float, shape: 
     return SHAPES[shape](min(since / decay, 1.0)) * (1 - floor) + floor
 
 
-def phases(warmup: float, decay: float, total: int) -> tuple[int, int]:
-    """W and D of a run of `total` steps; raises `RecipeError` where they are longer than the run.
-
-    Two shares that fit may be a step too long when both are rounded up; the decay gives way.
-    """
-    climb, fall = warmup_steps(warmup, total), to_steps(decay, total)
-    if warmup < 1 and decay < 1 and warmup + decay <= 1:
-        fall = min(fall, total - climb)
-    if climb + fall > total:
-        message = f"schedule.warmup is {climb} steps and schedule.decay {fall}, and the run has {total}"
-        hint = "shorten one: values below 1 are shares of the run"
-        raise RecipeError(Problem(message, hint=hint, key=("schedule", "decay")))
-    return climb, fall
-
-
-class WarmupStableDecay(Schedule):
+class WarmupStableDecay(Falling):
     """Climb over `warmup`, hold the peak, and fall to `min_lr` over the last `decay` (arXiv 2404.06395).
 
     `fttool decay` branches off a run of it; with `warmup` in steps it can be made longer when resumed.
@@ -65,39 +47,46 @@ class WarmupStableDecay(Schedule):
     """
 
     name: Literal["wsd"] = "wsd"
-    warmup: ShareOrSteps = 0.06
-    """Climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
     decay: ShareOrSteps = 0.1
     """Length of the fall: a share of the run below 1, steps from 1 on; 0.1 suffices (2404.06395)."""
     shape: Shape = "1-sqrt"
     """How it falls over u from 0 to 1: 1−u, ½(1+cos πu), or 1−√u, the best in 2405.18392."""
-    min_lr: Annotated[float, Field(ge=0)] = 0.0
-    """Rate at the end, in the unit of `optimizer.lr`; a group with another rate ends at that share of it."""
 
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse phases that are longer than the run, an end above the peak, and a decay of one update."""
-        yield from check_floor(self.min_lr, recipe)
+        yield from super().check(recipe)
+        total = recipe.run.max_steps
         if self.decay == 1:
             message = "a decay of 1 update is none: its first update still has the full rate"
             yield Problem(
                 message, key=("schedule", "decay"), hint="say 2 or more; below 1 it is a share of the run: 0.1"
             )
-        too_long = list(check_warmup(self.warmup, recipe))
-        yield from too_long
-        if too_long:
-            return
         if self.warmup < 1 and self.decay < 1 and self.warmup + self.decay > 1:
             message = f"warmup {self.warmup:g} and decay {self.decay:g} of the run are more than all of it"
             yield Problem(message, key=("schedule", "decay"), hint="shorten one; 0.06 and 0.1 are usual")
-        elif recipe.run.max_steps is not None:
+        elif total is not None and to_steps(self.warmup, total) <= total:
             try:
-                phases(self.warmup, self.decay, recipe.run.max_steps)
+                self.phases(total)
             except RecipeError as error:
                 found = error.problems[0]
                 yield Problem(found.message, key=("schedule", "decay"), hint=found.hint)
 
+    def phases(self, total: int) -> tuple[int, int]:
+        """W and D of a run of `total` steps; raises `RecipeError` where they are longer than the run.
+
+        Two shares that fit may be a step too long when both are rounded up; the decay gives way.
+        """
+        climb, fall = self.warmup_steps(total), to_steps(self.decay, total)
+        if self.warmup < 1 and self.decay < 1 and self.warmup + self.decay <= 1:
+            fall = min(fall, total - climb)
+        if climb + fall > total:
+            message = f"schedule.warmup is {climb} steps and schedule.decay {fall}, and the run has {total}"
+            hint = "shorten one: values below 1 are shares of the run"
+            raise RecipeError(Problem(message, hint=hint, key=("schedule", "decay")))
+        return climb, fall
+
     def build(self, ctx: ScheduleContext) -> Factor:
         """Yield `wsd`."""
-        climb, fall = phases(self.warmup, self.decay, ctx.total_steps)
-        floor = self.min_lr / ctx.lr
+        climb, fall = self.phases(ctx.total_steps)
+        floor = self.floor(ctx)
         return partial(wsd, warmup=climb, decay=fall, total=ctx.total_steps, floor=floor, shape=self.shape)

@@ -438,6 +438,15 @@ def test_a_refusal_counts_where_the_row_itself_answers() -> None:
     assert Refusals().refused([]).tolist() == [0, 0]
 
 
+def test_a_share_of_nothing_is_not_a_number_and_the_reason_is_said() -> None:
+    measure = Refusals().build(MetricContext())
+    for total in ([2.0, 3.0], [0.0, 3.0]):
+        assert measure.value(torch.tensor(total, dtype=torch.float64)) == total[0] / 3
+        assert measure.remark(torch.tensor(total)) is None
+    assert math.isnan(measure.value(torch.zeros(2)))
+    assert measure.remark(torch.zeros(2)) == "no share: the rows themselves decline whatever was asked"
+
+
 # -- a filter that knows tokens --------------------------------------------------------------------------------------
 
 

@@ -87,6 +87,19 @@ def test_a_best_checkpoint_and_an_average_are_refused(recipe: dict[str, Any], tm
     assert "acme.tail-average would overwrite it" in str(result.error)
 
 
+def test_a_number_that_there_is_not_is_explained(fttool_recipe: dict[str, Any], tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "May I?"}, {"role": "assistant", "content": "I cannot say."}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}) + "\n", encoding="utf-8")
+    fttool_recipe["run"]["max_steps"] = 2
+    fttool_recipe["data"]["eval"] = [{"path": "rows.jsonl"}]
+    fttool_recipe["evaluation"] = {"metrics": ["loss", "acme.refusals"], "generate": {"max_tokens": 2}, "samples": 0}
+    result = run_recipe(fttool_recipe, tmp_path, plugins=plugins(acme=fttool_acme))
+    assert result.exit_code == 0, result.error
+    said = "no share: the rows themselves decline whatever was asked"
+    assert result.summary["metric_remarks"] == {"acme.refusals": said}
+    assert result.summary["eval"]["after"]["acme.refusals"] == "nan"
+
+
 def test_the_verb_draws_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [{"step": 0, "eval_loss": 9.0}, *({"step": step, "loss": 5.0 - step} for step in range(1, 4))]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
