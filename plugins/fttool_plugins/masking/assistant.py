@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Encoded, Example, MaskingContext, RowEncoder
 from fttool_plugins.masking.of_turns import OfTurns
-from fttool_plugins.masking.plain import PlainText
-from fttool_plugins.masking.turns import Conversations
 
 
 class Assistant(OfTurns):
@@ -22,17 +19,3 @@ class Assistant(OfTurns):
     """
 
     name: Literal["assistant"] = "assistant"
-
-    def build(self, ctx: MaskingContext) -> RowEncoder:
-        """Yield the encoder; it raises `ValueError` where no right mask can be found."""
-        conversations = Conversations(ctx.tokenizer, thoughts=self.thoughts, control=self.control_tokens)
-        plain = PlainText(ctx.tokenizer, self.control_tokens)
-
-        def encode(example: Example) -> Encoded:
-            if example.messages:
-                return conversations.encode(
-                    example.messages, example.template, first=self.begin(example), unlearned=example.unlearned
-                )
-            return plain.encode(example.prompt, example.completion)
-
-        return encode

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Encoded, Example, MaskingContext, RowEncoder
+from fttool.api import Example
 from fttool_plugins.masking.of_turns import OfTurns
-from fttool_plugins.masking.plain import PlainText
-from fttool_plugins.masking.turns import Conversations
 
 
 class Completion(OfTurns):
@@ -26,17 +24,3 @@ class Completion(OfTurns):
     def first(self, example: Example) -> int:
         """The first message of the completion."""
         return example.completion_from
-
-    def build(self, ctx: MaskingContext) -> RowEncoder:
-        """Yield the encoder; it raises `ValueError` where no right mask can be found."""
-        conversations = Conversations(ctx.tokenizer, thoughts=self.thoughts, control=self.control_tokens)
-        plain = PlainText(ctx.tokenizer, self.control_tokens)
-
-        def encode(example: Example) -> Encoded:
-            if example.messages:
-                return conversations.encode(
-                    example.messages, example.template, first=self.begin(example), unlearned=example.unlearned
-                )
-            return plain.encode(example.prompt, example.completion)
-
-        return encode

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fttool.api import Example, Masking
+from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
 from fttool_plugins.masking.control import ControlTokens
 from fttool_plugins.masking.history import History, as_asked
+from fttool_plugins.masking.plain import PlainText
 from fttool_plugins.masking.thoughts import Thoughts
+from fttool_plugins.masking.turns import Conversations
 
 
 class OfText(Masking):
@@ -51,3 +53,17 @@ class OfTurns(OfText):
     def begin(self, example: Example) -> int:
         """Where learning begins in a row that `split` has given."""
         return example.completion_from if self.history == "as-asked" else self.first(example)
+
+    def build(self, ctx: MaskingContext) -> RowEncoder:
+        """Yield the encoder; it raises `ValueError` where no right mask can be found."""
+        conversations = Conversations(ctx.tokenizer, thoughts=self.thoughts, control=self.control_tokens)
+        plain = PlainText(ctx.tokenizer, self.control_tokens)
+
+        def encode(example: Example) -> Encoded:
+            if example.messages:
+                return conversations.encode(
+                    example.messages, example.template, first=self.begin(example), unlearned=example.unlearned
+                )
+            return plain.encode(example.prompt, example.completion)
+
+        return encode

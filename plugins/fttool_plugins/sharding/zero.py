@@ -77,33 +77,7 @@ class ZeRO(SeveralProcesses):
             raise RecipeError("sharding 'zero' needs deepspeed, which is not installed", hint=INSTALL) from missing
         if ctx.device.type == "cpu":  # gloo serves; it would compile an operation of its own for a minute
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        shares: dict[str, Any] = {"stage": self.stage}
-        if ctx.trained is not None:  # no more than there is to be summed
-            shares["reduce_bucket_size"] = min(BUCKET, ctx.trained)
-        if self.offload_optimizer:
-            shares["offload_optimizer"] = {"device": "cpu", "pin_memory": ctx.device.type == "cuda"}
-        if self.offload_parameters:
-            shares["offload_param"] = {"device": "cpu", "pin_memory": ctx.device.type == "cuda"}
-        if self.stage == 3:
-            shares["stage3_gather_16bit_weights_on_model_save"] = True
-        config = {
-            "zero_optimization": shares,
-            "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,
-            "bf16": {"enabled": "auto"},
-            "fp16": {"enabled": "auto"},
-            "gradient_clipping": "auto",
-            "gradient_accumulation_steps": "auto",
-            "train_micro_batch_size_per_gpu": "auto",
-            "train_batch_size": "auto",
-            "steps_per_print": 10**9,
-        }
-        arguments = {
-            "ddp_backend": {"cuda": "nccl"}.get(ctx.device.type, "gloo"),
-            "ddp_timeout": self.timeout,
-            "deepspeed": config,
-        }
-        masters = None if ctx.numerics.autocast == "no" else _masters
+        shares = self._shares(ctx)
         by_stage: dict[str, Any] = {"placed": _in_flat_groups}
         if self.stage == 3:
             split = partial(_split, dtype=ctx.numerics.autocast, offload=shares.get("offload_param"))
@@ -116,15 +90,48 @@ class ZeRO(SeveralProcesses):
             }
         return ShardingPlan(
             processes=self.processes,
-            arguments=arguments,
+            arguments={
+                "ddp_backend": {"cuda": "nccl"}.get(ctx.device.type, "gloo"),
+                "ddp_timeout": self.timeout,
+                "deepspeed": {"zero_optimization": shares, **_engine()},
+            },
             engage=_engage,
             code_in=code_in_deepspeed,
             marker=f"global_step*/{'zero_pp_rank_0_' if self.stage == 3 else ''}mp_rank_00_model_states.pt",
             reshards=False,
-            masters=masters,
+            masters=None if ctx.numerics.autocast == "no" else _masters,
             prove=partial(_prove, stage=self.stage),
             **by_stage,
         )
+
+    def _shares(self, ctx: ShardingContext) -> dict[str, Any]:
+        """DeepSpeed's `zero_optimization`: what is in shares, and where they lie."""
+        shares: dict[str, Any] = {"stage": self.stage}
+        if ctx.trained is not None:  # no more than there is to be summed
+            shares["reduce_bucket_size"] = min(BUCKET, ctx.trained)
+        in_memory = {"device": "cpu", "pin_memory": ctx.device.type == "cuda"}
+        if self.offload_optimizer:
+            shares["offload_optimizer"] = in_memory
+        if self.offload_parameters:
+            shares["offload_param"] = {**in_memory}
+        if self.stage == 3:
+            shares["stage3_gather_16bit_weights_on_model_save"] = True
+        return shares
+
+
+def _engine() -> dict[str, Any]:
+    """DeepSpeed's settings that no option changes; what is "auto" comes from the Trainer's arguments."""
+    return {
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "train_batch_size": "auto",
+        "steps_per_print": 10**9,
+    }
 
 
 def _engage(trainer: Any) -> None:

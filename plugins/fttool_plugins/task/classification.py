@@ -24,7 +24,7 @@ from fttool.api import (
 )
 from fttool_plugins.task import classes, regression
 from fttool_plugins.task.classifying import classify, in_words, reads_as_text
-from fttool_plugins.task.heads import agree, row_logits, rows_of
+from fttool_plugins.task.heads import agree, of_a_head, row_logits, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,31 +109,22 @@ class Classification(Task):
 
     def build(self, ctx: TaskContext) -> TaskParts:
         """Yield `AutoModelForSequenceClassification`, `Trainer`, the names of the classes and the scoring function."""
-        from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+        from transformers import AutoModelForSequenceClassification
 
         if self.kind == "regression":
             regression.refuse_constant(ctx)
-            return TaskParts(
-                model_class=AutoModelForSequenceClassification,
-                trainer_class=Trainer,
-                arguments_class=TrainingArguments,
-                arguments={},
-                causal=False,
+            return of_a_head(
+                AutoModelForSequenceClassification,
                 score=regression.score,
                 items=rows_of,
                 targets=regression.targets,
                 config=regression.CONFIGURATION,
                 fit=agree,
                 answer=partial(regression.answer, as_text=reads_as_text(ctx.masking)),
-                try_it='predict {run} --text "your text"',
             )
         names = self._names(ctx)
-        return TaskParts(
-            model_class=AutoModelForSequenceClassification,
-            trainer_class=Trainer,
-            arguments_class=TrainingArguments,
-            arguments={},
-            causal=False,
+        return of_a_head(
+            AutoModelForSequenceClassification,
             score=partial(score, weights=self._weights(ctx, names)),
             items=rows_of,
             labels=names,
@@ -141,7 +132,6 @@ class Classification(Task):
             config=configuration(names, multi_label=self.multi_label) if names else {},
             fit=agree,
             answer=partial(answer, as_text=reads_as_text(ctx.masking)),
-            try_it='predict {run} --text "your text"',
         )
 
     def _names(self, ctx: TaskContext) -> tuple[str, ...]:

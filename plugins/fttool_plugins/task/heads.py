@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import DataError, ModelError, Problem
+from fttool.api import DataError, ModelError, Problem, TaskParts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,21 @@ EOS = "<eos>"
 def rows_of(batch: Mapping[str, Tensor]) -> int:
     """Rows of a micro-batch."""
     return len(batch["input_ids"])
+
+
+def of_a_head(model_class: type[Any], **parts: Any) -> TaskParts:
+    """The parts of a task whose model has a new head and is trained by transformers' `Trainer`."""
+    from transformers import Trainer, TrainingArguments
+
+    return TaskParts(
+        model_class=model_class,
+        trainer_class=Trainer,
+        arguments_class=TrainingArguments,
+        arguments={},
+        causal=False,
+        try_it='predict {run} --text "your text"',
+        **parts,
+    )
 
 
 def row_logits(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:

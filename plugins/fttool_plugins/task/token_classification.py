@@ -22,7 +22,7 @@ from fttool.api import (
 )
 from fttool_plugins.task import classes
 from fttool_plugins.task.classifying import reads_as_text
-from fttool_plugins.task.heads import INPUTS, set_padding
+from fttool_plugins.task.heads import INPUTS, of_a_head, set_padding
 from fttool_plugins.task.tagging import in_words, tagged
 
 if TYPE_CHECKING:
@@ -68,15 +68,11 @@ class TokenClassification(Task):
 
     def build(self, ctx: TaskContext) -> TaskParts:
         """Yield `AutoModelForTokenClassification`, `Trainer`, the names of the tags and the scoring function."""
-        from transformers import AutoModelForTokenClassification, Trainer, TrainingArguments
+        from transformers import AutoModelForTokenClassification
 
         names = self._names(ctx)
-        return TaskParts(
-            model_class=AutoModelForTokenClassification,
-            trainer_class=Trainer,
-            arguments_class=TrainingArguments,
-            arguments={},
-            causal=False,
+        return of_a_head(
+            AutoModelForTokenClassification,
             score=partial(score, every_piece=self.pieces == "all"),
             items=partial(items_of, every_piece=self.pieces == "all"),
             labels=names,
@@ -85,7 +81,6 @@ class TokenClassification(Task):
             fit=set_padding,
             answer=partial(answer, as_text=reads_as_text(ctx.masking)),
             expected=expected,
-            try_it='predict {run} --text "your text"',
         )
 
     def _names(self, ctx: TaskContext) -> tuple[str, ...]:
