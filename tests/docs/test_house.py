@@ -24,7 +24,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SHEETS = sorted({*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml"})
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", ".github/PULL_REQUEST_TEMPLATE.md")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-KNOWN = ("pip", "python", "make", "fttool", "pytest", "ruff", "pyright", "lint-imports")
+KNOWN = ("pip", "python", "make", "fttool", "pytest", "ruff", "pyright", "lint-imports", "sudo")
 """Programs that a step may call beside the scripts in `.ci`."""
 
 
@@ -125,6 +125,13 @@ def test_ci_does_what_a_release_needs() -> None:
     assert not re.search(r"secrets\.|password", (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
 
 
+def test_each_job_that_tests_has_the_shells_whose_completion_is_tried() -> None:
+    for name, job in load(ROOT / ".github" / "workflows" / "ci.yml")["jobs"].items():
+        commands = "\n".join(step.get("run", "") for step in job["steps"])
+        if re.search(r"^(make (quick|test|coverage)|\.ci/run)$", commands, re.MULTILINE):
+            assert "sudo apt-get install --yes zsh fish" in commands, name
+
+
 def test_hooks_call_what_is_installed_for_the_tests() -> None:
     hooks = [hook for repo in load(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
     assert {hook["entry"]: wrong for hook in hooks if (wrong := unknown(hook["entry"]))} == {}
@@ -135,6 +142,17 @@ def test_a_strategy_can_be_proposed_for_each_family() -> None:
     body = load(ROOT / ".github" / "ISSUE_TEMPLATE" / "strategy.yml")["body"]
     (asked,) = [field for field in body if field.get("id") == "family"]
     assert asked["attributes"]["options"] == [*FAMILIES, "none of them"]
+
+
+def test_tests_of_core_lie_as_the_files_do() -> None:
+    core, tests = ROOT / "core" / "fttool", ROOT / "tests" / "core"
+    folders = {one.relative_to(tests).as_posix() for one in tests.rglob("*") if one.is_dir() and one.name[0] != "_"}
+    assert folders and {one for one in folders if not (core / one / "__init__.py").is_file()} == set()
+    files = {path.relative_to(core) for path in core.rglob("*.py")}
+    for path in tests.rglob("test_*.py"):
+        tested = path.relative_to(tests).with_name(path.name.removeprefix("test_"))
+        elsewhere = {file for file in files if file.name == tested.name}
+        assert not elsewhere or tested in elsewhere, f"{path} tests {elsewhere}"
 
 
 # -- make, and the tiers of tests ------------------------------------------------------------------------------------

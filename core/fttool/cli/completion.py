@@ -44,7 +44,9 @@ ZSH = """\
 #compdef fttool
 local -a found
 found=(${(f)"$(printf '%s\\n' "${(@)words[2,$CURRENT]}" | fttool completion words 2>/dev/null)"})
-if (( ${#found} )); then compadd -- $found; else _files; fi
+if (( ! ${#found} )); then _files; return; fi
+compadd -S '' -- ${(M)found:#*=}
+compadd -- ${found:#*=}
 """
 FISH = """\
 function __fttool_words

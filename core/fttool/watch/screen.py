@@ -247,7 +247,7 @@ def describe(values: Mapping[str, Any]) -> str:
     if "loss" in values:
         parts = [
             f"loss {values['loss']:.4f}",
-            f"lr {values['lr']:.2e}",
+            f"lr {values['lr']:.2e}" if values["lr"] else "lr 0 (no weight changes)",  # where a climb begins
             f"{values['tokens_per_second']:,.0f} tokens/s",
         ]
         if "penalty" in values:
