@@ -1,4 +1,4 @@
-.PHONY: test quick full durations coverage lint fix docs bench gpu package
+.PHONY: test quick full durations coverage lint fix docs site bench gpu package
 
 ALL := -m "full or not full"
 
@@ -31,6 +31,9 @@ fix:
 docs:
 	python docs/reference.py
 	fttool schema --builtin > recipes/recipe.schema.json
+
+site:
+	mkdocs build --strict --quiet
 
 bench:
 	python tests/benchmarks/training.py

@@ -1,7 +1,7 @@
 """Write the reference pages from the code: `python docs/reference.py`; a test holds the committed pages to it.
 
 `docs/recipe.md` lists every table and key of a recipe, `docs/strategies/<family>.md` every built-in strategy,
-`docs/core.md` every file of the core.
+`docs/core.md` every file of the core, and `docs/api.md` every name that is promised to Python code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from api_page import api_page
 
 from fttool.cli.plugin_page import example, kind
 from fttool.cli.schema import recipe_schema
@@ -68,7 +70,7 @@ TABLES = {
 def pages() -> dict[str, str]:
     """Every generated page by its path below `docs/`."""
     plugins = Plugins.discover()
-    made = {"recipe.md": recipe_page(), "core.md": core_page()}
+    made = {"recipe.md": recipe_page(), "core.md": core_page(), "api.md": api_page(MADE)}
     for family in FAMILIES:
         made[f"strategies/{family}.md"] = family_page(family, plugins.family(family))
     return made

@@ -19,15 +19,21 @@ class ExitCode(IntEnum):
     """What the process answers to its caller; documented in `docs/first-run.md`."""
 
     OK = 0
+    """The run has finished, or the verb has done what it was asked for."""
     FAILURE = 1
     """A fault of fttool itself, or a version of a library that it cannot work with."""
     USAGE = 2
     """The command line, or an output folder that must not be overwritten."""
     RECIPE = 3
+    """The recipe."""
     DATA = 4
+    """The rows."""
     MODEL = 5
+    """The model, its tokenizer or its chat template."""
     PLUGIN = 6
+    """A plugin that the recipe needs."""
     OUT_OF_MEMORY = 7
+    """Of the device or the machine."""
     DIVERGED = 8
     """A loss or gradient became NaN or infinite."""
     DISK = 9
@@ -69,6 +75,7 @@ class FttoolError(Exception):
     """Anything a user can mend; printed without a traceback."""
 
     exit_code: ExitCode = ExitCode.FAILURE
+    """What the command line answers when it is raised."""
 
     def __init__(self, problems: str | Problem | Iterable[Problem], *, where: str = "", hint: str = "") -> None:
         if isinstance(problems, str):

@@ -21,6 +21,7 @@ PROJECT = "fttool"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin as the implementation of the hook of its name: `@hookimpl`."""
 
 
 @hookspec

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")} - {ROOT / "CHANGELOG.md"}
 )
-NOT_OURS = ("VERB", "…", "acme-")
-"""Any verb, and those of the package that the pages about plugins speak of."""
+NOT_OURS = ("VERB", "WORDS", "…", "acme-")
+"""Any verb or command line, and those of the package that the pages about plugins speak of."""
 OURS = [point.name for point in entry_points(group=COMMANDS_GROUP) if point.value.startswith("fttool_plugins.")]
 
 

@@ -1,17 +1,12 @@
-"""The module that writes the reference pages, which is no part of a package."""
+"""The modules beside the pages, which write the reference and help to build the site; they are no part of a package."""
 
-import importlib.util
+import sys
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
+import pytest
 
-def _loaded() -> ModuleType:
-    file = Path(__file__).parents[2] / "docs" / "reference.py"
-    spec = importlib.util.spec_from_file_location("reference", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _loaded()
+with pytest.MonkeyPatch.context() as patched:  # `python docs/reference.py` finds the modules beside it in the same way
+    patched.syspath_prepend(Path(__file__).parents[2] / "docs")
+    patched.setattr(sys, "dont_write_bytecode", True)
+    api_page, reference, screens, site_links = map(import_module, ("api_page", "reference", "screens", "site_links"))

@@ -24,7 +24,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SHEETS = sorted({*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml"})
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", ".github/PULL_REQUEST_TEMPLATE.md")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-KNOWN = ("pip", "python", "make", "fttool", "pytest", "ruff", "pyright", "lint-imports", "sudo")
+KNOWN = ("pip", "python", "make", "fttool", "pytest", "ruff", "pyright", "lint-imports", "mkdocs", "sudo")
 """Programs that a step may call beside the scripts in `.ci`."""
 
 
@@ -116,6 +116,7 @@ def test_ci_does_what_a_release_needs() -> None:
         "make quick",
         "make test",
         "make coverage",
+        "make site",
         ".ci/run",
         ".ci/package",
         ".ci/prereleases",

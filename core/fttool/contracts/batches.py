@@ -22,6 +22,7 @@ class MixingContext:
     tokens: Sequence[int]
     """Tokens of each training dataset."""
     seed: int
+    """The recipe's `run.seed`."""
     names: Sequence[str] = ()
     """The training datasets' names."""
     general_sizes: Sequence[int] = ()
@@ -67,7 +68,9 @@ class BatchingContext:
     global_batch: int
     """Sequences per update, over all processes and accumulation steps."""
     pad_id: int
+    """The token that fills a sequence up to the length of its micro-batch."""
     seed: int
+    """The recipe's `run.seed`."""
     attention: str = "eager"
     """transformers' attention implementation of the model: `sdpa`, `flash_attention_2` …"""
 

@@ -25,7 +25,9 @@ class SourceContext:
     folder: Path
     """The recipe's folder; relative paths start here."""
     trust_remote_code: bool
+    """True where the recipe lets the model bring Python code of its own."""
     seed: int
+    """The recipe's `run.seed`, for weights that are drawn at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,9 @@ class Source:
     """What a model source yields: tokenizer first, since rows are prepared before the model is needed."""
 
     tokenizer: Callable[[], PreTrainedTokenizerBase]
+    """Loads the tokenizer, with the chat template that came with it."""
     model: Callable[[LoadOptions], PreTrainedModel]
+    """Loads the model with its weights, on the CPU."""
     origin: Mapping[str, str]
     """Where they came from (path, revision, file hash …), for `lock.json` and the model card."""
     stored: Callable[[], Mapping[str, str]] = dict
@@ -81,10 +85,15 @@ class FreezingContext:
     """What a freezing strategy gets."""
 
     model: PreTrainedModel
+    """With its weights; a strategy may add parameters to it."""
     layers: Layers
+    """Where its parameters stand."""
     total_steps: int
+    """Updates in the whole run."""
     steps_per_epoch: int
+    """Updates in an epoch."""
     seed: int
+    """The recipe's `run.seed`."""
     new: frozenset[str] = frozenset()
     """Names of the parameters that the model's source does not give and that were drawn at random: a new head."""
 
@@ -94,6 +103,7 @@ Updates: TypeAlias = tuple[range, ...]
 
 
 ALWAYS: Updates = (range(sys.maxsize),)
+"""All updates."""
 
 
 def from_update(first: int) -> Updates:
@@ -166,7 +176,9 @@ class LayerRatesContext:
     """What a layer-rates strategy gets."""
 
     model: PreTrainedModel
+    """With its weights."""
     layers: Layers
+    """Where its parameters stand."""
 
 
 class LayerRates(Strategy):

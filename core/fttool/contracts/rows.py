@@ -119,6 +119,7 @@ class FilterContext:
     """What a filter gets."""
 
     seed: int
+    """The recipe's `run.seed`."""
     folder: Path
     """The recipe's folder; relative paths start here."""
     tokenizer: PreTrainedTokenizerBase

@@ -21,6 +21,7 @@ class PrecisionContext:
     """What a precision strategy gets: what the hardware has."""
 
     device: torch.device
+    """That the run computes on."""
     native_bf16: bool
     """True where the hardware computes in bfloat16 without emulation."""
 
@@ -58,11 +59,13 @@ class Memory:
     """What one process would hold if nothing were sharded, in bytes, and what there is for it. An estimate."""
 
     weights: int
+    """All of the model's, in the format that it is trained in."""
     gathered: int
     """All weights in the format of the computation: what a process gathers that holds a share of them."""
     copies: int
     """The 16-bit copies of float32 weights that autocast keeps for a backward pass, of those that it goes through."""
     gradients: int
+    """Of what trains."""
     optimizer: int
     """Its state, anchors of pulls included."""
     unit: int
@@ -86,7 +89,9 @@ class ShardingContext:
     """What a sharding strategy gets."""
 
     device: torch.device
+    """That this process computes on."""
     numerics: Numerics = Numerics(autocast="no", reason="float32")
+    """What the precision strategy has yielded."""
     layer_classes: frozenset[str] = frozenset()
     """Names of the classes of the model's layers; empty where no model was loaded."""
     varies: bool = False

@@ -90,6 +90,7 @@ class Strategy(Described):
     family: ClassVar[str]
     """The family's name; set by the family's base class, like its place."""
     place: ClassVar[Place]
+    """Where in a recipe the family stands, and which strategy is its default."""
     level: ClassVar[Levels] = None
     """What of a row it is about; None where it serves all. A recipe's strategies must agree with its task."""
 

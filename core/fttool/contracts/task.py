@@ -20,6 +20,7 @@ class Predictions:
     """What the model said of one micro-batch, of the N tokens, words or rows that are learned."""
 
     logits_NV: Tensor
+    """Scores of the V tokens or classes, before the softmax; one column, V = 1, where numbers are learned."""
     targets_N: Tensor
     """Of tokens and classes (N,) their ids; where a row may have several classes, 0 or 1 for each of them, (N, V);
     where numbers are learned these, float32, beside logits (N, 1)."""
@@ -70,8 +71,11 @@ class TaskParts:
     """What a task yields: the model's class, a Trainer class, and how a micro-batch is scored."""
 
     model_class: Any
+    """transformers' class that loads the model: `AutoModelForCausalLM` …"""
     trainer_class: type[Trainer]
+    """The Trainer whose loop makes the run; core derives its own from it."""
     arguments_class: type[TrainingArguments]
+    """The class of that Trainer's arguments."""
     arguments: Mapping[str, Any]
     """The task's own training arguments."""
     score: Callable[[PreTrainedModel, Mapping[str, Any]], Predictions]
@@ -145,6 +149,7 @@ class Answer:
     """What the model wrote of itself when it was asked the prompt of an evaluation row."""
 
     example: Example
+    """The evaluation row."""
     expected: str
     """The answer that the row teaches."""
     given: str
@@ -179,6 +184,7 @@ class Metric(Strategy):
     level: ClassVar[Levels] = "token"
 
     greater_is_better: ClassVar[bool] = False
+    """True where a higher number is a better one."""
     generates: ClassVar[bool] = False
     """True where it looks at what the model writes to prompts of evaluation rows, see `[evaluation.generate]`."""
 

@@ -26,6 +26,7 @@ class OptimizerContext:
     """What an optimizer strategy gets."""
 
     device: torch.device
+    """That the weights are on."""
     unfused: bool
     """True where a fused step must not be used (loss scaling hands it scaled gradients)."""
     sharded: bool = False
@@ -37,7 +38,9 @@ class OptimizerParts:
     """A torch optimizer class and its options, apart from the parameter groups, which core makes."""
 
     optimizer_class: type[torch.optim.Optimizer]
+    """Made over the parameter groups, each of which has its `lr` and `weight_decay`."""
     options: Mapping[str, Any]
+    """What else it is made with: `betas`, `eps` …"""
     group_keys: Callable[[str, Tensor, Layers], Mapping[str, Any]] | None = None
     """Name, parameter and the model's layers → more keys of the parameter's group, such as the rule that updates it;
     parameters with other keys are in other groups. `lr` among them takes the place of the recipe's."""
@@ -97,13 +100,17 @@ class RegularizerContext:
     """What a regularizer gets."""
 
     model: PreTrainedModel
+    """As it was loaded, before the first update."""
     layers: Layers
+    """Where its parameters stand."""
     total_steps: int
+    """Updates in the whole run."""
     trained: frozenset[str]
     """Names of the parameters that train in some update."""
     new: frozenset[str]
     """Names of the parameters that the model's source does not give: a new head, or what freezing has added."""
     seed: int
+    """The recipe's `run.seed`."""
     folder: Path
     """The recipe's folder; relative paths start here."""
     run_dir: Path
@@ -151,6 +158,7 @@ class Regularization:
     """What a regularizer yields: any of these."""
 
     pulls: Sequence[Pull] = ()
+    """Act on the weights in the optimizer's step, after clipping."""
     modify: Callable[[PreTrainedModel], None] | None = None
     """Changes modules in place, once, before the optimizer is made."""
     loss: Callable[[PreTrainedModel, MicroBatch, Predictions], Tensor] | None = None

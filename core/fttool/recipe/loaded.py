@@ -17,8 +17,11 @@ class Loaded:
     """A valid recipe and where it came from."""
 
     recipe: Recipe
+    """Valid, with every default."""
     plugins: Plugins
+    """Those that are installed, by which it was read."""
     path: Path
+    """Of its file; where it is none, what its file would be called."""
     text: str
     """The file as given."""
     where: Callable[[Key], str]

@@ -23,13 +23,17 @@ class Begun:
     """What every later stage has too."""
 
     loaded: Loaded
+    """The recipe."""
     folder: Path
     """The run directory, which may not be there yet."""
     watch: Watch
+    """Is told what happens."""
     world: World
+    """The processes of the run, and which of them this one is."""
     device: torch.device
     """Of this process."""
     numerics: Numerics
+    """The number formats."""
 
 
 def begin(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Begun:

@@ -35,6 +35,7 @@ class Prepared(WithPlan):
     """Everything that a run, its summary and `--dry-run` need."""
 
     trainer: Loop
+    """The Trainer, ready for its first update."""
     parameters: int
     """Of the model, trained or not."""
     configs: Configs

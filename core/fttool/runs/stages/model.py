@@ -26,7 +26,9 @@ class Length:
     """How long a run is, in updates."""
 
     total_steps: int
+    """Of the whole run."""
     steps_per_epoch: int
+    """Of one pass over the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,13 @@ class WithModel(WithRows):
     options: LoadOptions
     """How it was; which parameters were drawn at random stands there too."""
     model: PreTrainedModel
+    """With its weights."""
     notes: Sequence[str]
     """What the task says of the model."""
     batching: Batching
+    """The micro-batches of training and evaluation."""
     length: Length
+    """How long the run is."""
 
 
 def with_model(run: WithRows) -> WithModel:

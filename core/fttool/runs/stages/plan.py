@@ -22,6 +22,7 @@ class WithPlan(WithUpdate):
     """A run that knows its processes."""
 
     plan: ShardingPlan
+    """What the sharding strategy yields."""
     memory: Callable[[], Memory]
     """Estimates what one process would hold of it."""
 

@@ -27,11 +27,15 @@ class WithRows(Begun):
     """A run whose rows are read."""
 
     source: Source
+    """Loaders of tokenizer and model."""
     tokenizer: PreTrainedTokenizerBase
+    """With the chat template that the recipe asks for."""
     rows: Rows
+    """All of them in tokens: `train`, `eval`, `retention`, `general`."""
     agreement: Agreement
     """Of the rows with what inference asks."""
     parts: TaskParts
+    """What the task yields."""
 
 
 READING = "reading the tokenizer and the rows"

@@ -67,6 +67,7 @@ class WithUpdate(WithModel):
     """A run that knows what an update is."""
 
     update: Update
+    """What trains, at which rate, pulled towards what."""
     layer_classes: frozenset[str]
     """Names of the classes of the model's layers, as it was loaded."""
 

@@ -1,0 +1,124 @@
+"""Make the pictures of `docs/screens.md`: `pip install pyte && python docs/screens.py`, about six minutes on two cores.
+
+Each is what a command writes on a terminal of its own, in colour, at its end or at a moment in between; nothing is
+drawn or edited but for the prompt in front. A test holds those to the commands whose output is always the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+PICTURES = Path(__file__).parent / "screens"
+COLUMNS, LINES = 100, 400
+MIDDLE = 60.0
+"""Seconds after which the screen of a run is taken for the picture `running`."""
+
+BEFORE: Mapping[str, str] = {  # picture → what is run before it, and not shown
+    "first": "fttool recipes copy quickstart",
+    "compare": "fttool run quickstart.toml -q --set run.name=low --set optimizer.lr=1e-4",
+}
+SCREENS: Mapping[str, str] = {  # picture → command, in their order
+    "first": "fttool",
+    "validate": "fttool validate quickstart.toml",
+    "wrong": "fttool validate quickstart.toml --set schedule.name=cosin --set run.epoch=3",
+    "preview": "fttool preview quickstart.toml --rows 2",
+    "run": "fttool run quickstart.toml",
+    "compare": "fttool compare runs/quickstart runs/low",
+}
+
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -8 {width} {height}">
+<style>
+text {{ font: {char_height}px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
+{styles}
+</style>
+<defs>{lines}</defs>
+<rect x="-14" y="-8" width="{width}" height="{height}" rx="8" fill="#1e1e2a"/>
+{backgrounds}
+<g class="{unique_id}-matrix">{matrix}</g>
+</svg>
+"""
+
+
+def taken(command: str, folder: Path) -> Iterator[bytes]:
+    """What a command writes on a terminal of its own, as it comes; raises where it fails to start."""
+    us, them = pty.openpty()
+    fcntl.ioctl(them, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    there = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(COLUMNS)}
+    there.pop("NO_COLOR", None)
+    process = subprocess.Popen(command.split(), cwd=folder, env=there, stdin=them, stdout=them, stderr=them)
+    os.close(them)
+    while True:
+        try:
+            some = os.read(us, 65536)
+        except OSError:  # the terminal closes with its last writer
+            break
+        yield some
+    os.close(us)
+    process.wait()
+
+
+def picture(command: str, parts: list[bytes], unique: str) -> str:
+    """The screen after these bytes, as an SVG without fonts of its own."""
+    import pyte
+    from rich.console import Console
+    from rich.terminal_theme import MONOKAI
+    from rich.text import Text
+
+    screen = pyte.Screen(COLUMNS, LINES)
+    pyte.ByteStream(screen).feed(b"".join(parts))
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
+        console.print(Text(f"$ {command}", style="bold"))
+        last = max((y for y in range(LINES) if screen.display[y].strip()), default=0)
+        for y in range(last + 1):
+            line = Text()
+            for style, chars in groupby((screen.buffer[y][x] for x in range(COLUMNS)), key=_style):
+                line.append("".join(char.data for char in chars), style)
+            line.rstrip()
+            console.print(line)
+        return console.export_svg(code_format=SVG, theme=MONOKAI, unique_id=unique)
+
+
+def _style(char: Any) -> str:
+    """rich's words for how pyte says that a character looks."""
+    colour = {"brown": "yellow"}.get(char.fg, char.fg).replace("bright", "bright_")
+    colour = f"#{colour}" if re.fullmatch(r"[0-9a-f]{6}", colour) else colour
+    words = ("bold" * char.bold, "underline" * char.underscore, "reverse" * char.reverse, colour)
+    return " ".join(filter(None, words))
+
+
+def main() -> None:
+    """Run the commands in order in a new folder, and write a picture of each."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, command in SCREENS.items():
+            if name in BEFORE:
+                subprocess.run(BEFORE[name].split(), cwd=folder, check=True)
+            parts, began, middle = list[bytes](), time.monotonic(), 0
+            for some in taken(command, folder):
+                parts.append(some)
+                if not middle and time.monotonic() - began > MIDDLE:
+                    middle = len(parts)
+            (PICTURES / f"{name}.svg").write_text(picture(command, parts, name), encoding="utf-8")
+            if name == "run":
+                text = picture(command, parts[:middle], "running")
+                (PICTURES / "running.svg").write_text(text, encoding="utf-8")
+            print(name, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
