@@ -36,8 +36,8 @@ CORE = {  # folder → its files in reading order
     "": "scripting api described hookspecs plugins yielded world machine errors visible folding plain textfile disk "
     "rights streams",
     "contracts": "strategy layers rows batches model update sharding task recipe",
-    "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading",
-    "rows": "data datasets fitting first_look filtering encoding tokens rows templates chat prompts loader",
+    "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading salvaging",
+    "rows": "data datasets fitting paths first_look filtering encoding tokens rows templates chat prompts loader",
     "rows/files": "source reader file array table conll folder strictjson",
     "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement",
     "rundir": "record checkpoints lines holding code commit signing saved",
@@ -47,11 +47,11 @@ CORE = {  # folder → its files in reading order
     "held memory",
     "features": "backbone observed kept",
     "proof": "proving probe assumptions properties",
-    "runs": "run opening resume resuming start preparing finishing summary card stopping rehearsing room",
+    "runs": "run refusing opening resume resuming start preparing finishing summary card stopping rehearsing room",
     "runs/stages": "begun rows model batches update plan loop answers",
     "show": "running closing dry_run comparing plotting",
     "launch": "joining launching nodes worker verdict",
-    "verbs": "unbegun finished branching",
+    "verbs": "unbegun finished evaluating branching",
 }
 
 TABLES = {

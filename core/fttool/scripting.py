@@ -78,10 +78,15 @@ def run(
         FttoolError: the one that `fttool run` prints; its `exit_code` says of which kind it is. A `UsageError` where
             the run directory exists, or the recipe is for several processes: those `fttool run` starts.
     """
+    from fttool.runs.refusing import refuse_early
+
+    loaded = load(recipe, changes)
+    refuse_early(loaded, resume=resume)
+
     from fttool.show.running import run_shown
     from fttool.watch.screen import choose
 
-    ended = run_shown(load(recipe, changes), choose(quiet=quiet, as_json=False), resume=resume, saves=save)
+    ended = run_shown(loaded, choose(quiet=quiet, as_json=False), resume=resume, saves=save)
     return Finished(folder=ended.record.path, model=ended.record.model, summary=ended.summary, code=ended.code)
 
 
@@ -90,10 +95,13 @@ def prepare(recipe: AnyRecipe, changes: Changes | None = None, *, quiet: bool = 
 
     Nothing is trained, and nothing is left on disk.
     """
+    from fttool.rows.paths import refuse_unusable
     from fttool.verbs.unbegun import prepare as prepare_loaded
 
+    loaded = load(recipe, changes)
+    refuse_unusable(loaded)
     with TemporaryDirectory() as folder:
-        return prepare_loaded(load(recipe, changes), Path(folder), quiet=quiet)
+        return prepare_loaded(loaded, Path(folder), quiet=quiet)
 
 
 @overload

@@ -268,7 +268,7 @@ def test_a_value_of_any_length_stays_on_the_screen(shell: Shell) -> None:
     assert len(answer.err) < 24 * 80
 
 
-def test_validate_says_the_same_and_as_json_too(shell: Shell) -> None:
+def test_validate_says_the_same_and_as_json_too(shell: Shell, rows: Path) -> None:
     shell.write(TEXT.replace("warmup =", "warmpu ="))
     place = shell.place("warmpu")
     shell.main("validate", str(shell.recipe)).refuses(3, "did you mean 'warmup'?", where=place)
@@ -347,7 +347,7 @@ def test_a_file_that_is_no_recipe_is_refused(shell: Shell, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["BOM", "CRLF"])
-def test_marks_and_line_ends_of_other_systems_change_nothing(shell: Shell, kind: str) -> None:
+def test_marks_and_line_ends_of_other_systems_change_nothing(shell: Shell, rows: Path, kind: str) -> None:
     def encoded(text: str) -> bytes:
         return b"\xef\xbb\xbf" + text.encode() if kind == "BOM" else text.replace("\n", "\r\n").encode()
 
@@ -377,7 +377,7 @@ def test_a_warmup_longer_than_the_epochs_is_refused_at_the_schedule(
 
 def test_fp16_on_a_cpu_is_refused_before_anything_is_read(shell: Shell, recipe: dict[str, Any], rows: Path) -> None:
     recipe["precision"] = {"name": "fp16"}
-    rows.unlink()
+    rows.write_text(rows.read_text() + "{")
     answer = shell.run(recipe)
     answer.refuses(3, "fp16, and this run is on a CPU", 'precision = "fp32"', where=shell.place("precision]"))
 

@@ -12,7 +12,7 @@ _SERVE = f"{_FOLDER}: vllm serve runs/NAME/model, or `fttool generate RUN` for a
 _PUSH = f"{_FOLDER}, its card included: hf upload OWNER/NAME runs/NAME/model"
 _EXPORT = f"{_FOLDER}; llama.cpp's convert_hf_to_gguf.py makes a GGUF file of it"
 _ASK = 'fttool generate RUN "question", or without a question one per line from standard input'
-_MEASURE = "a run measures before, during and after; `fttool compare runs/*` shows it"
+_MEASURE = "fttool evaluate RUN rows.jsonl; what a run has measured itself, `fttool compare runs/*` shows"
 _FREEZE = "a recipe says what trains: `fttool plugins --family freezing`"
 _METHOD = "what is learned from rows is a recipe's [task]: `fttool plugins --family task`"
 
@@ -25,7 +25,7 @@ DONE_BY = {
     **dict.fromkeys(("push", "upload", "publish", "deploy", "hub", "share"), _PUSH),
     **dict.fromkeys(("serve", "server", "api", "host"), _SERVE),
     **dict.fromkeys(("chat", "ask", "talk", "infer", "inference", "complete", "prompt", "repl"), _ASK),
-    **dict.fromkeys(("evaluate", "eval", "test", "score", "measure", "benchmark", "bench"), _MEASURE),
+    **dict.fromkeys(("eval", "test", "score", "measure", "benchmark", "bench", "metrics"), _MEASURE),
     **dict.fromkeys(("classify", "label"), 'fttool predict RUN --text "…"'),
     **dict.fromkeys(("merge", "merge-adapter", "fuse", "soup"), "fttool merge RUN --alpha 0.5"),
     **dict.fromkeys(("check", "lint", "doctor"), "fttool validate my.toml"),

@@ -9,6 +9,7 @@ from fttool.cli.recipe_arguments import add_recipe, load_recipe
 from fttool.errors import UsageError
 from fttool.launch import joining
 from fttool.recipe.loaded import Loaded
+from fttool.runs.refusing import refuse_early
 from fttool.runs.stopping import stoppable
 from fttool.watch import screen
 from fttool.world import REPORTS
@@ -64,13 +65,14 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
-    """torch is imported only after the recipe is known to be valid."""
+    """torch is imported only once nothing is wrong that can be told without it."""
     if options.nodes is not None:
         options.overrides.append(f"sharding.nodes={options.nodes}")
     if options.resume and options.no_save and REPORTS not in os.environ:  # where it is, a launcher starts it again
         hint = "--resume goes on from a checkpoint, and there will be one again at the end"
         raise UsageError("--resume and --no-save exclude each other", hint=hint)
     loaded = load_recipe(options)
+    refuse_early(loaded, resume=None if options.dry_run else options.resume)
     if options.verbose:
         from fttool.machine import show_libraries
 

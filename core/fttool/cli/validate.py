@@ -1,20 +1,22 @@
-"""Check a recipe against everything that is installed, and the first rows of its files; no model is loaded."""
+"""Check a recipe against all that is installed, the files that it names, and their first rows; no model is loaded."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.errors import ExitCode, FttoolError, counted
-from fttool.recipe.loaded import Loaded
-from fttool.textfile import obstacle
+from fttool.errors import ExitCode, FttoolError, PluginError, RecipeError, counted
+from fttool.recipe.faults import explained
+from fttool.recipe.salvaging import Rest, salvage
+from fttool.rows.paths import together, unusable
 from fttool.visible import show
 
 if TYPE_CHECKING:
+    from fttool.contracts.recipe import Recipe
     from fttool.rows.datasets import Reading
 
 FIRST = 1_000
@@ -26,12 +28,13 @@ examples:
   fttool validate my.toml --set optimizer.lr=1e-4
   fttool validate my.toml --json
 
-Of each file or folder of rows the first 1,000 rows are read: which columns and keys of turns are read, and which are
-not, is listed with counts. Rows on the hub, and files that are not there yet, are passed over. No tokenizer is loaded,
-so what depends on it is not looked at: the chat template, masks, control tokens, thoughts, lengths. `fttool run
---dry-run` looks at all of that, in all rows.
+All problems are listed in one go: of the recipe, of the files and folders that it names (the nearest names too), and
+of the first 1,000 rows of each dataset. Which columns and keys of turns are read, and which are not, is listed with
+counts. Rows on the hub are passed over. No tokenizer is loaded, so what depends on it is not looked at: the chat
+template, masks, control tokens, thoughts, lengths. `fttool run --dry-run` looks at all of that, in all rows.
 
-exit code 3: the recipe is wrong; 4: rows are; 6: a plugin that it needs is missing or broken
+exit code: the lowest of those that the problems have; 3: the recipe is wrong, 4: rows or their path are, 5: the path of
+the model or of its chat template is, 6: a plugin that the recipe needs is missing or broken
 
 next: fttool preview my.toml, then fttool run my.toml
 """
@@ -41,55 +44,84 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
     add_recipe(parser)
     parser.add_argument("--json", action="store_true", help="problems as a JSON list on stdout")
-    parser.add_argument("--no-rows", action="store_true", help="the recipe alone: read no rows")
+    parser.add_argument("--no-rows", action="store_true", help="the recipe alone: look at no files and no rows")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print what is wrong, or that nothing is."""
-    try:
-        loaded = load_recipe(options)
-        found = [] if options.no_rows else rows_found(loaded)
-    except FttoolError as error:
+    """Print all that is wrong, or that nothing is."""
+    errors: list[FttoolError] = []
+    rest = _read(options, errors)
+    lines = [] if rest is None or options.no_rows else _looked_at(rest, errors)
+    if errors:
+        error = together(errors)
         if not options.json:
-            raise
+            show(*lines)
+            raise error
         print(json.dumps([{"message": p.message, "where": p.where, "hint": p.hint} for p in error.problems], indent=2))
         return error.exit_code
     if options.json:
         print("[]")
     else:
-        show(f"{Path(loaded.path)}: valid", *found)
+        unseen = "the chat template, masks, control tokens, thoughts and lengths of rows"
+        more = f"  not looked at: {unseen}; that does: fttool run {options.recipe} --dry-run"
+        show(f"{options.recipe}: valid", *lines, *([] if options.no_rows else [more]))
     return ExitCode.OK
 
 
-def rows_found(loaded: Loaded) -> list[str]:
-    """What the first rows of each dataset have that is read or not, a line each; raises `DataError` for bad ones, and
-    where none is good.
-    """
-    from fttool.recipe.faults import explained
+def _read(options: argparse.Namespace, errors: list[FttoolError]) -> Rest | None:
+    """The recipe, or what is left of it beside what is wrong; None where that is nothing."""
+    try:
+        return Rest(load_recipe(options))
+    except (RecipeError, PluginError) as wrong:
+        errors.append(wrong)
+        return salvage(options.recipe, options.overrides)
+
+
+def _looked_at(rest: Rest, errors: list[FttoolError]) -> list[str]:
+    """What there is to say of metrics, trackers, paths and first rows, a line each; and what is wrong with them."""
     from fttool.rows.datasets import unread_general
+    from fttool.watch.tracking import refuse_missing_trackers
+
+    loaded, lines = rest.loaded, list[str]()
+    with _noting(errors), explained(loaded):
+        refuse_missing_trackers(loaded.recipe)
+    with _noting(errors):
+        errors += unusable(rest)
+    with _noting(errors), explained(loaded):
+        lines += _rows(rest, errors)
+    lines += unread_general(loaded.recipe) if rest.unharmed(("data",)) else []
+    lines += _unread_metrics(loaded.recipe) if rest.unharmed(("data",)) and rest.unharmed(("evaluation",)) else []
+    return [f"  {line}" for line in lines]
+
+
+@contextmanager
+def _noting(errors: list[FttoolError]) -> Generator[None]:
+    """Around a look: what it raises is noted, and the next one is taken."""
+    try:
+        yield
+    except FttoolError as error:
+        errors.append(error)
+
+
+def _rows(rest: Rest, errors: list[FttoolError]) -> Iterator[str]:
+    """What the first rows of each dataset have that is read or not."""
     from fttool.rows.first_look import first_rows, refuse_nothing_read
 
-    lines: list[str] = []
     looked_at: list[Reading] = []
-    with explained(loaded):
-        for reading, passed_over in first_rows(loaded, FIRST):
-            name = f"{reading.key[1]} {reading.table.dataset}"
-            lines += [f"  {name}: not looked at: {passed_over}"] if passed_over else _lines(name, reading)
-            looked_at += [] if passed_over else [reading]
-        refuse_nothing_read(looked_at)
-        lines += [f"  {line}" for line in unread_general(loaded.recipe)]
-    lines += [f"  {line}" for line in _files_and_metrics(loaded)]
-    unseen = "the chat template, masks, control tokens, thoughts and lengths of rows"
-    return [*lines, f"  not looked at: {unseen}; that does: fttool run {Path(loaded.path)} --dry-run"]
+    for reading, outcome in first_rows(rest, FIRST):
+        name = f"{reading.key[1]} {reading.table.dataset}"
+        if isinstance(outcome, FttoolError):
+            errors.append(outcome)
+        elif outcome:
+            yield f"{name}: not looked at: {outcome}"
+        else:
+            looked_at.append(reading)
+            yield from _lines(name, reading)
+    refuse_nothing_read(looked_at)
 
 
-def _files_and_metrics(loaded: Loaded) -> Iterator[str]:
-    """A template's file that is not there, and metrics that nothing measures."""
-    recipe, given = loaded.recipe, loaded.recipe.model.chat_template
-    if given is not None and (Path(given).suffix or "/" in given):
-        wrong = obstacle(loaded.folder / Path(given).expanduser())
-        if wrong is not None:
-            yield f"model.chat_template: {wrong.message}: {wrong.where}; {wrong.hint}"
+def _unread_metrics(recipe: Recipe) -> Iterator[str]:
+    """Metrics that nothing measures."""
     if not recipe.has_eval and not recipe.data.retention and "metrics" in recipe.evaluation.model_fields_set:
         names = ", ".join(metric.id() for metric in recipe.evaluation.metrics)
         yield f"evaluation.metrics ({names}) are not measured: there are no evaluation rows; set data.eval_share = 0.05"
@@ -104,4 +136,4 @@ def _lines(name: str, reading: Reading) -> list[str]:
     found = [f"{name}: {good:,} of {counted(reading.bad.rows, 'row')} {verb} good{more}"]
     found += [f"{name}: {counted(count, 'row')} {reason}" for reason, count in reading.left_out.items()]
     found += [*described(name, reading.columns.as_data()), *reading.notices(unread=False), *reading.classes.notices()]
-    return [f"  {line}" for line in found]
+    return found

@@ -13,6 +13,8 @@ from fttool.described import Described
 from fttool.errors import Problem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fttool.contracts.recipe import Recipe
 
 
@@ -98,6 +100,14 @@ class Strategy(Described):
         """What in this recipe cannot go together with this strategy; run by `fttool validate`, before a model loads.
 
         A problem's `key` is relative to the recipe's root, e.g. `("schedule", "warmup")`.
+        """
+        return ()
+
+    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+        """What is wrong with the files and folders that its options name, as far as it shows without torch and in no
+        time; relative paths start in `folder`. Run by `fttool validate`, and by a run before anything is loaded.
+
+        A problem's `key` is that of the option within the strategy's table, e.g. `("file",)`.
         """
         return ()
 

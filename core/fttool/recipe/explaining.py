@@ -25,7 +25,7 @@ def explain(raw: RawRecipe, invalid: ValidationError, kind: type[Recipe]) -> lis
     return [_problem(raw, error, kind) for error in errors]
 
 
-def _without_tags(data: Any, location: Sequence[str | int]) -> Key:
+def without_tags(data: Any, location: Sequence[str | int]) -> Key:
     """pydantic's error location without the union tags it inserts: (schedule, wsd, warmup) → (schedule, warmup)."""
     key: list[str | int] = []
     for place, part in enumerate(location, start=1):
@@ -56,7 +56,7 @@ def _one_a_value(raw: RawRecipe, errors: Iterable[dict[str, Any]]) -> list[dict[
     """Where an option may be of several kinds, pydantic has an error for each of them: they become one."""
     found: dict[Key, dict[str, Any]] = {}
     for error in errors:
-        key = _without_tags(raw.data, error["loc"])
+        key = without_tags(raw.data, error["loc"])
         alternative = error["msg"].removeprefix("Input should be ")
         if alternative == error["msg"]:
             found[error["loc"]] = error
@@ -69,7 +69,7 @@ def _one_a_value(raw: RawRecipe, errors: Iterable[dict[str, Any]]) -> list[dict[
 
 def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Problem:
     """A pydantic error in words, located."""
-    key = _without_tags(raw.data, error["loc"])
+    key = without_tags(raw.data, error["loc"])
     name = ".".join(str(part) for part in key)
     context: dict[str, Any] = error.get("ctx", {})
     match error["type"]:

@@ -38,9 +38,9 @@ def load(
     With `data` that is the recipe, and `path` says only where it would lie: its relative paths start there.
     """
     installed = plugins or Plugins.discover()
-    raw = read_raw(path, overrides, lambda read: _task_defaults(read, installed), data)
+    raw = read_raw(path, overrides, lambda read: task_defaults(read, installed), data)
     _refuse_other_versions(raw)
-    available = installed.without(_names(raw.data, "disable"))
+    available = installed.without(plugins_listed(raw.data, "disable"))
     kind = _closed_type(raw, available)
     try:
         recipe = kind.model_validate(raw.data)
@@ -65,7 +65,7 @@ def load(
     return loaded
 
 
-def _task_defaults(data: Mapping[str, Any], plugins: Plugins) -> Mapping[str, Any]:
+def task_defaults(data: Mapping[str, Any], plugins: Plugins) -> Mapping[str, Any]:
     """What the recipe's task fills in where the recipe is silent; nothing for a task that validation will refuse."""
     task = data.get("task")
     name = task.get("name") if is_table(task) else task
@@ -88,7 +88,7 @@ def _refuse_other_versions(raw: RawRecipe) -> None:
         )
 
 
-def _names(data: Mapping[str, Any], key: str) -> list[str]:
+def plugins_listed(data: Mapping[str, Any], key: str) -> list[str]:
     """A list of `[plugins]`, which may hold anything yet."""
     table = data.get("plugins")
     listed = table.get(key) if is_table(table) else None
@@ -97,8 +97,8 @@ def _names(data: Mapping[str, Any], key: str) -> list[str]:
 
 def _observers(data: Mapping[str, Any]) -> list[tuple[int, str]]:
     """The plugins that watch, with their place in the list; one that is disabled too is a contradiction of core's."""
-    disabled = _names(data, "disable")
-    return [(index, name) for index, name in enumerate(_names(data, "observe")) if name not in disabled]
+    disabled = plugins_listed(data, "disable")
+    return [(index, name) for index, name in enumerate(plugins_listed(data, "observe")) if name not in disabled]
 
 
 def _closed_type(raw: RawRecipe, plugins: Plugins) -> type[Recipe]:

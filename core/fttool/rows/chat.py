@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.rows import Encoded
 from fttool.errors import ModelError, Problem
-from fttool.rows.rows import Rows
 from fttool.textfile import convert_hint, foreign_encoding, obstacle
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, folde
             raise ModelError(Problem(message, hint=hint, key=("model", "chat_template")))
         tokenizer.chat_template = CHATML
         return
+    tokenizer.chat_template = read_template(chosen, folder)
+
+
+def read_template(chosen: str | None, folder: Path) -> str | None:
+    """The text of the recipe's chat template; None where it names no file. Raises `ModelError` as above."""
+    if chosen is None or chosen == "chatml":
+        return None
     file = folder / Path(chosen).expanduser()
     problem = obstacle(file)
     if problem:
@@ -52,7 +60,7 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, folde
         raise ModelError(Problem(message, hint=f"{problem.hint}; or say 'chatml'", key=("model", "chat_template")))
     text = _text(file)
     _check_syntax(text, file)
-    tokenizer.chat_template = text
+    return text
 
 
 def _text(file: Path) -> str:
@@ -86,7 +94,7 @@ def _check_syntax(text: str, file: Path) -> None:
         ) from None
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> set[int]:
+def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded]) -> set[int]:
     """The special tokens that end what is learned, and at which generation must stop.
 
     Not those that also stand inside a learned turn, in front of more text: generation would stop there half-way, behind
@@ -96,11 +104,11 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Rows) -> set[int]:
     special = {*tokenizer.all_special_ids, *(index for index, token in added if token.special)}
     ends: set[int] = set()
     inside: set[int] = set()
-    for index in range(0, len(rows.train), max(1, len(rows.train) // STOPS_FROM)):
+    for index in range(0, len(rows), max(1, len(rows) // STOPS_FROM)):
         open_: set[int] = set()
         """Special tokens of the turn so far that no text has followed yet."""
         before = -100
-        for label in (*rows.train[index].labels, -100):
+        for label in (*rows[index].labels, -100):
             if label == -100:
                 ends |= {before} & special
                 open_ = set()

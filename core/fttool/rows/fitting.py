@@ -23,9 +23,17 @@ def fitting(plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level) -
 
 def reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Example | None:
     """What a format, with no option set, makes of a row; None where it leaves anything unread that means something."""
+    try:
+        return takes(kind(), row, level)  # pyright: ignore[reportAbstractUsage]
+    except ValueError:  # the format has options that must be given
+        return None
+
+
+def takes(one: Format, row: Mapping[str, Any], level: Level | None) -> Example | None:
+    """The same of a format with its options."""
     noted, turns, _ = noted_row(row)
     try:
-        example = kind().build(FormatContext(origin="", level=level))(noted, "")  # pyright: ignore[reportAbstractUsage]
-    except ValueError:  # the row is not of this format; or the format has options that must be given
+        example = one.build(FormatContext(origin="", level=level))(noted, "")
+    except ValueError:
         return None
     return None if Columns().count(noted, turns, (), example) else example

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
+from fttool.api import LoadOptions, ModelError, ModelSource, Problem, Source, SourceContext
 from fttool_plugins.model import loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from fttool.api import Recipe
 
 
 class Config(ModelSource):
@@ -19,18 +22,32 @@ class Config(ModelSource):
     tokenizer: str | None = None
     """Folder of the tokenizer; default: the folder of the configuration file."""
 
+    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+        """Refuse a configuration or a tokenizer's folder that is not there."""
+        yield from loading.refusal(lambda: self._file(folder, recipe.model.trust_remote_code))
+        if self.tokenizer is not None and not (there := loading.local(folder, self.tokenizer)).is_dir():
+            hint = loading.nearest(there) or "name the folder of a tokenizer"
+            yield Problem(f"there is no folder '{there}'", hint=hint, key=("tokenizer",))
+
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders."""
-        file = loading.local(ctx.folder, self.path)
-        if not file.is_file():
-            raise ModelError(f"there is no '{file}'", hint="config: wants a model's config.json")
+        file = self._file(ctx.folder, ctx.trust_remote_code)
         folder = loading.local(ctx.folder, self.tokenizer) if self.tokenizer else file.parent
-        loading.refuse_code(file, ctx.trust_remote_code)
         return Source(
             tokenizer=lambda: loading.tokenizer(folder, local_files_only=True),
             model=lambda load: random_weights(file, load, ctx.seed),
             origin={"config": str(file), **loading.hashes(file), **loading.folder_hashes(folder)},
         )
+
+    def _file(self, folder: Path, trust_remote_code: bool) -> Path:
+        """The configuration; raises `ModelError`."""
+        file = loading.local(folder, self.path)
+        if not file.is_file():
+            near = loading.nearest(file)
+            hint = "config: wants a model's config.json"
+            raise ModelError(f"there is no '{file}'", hint=f"{near} {hint}" if near else hint)
+        loading.refuse_code(file, trust_remote_code)
+        return file
 
 
 def random_weights(file: Path, load: LoadOptions, seed: int) -> PreTrainedModel:

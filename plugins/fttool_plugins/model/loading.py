@@ -5,9 +5,10 @@ Weights are read from safetensors or GGUF only: a pickle can run code.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from logging import WARNING
 from pathlib import Path
@@ -156,6 +157,23 @@ def snapshot(hub_id: str, revision: str | None) -> Path | None:
 
     config_file = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     return Path(config_file).parent if isinstance(config_file, str) else None
+
+
+def refusal(find: Callable[[], object]) -> Sequence[Problem]:
+    """What keeps a source from finding its files."""
+    try:
+        find()
+    except ModelError as wrong:
+        return wrong.problems
+    return ()
+
+
+def nearest(path: Path) -> str:
+    """Names near a missing path, in the deepest folder of it that exists; empty where there are none."""
+    parent = next(folder for folder in path.parents if folder.is_dir())
+    wanted = path.relative_to(parent).parts[0]
+    near = difflib.get_close_matches(wanted, [child.name for child in parent.iterdir()], n=3)
+    return f"did you mean {' or '.join(repr(str(parent / name)) for name in near)}?" if near else ""
 
 
 def check_folder(folder: Path, trust_remote_code: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import ModelError, ModelSource, Source, SourceContext
+from fttool.api import ModelError, ModelSource, Problem, Source, SourceContext
 from fttool_plugins.model import loading
 from fttool_plugins.model.pretrained import gguf
+
+if TYPE_CHECKING:
+    from fttool.api import Recipe
 
 
 class Package(ModelSource):
@@ -21,8 +25,26 @@ class Package(ModelSource):
 
     name: Literal["package"] = "package"
 
+    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+        """Refuse a package that is not installed, or that holds no model or several."""
+        return loading.refusal(lambda: self._place(recipe.model.trust_remote_code))
+
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders; a missing package, or none or several models in it, is a `ModelError`."""
+        package, inside, place = self._place(ctx.trust_remote_code)
+        origin = {"package": package, "file": inside}
+        if place.is_file():
+            return gguf(place, origin)
+        options: dict[str, Any] = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
+        return Source(
+            tokenizer=lambda: loading.tokenizer(place, **options),
+            model=lambda load: loading.model(place, load, **options),
+            origin={**origin, **loading.folder_hashes(place)},
+            stored=lambda: loading.stored(place),
+        )
+
+    def _place(self, trust_remote_code: bool) -> tuple[str, str, Path]:
+        """The package, the model's name in it, and its file or folder."""
         package, _, inside = self.path.partition("/")
         spec = find_spec(package) if package.isidentifier() else None
         if spec is None or spec.submodule_search_locations is None:
@@ -36,17 +58,9 @@ class Package(ModelSource):
             listed = ", ".join(f"package:{package}/{name}" for name in found)
             hint = listed or "it holds no .gguf file, and no folder with safetensors and a config.json"
             raise ModelError(f"which model of the package '{package}'?", hint=hint)
-        place, origin = folder / inside, {"package": package, "file": inside}
-        if place.is_file():
-            return gguf(place, origin)
-        loading.check_folder(place, ctx.trust_remote_code)
-        options: dict[str, Any] = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
-        return Source(
-            tokenizer=lambda: loading.tokenizer(place, **options),
-            model=lambda load: loading.model(place, load, **options),
-            origin={**origin, **loading.folder_hashes(place)},
-            stored=lambda: loading.stored(place),
-        )
+        if (folder / inside).is_dir():
+            loading.check_folder(folder / inside, trust_remote_code)
+        return package, inside, folder / inside
 
 
 def models_in(folder: Path) -> list[str]:

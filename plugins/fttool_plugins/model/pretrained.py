@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext
+from fttool.api import LoadOptions, ModelError, ModelSource, Problem, Source, SourceContext
 from fttool_plugins.model import loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from fttool.api import Recipe
 
 
 class Pretrained(ModelSource):
@@ -28,23 +30,51 @@ class Pretrained(ModelSource):
         """True for a hub id: a name that no local path has."""
         return not loading.local(folder, self.path).exists()
 
+    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+        """Refuse a path that does not exist, a folder that holds no model, and a file that is not GGUF."""
+        return loading.refusal(lambda: self._place(folder, recipe.model.trust_remote_code))
+
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders; a path that does not exist is a `ModelError` with the nearest names."""
-        local = loading.local(ctx.folder, self.path)
+        place = self._place(ctx.folder, ctx.trust_remote_code)
+        if place is None:
+            near = loading.nearest(loading.local(ctx.folder, self.path))
+            return self._on_the_hub(near=near, trust_remote_code=ctx.trust_remote_code)
+        if place.is_file():
+            return gguf(place, {"path": str(place)})
+        options: dict[str, Any] = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
+        return Source(
+            tokenizer=lambda: loading.tokenizer(place, **options),
+            model=lambda load: loading.model(place, load, **options),
+            origin={"path": str(place), **loading.folder_hashes(place)},
+            stored=lambda: loading.stored(place),
+        )
+
+    def _place(self, folder: Path, trust_remote_code: bool) -> Path | None:
+        """The folder or GGUF file that is named, or None for a hub id; raises `ModelError` for what is neither."""
+        local = loading.local(folder, self.path)
         if local.is_file():
-            return gguf(local, {"path": str(local)})
-        if local.is_dir():
-            loading.check_folder(local, ctx.trust_remote_code)
-            options: dict[str, Any] = {"trust_remote_code": ctx.trust_remote_code, "local_files_only": True}
-            return Source(
-                tokenizer=lambda: loading.tokenizer(local, **options),
-                model=lambda load: loading.model(local, load, **options),
-                origin={"path": str(local), **loading.folder_hashes(local)},
-                stored=lambda: loading.stored(local),
-            )
-        if not _looks_like_hub_id(self.path):
-            raise ModelError(f"there is no '{local}'", hint=_nearest(local) or "name a model's folder or GGUF file")
-        return self._on_the_hub(near=_nearest(local), trust_remote_code=ctx.trust_remote_code)
+            refuse_other_files(local)
+        elif local.is_dir():
+            loading.check_folder(local, trust_remote_code)
+        elif self._is_hub_id(folder):
+            return None
+        else:
+            hint = loading.nearest(local) or "name a model's folder or GGUF file"
+            if self._may_be_hub_id():
+                hint += '; a model on the hub is meant for certain with model.source = {path = "…", revision = "main"}'
+            raise ModelError(f"there is no '{local}'", hint=hint)
+        return local
+
+    def _is_hub_id(self, folder: Path) -> bool:
+        """Of what no path has: `owner/name` is one, unless there is a folder `owner` here and no revision is named."""
+        first, slash, _ = self.path.partition("/")
+        return self._may_be_hub_id() and not (slash and self.revision is None and (folder / first).is_dir())
+
+    def _may_be_hub_id(self) -> bool:
+        path = self.path
+        local = path.endswith(".gguf") or path.startswith((".", "/", "~")) or "\\" in path
+        return not local and path.count("/") <= 1
 
     def _on_the_hub(self, near: str, trust_remote_code: bool) -> Source:
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": self.revision}
@@ -65,8 +95,6 @@ class Pretrained(ModelSource):
 
 def gguf(file: Path, origin: dict[str, str]) -> Source:
     """Loaders for a GGUF file; its weights are de-quantized."""
-    if file.suffix != ".gguf":
-        raise ModelError(f"'{file}' is a file, but no GGUF", hint="name the model's folder")
     return Source(
         tokenizer=lambda: loading.tokenizer(file.parent, gguf_file=file.name),
         model=lambda load: loading.model(file.parent, load, gguf_file=file.name),
@@ -74,18 +102,7 @@ def gguf(file: Path, origin: dict[str, str]) -> Source:
     )
 
 
-def _looks_like_hub_id(text: str) -> bool:
-    return (
-        not text.endswith(".gguf")
-        and not text.startswith((".", "/", "~"))
-        and text.count("/") <= 1
-        and "\\" not in text
-    )
-
-
-def _nearest(path: Path) -> str:
-    """Names near a missing path, in the deepest folder of it that exists; empty where there are none."""
-    parent = next(folder for folder in path.parents if folder.is_dir())
-    wanted = path.relative_to(parent).parts[0]
-    near = difflib.get_close_matches(wanted, [child.name for child in parent.iterdir()], n=3)
-    return f"did you mean {' or '.join(repr(str(parent / name)) for name in near)}?" if near else ""
+def refuse_other_files(file: Path) -> None:
+    """Raise `ModelError` for a file that is not GGUF by its name."""
+    if file.suffix != ".gguf":
+        raise ModelError(f"'{file}' is a file, but no GGUF", hint="name the model's folder")

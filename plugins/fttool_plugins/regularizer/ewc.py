@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -93,6 +94,13 @@ class EWC(Regularizer):
                 f"two ewc would write the same {FILE}",
                 hint="compute one beforehand, fttool importance RECIPE -o FILE, and name it: file = …",
             )
+
+    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+        """Refuse importance files that are not there."""
+        for option, named_file in (("file", self.file), ("previous", self.previous)):
+            problem = importance_file.missing(folder / Path(named_file).expanduser()) if named_file else None
+            if problem is not None:
+                yield replace(problem, key=(option,))
 
     @property
     def uses_general(self) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import RecipeError, did_you_mean, give_usual_rights
+from fttool.api import Problem, RecipeError, did_you_mean, give_usual_rights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,14 +77,21 @@ def fingerprint(parameters: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:32]
 
 
+def missing(path: Path) -> Problem | None:
+    """That there is no such file, and the name most like it."""
+    if path.is_file():
+        return None
+    there = [one.name for one in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
+    return Problem(f"there is no importance file '{path}'", hint=did_you_mean(path.name, there) or ANEW)
+
+
 @contextmanager
 def _opened(path: Path) -> Generator[Any]:
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        near = did_you_mean(path.name, [one.name for one in folder.glob("*.safetensors")])
-        raise RecipeError(f"there is no importance file '{path}'", hint=near or ANEW)
+    problem = missing(path)
+    if problem is not None:
+        raise RecipeError(problem)
     try:
         with safe_open(path, framework="pt") as file:
             yield file

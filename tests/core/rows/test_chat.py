@@ -31,7 +31,7 @@ def rows(tokenizer: Any, *texts: str) -> Any:
             ids += tokens
             labels += tokens if place % 2 else [-100] * len(tokens)
         made.append(Encoded(ids, labels))
-    return SimpleNamespace(train=made)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_stops_are_the_ends_of_turns(texts: list[str], stops: set[str], tokenize
 
 
 def test_an_ending_that_is_seldom_is_found_in_many_rows(tokenizer: Any) -> None:
-    many = rows(tokenizer, *["a(b<|im_end|>)"] * 90, *["a(f<tool>)"] * 10).train * 40
+    many = rows(tokenizer, *["a(b<|im_end|>)"] * 90, *["a(f<tool>)"] * 10) * 40
     assert len(many) > STOPS_FROM
-    assert len(stop_ids(tokenizer, SimpleNamespace(train=many))) == 2
-    assert len(stop_ids(tokenizer, SimpleNamespace(train=many[:100]))) == 2
+    assert len(stop_ids(tokenizer, many)) == 2
+    assert len(stop_ids(tokenizer, many[:100])) == 2
 
 
 def test_they_join_what_the_model_stops_at() -> None:

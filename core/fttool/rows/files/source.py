@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from fttool.rows.files.folder import folder_fingerprint, folder_rows, steady_fol
 
 def read_rows(
     path: Path, encodings: Sequence[str] = UTF8, took: Counter[str] | None = None
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+) -> Generator[tuple[str, Mapping[str, Any]]]:
     """Yield (origin, row): `file:line` of a file of rows, the file of a folder. Only a folder's files may be in
     another encoding than UTF-8; `took` counts how many each one read.
 

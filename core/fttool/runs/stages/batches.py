@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.batches import Batches, BatchingContext, MixingContext
@@ -48,26 +49,22 @@ def make_batches(
     world: World,
 ) -> Batching:
     """This process's share of the training rows as mixing orders and batching groups them, and of all others."""
-    from fttool.rows.loader import eval_batches, train_loader
+    from fttool.rows.loader import train_loader
 
-    recipe, grouping = loaded.recipe, _Grouping.of(loaded.recipe, tokenizer, parts, model)
+    recipe, grouping = loaded.recipe, Grouping.of(loaded.recipe, tokenizer, parts, model)
     order = built(recipe.mixing, mixing_context(recipe, rows))
     grouped = grouping.build(rows.learned, recipe.micro_batch)
     batches, measured = grouping.checked(grouped, recipe.micro_batch), (rows.eval, *rows.retention.values())
     in_order = checked_order(recipe.mixing, order, len(rows.learned))
     loader = train_loader(rows.learned, in_order, batches, recipe.run.workers, world)
 
-    def each_once(some: TokenRows) -> Callable[[], Any]:
-        groups = grouping.measuring(some)
-        return lambda: eval_batches(some, groups, world)
-
     def planned(some: TokenRows) -> Planned:
         return some, grouping.measuring(some).plan(range(len(some)), 0)
 
     return Batching(
         loader=loader,
-        eval_batches=each_once(rows.eval),
-        retention_batches={name: each_once(some) for name, some in rows.retention.items()},
+        eval_batches=grouping.each_once(rows.eval, world),
+        retention_batches={name: grouping.each_once(some, world) for name, some in rows.retention.items()},
         batches=batches,
         planned=lambda: [(rows.learned, loader.plan), *(planned(some) for some in measured if len(some))],
         built={"mixing": order, "batching": grouped},
@@ -88,7 +85,7 @@ def mixing_context(recipe: Recipe, rows: Rows) -> MixingContext:
 
 
 @dataclass(frozen=True, slots=True)
-class _Grouping:
+class Grouping:
     """The recipe's batching over some rows."""
 
     recipe: Recipe
@@ -99,7 +96,8 @@ class _Grouping:
     @classmethod
     def of(
         cls, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, model: PreTrainedModel
-    ) -> _Grouping:
+    ) -> Grouping:
+        """For the kind of attention that the model has."""
         pad_id: Any = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         attention = getattr(model.config, "_attn_implementation", None) or "eager"
         # Without either 0 is never seen: its labels are −100 and nothing attends to it.
@@ -128,3 +126,9 @@ class _Grouping:
         """For rows that are measured on."""
         micro_batch = self.recipe.evaluation.micro_batch or self.recipe.micro_batch
         return self.checked(self.build(some, micro_batch), micro_batch)
+
+    def each_once(self, some: TokenRows, world: World) -> Callable[[], Any]:
+        """This process's share of rows that are measured on, each once."""
+        from fttool.rows.loader import eval_batches
+
+        return partial(eval_batches, some, self.measuring(some), world)

@@ -95,7 +95,7 @@ def load_model(
         message = f"a row has {longest} tokens, the model's positions end at {positions}"
         hint = f"set batching.max_length = {positions} or less"
         raise ModelError(Problem(message, hint=hint, key=("batching", "max_length")))
-    chat.stop_at(model, chat.stop_ids(tokenizer, rows))
+    chat.stop_at(model, chat.stop_ids(tokenizer, rows.train))
     return model
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from fttool.errors import DataError
 from fttool.recipe.reading import load
+from fttool.recipe.salvaging import Rest
 from fttool.rows.checks.verdicts import says_bad, spelled
 from fttool.rows.datasets import Reading
 from fttool.rows.first_look import first_rows
@@ -93,7 +94,9 @@ def loaded_rows(tmp_path: Path, rows: list[dict[str, Any]], ignore: list[str] | 
         f'recipe = 1\n[model]\nsource = "builtin:tiny-chat"\n[[data.train]]\npath = "rows.jsonl"\n'
         f"ignore = {json.dumps(ignore or [])}\n{more}\n"
     )
-    ((reading, _),) = first_rows(load(tmp_path / "recipe.toml"), 100)
+    ((reading, outcome),) = first_rows(Rest(load(tmp_path / "recipe.toml")), 100)
+    if isinstance(outcome, DataError):
+        raise outcome
     return reading
 
 

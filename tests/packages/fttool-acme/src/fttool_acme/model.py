@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fttool.api import LoadOptions, ModelError, ModelSource, Source, SourceContext, stored_formats
+from fttool.api import LoadOptions, ModelError, ModelSource, Problem, Source, SourceContext, stored_formats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fttool.api import Recipe
 
 FILES = ("*.safetensors", "config.json", "tokenizer.json")
 """What makes a model: these are hashed, so that a run can be told to be of another one."""
@@ -27,12 +29,24 @@ class Soup(ModelSource):
     path: str
     """Pattern of folders that `save_pretrained` wrote, relative to the recipe's folder; `*` and `?` as in a shell."""
 
-    def build(self, ctx: SourceContext) -> Source:
-        """Yield the loaders; a pattern that fewer than two folders match is a `ModelError`."""
-        folders = matching(ctx.folder, self.path)
+    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+        """Refuse, before anything is loaded, what `build` refuses."""
+        try:
+            self._folders(folder)
+        except ModelError as wrong:
+            yield from wrong.problems
+
+    def _folders(self, start: Path) -> list[Path]:
+        """The models' folders; a pattern that fewer than two match is a `ModelError`."""
+        folders = matching(start, self.path)
         if len(folders) < 2:
             found = f"only '{folders[0]}' matches" if folders else "no folder with a config.json matches"
             raise ModelError(f"{found} '{self.path}'", hint="a soup is of two models or more")
+        return folders
+
+    def build(self, ctx: SourceContext) -> Source:
+        """Yield the loaders."""
+        folders = self._folders(ctx.folder)
 
         def tokenizer() -> PreTrainedTokenizerBase:
             from transformers import AutoTokenizer

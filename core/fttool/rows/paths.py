@@ -1,0 +1,99 @@
+"""What a recipe names on this machine, looked at before anything is loaded: the model, its chat template, rows, and the
+files of other strategies.
+
+A path that is wrong is a mistake in the recipe: it is said at its key there, not minutes later where it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from fttool.contracts.model import ModelSource
+from fttool.contracts.recipe import RowsTable
+from fttool.errors import DataError, FttoolError, ModelError, Problem, RecipeError
+from fttool.recipe.faults import blamed
+from fttool.recipe.loaded import Loaded
+from fttool.recipe.overrides import Key
+from fttool.recipe.salvaging import Rest
+from fttool.rows.chat import read_template
+from fttool.rows.files.source import read_rows
+from fttool.textfile import obstacle
+
+
+def refuse_unusable(loaded: Loaded) -> None:
+    """Raise all that is wrong with what the recipe names on this machine; imports no torch."""
+    found = unusable(Rest(loaded))
+    if found:
+        raise together(found)
+
+
+def unusable(rest: Rest) -> list[FttoolError]:
+    """An error for each path that cannot be used, located at its key in the recipe; what is wrong there is passed over.
+
+    Of a file of rows the first row is read, which tells a file of another kind too.
+    """
+    loaded = rest.loaded
+    with blamed(loaded):
+        found = [*_of_strategies(rest), *_of_the_template(rest), *_of_rows(rest)]
+    for error in found:
+        error.locate(loaded.where)
+    return found
+
+
+def together(errors: Sequence[FttoolError]) -> FttoolError:
+    """All problems of one or more errors, as an error of that kind among them which has the lowest exit code."""
+    lowest = type(min(errors, key=lambda error: error.exit_code))
+    return lowest(problem for error in errors for problem in error.problems)
+
+
+def row_path(loaded: Loaded, table: RowsTable) -> Path:
+    """Where the rows of a dataset lie that is not on the hub."""
+    return loaded.folder / Path(table.path or "").expanduser()
+
+
+def row_obstacle(loaded: Loaded, table: RowsTable) -> Problem | None:
+    """What keeps the first row of a dataset in files from being read; without a place where it is the path itself."""
+    path = row_path(loaded, table)
+    problem = None if path.is_dir() else obstacle(path)
+    if problem is None:
+        try:
+            with closing(read_rows(path, table.encodings)) as rows:
+                next(rows, None)
+        except DataError as broken:
+            (problem,) = broken.problems
+    if problem is not None and problem.where == str(path):
+        return replace(problem, message=f"'{path}': {problem.message}", where="")
+    return problem
+
+
+def _of_strategies(rest: Rest) -> Iterator[FttoolError]:
+    recipe = rest.loaded.recipe
+    for place, strategy in recipe.strategies():
+        if rest.stands(place):
+            problems = [
+                replace(problem, key=(*place, *problem.key))
+                for problem in strategy.check_files(recipe, rest.loaded.folder)
+            ]
+            if problems:
+                yield (ModelError if isinstance(strategy, ModelSource) else RecipeError)(problems)
+
+
+def _of_the_template(rest: Rest) -> Iterator[FttoolError]:
+    key: Key = ("model", "chat_template")
+    if rest.stands(key):
+        try:
+            read_template(rest.loaded.recipe.model.chat_template, rest.loaded.folder)
+        except ModelError as wrong:
+            yield wrong
+
+
+def _of_rows(rest: Rest) -> Iterator[FttoolError]:
+    for place, table in rest.loaded.recipe.data.datasets():
+        key = (*place, "path")
+        if table.path is not None and rest.stands(key):
+            problem = row_obstacle(rest.loaded, table)
+            if problem is not None:
+                yield DataError(problem if problem.where else replace(problem, key=key))
