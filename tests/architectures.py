@@ -14,15 +14,30 @@ from transformers import (
     PreTrainedModel,
 )
 
-SMALL: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "vocab_size": 48,
     "hidden_size": 16,
     "intermediate_size": 32,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+}
+"""What most configurations call their sizes, as small as they can be."""
+GPT2 = {"vocab_size": 48, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "bert": SIZES,
+    "distilbert": {"vocab_size": 48, "dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2},
+    "modernbert": {**SIZES, "cls_token_id": 1, "sep_token_id": 2},
+    "llama": {**SIZES, "num_key_value_heads": 1, "head_dim": 8},
+    "gpt2": GPT2,
+}
+"""Of two layers, for heads that say a class of a row or of each word."""
+
+SMALL: dict[str, Any] = {
+    **SIZES,
+    "num_hidden_layers": 3,
     "num_key_value_heads": 2,
     "head_dim": 8,
-    "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
 OLDER = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
@@ -32,7 +47,7 @@ CAUSAL: dict[str, dict[str, Any]] = {
     "qwen3": SMALL,
     "gemma2": SMALL,
     "mixtral": {**SMALL, "num_local_experts": 2},
-    "gpt2": {"vocab_size": 48, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64},
+    "gpt2": {**GPT2, "n_layer": 3},
     "gpt_neox": OLDER,
 }
 ENCODERS: dict[str, dict[str, Any]] = {

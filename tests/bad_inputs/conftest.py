@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import pytest
 from tomli_w import dumps
 
 from fttool.cli import main
+
+from ..rows import write_rows
 
 SCREEN = 24
 """Lines of a terminal."""
@@ -96,7 +97,7 @@ def rows(tmp_path: Path) -> Path:
         [{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": f"{n} is {n}."}]
         for n in range(8)
     ]
-    path.write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns), encoding="utf-8")
+    write_rows(path, ({"messages": each} for each in turns))
     return path
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..rows import write_rows
 from .conftest import Shell
 
 
 @pytest.fixture
 def labelled(recipe: dict[str, Any], rows: Path) -> dict[str, Any]:
     """Eight rows of two classes."""
-    write(rows, [{"text": f"{n} is {'odd' if n % 2 else 'even'}", "label": ["even", "odd"][n % 2]} for n in range(8)])
+    write_rows(
+        rows, [{"text": f"{n} is {'odd' if n % 2 else 'even'}", "label": ["even", "odd"][n % 2]} for n in range(8)]
+    )
     return {**recipe, "task": "classification", "data": {"train": [{"path": rows.name}]}}
-
-
-def write(file: Path, rows: list[dict[str, Any]]) -> None:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 GOOD = {"text": "2 is even", "label": "even"}
@@ -40,18 +38,18 @@ ROWS: dict[str, tuple[Any, tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_row_without_a_class_is_named(shell: Shell, labelled: dict[str, Any], rows: Path, kind: str) -> None:
     row, said = ROWS[kind]
-    write(rows, [GOOD, {"text": "3 is odd", "label": "odd"}, row])
+    write_rows(rows, [GOOD, {"text": "3 is odd", "label": "odd"}, row])
     shell.run(labelled).refuses(4, *said, where=f"{rows}:3")
 
 
 def test_one_class_alone(shell: Shell, labelled: dict[str, Any], rows: Path) -> None:
-    write(rows, [{**GOOD, "text": f"{n}"} for n in range(4)])
+    write_rows(rows, [{**GOOD, "text": f"{n}"} for n in range(4)])
     shell.write(labelled)
     shell.call("run").refuses(4, "all training rows have the class 'even'", where=shell.place("train"))
 
 
 def test_a_class_that_training_never_saw(shell: Shell, labelled: dict[str, Any], rows: Path) -> None:
-    write(rows.with_name("eval.jsonl"), [GOOD, {"text": "pi is neither", "label": "evn"}])
+    write_rows(rows.with_name("eval.jsonl"), [GOOD, {"text": "pi is neither", "label": "evn"}])
     labelled["data"]["eval"] = [{"path": "eval.jsonl"}]
     answer = shell.run(labelled)
     answer.refuses(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ..rows import write_rows
 from .conftest import Shell, Site
 
 
@@ -317,7 +318,7 @@ def test_columns_are_listed_by_validate_dry_run_and_lock(shell: Shell, recipe: d
     for index, line in enumerate(lines):
         line["tag"] = "x" if index < 3 else ""
         line["messages"][0]["name"] = "Ada" if index < 2 else None
-    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(rows, lines)
     listed = {"columns": {"messages": {"read": 8}, "tag": {"not_read": 3}}}
     shell.write(recipe)
     answer = shell.call("validate")
@@ -362,7 +363,7 @@ def test_rows_of_which_none_is_learned_are_refused_by_validate_too(
 ) -> None:
     columns, mark, reason = NOTHING[kind]
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello", **mark}]
-    rows.write_text("".join(json.dumps({"messages": turns, **more}) + "\n" for more in columns))
+    write_rows(rows, ({"messages": turns, **more} for more in columns))
     shell.write(recipe)
     said = (f"not one row of train 'rows' is good (dropped: {reason})", "leave nothing to learn")
     shell.call("validate").refuses(4, *said, where=shell.place("train"))

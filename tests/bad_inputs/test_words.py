@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..rows import write_rows
 from .conftest import Shell
 
 GOOD = {"tokens": ["Anna", "sings"], "tags": ["B-PER", "O"]}
@@ -15,12 +15,8 @@ GOOD = {"tokens": ["Anna", "sings"], "tags": ["B-PER", "O"]}
 
 @pytest.fixture
 def tagged(recipe: dict[str, Any], rows: Path) -> dict[str, Any]:
-    write(rows, [GOOD] * 8)
+    write_rows(rows, [GOOD] * 8)
     return {**recipe, "task": "token-classification", "data": {"train": [{"path": rows.name}]}}
-
-
-def write(file: Path, rows: list[dict[str, Any]]) -> None:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 ROWS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -43,12 +39,14 @@ ROWS: dict[str, tuple[Any, tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_row_that_cannot_be_tagged_is_named(shell: Shell, tagged: dict[str, Any], rows: Path, kind: str) -> None:
     row, said = ROWS[kind]
-    write(rows, [GOOD, GOOD, row])
+    write_rows(rows, [GOOD, GOOD, row])
     shell.run(tagged).refuses(4, *said, where=f"{rows}:3")
 
 
 def test_a_tag_that_training_never_saw(shell: Shell, tagged: dict[str, Any], rows: Path) -> None:
-    write(rows.with_name("eval.jsonl"), [{**GOOD, "tokens": ["Lee", "sings"]}, {"tokens": ["Rome"], "tags": ["B-LOC"]}])
+    write_rows(
+        rows.with_name("eval.jsonl"), [{**GOOD, "tokens": ["Lee", "sings"]}, {"tokens": ["Rome"], "tags": ["B-LOC"]}]
+    )
     tagged["data"]["eval"] = [{"path": "eval.jsonl"}]
     said = "no training row has the tag 'B-LOC'", "or name it in task.labels"
     shell.run(tagged).refuses(4, *said, where=f"{shell.folder}/eval.jsonl:2")
@@ -58,10 +56,10 @@ def test_a_tag_that_training_never_saw(shell: Shell, tagged: dict[str, Any], row
 
 def test_numbers_of_tags(shell: Shell, tagged: dict[str, Any], rows: Path) -> None:
     tagged["data"]["train"][0]["format"] = {"name": "tagged", "names": ["O", "B-PER"]}
-    write(rows, [{"tokens": ["Anna", "sings"], "ner_tags": [1, 0]}, {"tokens": ["Rome"], "ner_tags": [2]}])
+    write_rows(rows, [{"tokens": ["Anna", "sings"], "ner_tags": [1, 0]}, {"tokens": ["Rome"], "ner_tags": [2]}])
     said = "tag 1 of 'ner_tags' is the number 2", "names go from 0 to 1"
     shell.run(tagged).refuses(4, *said, where=f"{rows}:2")
-    write(rows, [{"tokens": ["Anna", "sings"], "ner_tags": [1, 0]}] * 8)
+    write_rows(rows, [{"tokens": ["Anna", "sings"], "ner_tags": [1, 0]}] * 8)
     assert shell.run(tagged).code == 0
 
 

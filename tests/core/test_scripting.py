@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ from fttool import Finished, FttoolError, generate, load, prepare, run
 from fttool.cli import main
 from fttool.errors import RecipeError, UsageError
 
+from ..probes import imported_by
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fttool_recipe: dict[str, Any]) -> dict[str, Any]:
@@ -25,12 +25,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fttool_recipe: dict[st
 
 
 def test_it_is_quick_to_import() -> None:
-    code = "import fttool, sys; print([m for m in ('torch', 'transformers', 'pydantic', 'rich') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-    code = "from fttool import load, run, prepare, generate; import sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert imported_by("import fttool", "torch", "transformers", "pydantic", "rich") == set()
+    assert imported_by("from fttool import load, run, prepare, generate") == set()
 
 
 def test_every_name_is_there_and_documented() -> None:

@@ -17,6 +17,7 @@ from fttool.rows.chat import CHATML
 from fttool.testing import tiny_model, tiny_tokenizer
 
 from ..encoder import save_encoder
+from ..rows import write_rows
 
 TEMPLATE = (
     "{% if tools %}{{ tools | tojson }}\n{% endif %}"
@@ -65,7 +66,7 @@ def _write_rows(folder: Path) -> None:
             [{"role": "user", "content": f"Is {n} odd?"}, {"role": "assistant", "content": "Yes." if n % 2 else "No."}]
             for n in numbers
         ]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
+        write_rows(folder / f"{name}.jsonl", ({"messages": talk} for talk in talks))
     (folder / "reviews.csv").write_text("text,label\n" + "a b c,good\nx y z,bad\n" * 6)
     (folder / "mails.csv").write_text("text,label\n" + "a b c,spam\nx y z,ham\n" * 6)
     (folder / "pairs.csv").write_text("text,other,label\n" + "a b,c,entailment\nx,y z,neutral\n" * 6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,12 +124,6 @@ def test_one_family_and_a_word(site: Path, capsys: pytest.CaptureFixture[str]) -
 def test_what_is_not_there_is_said(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     got, out, err = ask(capsys, *words)
     assert (got, out) == (code, "") and said in err
-
-
-def test_the_list_needs_no_torch() -> None:
-    code = "import sys; from fttool.cli import main; main(['plugins']); print('torch' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.splitlines()[-1] == "False"
 
 
 # -- the pages -----------------------------------------------------------------------------------------------------

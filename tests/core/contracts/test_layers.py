@@ -13,7 +13,7 @@ from transformers import (
 
 from fttool.contracts.layers import layers
 
-from ...architectures import CAUSAL, ENCODERS, tiny
+from ...architectures import CAUSAL, ENCODERS, SIZES, tiny
 
 
 def parts(model: Any) -> Any:
@@ -42,14 +42,7 @@ def test_classifiers(kind: str) -> None:
     assert found.embeddings
 
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 64,
-}
+SMALL = {**SIZES, "num_hidden_layers": 3}
 OTHERS: dict[str, tuple[Any, dict[str, Any], list[int]]] = {
     "xlm": (
         AutoModelForSequenceClassification,

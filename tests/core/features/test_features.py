@@ -1,6 +1,5 @@
 """A base model that never trains runs once per row; what is learned is the same as if it ran in every epoch."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaModel
@@ -24,31 +22,20 @@ from fttool.features.observed import NotKept, observe
 from fttool.testing import RunResult, plugins, run_recipe, tiny_tokenizer
 from fttool.training import proof
 
+from ...rows import write_rows, write_talks
+from ...runs import assert_same_weights, losses, weights
+
 
 @pytest.fixture
 def recipe(tmp_path: Path, fttool_recipe: dict[str, Any]) -> dict[str, Any]:
     """Three epochs of five updates over rows of unlike length; a little is evaluated."""
-    rows = tmp_path / "rows.jsonl"
-    turns = [
-        [{"role": "user", "content": f"Row {n}?"}, {"role": "assistant", "content": "ha " * (1 + n * 7 % 23)}]
-        for n in range(24)
-    ]
-    rows.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    rows = write_talks(tmp_path / "rows.jsonl", 24)
     fttool_recipe["data"] = {"train": [{"path": str(rows), "format": "messages"}], "eval_share": 0.1}
     fttool_recipe["run"] = {"epochs": 3, "micro_batch": 2, "global_batch": 4, "log_every": 1, "seed": 3}
     fttool_recipe["optimizer"] = {"name": "adamw", "lr": 5e-2}
     fttool_recipe["evaluation"] = {"samples": 1, "sample_tokens": 4}
     fttool_recipe["freezing"] = {"name": "head-only"}
     return fttool_recipe
-
-
-def losses(run: RunResult) -> list[float]:
-    assert run.error is None, run.error
-    return [line["loss"] for line in run.metrics if "loss" in line]
-
-
-def weights(run: RunResult) -> dict[str, Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
 
 
 def said(run: RunResult) -> dict[str, Any]:
@@ -168,7 +155,7 @@ CLASSIFIERS: dict[str, Callable[[], PreTrainedModel]] = {
 def test_a_classifier_reads_one_vector_per_row(tmp_path: Path, recipe: dict[str, Any], which: str) -> None:
     rows = tmp_path / "labelled.jsonl"
     texts = [{"text": "ab "[n % 3] * (3 + n % 7) + f" {n}", "label": "xyz"[n % 3]} for n in range(24)]
-    rows.write_text("".join(json.dumps(one) + "\n" for one in texts))
+    write_rows(rows, texts)
     recipe |= {"task": "classification", "data": {"train": [{"path": str(rows)}], "eval_share": 0.1}}
     recipe["batching"] = {"name": "bucketed", "max_length": 64}
     recipe["model"] = {"source": save(CLASSIFIERS[which](), tmp_path / "model")}
@@ -238,8 +225,7 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
             shutil.rmtree(path)
     resumed = run_recipe(recipe, moved, resume=True)
     assert losses(resumed) == losses(whole)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], tensor), name
+    assert_same_weights(whole, resumed)
 
 
 # -- where it is kept ----------------------------------------------------------------------------------------------

@@ -20,17 +20,9 @@ from fttool.training.proof import Proven, prove
 from fttool_plugins.batching import collate
 from fttool_plugins.task.sft import score
 
+from ...causal import SMALL
+
 CPU = torch.device("cpu")
-SMALL: dict[str, Any] = {
-    "vocab_size": 99,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-}
 
 
 def rows(*lengths: int) -> list[Encoded]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -29,16 +28,10 @@ from fttool.world import ALONE
 from fttool_plugins.batching import collate
 from fttool_plugins.task.sft import score
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 128,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "eos_token_id": 3,
-}
+from ...architectures import SIZES
+from ...rows import write_rows
+
+SMALL = {**SIZES, "vocab_size": 128, "pad_token_id": 0, "eos_token_id": 3}
 
 
 def saved(folder: Path, kind: str, **options: Any) -> Path:
@@ -56,7 +49,7 @@ def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """Two updates of two sequences of up to 96 tokens; no row has more than 64."""
     rows = tmp_path / "rows.jsonl"
     texts = ["".join(chr(97 + (7 * row + place) % 26) for place in range(10 + row * 5 % 53)) for row in range(24)]
-    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_rows(rows, ({"text": text} for text in texts))
     fttool_recipe["run"] = {"max_steps": 2, "micro_batch": 2, "log_every": 1}
     fttool_recipe["data"] = {"train": [{"path": str(rows), "format": "text"}], "eval_share": 0.2}
     fttool_recipe["masking"] = "all"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,8 @@ from fttool.recipe.reading import load
 from fttool.rows.data import prepare
 from fttool.rows.rows import Rows
 from fttool.testing import plugins, tiny_tokenizer
+
+from ...rows import write_rows
 
 KNOWN: dict[str, Any] = {}
 
@@ -41,7 +42,7 @@ def write(path: Path, numbers: Sequence[int]) -> str:
     turns = [
         [{"role": "user", "content": f"Question {n}?"}, {"role": "assistant", "content": "yes " * n}] for n in numbers
     ]
-    path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    write_rows(path, ({"messages": one} for one in turns))
     return path.name
 
 

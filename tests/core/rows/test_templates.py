@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import resource
 import signal
 import threading
@@ -18,6 +17,8 @@ from fttool.errors import ModelError
 from fttool.rows import templates
 from fttool.rows.templates import chat_ids, chat_text
 from fttool.testing import tiny_tokenizer
+
+from ...rows import write_rows
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
 ROUND = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -152,7 +153,7 @@ def test_a_run_and_a_preview_end_with_an_error(
 
     (tmp_path / "t.jinja").write_text(template, encoding="utf-8")
     rows = [{"messages": TALK}] * 4
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(tmp_path / "rows.jsonl", rows)
     recipe = {
         "recipe": 1,
         "run": {"max_steps": 1, "output": str(tmp_path / "runs")},

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,17 +18,15 @@ from fttool.recipe.reading import load
 from fttool.rows.data import prepare
 from fttool.rows.tokens import TokenRows
 from fttool.show.closing import gained_and_lost
-from fttool.testing import RunResult, plugins, run_recipe
+from fttool.testing import plugins, run_recipe
+
+from ...rows import write_talks
+from ...runs import assert_same_weights
 
 
 def write(path: Path, question: str, count: int) -> str:
     """Rows whose answers differ in length, so that a mean of means is not the mean."""
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            answer = f"{question} " * (1 + number * 7 % 5)
-            turns = [{"role": "user", "content": f"{question} {number}?"}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
-    return str(path)
+    return str(write_talks(path, count, question, f"{question} ", lengths=5))
 
 
 @pytest.fixture
@@ -69,10 +66,6 @@ def retention_of(tmp_path: Path, folder: Path) -> dict[str, dict[str, float]]:
     return {name: measured(folder, some) for name, some in rows.items()}
 
 
-def final(run: RunResult) -> dict[str, torch.Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
 def test_retention_is_measured_before_and_after(tmp_path: Path, recipe: dict[str, Any]) -> None:
     run = run_recipe(recipe, tmp_path)
     assert run.error is None
@@ -109,7 +102,7 @@ def test_it_changes_nothing_of_what_is_learned(tmp_path: Path, recipe: dict[str,
     assert without.summary["retention"] == {"before": {}, "after": {}, "delta": {}}
     for run in (with_it, with_more):
         assert run.summary["eval"] == without.summary["eval"]
-        assert all(torch.equal(tensor, final(without)[name]) for name, tensor in final(run).items())
+        assert_same_weights(run, without)
 
 
 def test_retention_alone_is_enough_to_measure(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -38,17 +38,23 @@ from fttool.runs.resume import refuse_differences
 from fttool.testing import RunResult, plugins, run_recipe
 from fttool.verbs import load_run, weights_before
 
+from ...rows import write_talks
+from ...runs import (
+    assert_same_state,
+    assert_same_weights,
+    cut_back,
+    losses,
+    resumed_from,
+    timeless,
+    weights,
+    with_dropout,
+)
+
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Rows whose answers differ in length, so that a mean of means is not the mean."""
-    path = tmp_path / "mixed.jsonl"
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(40):
-            answer = "ha " * (1 + number * 7 % 23)
-            turns = [{"role": "user", "content": f"Row {number}?"}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
-    return path
+    return write_talks(tmp_path / "mixed.jsonl", 40)
 
 
 @pytest.fixture
@@ -59,14 +65,6 @@ def recipe(fttool_recipe: dict[str, Any], rows: Path) -> dict[str, Any]:
     fttool_recipe["optimizer"] = {"name": "adamw", "lr": 5e-3}
     fttool_recipe["evaluation"] = {"samples": 1, "sample_tokens": 4}
     return fttool_recipe
-
-
-def weights(run: RunResult) -> dict[str, torch.Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
-def losses(run: RunResult) -> list[float]:
-    return [line["loss"] for line in run.metrics if "loss" in line]
 
 
 # -- what is computed --------------------------------------------------------------------------------------------
@@ -171,26 +169,11 @@ def test_accelerates_environment_does_not_outvote_the_recipe(
 # -- resume ------------------------------------------------------------------------------------------------------
 
 
-def cut_back(run: RunResult, folder: Path, step: int) -> None:
-    """The run directory as a crash right after the checkpoint of `step` would have left it."""
-    shutil.copytree(run.run_dir, folder)
-    for path in (folder / "checkpoints").iterdir():
-        if int(path.name.removeprefix("checkpoint-")) > step:
-            shutil.rmtree(path)
-    shutil.rmtree(folder / "model")
-    (folder / "summary.json").unlink()
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 99, "lo')
-
-
 @pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
 @pytest.mark.parametrize("step", [3, 6])
 def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], batching: str, step: int) -> None:
     """With dropout, in the middle of an epoch and in the next one, with anchors in the optimizer."""
-    source = Path(recipe["model"]["source"])
-    shutil.copytree(source, tmp_path / "model")
-    config = json.loads((source / "config.json").read_text())
-    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.2}))
+    with_dropout(Path(recipe["model"]["source"]), tmp_path / "model")
     recipe["model"] = {"source": "model"}
     recipe["batching"] = {"name": batching, "max_length": 200}
     recipe["run"]["global_batch"] = 4 if batching == "packed" else 8
@@ -199,30 +182,12 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
     recipe["evaluation"]["every"] = 2
     whole = run_recipe(recipe, tmp_path)
     assert whole.error is None
-    moved = tmp_path / "resumed"
-    moved.mkdir()
-    shutil.copytree(tmp_path / "model", moved / "model")
-    cut_back(whole, moved / "runs" / "recipe", step)
-    resumed = run_recipe(recipe, moved, resume=True)
-    assert resumed.error is None
-
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    resumed = resumed_from(whole, recipe, tmp_path / "resumed", step)
+    assert_same_weights(whole, resumed)
     assert losses(whole) == losses(resumed)
     assert [line["step"] for line in whole.metrics] == [line["step"] for line in resumed.metrics]
-    states = [torch.load(run.run_dir / "checkpoints" / "checkpoint-8" / "optimizer.pt") for run in (whole, resumed)]
-    flat = [[v for entry in state["state"].values() for v in entry.values()] for state in states]
-    assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*flat, strict=True))
+    assert_same_state(*(run.run_dir / "checkpoints" / "checkpoint-8" for run in (whole, resumed)))
     assert timeless(whole.summary) == timeless(resumed.summary)
-
-
-def timeless(values: Any) -> Any:
-    clocks = ("tokens_per_second", "seconds", "peak_memory_bytes")
-    if isinstance(values, list):
-        return [timeless(value) for value in values]
-    if not isinstance(values, dict):
-        return values
-    return {key: timeless(value) for key, value in values.items() if key not in clocks}
 
 
 class Shrinking:
@@ -266,8 +231,7 @@ def test_the_state_of_a_plugin_is_resumed_bitwise(tmp_path: Path, recipe: dict[s
     cut_back(whole, tmp_path / "resumed" / "runs" / "recipe", 3)  # in the middle of the first epoch
     resumed = run_recipe(recipe, tmp_path / "resumed", plugins=acme, resume=True)
     assert resumed.error is None and losses(whole) == losses(resumed)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(whole, resumed)
 
 
 @pytest.mark.full
@@ -290,8 +254,7 @@ def test_a_killed_run_is_resumed_bitwise(tmp_path: Path, recipe: dict[str, Any])
     (step,) = [event["step"] for event in resumed.events if event["event"] == "resumed"]
     assert 25 <= step < 120
     assert [event["event"] for event in resumed.events].count("ended") == 1
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(whole, resumed)
 
 
 def test_dropout_is_really_on_above(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -448,8 +411,7 @@ def test_a_run_under_a_constant_schedule_can_be_made_longer(tmp_path: Path, reci
     assert resumed.error is None and resumed.summary["steps"] == 12
     (tmp_path / "whole").mkdir()
     whole = run_recipe(recipe, tmp_path / "whole", overrides=longer)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(whole, resumed)
     assert (short.run_dir / "recipe.resolved.1.toml").exists()
     again = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
     assert again.exit_code == 2 and "the run is complete" in str(again.error)
@@ -470,8 +432,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, recipe: dict[str, A
     kinds = [event["event"] for event in resumed.events]
     assert "checkpoint_rejected" in kinds
     assert next(event for event in resumed.events if event["event"] == "resumed")["step"] == 3
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(whole, resumed)
 
 
 class Counted:
@@ -616,8 +577,7 @@ def test_a_run_that_stopped_early_goes_on_where_it_may_stop_later(tmp_path: Path
         {**line, "tokens_per_second": mine["tokens_per_second"]} if "tokens_per_second" in line else line
         for line, mine in zip(patient.metrics, resumed.metrics, strict=True)
     ]
-    for name, tensor in weights(patient).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(patient, resumed)
     refused = run_recipe(recipe, tmp_path, resume=True, overrides=["evaluation.early_stopping=3"])
     assert refused.exit_code == 2 and "evaluation.early_stopping was 9, is 3" in str(refused.error)
     assert "can only stop later" in str(refused.error)
@@ -779,7 +739,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, recipe: dic
     run = run_recipe(recipe, tmp_path, plugins=plugins(acme=acme))
     assert run.exit_code == 8 and "gradient of update 2" in str(run.error)
     assert run.summary["steps"] == 1
-    assert all(loss > 0 for loss in losses(run))
+    assert all(line["loss"] > 0 for line in run.metrics if "loss" in line)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -800,8 +760,7 @@ def test_a_signal_saves_and_stops_and_the_run_can_go_on(
     quiet = plugins(acme=SimpleNamespace(fttool_logged=hookimpl(lambda: None, specname="fttool_logged")))
     resumed = run_recipe(recipe, tmp_path, plugins=quiet, resume=True)
     assert resumed.summary["status"] == "finished"
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(whole, resumed)
 
 
 def test_a_run_directory_is_complete_or_absent(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -890,8 +849,7 @@ def test_the_resolved_recipe_makes_the_same_run_again_where_it_lies(
     words = [str(first.run_dir / "recipe.resolved.toml"), "-q", "--set", "run.name=again", "--set", "run.output=."]
     assert main(["run", *words]) == 0
     again = RunResult(exit_code=ExitCode.OK, run_dir=tmp_path / "elsewhere" / "again", error=None)
-    for name, tensor in weights(first).items():
-        assert torch.equal(tensor, weights(again)[name]), name
+    assert_same_weights(first, again)
 
 
 def test_a_tracker_writes_into_the_run_directory(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +40,8 @@ from fttool.errors import ExitCode, RecipeError
 from fttool.plugins import Plugins
 from fttool.testing import CONTRACTS, run_recipe
 from fttool.testing.tiny import tiny_examples, tiny_model, tiny_tokenizer
+
+from ...probes import imported_by
 
 _numbers = iter(range(10**6))
 
@@ -361,9 +361,7 @@ def test_a_mean_in_the_score_is_found() -> None:
 
 def test_the_pytest_plugin_is_light() -> None:
     """pytest loads it wherever fttool is installed."""
-    code = "import sys, pytest, fttool.testing; print([m for m in ('torch', 'pydantic', 'rich') if m in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"
+    assert imported_by("import pytest, fttool.testing", "torch", "pydantic", "rich") == set()
 
 
 def test_every_public_name_is_there() -> None:

@@ -19,12 +19,12 @@ from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_model, tiny_tokenizer
 from fttool.training.configs import Configs
 
+from ...architectures import SIZES
+from ...rows import write_rows
+
 SMALL: dict[str, Any] = {
+    **SIZES,
     "vocab_size": 128,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "head_dim": 8,
     "max_position_embeddings": 256,
@@ -70,7 +70,7 @@ def test_a_saved_configuration_is_its_sources(tmp_path: Path, fttool_recipe: dic
     fttool_recipe["run"]["max_steps"] = 2
     if kind == "bert":
         rows = tmp_path / "rows.jsonl"
-        rows.write_text("".join(json.dumps({"text": text, "label": text}) + "\n" for text in "abab"))
+        write_rows(rows, ({"text": text, "label": text} for text in "abab"))
         fttool_recipe |= {"task": {"name": "classification"}, "data": {"train": [{"path": str(rows)}]}}
     done = run_recipe(fttool_recipe, tmp_path)
     assert done.error is None

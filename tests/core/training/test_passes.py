@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tomli_w import dumps
 from transformers import LlamaForCausalLM
 
 from fttool.errors import OutOfMemoryError
 from fttool.recipe.reading import load
-from fttool.testing import RunResult, run_recipe
+from fttool.testing import run_recipe
 from fttool.training import proof
 from fttool.training.passes import attempted, pieces
+
+from ...rows import write_talks
+from ...runs import assert_same_weights, losses
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
@@ -87,14 +88,7 @@ def test_only_want_of_memory_is_taken_for_it() -> None:
 
 @pytest.fixture
 def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    rows = tmp_path / "rows.jsonl"
-    with rows.open("w", encoding="utf-8") as file:
-        for number in range(40):
-            turns = [
-                {"role": "user", "content": f"Row {number}?"},
-                {"role": "assistant", "content": "ha " * (1 + number * 7 % 23)},
-            ]
-            file.write(json.dumps({"messages": turns}) + "\n")
+    rows = write_talks(tmp_path / "rows.jsonl", 40)
     fttool_recipe["run"] = {"max_steps": 6, "micro_batch": "auto", "global_batch": 8, "log_every": 1, "seed": 3}
     fttool_recipe["data"] = {"train": [{"path": str(rows), "format": "messages"}], "eval_share": 0.2}
     fttool_recipe["optimizer"] = {"name": "adamw", "lr": 5e-3}
@@ -149,14 +143,6 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     return have_room
 
 
-def weights(run: RunResult) -> dict[str, torch.Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
-def losses(run: RunResult) -> list[float]:
-    return [line["loss"] for line in run.metrics if "loss" in line]
-
-
 @pytest.mark.parametrize("batching", ["padded", "bucketed", "packed"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_the_same_update_is_made_again_in_halves(
@@ -169,7 +155,7 @@ def test_the_same_update_is_made_again_in_halves(
     assert found.exit_code == 0, found.error
     assert losses(found) == pytest.approx(losses(expected), rel=1e-6)
     if batching != "packed":  # there slots that pad stay, and tensors of another width round otherwise
-        assert all(torch.equal(tensor, weights(found)[name]) for name, tensor in weights(expected).items())
+        assert_same_weights(expected, found)
     trained = [rows for rows in tried if rows > 0]
     assert trained[:3] == [8, 4, 2] and set(trained[3:]) <= {1, 2}
     halvings = [event for event in found.events if event["event"] == "out_of_memory"]
@@ -201,7 +187,7 @@ def test_a_resumed_run_keeps_what_was_found(tmp_path: Path, recipe: dict[str, An
     tried = room(3)
     resumed = run_recipe(recipe, tmp_path, overrides=["run.name=resumed"], resume=True)
     assert resumed.exit_code == 0 and max(tried) == 2
-    assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
+    assert_same_weights(whole, resumed)
 
 
 def test_a_run_is_resumed_with_fewer_rows_at_once(

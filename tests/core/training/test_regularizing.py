@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,8 @@ from fttool.testing import plugins, run_recipe, tiny_model
 from fttool.testing.tiny import tiny_encoded
 from fttool.training.regularizing import OneByOne
 from fttool.watch.screen import Bar, Lines, Screen
+
+from ...rows import write_rows
 
 CONTEXTS: list[RegularizerContext] = []
 CALLED: dict[str, Any] = {}
@@ -94,7 +95,7 @@ def general(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
             for n in range(count)
         ]
         path = folder / f"{name}.jsonl"
-        path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+        write_rows(path, ({"messages": one} for one in turns))
         datasets.append({"path": str(path), "name": name})
     return {**recipe["data"], "general": datasets}
 
@@ -189,7 +190,7 @@ def test_random_weights_are_drawn_again_alike(run: Callable[..., Any], fttool_ti
 
 def test_a_new_head_is_not_in_the_start(run: Callable[..., Any], tmp_path: Path) -> None:
     rows = tmp_path / "classes.jsonl"
-    rows.write_text("".join(json.dumps({"text": f"row {n}", "label": n % 2}) + "\n" for n in range(12)))
+    write_rows(rows, ({"text": f"row {n}", "label": n % 2} for n in range(12)))
     done = run(task="classification", data={"train": [{"path": str(rows)}]}, run={"max_steps": 2})
     assert done.error is None
     assert CONTEXTS[0].new == {"score.weight"} and "score.weight" not in CALLED["start"]

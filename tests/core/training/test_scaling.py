@@ -19,7 +19,6 @@ from torch import Tensor
 
 from fttool.errors import DivergedError, ExitCode
 from fttool.recipe.reading import load
-from fttool.rundir import checkpoints
 from fttool.testing import RunResult, run_recipe
 from fttool.training import trainer
 from fttool.training.trainer import Loop, trainer_class
@@ -28,6 +27,7 @@ from fttool.watch.screen import Screen
 from fttool.world import ALONE
 from fttool_plugins.schedule.wsd import wsd
 
+from ...runs import cut_back
 from ...scaled import ACME, HalfOnCpu, with_scaler
 
 Weights = dict[str, Tensor]
@@ -199,15 +199,6 @@ def test_layers_join_when_their_update_comes(scaled: Scaled, pulled: bool) -> No
         joined = {part for part, first in parts.items() if update >= first and update not in (1, 5, 6, 10)}
         moved = scaled.changed(update)
         assert {part for part in parts if any(part in name for name in moved)} == joined, update
-
-
-def cut_back(run: RunResult, target: Path, step: int) -> None:
-    """The run as it was when it had just saved its checkpoint of `step`, elsewhere."""
-    shutil.copytree(run.run_dir, target)
-    for path in checkpoints.after(target / "checkpoints", step):
-        shutil.rmtree(path)
-    shutil.rmtree(target / "model")
-    (target / "summary.json").unlink()
 
 
 @pytest.mark.full

@@ -1,6 +1,7 @@
 """Instructions, what they are about, and answers become conversations; nothing that stands in a row is lost."""
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,15 +9,10 @@ import pytest
 from fttool.api import Example, FormatContext
 from fttool_plugins.format.alpaca import Alpaca
 
+from .reading import read_as, refused_as
 
-def read(row: dict[str, Any], **options: Any) -> Example:
-    return Alpaca(**options).build(FormatContext(origin="rows.jsonl"))(row, "rows.jsonl:7")
-
-
-def refusal(row: dict[str, Any], **options: Any) -> str:
-    with pytest.raises(ValueError) as caught:
-        read(row, **options)
-    return str(caught.value)
+read = partial(read_as, Alpaca)
+refusal = partial(refused_as, Alpaca)
 
 
 def turns(*contents: str) -> tuple[dict[str, str], ...]:

@@ -1,15 +1,16 @@
 """Rows with classes: what is read as a name, and what is refused."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from fttool.api import Example, FormatContext
+from fttool.api import Example
 from fttool_plugins.format.labelled import Labelled
 
+from .reading import ORIGIN, read_as
 
-def read(row: dict[str, Any], **options: Any) -> Example:
-    return Labelled(**options).build(FormatContext(origin="rows.jsonl"))(row, "rows.jsonl:1")
+read = partial(read_as, Labelled)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_names_of_classes(value: Any, names: tuple[str, ...]) -> None:
 
 def test_the_text_is_the_prompt_and_stays_as_it_is() -> None:
     example = read({"text": " a\ntext ", "label": "x", "more": 1})
-    assert example == Example(origin="rows.jsonl:1", prompt=" a\ntext ", labels=("x",))
+    assert example == Example(origin=ORIGIN, prompt=" a\ntext ", labels=("x",))
     assert example.answer() == " a\ntext "
 
 

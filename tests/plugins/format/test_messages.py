@@ -2,26 +2,23 @@
 
 import json
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 
-from fttool.api import Example, FormatContext
+from fttool.api import Example
 from fttool_plugins.format.messages import Messages
+
+from .reading import read_as, refused_as
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
 CALL = {"type": "function", "function": {"name": "now", "arguments": {}}}
 
 
-def read(row: dict[str, Any], **options: Any) -> Example:
-    return Messages(**options).build(FormatContext(origin="rows.jsonl"))(row, "rows.jsonl:7")
-
-
-def refusal(row: dict[str, Any], **options: Any) -> str:
-    with pytest.raises(ValueError) as caught:
-        read(row, **options)
-    return str(caught.value)
+read = partial(read_as, Messages)
+refusal = partial(refused_as, Messages)
 
 
 def test_a_conversation() -> None:

@@ -1,25 +1,22 @@
 """A prompt and its completion, as text and as turns."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from fttool.api import Example, FormatContext
+from fttool.api import Example
 from fttool_plugins.format.prompt_completion import PromptCompletion
+
+from .reading import read_as, refused_as
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
 
 
-def read(row: dict[str, Any], **options: Any) -> Example:
-    return PromptCompletion(**options).build(FormatContext(origin="rows.jsonl"))(row, "rows.jsonl:7")
-
-
-def refusal(row: dict[str, Any], **options: Any) -> str:
-    with pytest.raises(ValueError) as caught:
-        read(row, **options)
-    return str(caught.value)
+read = partial(read_as, PromptCompletion)
+refusal = partial(refused_as, PromptCompletion)
 
 
 @pytest.mark.parametrize(("prompt", "completion"), [("2 + 2 =", " 4\n"), ("", "once upon a time")])

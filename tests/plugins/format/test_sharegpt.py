@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,20 +11,15 @@ from fttool.api import Example, FormatContext
 from fttool_plugins.format.messages import Messages
 from fttool_plugins.format.sharegpt import ShareGPT
 
+from .reading import read_as, refused_as
+
 HUMAN = {"from": "human", "value": "Hi"}
 GPT = {"from": "gpt", "value": "Hello"}
 TALK = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"})
 
 
-def read(row: dict[str, Any], notes: Counter[str] | None = None, **options: Any) -> Example:
-    note = (lambda what: notes.update([what])) if notes is not None else (lambda _: None)
-    return ShareGPT(**options).build(FormatContext(origin="rows.jsonl", note=note))(row, "rows.jsonl:7")
-
-
-def refusal(row: dict[str, Any], **options: Any) -> str:
-    with pytest.raises(ValueError) as caught:
-        read(row, **options)
-    return str(caught.value)
+read = partial(read_as, ShareGPT)
+refusal = partial(refused_as, ShareGPT)
 
 
 def test_a_conversation() -> None:

@@ -1,15 +1,16 @@
 """Plain text."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from fttool.api import Example, FormatContext
+from fttool.api import Example
 from fttool_plugins.format.text import Text
 
+from .reading import read_as
 
-def read(row: dict[str, Any], **options: Any) -> Example:
-    return Text(**options).build(FormatContext(origin="rows.jsonl"))(row, "rows.jsonl:7")
+read = partial(read_as, Text)
 
 
 def test_text_is_left_as_it_stands() -> None:

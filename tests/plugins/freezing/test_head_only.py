@@ -15,6 +15,7 @@ from fttool.testing import RunResult, run_recipe, tiny_model, tiny_tokenizer
 from fttool_plugins.freezing.head_only import HeadOnly
 
 from ...architectures import CAUSAL, tiny
+from ...runs import assert_same_weights, weights
 from .contexts import units
 
 
@@ -29,11 +30,6 @@ def recipe(tmp_path: Path, fttool_recipe: dict[str, Any]) -> dict[str, Any]:
     fttool_recipe["optimizer"] = {"name": "adamw", "lr": 1e-2}
     fttool_recipe["freezing"] = {"name": "head-only", "untie": True}
     return fttool_recipe
-
-
-def weights(run: RunResult) -> dict[str, torch.Tensor]:
-    assert run.error is None, run.error
-    return load_file(run.run_dir / "model" / "model.safetensors")
 
 
 def test_a_shared_head_is_refused_with_both_ways_out(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -123,8 +119,7 @@ def test_a_checkpoint_holds_the_head_alone_and_resumes_bitwise(recipe: dict[str,
     names = {path.name for path in (whole.run_dir / "checkpoints" / "checkpoint-2").iterdir()}
     assert not names & {"model.safetensors", "config.json", "tokenizer.json"}
     resumed = resumed_from(whole, recipe, tmp_path / "resumed", 2)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], tensor), name
+    assert_same_weights(whole, resumed)
 
 
 def test_the_best_checkpoint_becomes_the_model(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from fttool.training.groups import freeze_the_rest, make_groups
 from fttool_plugins.freezing.lora import Lora
 
 from ...architectures import CAUSAL, ENCODERS, batch, tiny
+from ...rows import write_rows
+from ...runs import losses
 
 VARIANTS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"rslora": True}, "dora": {"dora": True}}
 
@@ -204,11 +206,6 @@ def recipe(fttool_recipe: dict[str, Any]) -> dict[str, Any]:
     return fttool_recipe
 
 
-def losses(run: RunResult) -> list[float]:
-    assert run.error is None, run.error
-    return [line["loss"] for line in run.metrics if "loss" in line]
-
-
 def base(recipe: dict[str, Any]) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(recipe["model"]["source"])
 
@@ -340,7 +337,7 @@ def test_the_head_of_a_classifier_trains_as_a_whole(
     type(narrow)(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     rows = [{"text": "abc"[n % 3] * (3 + n % 5), "label": "xyz"[n % 3]} for n in range(24)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "rows.jsonl", rows)
     recipe |= {
         "task": "classification",
         "model": {"source": str(folder)},

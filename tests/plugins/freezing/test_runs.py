@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from fttool.recipe.reading import load
 from fttool.rundir.record import Record
 from fttool.runs.preparing import prepare_run
 from fttool.runs.stages.loop import Prepared
-from fttool.testing import RunResult, run_recipe
+from fttool.testing import run_recipe
 from fttool.watch.screen import Screen
 from fttool.watch.watch import Watch
 
+from ...runs import assert_same_state, assert_same_weights, resumed_from, weights, with_dropout
 from .contexts import EMBEDDINGS, HEAD, NORM
 
 LR, DECAY, PULL, CLIP, WARMUP, FALL, UPDATES = 5e-3, 0.5, 0.05, 0.1, 2, 3, 8
@@ -42,10 +42,6 @@ EVERYTHING: dict[str, Any] = {
 @pytest.fixture
 def recipe(fttool_recipe: dict[str, Any]) -> dict[str, Any]:
     return {**fttool_recipe, **EVERYTHING}
-
-
-def weights(run: RunResult) -> dict[str, Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
 
 
 def prepared(recipe: dict[str, Any], folder: Path, screen: Screen | None = None) -> Prepared:
@@ -213,16 +209,6 @@ class Noting(Screen):
 # -- resume --------------------------------------------------------------------------------------------------------
 
 
-def cut_back(run: RunResult, folder: Path, step: int) -> None:
-    """The run directory as a crash right after the checkpoint of `step` would have left it."""
-    shutil.copytree(run.run_dir, folder)
-    for path in (folder / "checkpoints").iterdir():
-        if int(path.name.removeprefix("checkpoint-")) > step:
-            shutil.rmtree(path)
-    shutil.rmtree(folder / "model")
-    (folder / "summary.json").unlink()
-
-
 @pytest.mark.parametrize(
     "freezing",
     [
@@ -237,24 +223,13 @@ def test_a_run_stopped_in_the_middle_goes_on_bitwise(
     tmp_path: Path, recipe: dict[str, Any], freezing: dict[str, Any], step: int
 ) -> None:
     """Within a stage and at the border of two; with accumulation, dropout, moments and anchors."""
-    source = Path(recipe["model"]["source"])
-    shutil.copytree(source, tmp_path / "model")
-    config = json.loads((source / "config.json").read_text())
-    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.2}))
+    with_dropout(Path(recipe["model"]["source"]), tmp_path / "model")
     recipe |= {"freezing": freezing, "model": {"source": "model"}}
     whole = run_recipe(recipe, tmp_path)
     assert whole.error is None
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    shutil.copytree(tmp_path / "model", moved / "model")
-    cut_back(whole, moved / "runs" / "recipe", step)
-    resumed = run_recipe(recipe, moved, resume=True)
-    assert resumed.error is None
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
-    states = [torch.load(run.run_dir / "checkpoints" / "checkpoint-8" / "optimizer.pt") for run in (whole, resumed)]
-    flat = [[v for entry in state["state"].values() for v in entry.values()] for state in states]
-    assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*flat, strict=True))
+    resumed = resumed_from(whole, recipe, tmp_path / "moved", step)
+    assert_same_weights(whole, resumed)
+    assert_same_state(*(run.run_dir / "checkpoints" / "checkpoint-8" for run in (whole, resumed)))
 
 
 def test_a_run_can_be_made_longer_where_stages_are_updates(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -266,8 +241,7 @@ def test_a_run_can_be_made_longer_where_stages_are_updates(tmp_path: Path, recip
     assert resumed.error is None
     (tmp_path / "whole").mkdir()
     whole = run_recipe(recipe, tmp_path / "whole", overrides=["run.max_steps=11"])
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    assert_same_weights(whole, resumed)
 
 
 @pytest.mark.parametrize("freezing", [{"name": "gradual", "every": 0.3}, {"name": "lisa", "n": 1, "every": 2}])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +15,8 @@ from fttool_plugins.masking.assistant import Assistant
 from fttool_plugins.masking.completion import Completion
 from fttool_plugins.masking.label import Label
 from fttool_plugins.masking.words import Words
+
+from ...probes import HEAVY, imported_by
 
 TALK = ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"})
 
@@ -88,8 +88,5 @@ def test_all_refuses_what_the_template_refuses(speaking: Callable[[str], PreTrai
 
 
 def test_the_room_loads_without_torch_and_its_kin() -> None:
-    code = (
-        "import sys, fttool_plugins.masking as m; m.fttool_strategies();"
-        "print([n for n in ('torch', 'transformers', 'trl', 'datasets', 'jinja2') if n in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    code = "import fttool_plugins.masking as room; room.fttool_strategies()"
+    assert imported_by(code, *HEAVY, "jinja2") == set()

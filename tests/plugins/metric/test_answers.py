@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import random
 import re
 import string
@@ -20,6 +19,8 @@ from fttool_plugins.metric.exact_match import ExactMatch
 from fttool_plugins.metric.json_valid import JsonValid
 from fttool_plugins.metric.normalised import normalised
 from fttool_plugins.metric.rouge_l import RougeL
+
+from ...rows import write_rows
 
 
 def answers(*pairs: tuple[str, str]) -> list[Answer]:
@@ -221,7 +222,7 @@ def test_what_would_do_nothing_is_refused(
 
 def test_rows_without_a_prompt_are_refused(recipe: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": f"a text of number {n}"}) + "\n" for n in range(12)))
+    write_rows(path, ({"text": f"a text of number {n}"} for n in range(12)))
     recipe["data"] = {"train": [{"path": str(path), "format": "text"}], "eval_share": 0.4}
     done = run_recipe(recipe, tmp_path)
     assert "no evaluation row has a prompt" in str(done.error) and done.exit_code == 3

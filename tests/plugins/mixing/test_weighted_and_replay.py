@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from tomli_w import dumps
 
 from fttool.api import BatchingContext, DataError, Mixing, MixingContext, RecipeError
 from fttool.cli import main
 from fttool.recipe.reading import load
-from fttool.testing import RunResult, run_recipe
+from fttool.testing import run_recipe
 from fttool_plugins.batching.bucketed import Bucketed
 from fttool_plugins.batching.padded import Padded
 from fttool_plugins.mixing.replay import Replay
 from fttool_plugins.mixing.weighted import Weighted
+
+from ...rows import write_talks
+from ...runs import assert_same_weights
 
 
 def context(sizes: Sequence[int], lengths: Sequence[int], general: Sequence[int] = ()) -> MixingContext:
@@ -119,12 +120,7 @@ def test_a_dataset_without_rows_is_refused() -> None:
 
 
 def write(path: Path, name: str, count: int) -> str:
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            answer = "ha " * (1 + number * 7 % 23)
-            turns = [{"role": "user", "content": f"{name} {number}?"}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
-    return str(path)
+    return str(write_talks(path, count, name))
 
 
 @pytest.fixture
@@ -180,10 +176,6 @@ def test_packing_is_refused(tmp_path: Path, recipe: dict[str, Any], mixing: dict
     assert refused.exit_code == 3 and "'packed' needs the same rows in every epoch" in str(refused.error)
 
 
-def final(run: RunResult) -> dict[str, torch.Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
 @pytest.mark.parametrize("mixing", [WEIGHTED, {**REPLAY, "by": "tokens"}])
 def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], mixing: dict[str, Any]) -> None:
     """From the first epoch, and from the second, whose order the resumed run has not walked through."""
@@ -198,7 +190,7 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
                 shutil.rmtree(path)
         resumed = run_recipe(recipe, moved, resume=True)
         assert resumed.error is None
-        assert all(torch.equal(tensor, final(resumed)[name]) for name, tensor in final(whole).items())
+        assert_same_weights(whole, resumed)
         assert resumed.summary["datasets"] == whole.summary["datasets"]
         numbers = [[line["loss"] for line in run.metrics if "loss" in line] for run in (whole, resumed)]
         assert numbers[0] == numbers[1]

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fttool.api import RecipeError, Regularization, Regularizer, RegularizerContext, hookimpl
 from fttool.testing import plugins, regularizer_context, run_recipe, tiny_model
 from fttool_plugins.regularizer.ema import EMA, decay_of
+
+from ...runs import weights
 
 Weights = dict[str, Tensor]
 
@@ -23,9 +24,9 @@ def naive(steps: list[Weights], decay: float, warmup: bool, first: int = 1) -> W
     """The average of the weights after updates 1, 2 …, number by number in float64."""
     taken = steps[first - 1 :]
     mean = {name: values.double() for name, values in taken[0].items()}
-    for n, weights in enumerate(taken[1:], start=1):
+    for n, after in enumerate(taken[1:], start=1):
         kept = min(decay, (1 + n) / (10 + n)) if warmup else decay
-        mean = {name: kept * mean[name] + (1 - kept) * values.double() for name, values in weights.items()}
+        mean = {name: kept * mean[name] + (1 - kept) * values.double() for name, values in after.items()}
     return mean
 
 
@@ -198,16 +199,11 @@ def run(fttool_recipe: dict[str, Any], tmp_path: Path) -> Callable[..., Any]:
     return lambda: run_recipe(fttool_recipe, tmp_path, plugins=acme)
 
 
-def saved(run: Any) -> Weights:
-    assert run.error is None
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
 def test_the_saved_model_is_the_average_and_the_last_evaluation_is_of_it(run: Callable[..., Any]) -> None:
     done = run()
     assert len(SEEN) == 6
     expected = naive(SEEN, 0.8, True)
-    for name, values in saved(done).items():
+    for name, values in weights(done).items():
         torch.testing.assert_close(values.double(), expected[name], rtol=0, atol=1e-6)
     last, final = [line for line in done.metrics if "eval_loss" in line][-2:]
     assert final["final"] and final["eval_loss"] != last["eval_loss"]

@@ -31,6 +31,9 @@ from fttool_plugins.regularizer.fisher import diagonal_fisher, drawn, surprise
 from fttool_plugins.task.classification import Classification
 from fttool_plugins.task.sft import SupervisedFineTuning
 
+from ...rows import write_rows
+from ...runs import weights
+
 
 def importance(strategy: EWC, folder: Path, model: Any = None, **changes: Any) -> dict[str, Tensor]:
     """F as the strategy's pull has it."""
@@ -362,15 +365,10 @@ def recipe(fttool_recipe: dict[str, Any], fttool_rows: Path, tmp_path: Path) -> 
     turns = [
         [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"{n}! " * 3}] for n in range(9)
     ]
-    general.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    write_rows(general, ({"messages": one} for one in turns))
     fttool_recipe["data"]["general"] = [{"path": str(general), "name": "wiki"}]
     fttool_recipe["regularizers"] = [{"name": "ewc", "strength": 100, "examples": 6}]
     return fttool_recipe
-
-
-def final(run: Any) -> dict[str, Tensor]:
-    assert run.error is None
-    return load_file(run.run_dir / "model" / "model.safetensors")
 
 
 def test_a_run_computes_f_once_in_float32_and_others_can_use_it(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -379,14 +377,14 @@ def test_a_run_computes_f_once_in_float32_and_others_can_use_it(tmp_path: Path, 
     half = run_recipe(recipe, tmp_path, overrides=["run.name=half", "precision.name=bf16"])
     one, two = load_file(computed.run_dir / FILE), load_file(half.run_dir / FILE)
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not all(torch.equal(a, b) for a, b in zip(final(computed).values(), final(half).values(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(computed).values(), weights(half).values(), strict=True))
 
     recipe["regularizers"] = [{"name": "ewc", "strength": 100, "file": str(computed.run_dir / FILE)}]
     reused = run_recipe(recipe, tmp_path, overrides=["run.name=reused"])
     assert not (reused.run_dir / FILE).exists()
-    assert all(torch.equal(final(reused)[name], tensor) for name, tensor in final(computed).items())
+    assert all(torch.equal(weights(reused)[name], tensor) for name, tensor in weights(computed).items())
     free = run_recipe({**recipe, "regularizers": []}, tmp_path, overrides=["run.name=free"])
-    assert not all(torch.equal(a, b) for a, b in zip(final(computed).values(), final(free).values(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(computed).values(), weights(free).values(), strict=True))
     assert all(line["penalty"] >= 0 for line in computed.metrics if "penalty" in line)
     assert max(line["penalty"] for line in computed.metrics if "penalty" in line) > 0
 
@@ -426,14 +424,14 @@ def test_a_classifier_weighs_its_backbone_on_general_rows_with_classes(
     """Its new head has nothing to forget."""
     file = tmp_path / "classes.jsonl"
     labels = [["a"], ["b"], ["a", "b"]] if several else ["a", "b", "b"]
-    file.write_text("".join(json.dumps({"text": f"row {n}", "label": labels[n % 3]}) + "\n" for n in range(12)))
+    write_rows(file, ({"text": f"row {n}", "label": labels[n % 3]} for n in range(12)))
     fttool_recipe["task"] = {"name": "classification", "multi_label": several}
     fttool_recipe["data"] = {"train": [{"path": str(file)}], "general": [{"path": str(file), "name": "old"}]}
     fttool_recipe["regularizers"] = [{"name": "ewc", "strength": 10, "examples": 5}]
     run = run_recipe(fttool_recipe, tmp_path)
     assert run.error is None
     weighed = load_file(run.run_dir / FILE)
-    assert weighed.keys() == final(run).keys() - {"score.weight"} and notes(run.run_dir / FILE)["labels"] == "5"
+    assert weighed.keys() == weights(run).keys() - {"score.weight"} and notes(run.run_dir / FILE)["labels"] == "5"
     assert all(values.any() for name, values in weighed.items() if "layers" in name)
 
 

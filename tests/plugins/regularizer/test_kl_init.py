@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,8 @@ from fttool.testing import run_recipe, tiny_batch, tiny_model
 from fttool.testing.tiny import tiny_encoded
 from fttool.testing.update import regularizer_context
 from fttool_plugins.regularizer.kl_init import KLInit, divergence
+
+from ...rows import write_rows
 
 
 def said(logits_NV: Tensor, targets_N: Tensor) -> Predictions:
@@ -161,7 +162,7 @@ def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
         [{"role": "user", "content": f"wiki {n}"}, {"role": "assistant", "content": "yes " * (n + 1)}] for n in range(5)
     ]
     path = tmp_path / "wiki.jsonl"
-    path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    write_rows(path, ({"messages": one} for one in turns))
     return {
         **fttool_recipe,
         "run": {"max_steps": 4, "micro_batch": 4, "log_every": 1, "seed": 3},
@@ -266,7 +267,7 @@ def test_it_goes_together_with(recipe: dict[str, Any], tmp_path: Path, changes: 
 
 def test_a_new_head_is_refused(recipe: dict[str, Any], tmp_path: Path) -> None:
     rows = tmp_path / "classes.jsonl"
-    rows.write_text("".join(json.dumps({"text": f"row {n}", "label": n % 2}) + "\n" for n in range(12)))
+    write_rows(rows, ({"text": f"row {n}", "label": n % 2} for n in range(12)))
     changed = {"task": "classification", "data": {"train": [{"path": str(rows)}]}}
     done = run_recipe({**recipe, **changed, "regularizers": [{"name": "kl-init", "strength": 1.0}]}, tmp_path)
     assert "the head is new" in str(done.error) and done.exit_code == 3

@@ -1,6 +1,5 @@
 """`l2-sp`: what counts as new, and what it cannot go with; its gradient is tested in test_pulling.py."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,8 @@ from fttool.testing.tiny import tiny_config
 from fttool_plugins.precision.auto import Auto
 from fttool_plugins.precision.bf16 import Bf16
 from fttool_plugins.regularizer.l2_sp import L2SP
+
+from ...rows import write_rows
 
 
 def test_a_new_head_is_pulled_to_zero_and_all_else_to_the_start() -> None:
@@ -49,7 +50,7 @@ def test_a_run_on_a_causal_model_is_that_of_l2_init(tmp_path: Path, fttool_recip
 def classes(tmp_path: Path) -> Path:
     file = tmp_path / "classes.jsonl"
     rows = [{"text": f"row {number} is {'odd' if number % 2 else 'even'}", "label": number % 2} for number in range(24)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(file, rows)
     return file
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -13,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from fttool.api import Freezing, FreezingContext, Thawing, ThawUnit, from_update, hookimpl
-from fttool.testing import RunResult, plugins, run_recipe
+from fttool.testing import plugins, run_recipe
+
+from ...runs import assert_same_weights, cut_back, weights
 
 
 class SecondLater(Freezing):
@@ -52,21 +53,6 @@ def recipe(fttool_recipe: dict[str, Any], fttool_rows: Path) -> dict[str, Any]:
     return fttool_recipe
 
 
-def cut_back(run: RunResult, folder: Path, step: int) -> None:
-    """The run directory as a crash right after the checkpoint of `step` would have left it."""
-    shutil.copytree(run.run_dir, folder)
-    for path in (folder / "checkpoints").iterdir():
-        if int(path.name.removeprefix("checkpoint-")) > step:
-            shutil.rmtree(path)
-    shutil.rmtree(folder / "model")
-    (folder / "summary.json").unlink()
-
-
-def model(run: RunResult) -> dict[str, torch.Tensor]:
-    assert run.error is None
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("freezing", ["full", "acme.second-later"])
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -76,14 +62,14 @@ def test_a_resumed_run_is_bitwise_equal(
     recipe["freezing"] = freezing
     recipe["model"]["gradient_checkpointing"] = checkpointing
     whole = run_recipe(recipe, tmp_path, plugins=ACME)
-    expected = model(whole)
+    expected = weights(whole)
     for step in (2, 4):
         folder = tmp_path / f"resumed-{step}"
         folder.mkdir()
         cut_back(whole, folder / "runs" / "recipe", step)
         (folder / "runs" / "recipe" / "importance.safetensors").unlink()  # a resumed run has F in its optimizer
         resumed = run_recipe(recipe, folder, plugins=ACME, resume=True)
-        assert all(torch.equal(tensor, model(resumed)[name]) for name, tensor in expected.items())
+        assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in expected.items())
         assert not (resumed.run_dir / "importance.safetensors").exists()
         lines = [[line for line in run.metrics if line["step"] > step] for run in (whole, resumed)]
         for one, two in zip(*lines, strict=True):
@@ -97,7 +83,7 @@ def test_each_of_them_matters_to_that_run(tmp_path: Path, recipe: dict[str, Any]
     whole = run_recipe(recipe, tmp_path)
     del recipe["regularizers"][index]
     without = run_recipe(recipe, tmp_path, overrides=["run.name=without"])
-    assert not all(torch.equal(tensor, model(without)[name]) for name, tensor in model(whole).items())
+    assert not all(torch.equal(tensor, weights(without)[name]) for name, tensor in weights(whole).items())
 
 
 def test_a_crash_before_the_first_checkpoint_weighs_again(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -107,7 +93,7 @@ def test_a_crash_before_the_first_checkpoint_weighs_again(tmp_path: Path, recipe
     cut_back(whole, folder / "runs" / "recipe", 0)
     (folder / "runs" / "recipe" / "importance.safetensors").write_bytes(b"half")
     resumed = run_recipe(recipe, folder, resume=True)
-    assert all(torch.equal(tensor, model(resumed)[name]) for name, tensor in model(whole).items())
+    assert_same_weights(whole, resumed)
     load_file(resumed.run_dir / "importance.safetensors")
 
 

@@ -26,23 +26,10 @@ from fttool_plugins.task import classes
 from fttool_plugins.task.classification import Classification, configuration, score
 from fttool_plugins.task.heads import agree, set_padding
 
+from ...architectures import CLASSIFIERS, SIZES
 from ...encoder import save_encoder, tokenizer
+from ...rows import write_rows
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 64,
-}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "bert": SMALL,
-    "distilbert": {"vocab_size": 48, "dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2},
-    "modernbert": SMALL,
-    "llama": {**SMALL, "num_key_value_heads": 1, "head_dim": 8},
-    "gpt2": {"vocab_size": 48, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
-}
 LENGTHS = (3, 9, 6)
 NAMES = ("a", "b", "c")
 
@@ -51,10 +38,7 @@ def tiny(kind: str, *, multi_label: bool = False, pad_token_id: int | None = Non
     """A classifier of three classes, as the task asks for it; the padding token is set as in a run."""
     torch.manual_seed(0)
     special = {"pad_token_id": pad_token_id, "bos_token_id": 1, "eos_token_id": 2}
-    special |= {"cls_token_id": 1, "sep_token_id": 2} if kind == "modernbert" else {}
-    config = AutoConfig.for_model(
-        kind, **ARCHITECTURES[kind], **special, **configuration(NAMES, multi_label=multi_label)
-    )
+    config = AutoConfig.for_model(kind, **CLASSIFIERS[kind], **special, **configuration(NAMES, multi_label=multi_label))
     model = AutoModelForSequenceClassification.from_config(config)
     tokenizer = tiny_tokenizer()
     set_padding(model, tokenizer)
@@ -76,7 +60,7 @@ def batch(targets: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("multi_label", [False, True], ids=["single", "multi"])
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_losses_are_transformers_own_and_padding_changes_nothing(kind: str, multi_label: bool) -> None:
     """Each row alone, without padding, through transformers' loss; against all rows together through ours."""
     model = tiny(kind, multi_label=multi_label)
@@ -220,7 +204,7 @@ def recipe(fttool_tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
     """24 rows of three classes, told apart by one letter each."""
     file = tmp_path / "rows.jsonl"
     lines = [{"text": f"{'xyz'[n % 3] * 4} number {n} " + "and " * (n % 5), "label": NAMES[n % 3]} for n in range(24)]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(file, lines)
     return {
         "recipe": 1,
         "task": "classification",
@@ -284,7 +268,7 @@ def test_rows_of_several_classes(tmp_path: Path, recipe: dict[str, Any]) -> None
         {"text": f"{'x' * (n % 2)} {'y' * (n % 3 > 0)} {n}", "labels": ["x"] * (n % 2) + ["y"] * (n % 3 > 0)}
         for n in range(24)
     ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(tmp_path / "rows.jsonl", lines)
     recipe = {**recipe, "task": {"name": "classification", "multi_label": True, "class_weights": "balanced"}}
     run = run_recipe(recipe, tmp_path)
     assert run.error is None, run.error
@@ -308,7 +292,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, recipe: dic
 def test_an_encoder_and_two_texts(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """BERT is told which of two texts a token is of, in training as in transformers' own pipeline."""
     pairs = [{"a": f"a b {n}", "b": "a" if n % 2 else "c", "label": n % 2} for n in range(24)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    write_rows(tmp_path / "rows.jsonl", pairs)
     of_two = {"name": "labelled", "text": "a", "second": "b"}
     recipe["model"]["source"] = str(save_encoder(tmp_path / "encoder"))
     recipe["data"] = {"train": [{"path": "rows.jsonl", "format": of_two}], "eval_share": 0.3}
@@ -324,7 +308,7 @@ def test_an_encoder_and_two_texts(tmp_path: Path, recipe: dict[str, Any]) -> Non
 
 def test_a_head_alone_learns_on_an_encoder(tmp_path: Path, recipe: dict[str, Any]) -> None:
     lines = [{"text": f"{'xyz'[n % 3]} {n}", "label": NAMES[n % 3]} for n in range(24)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(tmp_path / "rows.jsonl", lines)
     before = load_file(save_encoder(tmp_path / "encoder") / "model.safetensors")
     recipe["model"]["source"] = str(tmp_path / "encoder")
     run = run_recipe({**recipe, "freezing": "head-only"}, tmp_path)
@@ -344,11 +328,11 @@ def test_rows_beyond_the_models_positions_are_refused(
     folder = tmp_path / "encoder"
     torch.manual_seed(0)
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-    config = AutoConfig.for_model(kind, **{**SMALL, "max_position_embeddings": 14}, **special)
+    config = AutoConfig.for_model(kind, **{**SIZES, "max_position_embeddings": 14}, **special)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     lines = [{"text": "a " * 30 + str(n), "label": NAMES[n % 2]} for n in range(8)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(tmp_path / "rows.jsonl", lines)
     recipe = {**recipe, "data": {"train": [{"path": "rows.jsonl"}]}, "run": {"max_steps": 1, "micro_batch": 2}}
     recipe |= {"model": {"source": str(folder)}, "schedule": {"name": "constant", "warmup": 0.0}}
     refused = run_recipe(recipe, tmp_path, overrides=[f"batching.max_length={longest + 1}"])

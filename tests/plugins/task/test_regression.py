@@ -23,6 +23,7 @@ from fttool_plugins.task.heads import set_padding
 from fttool_plugins.task.regression import CONFIGURATION, score, targets
 
 from ...encoder import save_encoder
+from ...rows import write_rows
 
 SAID = [1.0, 2.0, 2.0, 5.5, -3.0, 0.25, 2.0]
 TRUE = [0.5, 3.0, 1.0, 4.0, -1.0, -1.0, 2.5]
@@ -152,7 +153,7 @@ def recipe(tmp_path: Path) -> dict[str, Any]:
         {"text": " ".join(["x"] * (n % 4) + ["abcd"[n % 3]] * (4 - n % 4) + [str(n % 24)]), "label": (n % 4) / 2}
         for n in range(48)
     ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(tmp_path / "rows.jsonl", lines)
     return {
         "recipe": 1,
         "task": {"name": "classification", "kind": "regression"},

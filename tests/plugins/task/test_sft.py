@@ -10,24 +10,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from fttool.api import TaskContext
 from fttool_plugins.task.sft import SupervisedFineTuning, score
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-}
+from ...architectures import GPT2, SIZES
+
+SMALL = {**SIZES, "num_key_value_heads": 1, "head_dim": 8}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": SMALL,
     "qwen3": SMALL,
     "gemma2": {**SMALL, "final_logit_softcapping": 5.0},  # squashes the logits after the head
     "granite": {**SMALL, "logits_scaling": 3.0},
     "cohere": {**SMALL, "logit_scale": 0.5},
-    "gpt2": {"vocab_size": 48, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
-    "gpt_neox": {k: v for k, v in SMALL.items() if k not in ("num_key_value_heads", "head_dim")},
+    "gpt2": GPT2,
+    "gpt_neox": SIZES,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -32,24 +31,11 @@ from fttool_plugins.task.token_classification import (
     targets,
 )
 
+from ...architectures import CLASSIFIERS
 from ...encoder import save_encoder
+from ...rows import write_rows
 
 NAMES = ("B-x", "I-x", "O")
-SMALL: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 64,
-}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "bert": SMALL,
-    "distilbert": {"vocab_size": 64, "dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2},
-    "modernbert": {**SMALL, "cls_token_id": 1, "sep_token_id": 2},
-    "llama": {**SMALL, "num_key_value_heads": 1, "head_dim": 8},
-    "gpt2": {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
-}
 
 
 def pieces() -> PreTrainedTokenizerFast:
@@ -155,13 +141,13 @@ def batch(rows: list[Encoded]) -> dict[str, Tensor]:
 def tiny(kind: str) -> Any:
     torch.manual_seed(0)
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    config = AutoConfig.for_model(kind, **{**special, **ARCHITECTURES[kind]}, **configuration(NAMES))
+    config = AutoConfig.for_model(kind, **{**special, **CLASSIFIERS[kind]}, **configuration(NAMES))
     model = AutoModelForTokenClassification.from_config(config)
     set_padding(model, pieces())
     return model.eval()
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("every_piece", [False, True], ids=["first", "all"])
 def test_losses_are_those_of_a_naive_loop_and_padding_changes_nothing(kind: str, every_piece: bool) -> None:
     """Each row alone, without padding, word by word; against all rows together."""
@@ -253,7 +239,7 @@ def sentences(count: int, seed: int = 0) -> list[dict[str, Any]]:
 @pytest.fixture
 def recipe(tmp_path: Path) -> dict[str, Any]:
     save_encoder(tmp_path / "encoder")
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sentences(60)))
+    write_rows(tmp_path / "rows.jsonl", sentences(60))
     return {
         "recipe": 1,
         "task": "token-classification",
@@ -332,7 +318,7 @@ def test_what_is_lost_to_max_length_is_said(tmp_path: Path, recipe: dict[str, An
 def test_parts_of_speech_have_other_metrics(tmp_path: Path, recipe: dict[str, Any]) -> None:
     rows = [{"tokens": ["a", "b"], "tags": ["NOUN", "VERB"]}, {"tokens": ["b", "c"], "tags": ["VERB", "NOUN"]}] * 8
     lines = [{**row, "tokens": [*row["tokens"], str(n)], "tags": [*row["tags"], "NUM"]} for n, row in enumerate(rows)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(tmp_path / "rows.jsonl", lines)
     (tmp_path / "run").mkdir()
     refused = run_recipe(recipe, tmp_path / "run")
     assert "entity-f1 counts entities" in str(refused.error) and refused.exit_code == 3

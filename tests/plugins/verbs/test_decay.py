@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tomli_w import dumps
 
 from fttool.api import (
@@ -32,21 +31,17 @@ from fttool.recipe.reading import load
 from fttool.testing import RunResult, plugins, run_recipe
 from fttool.verbs import branch
 
+from ...rows import write_talks
+from ...runs import assert_same_state, timeless, weights, with_dropout
+
 WSD = {"name": "wsd", "warmup": 2, "decay": 4}
 
 
 @pytest.fixture
 def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """Fourteen updates of eight rows, five an epoch, stable from 2 to 10; with dropout and anchors."""
-    rows = tmp_path / "rows.jsonl"
-    with rows.open("w", encoding="utf-8") as file:
-        for number in range(40):
-            answer = "ha " * (1 + number * 7 % 23)
-            turns = [{"role": "user", "content": f"Row {number}?"}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
-    shutil.copytree(fttool_recipe["model"]["source"], tmp_path / "model")
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.2}))
+    write_talks(tmp_path / "rows.jsonl", 40)
+    with_dropout(Path(fttool_recipe["model"]["source"]), tmp_path / "model")
     return {
         **fttool_recipe,
         "run": {"max_steps": 14, "micro_batch": 2, "global_batch": 8, "log_every": 1, "seed": 3},
@@ -67,26 +62,11 @@ def decay(run: RunResult, *words: str, name: str = "decayed") -> RunResult:
     return RunResult(exit_code=ExitCode.OK, run_dir=run.run_dir.parent / name, error=None)
 
 
-def weights(run: RunResult) -> dict[str, torch.Tensor]:
-    return load_file(run.run_dir / "model" / "model.safetensors")
-
-
-def timeless(values: Any) -> Any:
-    clocks = ("tokens_per_second", "seconds", "peak_memory_bytes")
-    if isinstance(values, list):
-        return [timeless(value) for value in values]
-    if not isinstance(values, dict):
-        return values
-    return {key: timeless(value) for key, value in values.items() if key not in clocks}
-
-
 def assert_same(one: RunResult, other: RunResult, steps: int) -> None:
     """The same run but for its name and its clocks: metrics lines, summary, optimizer state and weights."""
     assert list(map(timeless, one.metrics)) == list(map(timeless, other.metrics))
     assert timeless(one.summary) == timeless(other.summary)
-    files = [run.run_dir / "checkpoints" / f"checkpoint-{steps}" / "optimizer.pt" for run in (one, other)]
-    flat = [[v for entry in torch.load(file)["state"].values() for v in entry.values()] for file in files]
-    assert flat[0] and all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(*flat, strict=True))
+    assert_same_state(*(run.run_dir / "checkpoints" / f"checkpoint-{steps}" for run in (one, other)))
     ours, theirs = weights(one), weights(other)
     assert ours.keys() == theirs.keys()
     for key, tensor in ours.items():

@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fttool.cli import main
 from fttool.testing import RunResult, run_recipe
 
+from ...rows import write_rows
+
 
 @pytest.fixture(scope="module")
 def finished(
@@ -160,7 +162,7 @@ def classifying(recipe: dict[str, Any], folder: Path, classes: str, name: str, *
     """A finished run over rows of these classes."""
     rows = folder / f"{classes}.jsonl"
     lines = [{"text": f"row {n}", "label": classes[n % len(classes)]} for n in range(12)]
-    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(rows, lines)
     tables |= {"task": "classification", "data": {"train": [{"path": str(rows)}]}}
     tables["optimizer"] = {"name": "adamw", "lr": 0.01}
     run = run_recipe({**recipe, **tables}, folder, overrides=[f"run.name={name}"])

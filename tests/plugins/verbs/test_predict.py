@@ -15,6 +15,8 @@ from fttool.cli import main
 from fttool.testing import RunResult, run_recipe
 
 from ...encoder import save_encoder
+from ...rows import write_rows
+from ...runs import as_json
 
 TEXTS = ["x a b", "y c", "x x x a b c d e f g"]
 
@@ -22,7 +24,7 @@ TEXTS = ["x a b", "y c", "x x x a b c d e f g"]
 def finish(folder: Path, **task: Any) -> RunResult:
     """A finished run over a tiny BERT; rows have their texts in `body`, and are cut at 6 tokens."""
     lines = [{"body": f"{'xy'[n % 2]} {n}", "label": ["no", "yes"][n % 2]} for n in range(24)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(folder / "rows.jsonl", lines)
     recipe = {
         "recipe": 1,
         "task": {"name": "classification", **task},
@@ -54,12 +56,6 @@ def expected(run: RunResult, text: str) -> dict[str, float]:
     return {model.config.id2label[number]: float(value) for number, value in enumerate(values)}
 
 
-def said(capfd: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:
-    capfd.readouterr()
-    assert main(["predict", *map(str, words), "--json"]) == 0
-    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-
-
 def check(run: RunResult, answers: list[dict[str, Any]], texts: list[str]) -> None:
     assert [answer["text"] for answer in answers] == texts
     for answer in answers:
@@ -69,7 +65,7 @@ def check(run: RunResult, answers: list[dict[str, Any]], texts: list[str]) -> No
 
 def test_texts(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
     words = [word for text in TEXTS for word in ("--text", text)]
-    check(finished, said(capfd, finished.run_dir, *words), TEXTS)
+    check(finished, as_json(capfd, "predict", finished.run_dir, *words), TEXTS)
     capfd.readouterr()
     assert main(["predict", str(finished.run_dir), "--text", "x a"]) == 0
     (line,) = capfd.readouterr().out.splitlines()
@@ -87,7 +83,7 @@ def test_files(finished: RunResult, tmp_path: Path, capfd: pytest.CaptureFixture
         "txt": ["", *TEXTS],
     }[kind]
     file.write_text("\n".join(lines) + "\n")
-    answers = [one for one in said(capfd, finished.run_dir, "--file", file) if one["text"]]
+    answers = [one for one in as_json(capfd, "predict", finished.run_dir, "--file", file) if one["text"]]
     check(finished, answers, TEXTS)
     first = {"jsonl": 1, "csv": 2, "txt": 2}[kind]
     assert [answer["origin"] for answer in answers] == [f"{file}:{first + n}" for n in range(3)]
@@ -97,7 +93,7 @@ def test_standard_input(
     finished: RunResult, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(["", *TEXTS])))
-    blank, *answers = said(capfd, finished.run_dir)
+    blank, *answers = as_json(capfd, "predict", finished.run_dir)
     assert (blank["origin"], blank["classes"], blank["probabilities"]) == ("stdin:1", None, None)
     check(finished, answers, TEXTS)
 
@@ -114,13 +110,13 @@ def test_standard_input_in_another_encoding(
 
 
 def test_a_model_folder_without_its_run(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
-    (answer,) = said(capfd, finished.run_dir / "model", "--text", "x a b")
+    (answer,) = as_json(capfd, "predict", finished.run_dir / "model", "--text", "x a b")
     assert answer["probabilities"] == pytest.approx(expected(finished, "x a b"), abs=1e-5)
 
 
 def test_several_classes_or_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = finish(tmp_path, multi_label=True)
-    (answer,) = said(capfd, run.run_dir, "--text", "x a b")
+    (answer,) = as_json(capfd, "predict", run.run_dir, "--text", "x a b")
     assert answer["probabilities"] == pytest.approx(expected(run, "x a b"), abs=1e-5)
     likely = [name for name, value in answer["probabilities"].items() if value > 0.5]
     assert sorted(answer["classes"]) == sorted(likely)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from fttool.cli import main
 from fttool.testing import RunResult, run_recipe
 
 from ...encoder import save_encoder
+from ...runs import as_json
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +39,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return run
 
 
-def said(capfd: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:
-    capfd.readouterr()
-    assert main(["predict", *map(str, words), "--json"]) == 0
-    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-
-
 def pieces(spans: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(one["text"], one["label"]) for one in spans]
 
 
 def test_texts(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
     texts = ["e a x e", "y", "d e"]
-    answers = said(capfd, finished.run_dir, *(word for text in texts for word in ("--text", text)))
+    answers = as_json(capfd, "predict", finished.run_dir, *(word for text in texts for word in ("--text", text)))
     assert [answer["text"] for answer in answers] == texts
     assert [pieces(answer["spans"]) for answer in answers] == [[("a x", "PER")], [("y", "LOC")], []]
     assert answers[0]["spans"][0] == {"text": "a x", "label": "PER", "start": 2, "end": 5}
@@ -63,7 +57,7 @@ def test_texts(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
 def test_spans_are_pieces_of_the_text_as_it_was_given(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
     """Words are read without the punctuation that clings to them, and found where they stand."""
     text = "  y, (a  x) e!"
-    (answer,) = said(capfd, finished.run_dir, "--text", text)
+    (answer,) = as_json(capfd, "predict", finished.run_dir, "--text", text)
     assert answer["text"] == text
     assert all(text[one["start"] : one["end"]] == one["text"] for one in answer["spans"])
     assert ("y", "LOC") in pieces(answer["spans"]) and ("a  x", "PER") in pieces(answer["spans"])
@@ -72,7 +66,7 @@ def test_spans_are_pieces_of_the_text_as_it_was_given(finished: RunResult, capfd
 def test_long_texts_lose_nothing(finished: RunResult, capfd: pytest.CaptureFixture[str]) -> None:
     """Training cuts at 6 tokens, 4 words; each part of a text is tagged as transformers tags it alone."""
     words = ["e", "y", "d", "y"] * 5
-    (answer,) = said(capfd, finished.run_dir, "--text", " ".join(words))
+    (answer,) = as_json(capfd, "predict", finished.run_dir, "--text", " ".join(words))
     folder = str(finished.run_dir / "model")
     model, tokenizer = (
         AutoModelForTokenClassification.from_pretrained(folder).eval(),
@@ -93,7 +87,11 @@ def test_files(finished: RunResult, tmp_path: Path, capfd: pytest.CaptureFixture
         "txt": "e a x\n\ny\n",
     }
     file.write_text(contents[kind])
-    answers = [one for one in said(capfd, finished.run_dir, "--file", file) if one["text"] or one["spans"] is not None]
+    answers = [
+        one
+        for one in as_json(capfd, "predict", finished.run_dir, "--file", file)
+        if one["text"] or one["spans"] is not None
+    ]
     assert [answer["text"] for answer in answers] == ["e a x", "y"]
     assert [pieces(answer["spans"]) for answer in answers] == [[("a x", "PER")], [("y", "LOC")]]
     lines = {"jsonl": (1, 3), "conll": (1, 5), "txt": (1, 3)}[kind]

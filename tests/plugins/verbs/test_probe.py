@@ -25,6 +25,8 @@ from fttool_plugins.verbs.probe import candidates, measuring, recommending
 from fttool_plugins.verbs.probe.candidates import Candidate
 from fttool_plugins.verbs.probe.measuring import Outcome
 
+from ...rows import write_rows
+
 GIB = 2**30
 
 
@@ -286,7 +288,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 run = Path(values["run.output"].strip('"')) / values["run.name"].strip('"')
                 run.mkdir()
                 lines = [{"loss": 1.0, "step": step, "tokens_per_second": 10.0 * step} for step in (1, 2, 3)]
-                (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+                write_rows(run / "metrics.jsonl", lines)
                 (run / "summary.json").write_text(json.dumps({"sharding": {"ranks": [{"peak_memory_bytes": GIB}]}}))
                 (run / "lock.json").write_text(json.dumps({"hardware": {"gpus": ["H100"]}}))
             return code, said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,15 @@ from fttool.rows.data import prepare
 from fttool.rows.rows import Rows
 from fttool.testing import tiny_tokenizer
 
+from ....rows import write_rows
+
 
 def row(answer: str = "Fine.", question: str = "How?") -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
 def read(tmp_path: Path, rows: list[dict[str, Any]], more: dict[str, Any] | None = None, **table: Any) -> Rows:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    write_rows(tmp_path / "rows.jsonl", rows)
     data = {"train": [{"path": "rows.jsonl", **table}], **(more or {})}
     (tmp_path / "recipe.toml").write_text(dumps({"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data}))
     tokenizer = tiny_tokenizer()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from fttool.rows.data import prepare
 from fttool.rows.rows import Rows
 from fttool.testing import tiny_tokenizer
 
+from ....rows import write_rows
+
 
 def read(tmp_path: Path, rows: list[dict[str, Any]], task: str = "classification", **table: Any) -> Rows:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(tmp_path / "rows.jsonl", rows)
     data = {"train": [{"path": "rows.jsonl", **table}]}
     recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "task": {"name": task}, "data": data}
     (tmp_path / "recipe.toml").write_text(dumps(recipe))

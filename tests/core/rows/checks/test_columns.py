@@ -21,11 +21,13 @@ from fttool.rows.data import prepare
 from fttool.rows.rows import Rows
 from fttool.testing import tiny_tokenizer
 
+from ....rows import write_rows
+
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]
 
 
 def loaded(tmp_path: Path, rows: list[dict[str, Any]], **table: Any) -> Loaded:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(tmp_path / "rows.jsonl", rows)
     task = table.pop("task", "sft")
     train = [{"path": "rows.jsonl", **table}]
     recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "task": {"name": task}, "data": {"train": train}}

@@ -15,6 +15,8 @@ from fttool.rows.checks.verdicts import says_bad, spelled
 from fttool.rows.datasets import Reading
 from fttool.rows.first_look import first_rows
 
+from ....rows import write_rows
+
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]
 
 BAD: list[dict[str, Any]] = [
@@ -89,7 +91,7 @@ OTHER_NAMES: list[dict[str, Any]] = [
 
 
 def loaded_rows(tmp_path: Path, rows: list[dict[str, Any]], ignore: list[str] | None = None, more: str = "") -> Reading:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(tmp_path / "rows.jsonl", rows)
     (tmp_path / "recipe.toml").write_text(
         f'recipe = 1\n[model]\nsource = "builtin:tiny-chat"\n[[data.train]]\npath = "rows.jsonl"\n'
         f"ignore = {json.dumps(ignore or [])}\n{more}\n"
