@@ -1,24 +1,28 @@
 """Write the reference pages from the code: `python docs/reference.py`; a test holds the committed pages to it.
 
 `docs/recipe.md` lists every table and key of a recipe, `docs/strategies/<family>.md` every built-in strategy,
-`docs/core.md` every file of the core, and `docs/api.md` every name that is promised to Python code.
+`docs/core.md` every file of the core, `docs/events.md` every event of a run, and `docs/api.md` every name that is promised
+to Python code.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from api_page import api_page
 
+from fttool import events
 from fttool.cli.plugin_page import example, kind
 from fttool.cli.schema import recipe_schema
 from fttool.contracts import FAMILIES
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.strategy import Strategy
+from fttool.described import attribute_docstrings
 from fttool.plugins import Plugins
 from fttool.recipe.toml import format_value
 
@@ -33,8 +37,8 @@ SPINE = (  # what a reader must know to follow a recipe to a model, in the order
     "training/evaluation runs/finishing"
 )
 CORE = {  # folder → its files in reading order
-    "": "scripting api described hookspecs plugins yielded world machine errors visible folding plain textfile disk "
-    "rights streams",
+    "": "scripting api described hookspecs events plugins yielded world machine errors visible folding plain textfile "
+    "disk rights streams",
     "contracts": "strategy layers rows batches model update sharding task recipe",
     "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading salvaging",
     "rows": "data datasets fitting paths first_look filtering encoding tokens rows templates chat prompts loader",
@@ -70,7 +74,12 @@ TABLES = {
 def pages() -> dict[str, str]:
     """Every generated page by its path below `docs/`."""
     plugins = Plugins.discover()
-    made = {"recipe.md": recipe_page(), "core.md": core_page(), "api.md": api_page(MADE)}
+    made = {
+        "recipe.md": recipe_page(),
+        "core.md": core_page(),
+        "events.md": events_page(),
+        "api.md": api_page(MADE),
+    }
     for family in FAMILIES:
         made[f"strategies/{family}.md"] = family_page(family, plugins.family(family))
     return made
@@ -149,6 +158,38 @@ def rows(table: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[s
         default = option.get("default")
         given = "required" if key in required else "" if default is None or strategy else f"`{format_value(default)}`"
         yield f"| `{key}` | {shown} | {given} | {one_line(option)} |"
+
+
+def events_page() -> str:
+    """Every event with its fields."""
+    lines = [
+        MADE,
+        "",
+        "# What happens in a run",
+        "",
+        "`fttool run --json` prints each event as one JSON object per line on standard output, and nothing else.",
+        "`events.jsonl` in the run directory has those of the first table, and the hook `fttool_event` is called with",
+        "them. Each has `time` (UTC, ISO 8601), `event`, its own fields, and `text` where there is something to say to",
+        "people.",
+        "",
+    ]
+    classes = [one for one in vars(events).values() if isinstance(one, type) and issubclass(one, events.Event)]
+    reported = [one for one in classes if issubclass(one, events.Reported) and one is not events.Reported]
+    recorded = [one for one in classes if not issubclass(one, events.Reported) and one is not events.Event]
+    lines += event_table(recorded)
+    lines += ["", "With `--json` alone; the values of `logged` stand beside its kind, as in `metrics.jsonl`:", ""]
+    return "\n".join([*lines, *event_table(reported), ""])
+
+
+def event_table(kinds: Sequence[type[events.Event]]) -> list[str]:
+    """A row for each kind of event, with its fields."""
+    lines = ["| event | when | fields |", "|---|---|---|"]
+    for event in kinds:
+        texts = attribute_docstrings(event)
+        names = [field.name for field in fields(event) if field.name != "text"]
+        shown = [f"`{name}`: {' '.join(texts[name].split())}" if name in texts else f"`{name}`" for name in names]
+        lines.append(f"| `{event.kind()}` | {inspect.cleandoc(event.__doc__ or '')} | {'<br>'.join(shown)} |")
+    return lines
 
 
 def one_line(option: Mapping[str, Any]) -> str:

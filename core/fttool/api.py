@@ -99,6 +99,7 @@ from fttool.errors import (
     UsageError,
     did_you_mean,
 )
+from fttool.events import Event
 from fttool.hookspecs import hookimpl
 from fttool.rights import give_usual_rights
 from fttool.rows.checks.marks import MARKS, marked_learned
@@ -127,6 +128,7 @@ __all__ = [
     "DataError",
     "DiskError",
     "Encoded",
+    "Event",
     "Example",
     "ExitCode",
     "Factor",

@@ -34,11 +34,17 @@ class Described(BaseModel):
 
 def descriptions(table: type[BaseModel]) -> dict[str, str]:
     """Option → what it is: its own `Field(description=…)`, or the docstring under it in the class that has it last."""
-    texts: dict[str, str] = {}
-    for kind in reversed(table.__mro__):
-        texts |= _docstrings(kind.__module__).get(kind.__qualname__, {})
+    texts = attribute_docstrings(table)
     given = {name: field.description for name, field in table.model_fields.items() if field.description}
     return {name: text for name, text in (texts | given).items() if name in table.model_fields}
+
+
+def attribute_docstrings(made: type) -> dict[str, str]:
+    """Attribute of a class → the docstring under it, in the class of its ancestry that has it last."""
+    texts: dict[str, str] = {}
+    for kind in reversed(made.__mro__):
+        texts |= _docstrings(kind.__module__).get(kind.__qualname__, {})
+    return texts
 
 
 @cache

@@ -16,6 +16,7 @@ import pluggy
 if TYPE_CHECKING:
     from fttool.contracts.recipe import Recipe
     from fttool.contracts.strategy import Strategy
+    from fttool.events import Event
 
 PROJECT = "fttool"
 
@@ -47,6 +48,11 @@ def fttool_logged(step: int, values: Mapping[str, Any]) -> None:
 @hookspec
 def fttool_checkpoint_saved(step: int, folder: Path) -> None:
     """A checkpoint is complete under its final name."""
+
+
+@hookspec
+def fttool_event(event: Event) -> None:
+    """A line was written to `events.jsonl`; `event.kind()` and `event.described()` are what it says."""
 
 
 @hookspec

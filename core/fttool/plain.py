@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -22,3 +23,14 @@ def children(value: object) -> Iterable[tuple[str | int, Any]]:
         yield from value.items()
     elif is_array(value):
         yield from enumerate(value)
+
+
+def as_json(value: object) -> Any:
+    """What JSON can hold of a value: NaN and infinity become the strings `nan`, `inf` and `-inf`, never 0 or null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if is_table(value):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if is_array(value):
+        return [as_json(item) for item in value]
+    return value

@@ -28,6 +28,7 @@ import torch
 from fttool.contracts.batches import RowGroup
 from fttool.contracts.model import Features
 from fttool.contracts.task import Predictions
+from fttool.events import FeaturesKept, FeaturesNotKept
 from fttool.features.kept import Kept, Room, shown
 from fttool.features.observed import NotKept, Observed, Places, answering, base_of, observe, same_chance
 from fttool.rows.loader import EpochLoader
@@ -65,10 +66,8 @@ class Backbone:
         with answering(base, lambda *_, **__: outputs):
             return self.task_score(model, tensors)
 
-    def compute(
-        self, model: Any, watch: Watch, stopped: Callable[[], bool], passes: InPasses = in_one
-    ) -> dict[str, Any]:
-        """Compute and keep the features of all rows, or say why not; returns what `events.jsonl` is to hold.
+    def compute(self, model: Any, watch: Watch, stopped: Callable[[], bool], passes: InPasses = in_one) -> None:
+        """Compute and keep the features of all rows, or say why not.
 
         Raises `KeyboardInterrupt` once it is told to stop.
         """
@@ -80,15 +79,15 @@ class Backbone:
             difference = self._difference(model, kept, passes)
         except NotKept as reason:
             self.loader.tell_places(None)
-            watch.note(f"the base model runs in each epoch: {reason}")
-            return {"kept": False, "reason": str(reason)}
+            watch.event(FeaturesNotKept(text=f"the base model runs in each epoch: {reason}", reason=str(reason)))
+            return
         self.kept, room = kept, kept.room
         sizes = [(room.in_memory, "in memory"), (room.in_file, "in a file")]
         where = " and ".join(f"{shown(size)} {place}" for size, place in sizes if size)
-        watch.note(f"the base model has run once over {len(self.lengths):,} rows, and will not again: {where}")
+        text = f"the base model has run once over {len(self.lengths):,} rows, and will not again: {where}"
         seconds = round(time.perf_counter() - began, 3)
         held = {"memory_bytes": room.in_memory, "file_bytes": room.in_file}
-        return {"kept": True, **held, "difference": difference, "seconds": seconds}
+        watch.event(FeaturesKept(text=text, **held, difference=difference, seconds=seconds))
 
     def _refuse(self, model: Any) -> None:
         base = base_of(model)

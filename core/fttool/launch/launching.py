@@ -27,6 +27,7 @@ from typing import Any
 import tomli
 
 from fttool.errors import FttoolError, gist
+from fttool.events import Restarted
 from fttool.launch.nodes import Nodes, loopback
 from fttool.launch.verdict import Ended, judge
 from fttool.launch.worker import LAUNCHER
@@ -78,9 +79,11 @@ def launch(
             attempt += 1
             begun = ended[0] is not None and ended[0].begun  # one answer for all: a shared disk may show it late
             where = "the newest checkpoint" if checkpoints.steps(record.checkpoints) else "the beginning"
-            screen.note(f"all processes start again from {where}: {how}")
+            text = f"all processes start again from {where}: {how}"
+            restarted = Restarted(text=text, number=attempt, why=verdict.text, how=how)
+            screen.event(restarted)
             if nodes.first:
-                record.event("restarted", number=attempt, why=verdict.text, how=how)
+                record.event(restarted)
             if begun and going_on is not None:
                 words = going_on
 

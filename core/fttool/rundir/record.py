@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import platform
 import secrets
@@ -25,7 +24,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,8 @@ import tomli_w
 
 from fttool import disk
 from fttool.errors import Problem, UsageError
-from fttool.plain import is_array, is_table
+from fttool.events import Event
+from fttool.plain import as_json, is_table
 from fttool.recipe.loaded import Loaded
 from fttool.rundir import checkpoints, lines
 from fttool.rundir.code import code_of
@@ -219,10 +218,9 @@ class Record:
                 aside._write(name, (self.path / name).read_text(encoding="utf-8"))
         return aside.path
 
-    def event(self, kind: str, *, flushed: bool = False, **values: Any) -> None:
+    def event(self, event: Event, *, flushed: bool = False) -> None:
         """Append a line to `events.jsonl`; `flushed`: it is on disk then."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._append("events.jsonl", {"time": now, "event": kind, **values}, flushed=flushed)
+        self._append("events.jsonl", event.stamped(), flushed=flushed)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
@@ -234,7 +232,7 @@ class Record:
 
     def bad_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write `bad_rows.jsonl`: dataset, place and reason of each row that was left out as bad."""
-        self._write("bad_rows.jsonl", "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows))
+        self._write("bad_rows.jsonl", "".join(json.dumps(as_json(row), ensure_ascii=False) + "\n" for row in rows))
 
     def _measured(self) -> list[tuple[Line, Mapping[str, Any]]]:
         """The lines of `metrics.jsonl` that can be read, and what they say."""
@@ -244,7 +242,7 @@ class Record:
     def _append(self, name: str, values: Mapping[str, Any], *, flushed: bool = False) -> None:
         self.refuse_loss()
         if self.path.exists():
-            lines.append(self.path / name, _plain(values), flushed=flushed)
+            lines.append(self.path / name, as_json(values), flushed=flushed)
 
     def _write(self, name: str, text: str) -> None:
         self.refuse_loss()
@@ -254,7 +252,7 @@ class Record:
 class Unwritten(Record):
     """The run directory to the other processes of a run: the first one writes it."""
 
-    def event(self, kind: str, *, flushed: bool = False, **values: Any) -> None:
+    def event(self, event: Event, *, flushed: bool = False) -> None:
         """Nothing."""
 
     def metrics(self, values: Mapping[str, Any]) -> None:
@@ -387,16 +385,5 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become the strings `nan`, `inf`, `-inf`, never 0."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if is_table(value):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if is_array(value):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(values), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(as_json(values), indent=2, ensure_ascii=False) + "\n"

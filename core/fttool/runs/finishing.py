@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fttool.errors import ModelError, UsageError
+from fttool.events import ConfigSetBack, SavedDifference
 from fttool.rows.checks.agreement import refuse_saved_difference
 from fttool.rundir import checkpoints
 from fttool.rundir.record import Record
@@ -50,7 +51,7 @@ def finish(prepared: Prepared, record: Record) -> None:
     trainer.refuse_non_finite_weights(whole=True)
     undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
     if undone:
-        job.watch.event("config_set_back", by="training", changes=list(map(str, undone)))
+        job.watch.event(ConfigSetBack(by="training", changes=list(map(str, undone))))
     trainer.save_final(record.model, card(prepared), prepared.update.export)
     if job.world.first:
         compare_saved(prepared, record)
@@ -74,5 +75,5 @@ def compare_saved(prepared: Prepared, record: Record) -> None:
             trust_remote_code=prepared.loaded.recipe.model.trust_remote_code,
         )
     except ModelError as wrong:
-        prepared.watch.event("saved_difference", what=str(wrong))
+        prepared.watch.event(SavedDifference(text=str(wrong)), known=True)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fttool.events import ConfigSetBack, Noted, RowRemarks, RowsNoted, Started, TemplateDifference
 from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record, lock
 from fttool.runs.resuming import branched_checkpoint, resumed_checkpoint
@@ -18,19 +19,19 @@ def open_record(prepared: Prepared, record: Record, resume: bool, start: Start |
         checkpoint = branched_checkpoint(prepared, record, locked, start)
     else:
         record.create(prepared.loaded, locked)
-        prepared.watch.event("started", total_steps=prepared.length.total_steps)
+        prepared.watch.event(Started(total_steps=prepared.length.total_steps))
         checkpoint = None
     for note in prepared.notes:
-        prepared.watch.event("note", what=note)
+        prepared.watch.event(Noted(text=note), known=True)
     if prepared.undone:
         by = prepared.parts.trainer_class.__name__
-        prepared.watch.event("config_set_back", by=by, changes=list(map(str, prepared.undone)))
+        prepared.watch.event(ConfigSetBack(by=by, changes=list(map(str, prepared.undone))))
     if remarks := prepared.rows.learned.remarks:
-        prepared.watch.event("row_remarks", rows=remarks)
+        prepared.watch.event(RowRemarks(rows=remarks))
     if prepared.agreement.last or prepared.agreement.earlier or prepared.agreement.dated:
-        prepared.watch.event("template_difference", **prepared.agreement.described())
+        prepared.watch.event(TemplateDifference(**prepared.agreement.described()))
     for notice in prepared.rows.notices:
-        prepared.watch.event("rows", what=notice)
+        prepared.watch.event(RowsNoted(text=notice), known=True)
     if prepared.rows.bad:
         record.bad_rows(prepared.rows.bad)
     return checkpoint

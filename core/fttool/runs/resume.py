@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from fttool.contracts.strategy import to_steps
 from fttool.contracts.update import Factor, Schedule, ScheduleContext
 from fttool.errors import PluginError, Problem, UsageError, gist
+from fttool.events import CodeChanged, Event, LibraryChanged
 from fttool.plain import is_table
 from fttool.recipe.loaded import Loaded
 from fttool.rundir import checkpoints
@@ -221,10 +222,10 @@ def library_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     ]
 
 
-def software_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What of the software is not as it was when a run was begun: events, and a sentence for each, from two locks."""
-    libraries = [("library_changed", sentence) for sentence in library_changes(before, now)]
-    return libraries + [("code_changed", sentence) for sentence in code_changes(before["code"], now["code"])]
+def software_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Event]:
+    """What of the software is not as it was when a run was begun, from two locks."""
+    libraries = [LibraryChanged(text=sentence) for sentence in library_changes(before, now)]
+    return [*libraries, *(CodeChanged(text=sentence) for sentence in code_changes(before["code"], now["code"]))]
 
 
 def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:

@@ -7,6 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from fttool.errors import UsageError
+from fttool.events import (
+    Branched,
+    CheckpointRejected,
+    LinesDamaged,
+    ModelRemade,
+    ProcessesChanged,
+    Resumed,
+    SetAside,
+    StopsLater,
+)
 from fttool.rundir import checkpoints
 from fttool.rundir.checkpoints import Checkpoint, processes
 from fttool.rundir.record import Record
@@ -27,14 +37,14 @@ def resumed_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, 
     found, rejected = checkpoints.newest(record.checkpoints, among)
     checkpoint = counting_on(found, record, prepared) if found else None
     refuse_complete(record, checkpoint, prepared)
-    said = [
-        *(("lines_damaged", sentence) for sentence in record.mend()),
-        *(("checkpoint_rejected", sentence) for sentence in rejected),
+    events = [
+        *(LinesDamaged(text=sentence) for sentence in record.mend()),
+        *(CheckpointRejected(text=sentence) for sentence in rejected),
         *software_changes(record.lock(), locked),
-        *(("stops_later", sentence) for sentence in stops_later(found, checkpoint, prepared)),
+        *(StopsLater(text=sentence) for sentence in stops_later(found, checkpoint, prepared)),
     ]
-    for event, sentence in said:
-        prepared.watch.event(event, said=sentence, what=sentence)
+    for event in events:
+        prepared.watch.event(event)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
     if longer and rejected and checkpoint is None:
         message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
@@ -45,11 +55,11 @@ def resumed_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, 
         restore(prepared.trainer.job, checkpoint)
     if longer and record.went_beyond(longer.shared):
         aside = record.set_aside(step, longer.was)
-        said = f"what came after step {step} in the run of {longer.was} updates is kept in {aside}"
-        prepared.watch.event("set_aside", said=said, step=step, folder=aside.name)
+        text = f"what came after step {step} in the run of {longer.was} updates is kept in {aside}"
+        prepared.watch.event(SetAside(text=text, step=step, folder=aside.name))
     record.extend(prepared.loaded)
     record.rewind(step if checkpoint else -1)
-    prepared.watch.event("resumed", step=step, total_steps=total)
+    prepared.watch.event(Resumed(step=step, total_steps=total))
     note_start(prepared, record, checkpoint)
     return checkpoint
 
@@ -59,16 +69,16 @@ def note_start(prepared: Prepared, record: Record, checkpoint: Checkpoint | None
     if checkpoint is not None and at_the_end(checkpoint, prepared):
         lost = record.lost_files()
         why = f"missing or damaged: {', '.join(lost)}" if lost else "the run was stopped before its model was saved"
-        said = f"{why}; it is made from the checkpoint of step {checkpoint.step}, without an update"
-        prepared.watch.event("model_remade", said=said, step=checkpoint.step, lost=lost)
+        text = f"{why}; it is made from the checkpoint of step {checkpoint.step}, without an update"
+        prepared.watch.event(ModelRemade(text=text, step=checkpoint.step, lost=lost))
     else:
         prepared.watch.note(f"resuming from step {checkpoint.step if checkpoint else 0}")
     if checkpoint is not None and processes(checkpoint) != prepared.trainer.job.world.size:
-        sentence = (
+        text = (
             f"{processes(checkpoint)} processes saved this checkpoint and {prepared.trainer.job.world.size} go on: "
             "rows and rates stay as they were, but what is drawn at random (dropout, masks) is drawn anew"
         )
-        prepared.watch.event("processes_changed", said=sentence, what=sentence)
+        prepared.watch.event(ProcessesChanged(text=text))
 
 
 def at_the_end(checkpoint: Checkpoint, prepared: Prepared) -> bool:
@@ -104,9 +114,6 @@ def branched_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str,
     if shared < step:
         message = f"update {shared + 1} of '{where}' had another rate than the new run's schedule gives it"
         raise UsageError(message, hint=f"a run can branch off only after updates that both have: here {shared}")
-    changes = software_changes(start.record.lock(), locked)
-    for _, sentence in changes:
-        prepared.watch.note(sentence)
     needed = start.needed(prepared.loaded)
     checkpoint = counting_anew(start.checkpoint)
 
@@ -120,10 +127,10 @@ def branched_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str,
             checkpoints.link(one, new.checkpoints)
 
     record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
-    prepared.watch.event("branched", run=str(where), step=step, total_steps=prepared.length.total_steps)
-    for event, sentence in changes:
-        prepared.watch.event(event, what=sentence)
-    prepared.watch.note(f"going on from step {step} of {where}, in {record.path}")
+    text = f"going on from step {step} of {where}, in {record.path}"
+    branched = Branched(text=text, run=str(where), step=step, total_steps=prepared.length.total_steps)
+    for event in (branched, *software_changes(start.record.lock(), locked)):
+        prepared.watch.event(event)
     return replace(checkpoint, path=record.checkpoints / checkpoint.path.name)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fttool import events
 from fttool.errors import DivergedError, ExitCode, Problem, RecipeError, StoppedError, UsageError
 from fttool.recipe.faults import explained
 from fttool.recipe.loaded import Loaded
@@ -101,7 +102,7 @@ def summed_up(prepared: Prepared, record: Record) -> Generator[None]:
         if new and record.path.exists():
             with undisturbed():
                 record.summary(summarize(prepared, "interrupted"))
-                record.event("ended", status="interrupted", step=0)
+                record.event(events.Ended(status="interrupted", step=0))
         raise
 
 

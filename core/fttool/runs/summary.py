@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fttool.errors import DiskError
+from fttool.events import Ended, OutputUnread
 from fttool.rows.prompts import expected_answer, question
 from fttool.rundir.record import Record, peak_memory_bytes
 from fttool.runs.stages.loop import Prepared
@@ -94,8 +95,8 @@ def record_end(record: Record, summary: Mapping[str, Any], watch: Watch) -> Disk
     try:
         place.summary(summary)
         for stream, since in lost_readers().items():
-            place.event("output_unread", stream=stream, since=since)
-        place.event("ended", flushed=True, status=summary["status"], step=summary["steps"])
+            place.event(OutputUnread(stream=stream, since=since))
+        place.event(Ended(status=summary["status"], step=summary["steps"]), flushed=True)
     except DiskError as fault:
         watch.note(f"how the run ended is recorded nowhere: {fault.problems[0].message}")
         return fault

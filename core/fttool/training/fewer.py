@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias, TypeVar
 
 from fttool.errors import OutOfMemoryError, gist
+from fttool.events import OutOfMemory
 from fttool.machine import ran_out_of_memory
 from fttool.recipe.faults import out_of_memory_hint
 from fttool.training.job import Job
@@ -35,8 +36,8 @@ def in_passes(
             return done
         undo()
         job.progress.fits[use] = now // 2
-        said = f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes"
-        job.watch.event("out_of_memory", said=said, step=step, use=use, was=now, now=now // 2)
+        text = f"memory ran out on {now} sequences at once: {use} goes on with {now // 2}, in more passes"
+        job.watch.event(OutOfMemory(text=text, step=step, use=use, was=now, now=now // 2))
     return [work(piece) for piece in pieces(batch, 1)]
 
 

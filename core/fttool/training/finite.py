@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from fttool.errors import DivergedError
+from fttool.events import Diverged
 from fttool.training import scaling
 from fttool.training.guard import overrides
 from fttool.training.job import Job
@@ -100,7 +101,7 @@ class Finite(_Base):
         """Record and raise that the run cannot go on, naming the rows that each process gives of that update."""
         every = [row for some in self.job.world.gather(list(rows)) for row in some]
         origins = [self.job.rows.learned.origin(row) for row in every]
-        self.job.watch.event("diverged", step=update, what=what, rows=origins)
+        self.job.watch.event(Diverged(step=update, what=what, rows=origins))
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
         hint = 'lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"'
         if any(one.pulls for one in self.job.regularizations):

@@ -25,8 +25,8 @@ from fttool.training.proof import Proven
 from fttool.watch.watch import Watch
 from fttool.world import World
 
-KeepFeatures = Callable[[Any, Watch, Callable[[], bool], InPasses], Mapping[str, Any]]
-"""Of the model, whom to tell, whether to stop, and how a micro-batch goes through it: what is to be on record."""
+KeepFeatures = Callable[[Any, Watch, Callable[[], bool], InPasses], None]
+"""Given the model, whom to tell, whether to stop, and how a micro-batch goes through it."""
 
 
 @dataclass(kw_only=True)

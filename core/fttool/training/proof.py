@@ -58,15 +58,19 @@ class Proven:
     seconds: float
 
     @property
-    def figures(self) -> dict[str, Any]:
-        """As `events.jsonl` and `summary.json` have them."""
-        compared = {
+    def compared(self) -> dict[str, dict[str, Any]]:
+        """Each comparison by its name, as `events.jsonl` has them."""
+        return {
             one.name: {"difference": one.difference}
             | ({} if one.allowed == math.inf else {"allowed": one.allowed, "holds": one.holds})
             | ({} if one.shown else {"shown": False})
             for one in self.findings
         }
-        return {**compared, "seconds": round(self.seconds, 3)}
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The same with the seconds that they took, as `summary.json` has them."""
+        return {**self.compared, "seconds": round(self.seconds, 3)}
 
     def lines(self) -> list[tuple[str, str, str]]:
         """What was compared, how far it differs, and how far it may: for people."""

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
 from fttool.contracts.model import ALWAYS
+from fttool.events import Proof, StoppedEarly
 from fttool.rows.loader import EpochLoader
 from fttool.training.additions import Additions, micro_batch
 from fttool.training.evaluation import answered, note_best, remarks, summed, tables
@@ -316,7 +317,7 @@ class Loop(Saving):
             progress.worse_in_a_row += 1
         if settings.early_stopping is not None and progress.worse_in_a_row >= settings.early_stopping:
             progress.stopped_early = self.control.should_training_stop = self.control.should_save = True
-            self.job.watch.event("stopped_early", step=self.state.global_step, best_step=progress.best_step)
+            self.job.watch.event(StoppedEarly(step=self.state.global_step, best_step=progress.best_step))
         return better
 
     def in_passes(
@@ -349,20 +350,19 @@ class _Watch(TrainerCallback):
             job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
             job.progress.answers_before = job.answers()
         if job.keep_features is not None:
-            found = job.keep_features(
+            job.keep_features(
                 self.trainer.model,
                 job.watch,
                 lambda: job.asked is not None,
                 lambda batch, work: self.trainer.in_passes("features", batch, work),
             )
-            job.watch.event("features", **found)
 
     def _prove(self) -> None:
         """Refuse a model that is not as batches assume; a resumed run asks again, as its kernels may be others."""
         job = self.trainer.job
         proven = job.proof()
         job.progress.proof = job.progress.proof or proven.figures
-        job.watch.event("proof", **proven.figures)
+        job.watch.event(Proof(comparisons=proven.compared, seconds=round(proven.seconds, 3)))
         proven.refuse()
         for note in proven.notes():
             job.watch.note(note)

@@ -8,6 +8,7 @@ from typing import Any
 import pluggy
 
 from fttool.errors import PluginError, Problem, gist
+from fttool.events import Event, ObserverFailed
 from fttool.plugins import Plugins, manager
 from fttool.recipe.loaded import Loaded
 
@@ -15,11 +16,11 @@ from fttool.recipe.loaded import Loaded
 class Observers:
     """The plugins that `[plugins] observe` names, called one by one so that a fault of one spares the others."""
 
-    def __init__(self, loaded: Loaded, record_fault: Callable[..., None], *, on: bool = True) -> None:
+    def __init__(self, loaded: Loaded, tell: Callable[[Event], None], *, on: bool = True) -> None:
         """Where several processes make a run, they are `on` in one of them."""
-        self.record_fault = record_fault
-        self.faults: list[dict[str, str]] = []
-        """Not recorded yet."""
+        self.tell = tell
+        self.faults: list[ObserverFailed] = []
+        """Not told yet."""
         self.managers: dict[str, pluggy.PluginManager] = {}
         for index, name in enumerate(loaded.recipe.plugins.observe if on else ()):
             self.managers[name] = self._manager(loaded.plugins, name, index)
@@ -41,8 +42,9 @@ class Observers:
                 getattr(one.hook, hook)(**arguments)
             except (Exception, SystemExit) as fault:  # an observer must not end a run that costs money
                 del self.managers[name]
-                self.faults.append({"plugin": name, "hook": hook, "error": gist(fault)})
+                text = f"plugin '{name}' is switched off: {hook} raised {gist(fault)}"
+                self.faults.append(ObserverFailed(text=text, plugin=name, hook=hook, error=gist(fault)))
         if hook == "fttool_recipe_loaded":
             return  # there is no run directory to record anything in
         while self.faults:
-            self.record_fault("observer_failed", **self.faults.pop(0))
+            self.tell(self.faults.pop(0))

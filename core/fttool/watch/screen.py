@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
+from fttool.events import Event, Failed, Logged, Note, Stage, Summarized
+from fttool.plain import as_json
 from fttool.visible import on_one_line, show, tell, visible_json
 from fttool.world import REPORTS
 
@@ -33,6 +35,11 @@ class Screen:
 
     def note(self, text: str, hint: str = "") -> None:
         """Something that the user should know, and what to do about it."""
+
+    def event(self, event: Event, *, known: bool = False) -> None:
+        """Something that `events.jsonl` records; its text is a note, unless people have read it already."""
+        if event.text and not known:
+            self.note(event.text)
 
     def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
         """The items one by one: a step of the preparation that takes long, before the first update or while it runs."""
@@ -169,37 +176,33 @@ class Bar(Screen):
         tell(*text.split("\n"))
 
 
-class Events(Screen):
-    """One JSON object per line on stdout."""
+class Json(Screen):
+    """Every event as one JSON object per line on stdout, see `fttool.events`."""
 
-    def _print(self, event: str, **values: Any) -> None:
-        line = json.dumps({"event": event, **values}, ensure_ascii=False, default=str)
-        print(visible_json(line), flush=True)
+    def event(self, event: Event, *, known: bool = False) -> None:
+        """A line."""
+        print(visible_json(json.dumps(as_json(event.stamped()), ensure_ascii=False, default=str)), flush=True)
 
     def stage(self, text: str) -> None:
         """`stage`."""
-        self._print("stage", text=text)
+        self.event(Stage(text=text))
 
     def note(self, text: str, hint: str = "") -> None:
         """`note`."""
-        self._print("note", text=text, **({"hint": hint} if hint else {}))
-
-    def started(self, total: int, done: int) -> None:
-        """`started`."""
-        self._print("started", total_steps=total, step=done)
+        self.event(Note(text=text, hint=hint))
 
     def logged(self, step: int, values: Mapping[str, Any]) -> None:
         """`logged`."""
-        self._print("logged", **values)
+        self.event(Logged(values=values))
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
-        """`finished`, with the whole summary."""
-        self._print("finished", summary=summary)
+        """`summarized`."""
+        self.event(Summarized(summary=summary))
 
     def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
-        """`failed`, with the exit code and the problems."""
-        found = [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
-        self._print("failed", exit_code=int(exit_code), problems=found)
+        """`failed`."""
+        described = [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
+        self.event(Failed(exit_code=int(exit_code), problems=described))
 
 
 @contextmanager
@@ -230,7 +233,7 @@ def failure(fault: BaseException) -> tuple[Sequence[Problem], ExitCode]:
 def choose(*, quiet: bool, as_json: bool) -> Screen:
     """The screen for this process's output."""
     if as_json:
-        return Events()
+        return Json()
     if quiet:
         return Screen()
     return Bar() if sys.stderr.isatty() or _in_a_notebook() else Lines()

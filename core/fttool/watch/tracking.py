@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +26,9 @@ import tomli
 
 from fttool.contracts.recipe import Recipe
 from fttool.errors import Problem, RecipeError, TrackerError, gist
+from fttool.events import Event, TrackerFailed
 from fttool.plain import children, is_array, is_table
 from fttool.rundir.record import Record
-from fttool.watch.screen import Screen
 
 PLACES = "tracking.json"
 """In the run directory: the tracker's own name of the run, by tracker, for one that is resumed."""
@@ -193,7 +193,7 @@ class Trackers:
 
     recipe: Recipe
     record: Record
-    screen: Screen
+    tell: Callable[[Event], None]
     on: bool = True
     _open: dict[str, Tracker] = field(default_factory=dict[str, Tracker], init=False)
 
@@ -230,8 +230,8 @@ class Trackers:
                 call(tracker)
             except (Exception, SystemExit) as fault:
                 del self._open[name]
-                self.screen.note(f"the tracker '{name}' is switched off: {gist(fault)}")
-                self.record.event("tracker_failed", tracker=name, during=what, error=gist(fault))
+                text = f"the tracker '{name}' is switched off: {gist(fault)}"
+                self.tell(TrackerFailed(text=text, tracker=name, during=what, error=gist(fault)))
 
     def _told(self, step: int, place: str | None) -> Told:
         text = self.record.resolved_recipe()

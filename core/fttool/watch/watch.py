@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fttool.events import CheckpointSaved, Event
 from fttool.recipe.loaded import Loaded
 from fttool.rundir.record import Record
 from fttool.watch.observers import Observers
@@ -21,12 +22,8 @@ class Watch:
     def __init__(self, loaded: Loaded, record: Record, screen: Screen, *, on: bool = True) -> None:
         """Where several processes make a run, observers and trackers are `on` in one of them."""
         self._recipe, self._record, self._screen = loaded.recipe, record, screen
-        self._observers = Observers(loaded, self._switched_off, on=on)
-        self._trackers = Trackers(loaded.recipe, record, screen, on=on)
-
-    def _switched_off(self, event: str, **fault: Any) -> None:
-        said = f"plugin '{fault['plugin']}' is switched off: {fault['hook']} raised {fault['error']}"
-        self.event(event, said=said, **fault)
+        self._observers = Observers(loaded, self.event, on=on)
+        self._trackers = Trackers(loaded.recipe, record, self.event, on=on)
 
     # -- what a person should know --
 
@@ -44,11 +41,11 @@ class Watch:
 
     # -- what stays on record --
 
-    def event(self, kind: str, *, said: str = "", **values: Any) -> None:
-        """A line of `events.jsonl`; `said`: in words for the screen too."""
-        if said:
-            self._screen.note(said)
-        self._record.event(kind, **values)
+    def event(self, event: Event, *, known: bool = False) -> None:
+        """A line of `events.jsonl`; where it is `known`, people have read its text already."""
+        self._screen.event(event, known=known)
+        self._record.event(event)
+        self._observers.call("fttool_event", event=event)
 
     def recipe_loaded(self) -> None:
         """The recipe is valid; nothing has been written or loaded yet."""
@@ -73,7 +70,7 @@ class Watch:
 
     def saved(self, step: int, folder: Path) -> None:
         """A checkpoint is complete under its final name."""
-        self.event("checkpoint_saved", step=step)
+        self.event(CheckpointSaved(step=step))
         self._observers.call("fttool_checkpoint_saved", step=step, folder=folder)
 
     def refuse_loss(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.api import hookimpl
 
 if TYPE_CHECKING:
-    from fttool.api import Recipe
+    from fttool.api import Event, Recipe
 
 NAME = "acme-diary.txt"
 
@@ -52,6 +52,12 @@ def fttool_run_started(run_dir: Path, total_steps: int) -> None:
 def fttool_logged(step: int, values: Mapping[str, Any]) -> None:
     """A line of metrics."""
     diary.write(f"step {step}: {', '.join(sorted(values))}")
+
+
+@hookimpl
+def fttool_event(event: Event) -> None:
+    """Whatever else happens."""
+    diary.write(f"{event.kind()}: {event.text}" if event.text else event.kind())
 
 
 @hookimpl
