@@ -99,6 +99,20 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(nearest(path)).free
 
 
+def user_folder(variable: str, usual: str) -> Path | None:
+    """fttool's folder in one of the user's, by the XDG base directories; None for a user without a home.
+
+    That is where the environment's `variable` says, else `usual` in the home directory.
+    """
+    above = Path(os.environ.get(variable, ""))
+    if not above.is_absolute():  # the specification has such a path ignored
+        try:
+            above = Path.home() / usual
+        except RuntimeError:
+            return None
+    return above / "fttool"
+
+
 def nearest(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

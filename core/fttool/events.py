@@ -311,7 +311,7 @@ class Logged(Reported):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summarized(Reported):
+class Summary(Reported):
     """The run has ended by itself or by a signal."""
 
     summary: Mapping[str, Any]

@@ -307,7 +307,7 @@ def test_bad_rows_are_left_out_on_request_and_listed(shell: Shell, recipe: dict[
         "bad: turn 2 of 'messages' (assistant) is empty": 1
     }
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert [event["what"] for event in events if event["event"] == "rows" and "bad" in event["what"]]
+    assert [event["text"] for event in events if event["event"] == "rows_noted" and "bad" in event["text"]]
     (source,) = json.loads((folder / "lock.json").read_text())["files"]
     assert (source["rows"], source["bad_rows"]) == (9, 1)
 

@@ -89,7 +89,7 @@ def measure(folder: Path, case: Case, name: str) -> dict[str, float]:
     go, _ = prepared_run(folder, case, name)
     timed, counted = go(), case.updates - LEFT_OUT
     lines = (folder / "runs" / name / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    (event,) = (one for one in map(json.loads, lines) if one["event"] == "features")
+    (event,) = (one for one in map(json.loads, lines) if one["event"].startswith("features_"))
     return {
         "seconds": timed.seconds / counted,
         "processor_seconds": timed.processor_seconds / counted,

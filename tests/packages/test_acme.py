@@ -34,7 +34,14 @@ STRATEGIES = {
     "metric": "acme.top5",
 }
 """Its first strategy of each family."""
-MORE = {"acme.r-drop", "acme.median-loss", "acme.whole-sentences", "acme.refusals", "acme.token-budget"}
+MORE = {
+    "acme.r-drop",
+    "acme.median-loss",
+    "acme.whole-sentences",
+    "acme.refusals",
+    "acme.token-budget",
+    "acme.repetitive",
+}
 """And what it has beside them."""
 
 

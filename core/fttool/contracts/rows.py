@@ -130,6 +130,9 @@ class FilterContext:
     measured: Callable[[Example], bool]
     """True for a row that is measured on: its content is that of an evaluation or retention row, or `data.eval_share`
     will set it aside. Core keeps such rows from being learned; a filter may keep others from resembling them."""
+    cache: Callable[[], Path]
+    """Makes and returns a folder of the filter's own, `filters/<id>` in the user's cache: what took long to compute can
+    wait there for the next run, under a hash of what it was computed from. It may be emptied at any time."""
     track: Track
     """Shows how far a long computation is."""
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttool.contracts.rows import Example, Filter, FilterContext
 from fttool.contracts.strategy import Track
+from fttool.disk import user_folder
 from fttool.recipe.loaded import Loaded
 from fttool.rows.prompts import whole_length
 from fttool.rows.rows import Rows
@@ -29,8 +34,17 @@ def filter_context(
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
         measured=lambda example: _is_measured(content_hash(example), measured, share),
+        cache=partial(cache_folder, "filters"),
         track=track,
     )
+
+
+def cache_folder(name: str) -> Path:
+    """A folder in the user's cache, made where it is missing; for a user without a home a temporary one."""
+    above = user_folder("XDG_CACHE_HOME", ".cache")
+    folder = Path(tempfile.mkdtemp(prefix="fttool-")) if above is None else above / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def filtered_rows(
@@ -38,7 +52,8 @@ def filtered_rows(
 ) -> list[tuple[int, Example]]:
     """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
     for strategy in filters:
-        decide = built(strategy, context)
+        own = partial(cache_folder, f"filters/{strategy.id()}")
+        decide = built(strategy, replace(context, cache=own))
         reasons = decide([example for _, example in examples])
         check_verdicts(strategy, reasons, len(examples))
         rows.dropped.update(reason for reason in reasons if reason is not None)

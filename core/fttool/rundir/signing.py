@@ -14,6 +14,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from fttool.disk import user_folder
+
 BYTES = 32
 
 
@@ -33,13 +35,8 @@ def is_signed(text: str, signature: object) -> bool:
 
 def key_file() -> Path | None:
     """Where the key is, or would be; None for a user without a home."""
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the specification has such a path ignored
-        try:
-            state = Path.home() / ".local" / "state"
-        except RuntimeError:
-            return None
-    return state / "fttool" / "key"
+    state = user_folder("XDG_STATE_HOME", ".local/state")
+    return None if state is None else state / "key"
 
 
 def _key(*, make: bool) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,7 @@ def filter_context(**changes: Any) -> FilterContext:
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
         measured=lambda example: (example.messages, example.prompt) == (first.messages, first.prompt),
+        cache=lambda: Path(tempfile.mkdtemp()),
         track=lambda items, what: items,
     )
     return replace(context, **changes)

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
-from fttool.events import Event, Failed, Logged, Note, Stage, Summarized
+from fttool.events import Event, Failed, Logged, Note, Stage, Summary
 from fttool.plain import as_json
 from fttool.visible import on_one_line, show, tell, visible_json
 from fttool.world import REPORTS
@@ -196,8 +196,8 @@ class Json(Screen):
         self.event(Logged(values=values))
 
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
-        """`summarized`."""
-        self.event(Summarized(summary=summary))
+        """`summary`."""
+        self.event(Summary(summary=summary))
 
     def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
         """`failed`."""

@@ -83,3 +83,21 @@ def test_lengths_are_those_of_the_rows_in_tokens(tmp_path: Path) -> None:
     assert KNOWN["lengths"] == rows.train.lengths and shown == ["looking"]
     assert KNOWN["context"].folder == tmp_path and KNOWN["context"].seed == 0
     assert KNOWN["context"].tokenizer.chat_template
+
+
+def test_a_filter_has_a_folder_of_its_own_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows_of(tmp_path, {"train": [{"path": write(tmp_path / "rows.jsonl", range(1, 5))}]})
+    assert not (tmp_path / "cache").exists()  # nobody has asked for it
+    folder = KNOWN["context"].cache()
+    assert folder.is_dir() and folder == tmp_path / "cache" / "fttool" / "filters" / "acme.spy"
+
+
+def test_a_user_without_a_home_has_a_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    rows_of(tmp_path, {"train": [{"path": write(tmp_path / "rows.jsonl", range(1, 5))}]})
+    assert KNOWN["context"].cache().is_dir()

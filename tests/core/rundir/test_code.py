@@ -232,7 +232,7 @@ def test_a_resumed_run_says_which_code_has_changed(
     forget()
     other = run_recipe(recipe, tmp_path, overrides=["run.max_steps=4"], resume=True)
     assert other.error is None
-    (said,) = [event["what"] for event in other.events if event["event"] == "code_changed"]
+    (said,) = [event["text"] for event in other.events if event["event"] == "code_changed"]
     assert said.startswith("the code of mine-rates 1.0 has changed under the same version")
     assert "(changed: mine_rates/rates.py)" in said
 
@@ -254,5 +254,5 @@ def test_a_run_that_branches_off_says_so_too(
     (place / "new.py").write_text("")
     assert main(["decay", str(run.run_dir), "-q", "--from", "2", "--steps", "2", "--name", "short"]) == 0
     lines = (run.run_dir.with_name("short") / "events.jsonl").read_text().splitlines()
-    (said,) = [event["what"] for event in map(json.loads, lines) if event["event"] == "code_changed"]
+    (said,) = [event["text"] for event in map(json.loads, lines) if event["event"] == "code_changed"]
     assert "mine-rates 1.0" in said and "(new: mine_rates/new.py)" in said

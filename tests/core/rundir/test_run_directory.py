@@ -168,7 +168,7 @@ def test_damaged_lines_are_said_and_put_aside_when_a_run_goes_on(tmp_path: Path,
         events.write('{"time": "2026')
     resumed = run_recipe(recipe, tmp_path, resume=True)
     assert resumed.error is None
-    said = [event["what"] for event in resumed.events if event["event"] == "lines_damaged"]
+    said = [event["text"] for event in resumed.events if event["event"] == "lines_damaged"]
     assert len(said) == 2 and "lines 1, " in said[0] and "events.jsonl' is damaged" in said[1]
     assert [line["step"] for line in resumed.metrics if "loss" in line] == [1, 2, 3, 4]
     assert (run.run_dir / "events.jsonl.damaged").read_text() == '{"time": "2026\n'

@@ -297,7 +297,7 @@ def test_another_model_is_refused_and_another_library_is_said(tmp_path: Path, re
     lock_file.write_text(json.dumps(with_seal(edited)))
     resumed = run_recipe(recipe, tmp_path, resume=True, overrides=longer)
     assert resumed.error is None
-    (said,) = [event["what"] for event in resumed.events if event["event"] == "library_changed"]
+    (said,) = [event["text"] for event in resumed.events if event["event"] == "library_changed"]
     assert said.startswith("torch was 2.0.0, is ")
     template = tmp_path / "model" / "chat_template.jinja"
     template.write_text(template.read_text() + "{# another #}")
@@ -571,7 +571,7 @@ def test_a_run_that_stopped_early_goes_on_where_it_may_stop_later(tmp_path: Path
     assert "--set evaluation.early_stopping=2" in refused.error.problems[0].hint
     resumed = run_recipe(recipe, tmp_path, resume=True, overrides=["evaluation.early_stopping=9"])
     assert resumed.error is None and (resumed.summary["steps"], resumed.summary["stopped_early"]) == (14, False)
-    (said,) = [event["what"] for event in resumed.events if event["event"] == "stops_later"]
+    (said,) = [event["text"] for event in resumed.events if event["event"] == "stops_later"]
     assert said == f"the run had stopped early, after step {stopped}; it goes on with evaluation.early_stopping = 9"
     assert losses(resumed) == losses(patient) and resumed.metrics == [
         {**line, "tokens_per_second": mine["tokens_per_second"]} if "tokens_per_second" in line else line
@@ -869,7 +869,7 @@ def test_json_events_are_json_lines(tmp_path: Path, recipe: dict[str, Any], caps
     assert main(["run", str(file), "--json", "--set", f"run.output={tmp_path}/runs"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     kinds = [event["event"] for event in events]
-    assert kinds[-1] == "finished" and "started" in kinds and kinds.count("logged") >= 8
+    assert kinds[-1] == "summary" and "started" in kinds and kinds.count("logged") >= 8
     assert events[-1]["summary"]["status"] == "finished"
 
 
@@ -886,7 +886,7 @@ def test_json_events_end_with_how_it_ended(
     assert main(["run", str(file), "--json", *sets]) == code
     out, err = capsys.readouterr()
     last = json.loads(out.splitlines()[-1])
-    assert last["event"] == ("failed" if code else "finished")
+    assert last["event"] == ("failed" if code else "summary")
     if code:
         assert last["exit_code"] == code and set(last["problems"][0]) == {"message", "where", "hint"}
         assert last["problems"][0]["message"] in err

@@ -9,6 +9,7 @@ import pytest
 
 from fttool.api import hookimpl
 from fttool.errors import PluginError
+from fttool.events import Event, ObserverFailed
 from fttool.plugins import Plugins
 from fttool.recipe.reading import load
 from fttool.watch.observers import Observers
@@ -76,12 +77,12 @@ class NotWatching:
         return []
 
 
-def observers(tmp_path: Path, **plugins: object) -> tuple[Observers, list[tuple[str, dict[str, Any]]]]:
-    events: list[tuple[str, dict[str, Any]]] = []
+def observers(tmp_path: Path, **plugins: object) -> tuple[Observers, list[Event]]:
+    events: list[Event] = []
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(names=", ".join(f'"{name}"' for name in plugins)), encoding="utf-8")
     loaded = load(path, plugins=Plugins.of(**plugins))
-    return Observers(loaded, lambda event, **values: events.append((event, values))), events
+    return Observers(loaded, events.append), events
 
 
 def test_an_observer_gets_the_arguments_it_asks_for(tmp_path: Path) -> None:
@@ -106,7 +107,8 @@ def test_one_that_raises_is_switched_off_and_recorded(tmp_path: Path, fault: Bas
     assert good.lines == [("logged", step) for step in range(1, 5)]
     assert bad.calls == 2
     error = f"{type(fault).__name__}: {fault}"
-    assert events == [("observer_failed", {"plugin": "bad", "hook": "fttool_logged", "error": error})]
+    text = f"plugin 'bad' is switched off: fttool_logged raised {error}"
+    assert events == [ObserverFailed(text=text, plugin="bad", hook="fttool_logged", error=error)]
 
 
 def test_ctrl_c_ends_the_run_even_inside_an_observer(tmp_path: Path) -> None:
@@ -122,7 +124,9 @@ def test_a_fault_before_the_run_directory_exists_is_recorded_later(tmp_path: Pat
     watching.call("fttool_run_started", recipe=None, run_dir=tmp_path, total_steps=1)
     watching.call("fttool_logged", step=1, values={})
     error = "RuntimeError: not ready"
-    assert events == [("observer_failed", {"plugin": "unready", "hook": "fttool_recipe_loaded", "error": error})]
+    [failed] = events
+    assert isinstance(failed, ObserverFailed)
+    assert (failed.plugin, failed.hook, failed.error) == ("unready", "fttool_recipe_loaded", error)
 
 
 def test_a_plugin_that_does_not_watch_is_refused(tmp_path: Path) -> None:
@@ -135,6 +139,6 @@ def test_only_observed_plugins_watch(tmp_path: Path) -> None:
     diary = Diary()
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(names=""), encoding="utf-8")
-    watching = Observers(load(path, plugins=Plugins.of(diary=diary)), lambda *_, **__: None)
+    watching = Observers(load(path, plugins=Plugins.of(diary=diary)), lambda _: None)
     watching.call("fttool_logged", step=1, values={})
     assert diary.lines == []

@@ -126,7 +126,7 @@ def recipe(tmp_path: Path, fttool_recipe: dict[str, Any], request: pytest.Fixtur
 def test_it_is_off_where_the_model_says_off_and_said(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["run"]["max_steps"] = 2
     silent = run_recipe(recipe, tmp_path)
-    [note] = [event["what"] for event in silent.events if event["event"] == "note"]
+    [note] = [event["text"] for event in silent.events if event["event"] == "noted"]
     assert note.startswith("the router's load-balancing loss is off") and "task.router_loss = 0.1" in note
     assert all("router_loss" not in line for line in silent.metrics)
     recipe["run"]["name"], recipe["task"] = "zero", {"name": "sft", "router_loss": 0.0}

@@ -301,7 +301,7 @@ def test_a_head_alone_learns_on_features_that_are_kept(tmp_path: Path, recipe: d
     kept, run = trained(tmp_path / "kept", {**recipe, "freezing": "head-only"}, "run.max_steps=12")
     off = {"name": "head-only", "features": "off"}
     run_each, _ = trained(tmp_path / "each", {**recipe, "freezing": off}, "run.max_steps=12")
-    assert [event for event in run.events if event.get("kept") is True], run.events
+    assert [event for event in run.events if event["event"] == "features_kept"], run.events
     assert {name for name in kept if not name.startswith("bert.")} == {"classifier.weight", "classifier.bias"}
     assert all(torch.equal(kept[f"bert.{name}"], weight) for name, weight in before.items() if "pooler" not in name)
     for name in ("classifier.weight", "classifier.bias"):

@@ -536,7 +536,7 @@ def test_its_events_end_with_how_it_ended(finished: RunResult, capsys: pytest.Ca
     words = ["decay", str(finished.run_dir), "--json", "--steps", "2"]
     assert main([*words, "--name", "fine"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[-1]["event"] == "finished" and events[-1]["summary"]["steps"] == 12
+    assert events[-1]["event"] == "summary" and events[-1]["summary"]["steps"] == 12
     assert main([*words, "--name", "../out"]) == 3
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["event"] == "failed" and events[-1]["exit_code"] == 3

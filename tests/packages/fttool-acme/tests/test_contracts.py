@@ -21,6 +21,7 @@ from fttool_acme import (
     OneOfMany,
     RDrop,
     Refusals,
+    Repetitive,
     Signum,
     SlowEmbeddings,
     Soup,
@@ -82,6 +83,10 @@ class TestMultipleChoice(FormatContract):
 class TestNoUrls(FilterContract):
     strategy = NoUrls
     options = ({}, {"where": "anywhere"})
+
+
+class TestRepetitive(FilterContract):
+    strategy = Repetitive
 
 
 class TestTokenBudget(FilterContract):

@@ -21,6 +21,7 @@ from fttool_acme import (
     OneOfMany,
     RDrop,
     Refusals,
+    Repetitive,
     SlowEmbeddings,
     Soup,
     TailAverage,
@@ -445,6 +446,23 @@ def test_a_share_of_nothing_is_not_a_number_and_the_reason_is_said() -> None:
         assert measure.remark(torch.tensor(total)) is None
     assert math.isnan(measure.value(torch.zeros(2)))
     assert measure.remark(torch.zeros(2)) == "no share: the rows themselves decline whatever was asked"
+
+
+# -- a filter that remembers -----------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_repeats_itself_is_dropped_and_judged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fttool_acme import repetitive
+
+    rows = [Example(origin="r:1", completion="na " * 99), Example(origin="r:2", completion=str(list(range(60))))]
+    context, judged = filter_context(cache=lambda: tmp_path), list[bytes]()
+    real = repetitive.compressed
+    monkeypatch.setattr(repetitive, "compressed", lambda text: judged.append(text) or real(text))
+    for _ in range(2):
+        assert Repetitive().build(context)(rows) == ["repeats itself", None]
+    assert len(judged) == 2
 
 
 # -- a filter that knows tokens --------------------------------------------------------------------------------------

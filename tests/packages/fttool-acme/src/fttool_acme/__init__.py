@@ -6,6 +6,7 @@ from fttool_acme.budget import TokenBudget
 from fttool_acme.consistency import RDrop
 from fttool_acme.diary import (
     fttool_checkpoint_saved,
+    fttool_event,
     fttool_logged,
     fttool_recipe_loaded,
     fttool_run_finished,
@@ -24,6 +25,7 @@ from fttool_acme.optimizer import Signum
 from fttool_acme.precision import Bf16OnGpu
 from fttool_acme.refusals import Refusals
 from fttool_acme.regularizer import TailAverage
+from fttool_acme.repetitive import Repetitive
 from fttool_acme.schedule import Drops
 from fttool_acme.sentences import WholeSentences
 from fttool_acme.sharding import OneOfMany
@@ -38,6 +40,7 @@ def fttool_strategies() -> list[type[Strategy]]:
         MultipleChoice,
         NoUrls,
         TokenBudget,
+        Repetitive,
         Capped,
         After,
         LongestFirst,
@@ -71,6 +74,7 @@ __all__ = [
     "OneOfMany",
     "RDrop",
     "Refusals",
+    "Repetitive",
     "Signum",
     "SlowEmbeddings",
     "Soup",
@@ -79,6 +83,7 @@ __all__ = [
     "Top5",
     "WholeSentences",
     "fttool_checkpoint_saved",
+    "fttool_event",
     "fttool_logged",
     "fttool_recipe_loaded",
     "fttool_run_finished",
