@@ -93,12 +93,12 @@ def core_page() -> str:
         "",
         "# The core, file by file",
         "",
-        "[design.md](design.md) says why it is so. Whoever wants to follow a recipe to a model reads these, in this",
-        "order; all else is called by them, and its names and docstrings are enough:",
+        "[design.md](design.md) explains the design. To follow a recipe to a model, read these files in this order;",
+        "they call everything else, whose names and docstrings are enough:",
         "",
         *(f"{number}. [`{name}.py`](../core/fttool/{name}.py)" for number, name in enumerate(SPINE.split(), start=1)),
         "",
-        "Below is every file, by folder. Imports lead downwards only: `cli` and `verbs`, then `launch` and `show`,",
+        "Below is every file, by folder. Imports only lead downwards: `cli` and `verbs`, then `launch` and `show`,",
         "`runs`, `features` and `proof`, `training`, `watch`, `rundir`, `rows`, `recipe`, `contracts`.",
         "",
     ]
@@ -123,10 +123,10 @@ def recipe_page() -> str:
     definitions = recipe_schema(builtin_only=True)["$defs"]
     lines = [MADE, "", "# The recipe", "", inspect.cleandoc(Recipe.__doc__ or ""), ""]
     lines += [
-        "The first line is `recipe = 1`, the version of the format. Tables that are left out have their defaults; a",
-        'recipe of five lines runs. Where a strategy stands, a string means `{name = "…"}`, and a table without `name`',
-        "has the options of the family's default strategy. A share below 1 becomes",
-        "updates by rounding up; from 1 on it is a number of updates.",
+        "The first line is `recipe = 1`, the version of the format. Tables that you leave out have their defaults, so",
+        'five lines are enough for a recipe. For a strategy, a string is short for `{name = "…"}`, and a table without',
+        "`name` sets options of the family's default strategy. Where a share or a number of updates may be given, a",
+        "value below 1 is a share (rounded up to whole updates) and a value from 1 on a number.",
         "",
         "`--set key.path=value` overrides a key for one run; `fttool schema` prints all of this as JSON Schema.",
         "",

@@ -1,7 +1,8 @@
-"""Make the pictures of `docs/screens.md`: `pip install pyte && python docs/screens.py`, about six minutes on two cores.
+"""Make the pictures of `docs/screens.md`: `pip install pyte && python docs/screens.py`, three minutes on two cores.
 
 Each is what a command writes on a terminal of its own, in colour, at its end or at a moment in between; nothing is
-drawn or edited but for the prompt in front. A test holds those to the commands whose output is always the same.
+drawn or edited but for the prompt in front. Words are the pictures to make, by default all; `compare` needs `run`.
+A test holds those to the commands whose output is always the same.
 """
 
 from __future__ import annotations
@@ -15,27 +16,26 @@ import subprocess
 import sys
 import tempfile
 import termios
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 PICTURES = Path(__file__).parent / "screens"
 COLUMNS, LINES = 100, 400
-MIDDLE = 60.0
-"""Seconds after which the screen of a run is taken for the picture `running`."""
+MIDDLE = 0.6
+"""Share of what a run writes on its terminal after which its screen is taken for the picture `running`."""
 
+PREPARED = "fttool recipes copy quickstart"
 BEFORE: Mapping[str, str] = {  # picture → what is run before it, and not shown
-    "first": "fttool recipes copy quickstart",
-    "compare": "fttool run quickstart.toml -q --set run.name=low --set optimizer.lr=1e-4",
+    "compare": "fttool run quickstart.toml -q --set run.epochs=1 --set optimizer.lr=1e-4 --set run.name=low",
 }
 SCREENS: Mapping[str, str] = {  # picture → command, in their order
     "first": "fttool",
     "validate": "fttool validate quickstart.toml",
     "wrong": "fttool validate quickstart.toml --set schedule.name=cosin --set run.epoch=3",
     "preview": "fttool preview quickstart.toml --rows 2",
-    "run": "fttool run quickstart.toml",
+    "run": "fttool run quickstart.toml --set run.epochs=1",
     "compare": "fttool compare runs/quickstart runs/low",
 }
 
@@ -100,25 +100,24 @@ def _style(char: Any) -> str:
     return " ".join(filter(None, words))
 
 
-def main() -> None:
-    """Run the commands in order in a new folder, and write a picture of each."""
+def main(wanted: Collection[str]) -> None:
+    """Run the commands in order in a new folder, and write a picture of each, or of those that are wanted."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        subprocess.run(PREPARED.split(), cwd=folder, check=True)
         for name, command in SCREENS.items():
+            if wanted and name not in wanted:
+                continue
             if name in BEFORE:
                 subprocess.run(BEFORE[name].split(), cwd=folder, check=True)
-            parts, began, middle = list[bytes](), time.monotonic(), 0
-            for some in taken(command, folder):
-                parts.append(some)
-                if not middle and time.monotonic() - began > MIDDLE:
-                    middle = len(parts)
+            parts = list(taken(command, folder))
             (PICTURES / f"{name}.svg").write_text(picture(command, parts, name), encoding="utf-8")
             if name == "run":
-                text = picture(command, parts[:middle], "running")
+                text = picture(command, parts[: round(MIDDLE * len(parts))], "running")
                 (PICTURES / "running.svg").write_text(text, encoding="utf-8")
             print(name, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

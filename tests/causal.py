@@ -230,21 +230,22 @@ BEFORE = """\
 
 # Which architectures may be packed
 
-A run proves on its own model, before its first update and in `--dry-run`, what its batches assume of it
-([ADR 10](adr/0010-what-batches-assume-is-proven-on-the-model.md)): that no token is seen before its turn, that padding
-changes no row, and that packed rows do not see each other. What does not hold is refused, with what to choose instead
-(exit code 5). Nothing here has to be looked up, then; this page says beforehand what to expect.
+Before its first update, and in `--dry-run`, a run tries out on its own model what its batches assume ([ADR
+10](adr/0010-what-batches-assume-is-proven-on-the-model.md)): that no token is seen before its turn, that padding
+changes no row, and that packed rows do not see each other. If one of these does not hold, the run is refused, with a
+hint what to choose instead (exit code 5). So you never have to look anything up here; this page says beforehand what
+to expect.
 
-Each architecture that `AutoModelForCausalLM` of transformers {version} knows was made tiny, with random weights and the
-attention that it takes by itself on a CPU, and asked as a run under `task = "sft"` asks it. *Packed* is several rows
-in a sequence, kept apart by position ids, as `batching = "packed"` makes them. Under flash-attention and kernels of
-its kind they are kept apart by their lengths instead, which many of the models obey that do not obey position ids;
-those are not in this table, for they need a GPU. The run's own proof holds there too.
+A tiny model with random weights was made of each architecture that `AutoModelForCausalLM` of transformers {version}
+knows, with the attention that it uses by default on a CPU, and tested as a run with `task = "sft"` tests it. *Packed*
+means several rows in a sequence, kept apart by position ids, as `batching = "packed"` does it. With flash-attention
+and similar kernels, rows are kept apart by their lengths instead, which works for many models that ignore position
+ids; since it needs a GPU, it is not in this table. The run's own test covers it, though.
 
-What carries a state from token to token (Mamba, RWKV, linear attention, short convolutions) carries it into the next
-row, and older models build their masks without looking at positions. Encoders look ahead unless their configuration
-says `is_decoder`: for them there is `task = "classification"`. What may not be packed may be padded: with
-`batching = "bucketed"`, padding is a few percent.
+Models that carry a state from token to token (Mamba, RWKV, linear attention, short convolutions) carry it into the
+next row, and older models build their masks without looking at positions. Encoders look ahead unless their
+configuration says `is_decoder`; use `task = "classification"` for them. Rows that cannot be packed can be padded:
+with `batching = "bucketed"`, padding is a few percent.
 """
 
 
