@@ -39,7 +39,7 @@ SCREENS: Mapping[str, str] = {  # picture → command, in their order
     "compare": "fttool compare runs/quickstart runs/low",
 }
 
-SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -8 {width} {height}">
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" viewBox="-14 -8 {width} {height}">
 <style>
 text {{ font: {char_height}px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
 {styles}
@@ -89,7 +89,9 @@ def picture(command: str, parts: list[bytes], unique: str) -> str:
                 line.append("".join(char.data for char in chars), style)
             line.rstrip()
             console.print(line)
-        return console.export_svg(code_format=SVG, theme=MONOKAI, unique_id=unique)
+        made = console.export_svg(code_format=SVG, theme=MONOKAI, unique_id=unique)
+    # Blanks count in it, so it must have no line's ends among them.
+    return re.sub(r"<text[^>]*>\n</text>", "", made).replace("\n</text>", "</text>")
 
 
 def _style(char: Any) -> str:
