@@ -33,7 +33,7 @@ docs:
 	fttool schema --builtin > recipes/recipe.schema.json
 
 site:
-	mkdocs build --strict --quiet
+	mkdocs build --strict
 
 bench:
 	python tests/benchmarks/training.py

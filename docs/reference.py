@@ -1,8 +1,8 @@
 """Write the reference pages from the code: `python docs/reference.py`; a test holds the committed pages to it.
 
 `docs/recipe.md` lists every table and key of a recipe, `docs/strategies/<family>.md` every built-in strategy,
-`docs/core.md` every file of the core, `docs/events.md` every event of a run, and `docs/api.md` every name that is promised
-to Python code.
+`docs/core.md` every file of the core, `docs/events.md` every event of a run, and `docs/api.md` every name that is
+promised to Python code.
 """
 
 from __future__ import annotations

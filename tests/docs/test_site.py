@@ -22,8 +22,9 @@ REPOSITORY = "https://github.com/fttool/fttool"
 
 
 def build(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
-    """`make site`, into another folder; there is no way to a network."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    """What `make site` does, into another folder; there is no way to a network."""
+    (words,) = re.findall(r"^site:\n\t(mkdocs .+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    command = [sys.executable, "-m", *words.split(), "--site-dir", str(site)]
     nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
     return subprocess.run(command, cwd=root, env={**os.environ, **nowhere}, capture_output=True, text=True)
 
