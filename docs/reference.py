@@ -31,31 +31,33 @@ MADE = "<!-- made from the code by docs/reference.py -->"
 
 SPINE = (  # what a reader must know to follow a recipe to a model, in the order in which a run meets it
     "errors hookspecs plugins contracts/recipe recipe/overrides recipe/loaded recipe/reading "
-    "runs/run runs/opening runs/preparing runs/stages/begun runs/stages/rows rows/data rows/datasets rows/encoding "
+    "runs/run runs/opening runs/preparing runs/stages/setup runs/stages/rows rows/data rows/datasets rows/encoding "
     "rows/tokens rows/rows rows/templates runs/stages/model runs/stages/batches rows/loader runs/stages/update "
     "training/groups runs/stages/plan runs/stages/loop training/job training/progress watch/watch training/trainer "
     "training/evaluation runs/finishing"
 )
 CORE = {  # folder → its files in reading order
-    "": "scripting api described hookspecs events plugins yielded world machine errors visible folding plain textfile "
-    "disk rights streams",
+    "": "scripting api described hookspecs events plugins yielded world machine errors visible wrapping plain textfile "
+    "disk permissions streams",
     "contracts": "strategy layers rows batches model update sharding task recipe",
     "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading salvaging",
-    "rows": "data datasets fitting paths first_look filtering encoding tokens rows templates chat prompts loader",
+    "rows": "data datasets format_detection paths first_look filtering encoding tokens rows templates chat prompts "
+    "loader",
     "rows/files": "source reader file array table conll folder strictjson",
     "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement",
-    "rundir": "record checkpoints lines holding code commit signing saved",
+    "rundir": "record checkpoints lines writer_lock code commit signing saved",
     "watch": "watch screen aligned observers tracking",
-    "training": "job progress groups rates pulls regularizing additions randomness beginning terms passes fewer "
-    "evaluation rounding answering proof trainer scaling finite guard saving weights stored formats configs shards "
-    "held memory",
-    "features": "backbone observed kept",
+    "training": "job progress groups rates pulls regularizing additions randomness initial_weights terms passes "
+    "halving evaluation rounding answering proof trainer scaling finite guard saving weights stored formats configs "
+    "shards held_bytes memory",
+    "features": "backbone observed cache",
     "proof": "proving probe assumptions properties",
-    "runs": "run refusing opening resume resuming start preparing finishing summary card stopping rehearsing room",
-    "runs/stages": "begun rows model batches update plan loop answers",
+    "runs": "run refusing opening resume resuming start preparing finishing summary card stopping rehearsing "
+    "disk_space",
+    "runs/stages": "setup rows model batches update plan loop answers",
     "show": "running closing dry_run comparing plotting",
     "launch": "joining launching nodes worker verdict",
-    "verbs": "unbegun finished evaluating branching",
+    "verbs": "planning finished evaluating branching",
 }
 
 TABLES = {

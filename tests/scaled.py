@@ -30,7 +30,7 @@ from fttool.api import (
 )
 from fttool.errors import DivergedError
 from fttool.plugins import Plugins
-from fttool.training.shards import share
+from fttool.training.shards import local_shard
 from fttool.training.trainer import Loop
 
 
@@ -85,7 +85,7 @@ class Planted:
         """The sum of all weights of this process that train, or of its logits, times nothing or very much."""
         self.calls += 1
         update = -(-self.calls // self.pieces)
-        some = self.said or [share(p) for p in model.parameters() if p.requires_grad]
+        some = self.said or [local_shard(p) for p in model.parameters() if p.requires_grad]
         total = torch.stack([one.float().sum() for one in some]).sum()
         return total * (self.gradient if update in self.updates else 0.0)
 
@@ -132,7 +132,7 @@ class Poisoned(torch.optim.SGD):
         self.made += 1
         if self.made == self.update and int(os.environ.get("RANK", 0)) == self.rank:
             with torch.no_grad():
-                share(self.param_groups[-1]["params"][-1]).view(-1)[0] = self.value
+                local_shard(self.param_groups[-1]["params"][-1]).view(-1)[0] = self.value
         return found
 
 

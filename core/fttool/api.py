@@ -16,19 +16,20 @@ from fttool.contracts.model import (
     Features,
     Freezing,
     FreezingContext,
+    FreezingPlan,
     LayerRates,
     LayerRatesContext,
     LoadOptions,
     ModelSource,
     Source,
     SourceContext,
-    Thawing,
-    ThawUnit,
+    TrainableUnit,
     Updates,
     from_update,
 )
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import (
+    ChatTemplateError,
     Encoded,
     Example,
     Filter,
@@ -41,7 +42,6 @@ from fttool.contracts.rows import (
     RowEncoder,
     RowFilter,
     RowReader,
-    TemplateFault,
 )
 from fttool.contracts.sharding import (
     Launch,
@@ -101,19 +101,19 @@ from fttool.errors import (
 )
 from fttool.events import Event
 from fttool.hookspecs import hookimpl
-from fttool.rights import give_usual_rights
+from fttool.permissions import apply_umask
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.templates import chat_ids, chat_text, template_limits
-from fttool.training.held import bytes_held, bytes_of
+from fttool.training.held_bytes import bytes_held, bytes_of
 from fttool.training.stored import stored_formats
 from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
-    from fttool.training.shards import shared_like, whole
+    from fttool.training.shards import gathered, sharded_like
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("shared_like", "whole"):
+    if name not in ("gathered", "sharded_like"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("fttool.training.shards"), name)
 
@@ -125,6 +125,7 @@ __all__ = [
     "Batches",
     "Batching",
     "BatchingContext",
+    "ChatTemplateError",
     "DataError",
     "DiskError",
     "Encoded",
@@ -140,6 +141,7 @@ __all__ = [
     "Fraction",
     "Freezing",
     "FreezingContext",
+    "FreezingPlan",
     "FttoolError",
     "Launch",
     "LayerRates",
@@ -193,29 +195,27 @@ __all__ = [
     "Task",
     "TaskContext",
     "TaskParts",
-    "TemplateFault",
-    "ThawUnit",
-    "Thawing",
     "Track",
+    "TrainableUnit",
     "Updates",
     "UsageError",
+    "apply_umask",
     "bytes_held",
     "bytes_of",
     "chat_ids",
     "chat_text",
     "did_you_mean",
     "from_update",
-    "give_usual_rights",
+    "gathered",
     "hookimpl",
     "layers",
     "learned_tokens",
     "marked_learned",
-    "shared_like",
+    "sharded_like",
     "show",
     "stored_formats",
     "template_limits",
     "to_steps",
     "visible",
     "visible_json",
-    "whole",
 ]

@@ -24,12 +24,12 @@ class Described(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /) -> JsonSchemaValue:
-        made = handler(schema)
-        properties: dict[str, dict[str, Any]] = handler.resolve_ref_schema(made).get("properties", {})
+        generated = handler(schema)
+        properties: dict[str, dict[str, Any]] = handler.resolve_ref_schema(generated).get("properties", {})
         for name, text in descriptions(cls).items():
             if name in properties:
                 properties[name].setdefault("description", text)
-        return made
+        return generated
 
 
 def descriptions(table: type[BaseModel]) -> dict[str, str]:
@@ -70,8 +70,8 @@ def _of_classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, dict[str, str
             yield from _of_classes(child, prefix)
 
 
-def _under_attributes(made: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for statement, below in zip(made.body, made.body[1:], strict=False):
+def _under_attributes(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for statement, below in zip(node.body, node.body[1:], strict=False):
         match statement, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, inspect.cleandoc(text)

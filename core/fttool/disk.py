@@ -42,7 +42,7 @@ def flush_all(folder: Path) -> None:
         flush(path)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a text file that is complete, and on disk, once it has its name; raises `DiskError`."""
     aside = path.with_name(f".{path.name}.partial")
     with writing(path, needed=len(text.encode("utf-8"))):
@@ -134,12 +134,12 @@ def writing(path: Path, *, needed: int = 0, hint: str = "") -> Generator[None]:
     except FttoolError:
         raise
     except Exception as fault:
-        found = refusal(fault)
-        if found is None and not isinstance(fault, OSError):
-            found = _asked(path, needed)
-        if found is None:
+        error = refusal(fault)
+        if error is None and not isinstance(fault, OSError):
+            error = _asked(path, needed)
+        if error is None:
             raise
-        raise disk_error(found, path, needed, hint) from fault
+        raise disk_error(error, path, needed, hint) from fault
 
 
 @contextmanager
@@ -152,8 +152,8 @@ def told() -> Generator[None]:
         if number is None:
             raise
         if fault.filename is None:  # standard output above all
-            hint = "free some space, or let it write elsewhere"
-            raise DiskError(f"a disk takes no more of what is written: {REFUSALS[number]}", hint=hint) from fault
+            hint = "free some space, or write elsewhere"
+            raise DiskError(f"writing to disk failed: {REFUSALS[number]}", hint=hint) from fault
         raise disk_error(number, Path(str(fault.filename))) from fault
 
 

@@ -157,7 +157,7 @@ class TrackerError(FttoolError):
 class StoppedError(KeyboardInterrupt):
     """A signal that asks the process to end, where there is nothing that it would be better to finish first.
 
-    Like Ctrl-C it is no `Exception`: nothing that goes on in spite of errors goes on in spite of it.
+    Like Ctrl-C it is not an `Exception`: nothing that goes on in spite of errors goes on in spite of it.
     """
 
     def __init__(self, number: int) -> None:

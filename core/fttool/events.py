@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from typing_extensions import override
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -305,6 +307,7 @@ class Logged(Reported):
 
     values: Mapping[str, Any]
 
+    @override
     def described(self) -> dict[str, Any]:
         """Kind and values."""
         return {"event": self.kind(), **self.values}

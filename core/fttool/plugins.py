@@ -93,7 +93,8 @@ class Plugins:
         installed = entry_points()
         points = [(group, point) for group in _groups(installed.groups) for point in installed.select(group=group)]
         made_of = {id(point.dist): point.dist for _, point in points if point.dist is not None}
-        identities = {key: (one.name, one.version) for key, one in made_of.items()}  # each parses a file of metadata
+        # Once for each: to ask a distribution its name parses a file of metadata.
+        identities = {key: (distribution.name, distribution.version) for key, distribution in made_of.items()}
         return cls(_without_clashes([_entry(point, group, identities) for group, point in points]))
 
     @classmethod
@@ -155,10 +156,10 @@ class Plugins:
 
     def family(self, family: str, prefixes: Iterable[str] = ()) -> tuple[type[Strategy], ...]:
         """The built-in strategies of a family and those that the plugins named by `prefixes` add to it."""
-        found = list(self.strategies_of(family)) if self._has(family) else []
+        strategies = list(self.strategies_of(family)) if self._has(family) else []
         for prefix in sorted(set(prefixes)):
-            found += [strategy for strategy in self.strategies_of(prefix) if strategy.family == family]
-        return tuple(found)
+            strategies += [strategy for strategy in self.strategies_of(prefix) if strategy.family == family]
+        return tuple(strategies)
 
     def _has(self, name: str) -> bool:
         return any(entry.name == name and entry.status == "installed" for entry in self.entries)
@@ -174,7 +175,7 @@ class Plugins:
                 except PluginError as broken:
                     status, error = "broken", broken.problems[0].message
             of_plugin = (entry.name, entry.distribution, entry.version, status, error or None)
-            rows += [Listed(one.id(), one.family, *of_plugin, about=_about(one)) for one in strategies]
+            rows += [Listed(kind.id(), kind.family, *of_plugin, about=_about(kind)) for kind in strategies]
             if not strategies:
                 rows.append(Listed(None, None, *of_plugin))
         order = {family: place for place, family in enumerate(FAMILIES)}
@@ -189,7 +190,7 @@ class Plugins:
             raise PluginError(f"no strategy is called '{wanted}'", hint=did_you_mean(wanted, known))
         if len(matches) > 1:
             choices = " or ".join(f"{row.family}.{row.id}" for row in matches)
-            raise PluginError(f"'{wanted}' stands in several families", hint=f"say {choices}")
+            raise PluginError(f"'{wanted}' exists in several families", hint=f"use {choices}")
         row = matches[0]
         return next(s for s in self.strategies_of(row.plugin) if s.family == row.family and s.id() == row.id)
 
@@ -207,9 +208,9 @@ def _entry(point: EntryPoint, group: str, identities: Mapping[int, tuple[str, st
     return entry
 
 
-def _without_clashes(found: Sequence[Entry]) -> tuple[Entry, ...]:
+def _without_clashes(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Mark entries that two distributions give one name; a built-in room keeps its name, whoever else wants it."""
-    unique = {(entry.name, entry.distribution, entry.status): entry for entry in found}  # a path may be listed twice
+    unique = {(entry.name, entry.distribution, entry.status): entry for entry in entries}  # a path may be listed twice
     result: list[Entry] = []
     for entry in unique.values():
         rivals = [
@@ -238,9 +239,9 @@ def _import(entry: Entry) -> object:
 
 def manager() -> pluggy.PluginManager:
     """A pluggy manager that knows fttool's hooks and no plugin yet."""
-    made = pluggy.PluginManager(hookspecs.PROJECT)
-    made.add_hookspecs(hookspecs)
-    return made
+    registry = pluggy.PluginManager(hookspecs.PROJECT)
+    registry.add_hookspecs(hookspecs)
+    return registry
 
 
 def _checked(entry: Entry, module: object) -> pluggy.PluginManager:
@@ -259,7 +260,7 @@ def _checked(entry: Entry, module: object) -> pluggy.PluginManager:
     for name, member in members.items():
         if name.startswith("fttool_") and callable(member) and name not in registered:
             hint = "decorate it with @fttool.api.hookimpl" if name in known else did_you_mean(name, sorted(known))
-            raise PluginError(f"plugin {entry} has a function {name} that is no hook", hint=hint)
+            raise PluginError(f"plugin {entry} has a function {name} that is not a hook", hint=hint)
     return checker
 
 
@@ -271,38 +272,38 @@ def _strategies(entry: Entry, hooks: pluggy.PluginManager) -> tuple[type[Strateg
             classes += list(brought)
         except (Exception, SystemExit) as fault:
             raise PluginError(f"plugin {entry}: fttool_strategies raised {type(fault).__name__}: {fault}") from fault
-    wrong = [f"plugin {entry}: {what}" for made in classes for what in _wrong_with(entry, made, classes)]
+    wrong = [f"plugin {entry}: {what}" for kind in classes for what in _wrong_with(entry, kind, classes)]
     if wrong:
         raise PluginError(Problem(what) for what in dict.fromkeys(wrong))
     return tuple(classes)
 
 
-def _wrong_with(entry: Entry, made: Any, siblings: Sequence[Any]) -> Iterable[str]:
+def _wrong_with(entry: Entry, kind: Any, siblings: Sequence[Any]) -> Iterable[str]:
     """What keeps a class from being a strategy of this plugin."""
-    if not (isinstance(made, type) and issubclass(made, Strategy)):
-        yield f"{made!r} is not a Strategy class"
+    if not (isinstance(kind, type) and issubclass(kind, Strategy)):
+        yield f"{kind!r} is not a Strategy class"
         return
-    family = str(getattr(made, "family", ""))
-    above = made.__mro__[1:]
-    if [one for one in above if one in FAMILIES.values()] != [FAMILIES.get(family)] or any(map(_has_id, above)):
-        yield f"{made.__name__} must derive from one family's base class (Schedule, Freezing …) and no other strategy"
+    family = str(getattr(kind, "family", ""))
+    above = kind.__mro__[1:]
+    if [base for base in above if base in FAMILIES.values()] != [FAMILIES.get(family)] or any(map(_has_id, above)):
+        yield f"{kind.__name__} must derive from one family's base class (Schedule, Freezing …) and no other strategy"
         return
-    name = made.model_fields.get("name")
+    name = kind.model_fields.get("name")
     if name is None or get_origin(name.annotation) is not Literal or get_args(name.annotation) != (name.default,):
-        yield f'{made.__name__} has no id: give it `name: Literal["…"] = "…"`, the same text twice'
+        yield f'{kind.__name__} has no id: give it `name: Literal["…"] = "…"`, the same text twice'
         return
-    if inspect.isabstract(made):
-        yield f"{made.__name__} has no {' and no '.join(sorted(made.__abstractmethods__))}"
+    if inspect.isabstract(kind):
+        yield f"{kind.__name__} has no {' and no '.join(sorted(kind.__abstractmethods__))}"
     if entry.ours and "." in name.default:
-        yield f"{made.__name__}: the id '{name.default}' of a built-in must be bare"
+        yield f"{kind.__name__}: the id '{name.default}' of a built-in must be bare"
     if not entry.ours and not re.fullmatch(rf"{re.escape(entry.name)}\.[a-z0-9][a-z0-9-]*", name.default):
-        yield f"{made.__name__}: the id '{name.default}' must be '{entry.name}.' and lower-case letters, digits or '-'"
+        yield f"{kind.__name__}: the id '{name.default}' must be '{entry.name}.' and lower-case letters, digits or '-'"
     if [_family_and_id(sibling) for sibling in siblings].count((family, name.default)) > 1:
         yield f"two strategies of family {family} have the id '{name.default}'"
 
 
-def _has_id(made: type) -> bool:
-    return issubclass(made, Strategy) and "name" in made.model_fields
+def _has_id(kind: type) -> bool:
+    return issubclass(kind, Strategy) and "name" in kind.model_fields
 
 
 def _about(strategy: type[Strategy]) -> str:
@@ -310,7 +311,7 @@ def _about(strategy: type[Strategy]) -> str:
     return shorten(re.split(r"\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".:"), LONGEST, placeholder=" …")
 
 
-def _family_and_id(made: Any) -> tuple[Any, Any]:
+def _family_and_id(kind: Any) -> tuple[Any, Any]:
     """Of anything at all that a plugin calls a strategy."""
-    name = getattr(made, "model_fields", {}).get("name")
-    return getattr(made, "family", None), getattr(name, "default", None)
+    name = getattr(kind, "model_fields", {}).get("name")
+    return getattr(kind, "family", None), getattr(name, "default", None)

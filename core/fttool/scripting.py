@@ -96,7 +96,7 @@ def prepare(recipe: AnyRecipe, changes: Changes | None = None, *, quiet: bool = 
     Nothing is trained, and nothing is left on disk.
     """
     from fttool.rows.paths import refuse_unusable
-    from fttool.verbs.unbegun import prepare as prepare_loaded
+    from fttool.verbs.planning import prepare as prepare_loaded
 
     loaded = load(recipe, changes)
     refuse_unusable(loaded)

@@ -65,7 +65,7 @@ def patient(*names: str) -> Generator[None]:
 
 
 def _patient(name: str, stream: Any) -> Any:
-    """The same file under a patient writer; what is no file, such as a test's capture, stays what it is."""
+    """The same file under a patient writer; what is not a file, such as a test's capture, stays what it is."""
     try:
         stream.flush()
         raw = _Patient(name, stream.fileno())

@@ -70,7 +70,7 @@ def convert_hint(path: Path, encoding: str) -> str:
 def _missing(path: Path) -> Problem:
     """The first part of the path that does not exist, and the names most like it."""
     if path.is_symlink():
-        return Problem(f"this is a link to '{path.readlink()}', which does not exist", str(path), "mend the link")
+        return Problem(f"this is a link to '{path.readlink()}', which does not exist", str(path), "fix the link")
     part, parent = path, path.parent
     while parent != part and not parent.exists():
         part, parent = parent, parent.parent

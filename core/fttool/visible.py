@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from fttool.folding import columns, fold
+from fttool.wrapping import columns, fold
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Control, format, lone surrogate, line and paragraph separator."""

@@ -37,7 +37,7 @@ class World:
         """True in the process that writes the run directory and shows the run."""
         return self.rank == 0
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes, in each of them."""
         if self.size == 1:
             return values
@@ -47,11 +47,11 @@ class World:
         dist.all_reduce(summed)
         return summed
 
-    def sums(self, numbers: Sequence[int], device: Any) -> list[int]:
+    def all_reduce_sums(self, numbers: Sequence[int], device: Any) -> list[int]:
         """The sum over all processes of each number, in each of them; they travel by `device`."""
         return self._reduced(numbers, device, "SUM")
 
-    def most(self, numbers: Sequence[int], device: Any) -> list[int]:
+    def all_reduce_max(self, numbers: Sequence[int], device: Any) -> list[int]:
         """The largest of all processes' numbers, one by one, in each of them; they travel by `device`."""
         return self._reduced(numbers, device, "MAX")
 
@@ -61,21 +61,21 @@ class World:
         import torch
         import torch.distributed as dist
 
-        found = torch.tensor(numbers, device=device)
-        dist.all_reduce(found, getattr(dist.ReduceOp, how))
-        return found.tolist()
+        values = torch.tensor(numbers, device=device)
+        dist.all_reduce(values, getattr(dist.ReduceOp, how))
+        return values.tolist()
 
-    def gather(self, thing: Any) -> list[Any]:
+    def all_gather(self, thing: Any) -> list[Any]:
         """What each process has, by rank, in each of them."""
         if self.size == 1:
             return [thing]
         import torch.distributed as dist
 
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, thing)
-        return found
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, thing)
+        return gathered
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
             import torch.distributed as dist
@@ -83,9 +83,9 @@ class World:
             dist.barrier()
 
     def leave(self) -> None:
-        """As `wait`, before this process ends: where the others cannot be reached any more, they have ended already."""
+        """As `barrier`, before this process ends: where the others cannot be reached, they have ended already."""
         with suppress(RuntimeError):
-            self.wait()
+            self.barrier()
 
 
 ALONE = World()

@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fttool.contracts.batches import Batches, RowGroup, RowOrder
-from fttool.contracts.model import Source, Thawing, ThawUnit
+from fttool.contracts.model import FreezingPlan, Source, TrainableUnit
 from fttool.contracts.rows import Encoded
 from fttool.contracts.sharding import Numerics, ShardingPlan
 from fttool.contracts.strategy import Strategy
@@ -35,7 +35,7 @@ class Yield(NamedTuple):
 
 
 def _is(kind: type) -> Yield:
-    return Yield(lambda found: isinstance(found, kind), f"a {kind.__name__}")
+    return Yield(lambda value: isinstance(value, kind), f"a {kind.__name__}")
 
 
 _FUNCTION = Yield(callable, "a function")
@@ -49,7 +49,7 @@ YIELDS: Mapping[str, Yield] = {
         lambda found: callable(getattr(found, "plan", None)) and callable(getattr(found, "collate", None)),
         "an object with plan and collate",
     ),
-    "freezing": _is(Thawing),
+    "freezing": _is(FreezingPlan),
     "layer_rates": _FUNCTION,
     "optimizer": _is(OptimizerParts),
     "schedule": _FUNCTION,
@@ -70,7 +70,7 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def misbehaved(strategy: Strategy, what: str, hint: str = TELL) -> PluginError:
-    """The error of a strategy that gave what it must not: `what` goes on behind its name."""
+    """The error of a strategy that gave what it must not: `what` goes on after its name."""
     error = PluginError(Problem(f"{strategy.family} '{strategy.id()}' {what}", hint=hint))
     error.by = strategy
     return error
@@ -78,24 +78,24 @@ def misbehaved(strategy: Strategy, what: str, hint: str = TELL) -> PluginError:
 
 def built(strategy: Any, context: Any) -> Any:
     """What the strategy's `build` gives, which is what its family says."""
-    found, wanted = strategy.build(context), YIELDS[strategy.family]
-    if not wanted.fits(found):
-        raise misbehaved(strategy, f"yields {_shown(found)} from build, not {wanted.words}")
+    parts, wanted = strategy.build(context), YIELDS[strategy.family]
+    if not wanted.fits(parts):
+        raise misbehaved(strategy, f"yields {_shown(parts)} from build, not {wanted.words}")
     for name in FUNCTIONS.get(strategy.family, ()):
-        if not callable(getattr(found, name)):
-            raise misbehaved(strategy, f"yields {name} = {_shown(getattr(found, name))}: it is a function")
-    if isinstance(found, OptimizerParts):
-        _check_optimizer_class(strategy, found)
-    if isinstance(found, Numerics):
+        if not callable(getattr(parts, name)):
+            raise misbehaved(strategy, f"yields {name} = {_shown(getattr(parts, name))}: it is a function")
+    if isinstance(parts, OptimizerParts):
+        _check_optimizer_class(strategy, parts)
+    if isinstance(parts, Numerics):
         for name, known in (("autocast", ("no", "bf16", "fp16")), ("weights", ("float32", "bfloat16"))):
-            if getattr(found, name) not in known:
-                raise misbehaved(strategy, f"yields {name} = {getattr(found, name)!r}: it is one of {', '.join(known)}")
-    if isinstance(found, Measure):
-        _check_measured(strategy, found)
-    if isinstance(found, ShardingPlan) and found.processes != strategy.world_size:
-        what = f"plans {found.processes!r} processes, and its launch says {strategy.world_size}"
+            if getattr(parts, name) not in known:
+                raise misbehaved(strategy, f"yields {name} = {getattr(parts, name)!r}: it is one of {', '.join(known)}")
+    if isinstance(parts, Measure):
+        _check_measured(strategy, parts)
+    if isinstance(parts, ShardingPlan) and parts.processes != strategy.world_size:
+        what = f"plans {parts.processes!r} processes, and its launch says {strategy.world_size}"
         raise misbehaved(strategy, what)
-    return found
+    return parts
 
 
 def checked_factor(strategy: Strategy, factor: Factor) -> Factor:
@@ -119,9 +119,9 @@ def checked_rate(strategy: Strategy, rate: Callable[[str], float]) -> Callable[[
     return lambda name: _amount(strategy, rate(name), f"the rate of '{name}'")
 
 
-def check_regularization(strategy: Strategy, found: Regularization, names: Iterable[str]) -> None:
+def check_regularization(strategy: Strategy, regularization: Regularization, names: Iterable[str]) -> None:
     """Look at how strongly each parameter is pulled: a finite coefficient of at least 0."""
-    for pull in found.pulls:
+    for pull in regularization.pulls:
         if not isinstance(pull, Pull):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise misbehaved(strategy, f"yields {_shown(pull)} among its pulls, not a Pull")
         for name in names:
@@ -137,26 +137,26 @@ def checked_pull(strategy: Strategy, pull: Pull, known: Collection[str]) -> Pull
         return pull
 
     def checked() -> Mapping[str, Tensor]:
-        found: Any = weigh()
-        if not isinstance(found, Mapping):
-            raise misbehaved(strategy, f"gives {_shown(found)} as importance, not tensors by parameter")
-        for name, importance in cast("Mapping[Any, Any]", found).items():
+        yielded: Any = weigh()
+        if not isinstance(yielded, Mapping):
+            raise misbehaved(strategy, f"gives {_shown(yielded)} as importance, not tensors by parameter")
+        for name, importance in cast("Mapping[Any, Any]", yielded).items():
             if name not in known:
-                raise misbehaved(strategy, f"weighs '{name}', which the model has not")
+                raise misbehaved(strategy, f"weighs '{name}', which the model does not have")
             _check_importance(strategy, name, importance)
-        return found
+        return yielded
 
     return replace(pull, importance=checked)
 
 
-def _check_importance(strategy: Strategy, name: str, found: Any) -> None:
+def _check_importance(strategy: Strategy, name: str, importance: Any) -> None:
     import torch
 
-    if not isinstance(found, torch.Tensor) or not found.is_floating_point():
-        raise misbehaved(strategy, f"gives {_shown(found)} as the importance of '{name}', not a tensor of floats")
-    least, most = (float(one) for one in found.detach().aminmax()) if found.numel() else (0.0, 0.0)
-    if not 0 <= least <= most < math.inf:
-        worst = most if least >= 0 else least
+    if not isinstance(importance, torch.Tensor) or not importance.is_floating_point():
+        raise misbehaved(strategy, f"gives {_shown(importance)} as the importance of '{name}', not a tensor of floats")
+    smallest, largest = (float(bound) for bound in importance.detach().aminmax()) if importance.numel() else (0.0, 0.0)
+    if not 0 <= smallest <= largest < math.inf:
+        worst = largest if smallest >= 0 else smallest
         raise misbehaved(strategy, f"gives {worst:g} as importance in '{name}': it is finite and at least 0")
 
 
@@ -164,45 +164,52 @@ def checked_keys(strategy: Strategy, keys: Callable[..., Mapping[str, Any]]) -> 
     """The optimizer's keys of a parameter's group, among which a rate is a finite number of at least 0."""
 
     def checked(name: str, *more: Any) -> Mapping[str, Any]:
-        found: Any = keys(name, *more)
-        if not isinstance(found, Mapping):
-            raise misbehaved(strategy, f"gives {_shown(found)} as the keys of '{name}', not a mapping")
+        mapping: Any = keys(name, *more)
+        if not isinstance(mapping, Mapping):
+            raise misbehaved(strategy, f"gives {_shown(mapping)} as the keys of '{name}', not a mapping")
         for key in ("lr", "weight_decay"):
-            if key in found:
-                _amount(strategy, found[key], f"the {key} of '{name}'")
-        return cast("Mapping[str, Any]", found)
+            if key in mapping:
+                _amount(strategy, mapping[key], f"the {key} of '{name}'")
+        return cast("Mapping[str, Any]", mapping)
 
     return checked
 
 
-def check_thawing(strategy: Strategy, found: Thawing, names: Iterable[str]) -> None:
+def check_freezing_plan(strategy: Strategy, plan: FreezingPlan, names: Iterable[str]) -> None:
     """Look at the units: parameters that the model has, each in one of them, and stretches of updates."""
     known, met = set(names), set[str]()
-    for unit in found.units:
-        if not isinstance(unit, ThawUnit):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise misbehaved(strategy, f"yields {_shown(unit)} among its units, not a ThawUnit")
+    for unit in plan.units:
+        if not isinstance(unit, TrainableUnit):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise misbehaved(strategy, f"yields {_shown(unit)} among its units, not a TrainableUnit")
         strange, twice = sorted(unit.parameters - known), sorted(unit.parameters & met)
         if strange or twice:
-            what = f"thaws '{strange[0]}', which the model has not" if strange else f"thaws '{twice[0]}' in two units"
+            what = (
+                f"unfreezes '{strange[0]}', which the model does not have"
+                if strange
+                else f"unfreezes '{twice[0]}' in two units"
+            )
             raise misbehaved(strategy, what)
-        if not all(isinstance(one, range) and one.start >= 0 and one.step == 1 for one in unit.trains_in):  # pyright: ignore[reportUnnecessaryIsInstance]
+        stretches = cast("tuple[Any, ...]", unit.trains_in)
+        if not all(isinstance(at, range) and at.start >= 0 and at.step == 1 for at in stretches):
             raise misbehaved(strategy, f"yields updates {unit.trains_in!r}: they are ranges of numbers from 0")
         met |= unit.parameters
 
 
 def check_optimizer(strategy: Strategy, optimizer: Any, groups: Sequence[Mapping[str, Any]]) -> None:
     """Look at the optimizer that was made: it holds the parameters that it was given, in their groups."""
-    given, held = ([[id(p) for p in one["params"]] for one in some] for some in (groups, optimizer.param_groups))
+    given, held = (
+        [[id(p) for p in group["params"]] for group in group_list] for group_list in (groups, optimizer.param_groups)
+    )
     if given != held:
         raise misbehaved(strategy, "yields an optimizer that does not hold the groups that it was given")
 
 
-def check_verdicts(strategy: Strategy, found: Any, count: int) -> None:
+def check_verdicts(strategy: Strategy, verdicts: Any, count: int) -> None:
     """Look at a filter's answers: None or a reason, one for each row."""
-    if not isinstance(found, Sequence) or len(found) != count:
-        number = f"{len(found)} answers" if isinstance(found, Sequence) else _shown(found)
+    if not isinstance(verdicts, Sequence) or len(verdicts) != count:
+        number = f"{len(verdicts)} answers" if isinstance(verdicts, Sequence) else _shown(verdicts)
         raise misbehaved(strategy, f"gave {number} for {count} rows")
-    for verdict in found:
+    for verdict in verdicts:
         if verdict is not None and not isinstance(verdict, str):
             raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict: it is None or a reason in words")
 
@@ -212,7 +219,7 @@ def check_row(strategy: Strategy, row: Any, origin: str) -> None:
     if not isinstance(row, Encoded):
         raise misbehaved(strategy, f"gave {_shown(row)}, not an Encoded ({origin})")
     if not all(type(token) is int and token >= 0 for token in row.input_ids):
-        raise misbehaved(strategy, f"gave tokens that are no ids: whole numbers from 0 ({origin})")
+        raise misbehaved(strategy, f"gave tokens that are not ids: integers from 0 on ({origin})")
     if len(row.labels) != len(row.input_ids) or any(
         label not in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True)
     ):
@@ -233,7 +240,7 @@ def checked_order(strategy: Strategy, order: RowOrder, size: int) -> RowOrder:
         rows = order(epoch)
         strange = next((row for row in rows if not isinstance(row, Integral)), None)
         if strange is not None:
-            raise misbehaved(strategy, f"orders {_shown(strange)} in epoch {epoch}, which is no row's number")
+            raise misbehaved(strategy, f"orders {_shown(strange)} in epoch {epoch}, which is not the number of a row")
         outside = next((row for row in rows if not 0 <= row < size), None)
         if outside is not None:
             raise misbehaved(strategy, f"orders row {outside} in epoch {epoch}, and there are {size}")
@@ -255,67 +262,71 @@ class CheckedBatches:
 
     def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
         """Those of `batches`."""
-        found = self.batches.plan(order, epoch)
-        sizes = {len(some) for some in found} - set(range(1, self.micro_batch + 1))
+        plan = self.batches.plan(order, epoch)
+        sizes = {len(micro_batch) for micro_batch in plan} - set(range(1, self.micro_batch + 1))
         if sizes:
             what = f"plans a micro-batch of {sizes.pop()} sequences in epoch {epoch}: it is 1 to {self.micro_batch}"
             raise misbehaved(self.strategy, what)
-        planned = sorted(row for some in found for group in some for row in group)
+        planned = sorted(row for micro_batch in plan for group in micro_batch for row in group)
         if planned != sorted(order):
             strange = next(iter(sorted(set(planned) - set(order))), None)
             what = "does not plan each row of the order once" if strange is None else f"plans row {strange}"
             raise misbehaved(self.strategy, f"{what} in epoch {epoch}, of {len(order)} rows")
-        return found
+        return plan
 
     def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
         """Those of `batches`."""
         import torch
 
-        found: Any = self.batches.collate(sequences)
+        batch: Any = self.batches.collate(sequences)
         for name in ("input_ids", "labels"):
-            tensor = found.get(name) if isinstance(found, dict) else None
+            tensor = batch.get(name) if isinstance(batch, dict) else None
             if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.long or tensor.ndim != 2:
-                raise misbehaved(self.strategy, f"collates {name} that are no (B, T) tensor of torch.long")
-        if found["labels"].shape != found["input_ids"].shape:
-            shapes = f"{tuple(found['labels'].shape)} beside input_ids of {tuple(found['input_ids'].shape)}"
+                raise misbehaved(self.strategy, f"collates {name} that is not a (B, T) tensor of torch.long")
+        if batch["labels"].shape != batch["input_ids"].shape:
+            shapes = f"{tuple(batch['labels'].shape)} beside input_ids of {tuple(batch['input_ids'].shape)}"
             raise misbehaved(self.strategy, f"collates labels of shape {shapes}")
         learned = sum(label != -100 for rows in sequences for row in rows for label in row.labels[1:])
-        own = found["labels"] != -100
+        own = batch["labels"] != -100
         if int(own.sum()) != learned:
             what = f"collates {int(own.sum())} labels of rows that have {learned} to learn"
             raise misbehaved(self.strategy, what, "a row's first token is not learned, and every other label is")
-        if not torch.equal(found["labels"][own], found["input_ids"][own]):
-            hint = "labels are not shifted: each stands where its token does"
+        if not torch.equal(batch["labels"][own], batch["input_ids"][own]):
+            hint = "labels are not shifted: each is at its token's position"
             raise misbehaved(self.strategy, "collates labels that are not the tokens' own", hint)
-        return found
+        return batch
 
 
-def check_predictions(strategy: Strategy, found: Any, items: int | None = None) -> None:
+def check_predictions(strategy: Strategy, predictions: Any, items: int | None = None) -> None:
     """Look at what a task made of a micro-batch: a loss for each of its `items`, where they have been counted."""
-    if not isinstance(found, Predictions) or found.losses_N.ndim != 1:
-        given = f"losses of shape {tuple(found.losses_N.shape)}" if isinstance(found, Predictions) else _shown(found)
+    if not isinstance(predictions, Predictions) or predictions.losses_N.ndim != 1:
+        given = (
+            f"losses of shape {tuple(predictions.losses_N.shape)}"
+            if isinstance(predictions, Predictions)
+            else _shown(predictions)
+        )
         raise misbehaved(strategy, f"scores a micro-batch with {given}, not with Predictions of losses (N,)")
-    if items is not None and len(found.losses_N) != items:
-        what = f"scores a micro-batch of {items} items with {len(found.losses_N)} losses"
+    if items is not None and len(predictions.losses_N) != items:
+        what = f"scores a micro-batch of {items} items with {len(predictions.losses_N)} losses"
         raise misbehaved(strategy, f"{what}: the loss of an update is their sum over the items")
-    if str(found.losses_N.dtype) not in ("torch.float32", "torch.float64"):
-        raise misbehaved(strategy, f"scores a micro-batch with losses of {found.losses_N.dtype}, not of float32")
-    for name, term in found.terms.items():
+    if str(predictions.losses_N.dtype) not in ("torch.float32", "torch.float64"):
+        raise misbehaved(strategy, f"scores a micro-batch with losses of {predictions.losses_N.dtype}, not in float32")
+    for name, term in predictions.terms.items():
         if getattr(term, "numel", lambda: 0)() != 1:
             raise misbehaved(strategy, f"gives {_shown(term)} as {name}, not one number")
 
 
-def check_term(strategy: Strategy, found: Any, *, constant: bool) -> None:
+def check_term(strategy: Strategy, term: Any, *, constant: bool) -> None:
     """Look at what a regularizer adds to a loss: one number, of weights that train; `constant` where none may just now
     be among them.
     """
-    if getattr(found, "numel", lambda: 0)() != 1:
-        raise misbehaved(strategy, f"adds {_shown(found)} to the loss, not one number")
-    if hasattr(found, "full_tensor"):  # each process would learn its own weights by its own part of the labels
+    if getattr(term, "numel", lambda: 0)() != 1:
+        raise misbehaved(strategy, f"adds {_shown(term)} to the loss, not one number")
+    if hasattr(term, "full_tensor"):  # each process would learn its own weights by its own part of the labels
         hint = 'a penalty on weights is a pull (Regularization.pulls), which is shared as they are; or sharding = "ddp"'
         raise misbehaved(strategy, "adds a loss of weights of which each process holds a share", hint)
-    if not found.requires_grad and not constant:
-        raise misbehaved(strategy, f"adds {_shown(found)} to the loss, on which no weight that trains has a bearing")
+    if not term.requires_grad and not constant:
+        raise misbehaved(strategy, f"adds {_shown(term)} to the loss, on which no weight that trains has a bearing")
 
 
 def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
@@ -328,15 +339,23 @@ def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
         dimensions, shape = (2, "(n, K)") if measure.joined else (1, "(K,)")
 
         def counted(seen: Any) -> Tensor:
-            found: Any = count(seen)
-            if not isinstance(found, torch.Tensor) or found.ndim != dimensions or found.dtype != torch.float64:
-                given = f"a tensor {tuple(found.shape)} of {found.dtype}" if hasattr(found, "dtype") else _shown(found)
+            statistics: Any = count(seen)
+            if (
+                not isinstance(statistics, torch.Tensor)
+                or statistics.ndim != dimensions
+                or statistics.dtype != torch.float64
+            ):
+                given = (
+                    f"a tensor {tuple(statistics.shape)} of {statistics.dtype}"
+                    if hasattr(statistics, "dtype")
+                    else _shown(statistics)
+                )
                 raise misbehaved(strategy, f"counts {given}, not statistics {shape} of float64")
-            length = found.shape[-1]
+            length = statistics.shape[-1]
             lengths.append(length) if not lengths else None
             if length != lengths[0]:
                 raise misbehaved(strategy, f"counts {length} statistics in a micro-batch, and {lengths[0]} in another")
-            return found
+            return statistics
 
         return counted
 
@@ -346,36 +365,38 @@ def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
     return replace(measure, answers=checked(measure.answers))
 
 
-def check_measure(strategy: Strategy, found: Any) -> None:
+def check_measure(strategy: Strategy, measure: Any) -> None:
     """Look at a metric's value: a number, which need not be finite."""
-    if not isinstance(found, Real):
-        raise misbehaved(strategy, f"measures {_shown(found)}, not a number")
+    if not isinstance(measure, Real):
+        raise misbehaved(strategy, f"measures {_shown(measure)}, not a number")
 
 
-def _check_measured(strategy: Any, found: Measure) -> None:
+def _check_measured(strategy: Any, measure: Measure) -> None:
     """A metric looks at predictions or at answers, as it says beforehand: answers are made for those alone that do."""
     looks, other = ("answers", "statistics") if strategy.generates else ("statistics", "answers")
-    if not callable(getattr(found, looks)):
-        raise misbehaved(strategy, f"yields {looks} = {_shown(getattr(found, looks))}: it is a function")
-    if getattr(found, other) is not None:
+    if not callable(getattr(measure, looks)):
+        raise misbehaved(strategy, f"yields {looks} = {_shown(getattr(measure, looks))}: it is a function")
+    if getattr(measure, other) is not None:
         raise misbehaved(strategy, f"yields {other}, and says generates = {strategy.generates}")
 
 
 def _check_optimizer_class(strategy: Strategy, parts: OptimizerParts) -> None:
     import torch
 
-    found: Any = parts.optimizer_class
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise misbehaved(strategy, f"yields {_shown(found)} as its class, which is no torch.optim.Optimizer")
+    optimizer_class: Any = parts.optimizer_class
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
+        raise misbehaved(
+            strategy, f"yields {_shown(optimizer_class)} as its class, which is not a torch.optim.Optimizer"
+        )
 
 
-def _amount(strategy: Strategy, found: Any, what: str) -> float:
-    if isinstance(found, bool) or not isinstance(found, Real) or not 0 <= float(found) < math.inf:
-        raise misbehaved(strategy, f"gives {_shown(found)} as {what}: it is a finite number of at least 0")
-    return float(found)
+def _amount(strategy: Strategy, amount: Any, what: str) -> float:
+    if isinstance(amount, bool) or not isinstance(amount, Real) or not 0 <= float(amount) < math.inf:
+        raise misbehaved(strategy, f"gives {_shown(amount)} as {what}: it is a finite number of at least 0")
+    return float(amount)
 
 
-def _shown(found: Any) -> str:
+def _shown(value: Any) -> str:
     """Something in few words."""
-    text = repr(found)
-    return text if len(text) <= 40 else f"a {type(found).__name__}"
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {type(value).__name__}"

@@ -65,7 +65,7 @@ def test_a_class_that_the_recipe_does_not_list(shell: Shell, labelled: dict[str,
     labelled["task"] = {"name": "classification", "class_weights": {"evn": 2.0}}
     shell.write(labelled)
     answer = shell.call("run")
-    answer.refuses(3, "task.class_weights names 'evn', which is no class", "'even'", where=shell.place("evn"))
+    answer.refuses(3, "task.class_weights names 'evn', which is not a class", "'even'", where=shell.place("evn"))
 
 
 def test_weights_of_what_the_recipe_lists_as_no_class(shell: Shell, labelled: dict[str, Any]) -> None:

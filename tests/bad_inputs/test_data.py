@@ -40,7 +40,7 @@ def dry_run(shell: Shell, recipe: dict[str, Any], *words: str) -> dict[str, Any]
 
 FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "empty": (b"", "", ("the file is empty", "one JSON object per line")),
-    "blank lines": (b"\n \n\r\n\t\n", "", ("the file holds blank lines only",)),
+    "blank lines": (b"\n \n\r\n\t\n", "", ("the file has only blank lines",)),
     "broken on line 1,234": (
         GOOD.encode() * 1233 + b'{"messages": [}\n' + GOOD.encode(),
         ":1234",
@@ -60,9 +60,9 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     ),
     "UTF-16": (GOOD.encode("utf-16"), "", ("in UTF-16, not in UTF-8", "iconv -f UTF-16 -t UTF-8")),
     "NUL bytes": (GOOD.encode() + b"\0" * 100, ":2", ("a NUL character", "write it again")),
-    "lone surrogate": (GOOD.replace("What", "\\ud800").encode(), ":1", ("half a character", "mend or delete the row")),
-    "NaN": (b'{"messages": NaN}\n', ":1", ("NaN is no JSON value",)),
-    "a key twice": (b'{"text": "a", "text": "b"}\n', ":1", ("the key 'text' stands twice",)),
+    "lone surrogate": (GOOD.replace("What", "\\ud800").encode(), ":1", ("half a character", "fix or delete the row")),
+    "NaN": (b'{"messages": NaN}\n', ":1", ("NaN is not a JSON value",)),
+    "a key twice": (b'{"text": "a", "text": "b"}\n', ":1", ("the key 'text' occurs twice",)),
     "gzip cut off": (
         gzip.compress(GOOD.encode() * 9)[:-12],
         "",
@@ -186,7 +186,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     site.install(CHANGING)
     recipe["data"]["train"] = [{"path": rows.name, "format": "acme.append", "limit": 4}]
     answer = shell.run(recipe)
-    answer.refuses(4, "the file changes while it is read", "wait until it is complete", where=str(rows))
+    answer.refuses(4, "the file changed while it was read", "wait until it is complete", where=str(rows))
 
 
 def test_a_dataset_of_the_hub_while_offline_is_refused(
@@ -234,7 +234,7 @@ def test_a_row_that_is_no_conversation_is_named(shell: Shell, recipe: dict[str, 
     bad, said = ROWS[kind]
     rows.write_text(GOOD * 2 + bad + GOOD)
     answer = shell.run(recipe)
-    answer.refuses(4, *said, "mend or delete this row", where=f"{rows}:3")
+    answer.refuses(4, *said, "fix or delete this row", where=f"{rows}:3")
 
 
 PLAIN: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -264,7 +264,7 @@ def test_a_hundred_bad_rows_fit_on_the_screen(shell: Shell, recipe: dict[str, An
     rows.write_text(GOOD + row("a", "b" * 50, roles="u" + "h") * 100 + "{")
     answer = shell.run(recipe)
     answer.refuses(
-        4, "(also at :3, :4, :5, :6 and 95 more)", "mend or delete these rows; there may be more", where=f"{rows}:2"
+        4, "(also at :3, :4, :5, :6 and 95 more)", "fix or delete these rows; there may be more", where=f"{rows}:2"
     )
     assert answer.err.count("rename it to 'user'") == 1
 
@@ -432,4 +432,4 @@ def test_a_folder_of_files_of_rows_is_no_folder_of_texts(shell: Shell, recipe: d
     rows.rename(shell.folder / "site" / "rows.jsonl")
     recipe["data"]["train"][0]["path"] = "site"
     where = str(shell.folder / "site" / "rows.jsonl")
-    shell.run(recipe).refuses(4, "by its name this is no text file", "name it as the path", where=where)
+    shell.run(recipe).refuses(4, "by its name this is not a text file", "name it as the path", where=where)

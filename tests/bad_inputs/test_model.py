@@ -139,9 +139,7 @@ def test_a_row_longer_than_the_models_positions_is_refused(
     tiny_model(max_position_embeddings=32).save_pretrained(model)
     recipe["batching"] = {"name": batching, "max_length": 64}
     answer = shell.run(recipe)
-    answer.refuses(
-        5, "the model's positions end at 32", "set batching.max_length = 32", where=shell.place("max_length")
-    )
+    answer.refuses(5, "the model has positions for 32", "set batching.max_length = 32", where=shell.place("max_length"))
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "flesh"])
@@ -157,10 +155,10 @@ def test_an_attention_that_is_not_there_is_refused(shell: Shell, recipe: dict[st
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("./tinny", ("there is no '", "did you mean '", "/tiny'")),
-        ("models/deep/tiny", ("there is no '",)),
-        ("rows.jsonl", ("is a file, but no GGUF", "name the model's folder")),
-        ("config:tiny/konfig.json", ("there is no '", "config: wants a model's config.json")),
+        ("./tinny", ("' does not exist", "did you mean '", "/tiny'")),
+        ("models/deep/tiny", ("' does not exist",)),
+        ("rows.jsonl", ("is a file, but not a GGUF", "name the model's folder")),
+        ("config:tiny/konfig.json", ("' does not exist", "config: takes a model's config.json")),
         ("package:no_such_package", ("no installed package is named 'no_such_package'", "pip install no-such-package")),
         ("package:json", ("which model of the package 'json'?", "it holds no .gguf file")),
     ],
@@ -198,16 +196,16 @@ def test_a_broken_gguf_file_is_refused(shell: Shell, recipe: dict[str, Any], con
 # -- the chat template ---------------------------------------------------------------------------------------------
 
 TEMPLATES = {
-    "none": (None, ("has no chat template", "fails already at a question and its answer")),
-    "raises": (RAISES, ("Roles must alternate!", "fails already at a question and its answer")),
-    "no Jinja": ("{% for %}", ("fails already at a question and its answer",)),
+    "none": (None, ("has no chat template", "fails even on one question and its answer")),
+    "raises": (RAISES, ("Roles must alternate!", "fails even on one question and its answer")),
+    "no Jinja": ("{% for %}", ("fails even on one question and its answer",)),
     "undefined": ("{{ nothing.at.all }}", ("'nothing' is undefined",)),
     "loops for very long": ("{% for i in range(10**9) %}x{% endfor %}", ("Range too big",)),
     "drops the answers": (
         DROPS,
-        ("leaves out the text of message 2, '0 is 0.'", "fails already at a question and its answer"),
+        ("leaves out the text of message 2, '0 is 0.'", "fails even on one question and its answer"),
     ),
-    "writes nothing": ("nothing", ("fails already at a question and its answer",)),
+    "writes nothing": ("nothing", ("fails even on one question and its answer",)),
     "never ends a turn": (UNENDED, ("never ends", "would never learn to stop")),
 }
 
@@ -226,7 +224,7 @@ def test_a_chat_template_that_cannot_be_learned_from_is_the_models_fault(
         recipe["model"]["chat_template"] = "own.jinja"
     answer = shell.run(recipe)
     if kind == "no Jinja" and where == "recipe":
-        answer.refuses(5, "the chat template is no valid Jinja", where=f"{shell.folder / 'own.jinja'}:1")
+        answer.refuses(5, "the chat template is not valid Jinja", where=f"{shell.folder / 'own.jinja'}:1")
         return
     row = f"{shell.folder / 'rows.jsonl'}:1"
     place = shell.place("chat_template") if where == "recipe" and template else shell.place("model]")

@@ -539,10 +539,10 @@ def test_an_observer_that_cannot_watch_is_refused_at_its_place(
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("import no_such_module", "verb 'acme' of dist-acme 1.0 cannot be imported: ModuleNotFoundError"),
-        ("import sys; sys.exit(0)", "verb 'acme' of dist-acme 1.0 cannot be imported: SystemExit: 0"),
-        ("def main(words): return 1 / 0", "verb 'acme' of dist-acme 1.0 raised ZeroDivisionError"),
-        ("def main(words): pass", "verb 'acme' of dist-acme 1.0 raised TypeError"),
+        ("import no_such_module", "command 'acme' of dist-acme 1.0 cannot be imported: ModuleNotFoundError"),
+        ("import sys; sys.exit(0)", "command 'acme' of dist-acme 1.0 cannot be imported: SystemExit: 0"),
+        ("def main(words): return 1 / 0", "command 'acme' of dist-acme 1.0 raised ZeroDivisionError"),
+        ("def main(words): pass", "command 'acme' of dist-acme 1.0 raised TypeError"),
     ],
 )
 def test_a_verb_that_raises_names_its_distribution(shell: Shell, site: Site, source: str, said: str) -> None:

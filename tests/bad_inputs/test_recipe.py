@@ -124,7 +124,12 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "every",
         ("freezing.every: input should be 'epoch', or a share below 1, or a whole number of steps, got 2.5",),
     ),
-    "a decay of one update": ("warmup = 0.1", "warmup = 0.1\ndecay = 1", "decay", ("1 update is none", "2 or more")),
+    "a decay of one update": (
+        "warmup = 0.1",
+        "warmup = 0.1\ndecay = 1",
+        "decay",
+        ("1 update lowers no rate", "2 or more"),
+    ),
     "a stage as long as the run": (
         "[optimizer]",
         '[freezing]\nname = "gradual"\nevery = 20\n[optimizer]',
@@ -135,7 +140,7 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "[optimizer]",
         '[freezing]\nname = "lisa"\nevery = 20\n[optimizer]',
         "every",
-        ("lisa draws layers every 20 updates, and run.max_steps is 20: it draws once", "set every = 2"),
+        ("lisa samples layers every 20 updates, and run.max_steps is 20: it samples once", "set every = 2"),
     ),
     "everything frozen": (
         "[optimizer]",
@@ -159,7 +164,7 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         '[optimizer]\nname = "adamw"',
         '[freezing]\nname = "head-only"\n[optimizer]\nname = "muon"',
         'name = "muon"',
-        ("muon is for the matrices of layers, and freezing 'head-only' trains none", 'say optimizer = "adamw"'),
+        ("muon is for the matrices of layers, and freezing 'head-only' trains none", 'set optimizer = "adamw"'),
     ),
     "evaluation without rows": (
         "[optimizer]",
@@ -282,7 +287,7 @@ def test_validate_says_the_same_and_as_json_too(shell: Shell, rows: Path) -> Non
         ("schedule.warmpu=1", ("--set schedule.warmpu: unknown key 'schedule.warmpu'", "did you mean 'warmup'?")),
         ("optimizer.lr=-1", ("--set optimizer.lr: ", "greater than 0")),
         (f"optimizer.lr={SECRET}", ("--set optimizer.lr: 'optimizer.lr' looks like a secret",)),
-        ("optimizer.lr", ("is no override", "write --set key.path=value")),
+        ("optimizer.lr", ("is not an override", "write --set key.path=value")),
         ("data.train.7.path=x", ("data.train has no entry 7", "counted from 0")),
     ],
 )
@@ -297,7 +302,7 @@ def test_a_wrong_override_is_named(shell: Shell, override: str, said: tuple[str,
 
 
 def test_an_unknown_verb_gets_the_nearest(shell: Shell) -> None:
-    shell.main("rnu", "recipe.toml").refuses(2, "there is no verb 'rnu'", "did you mean 'run'?")
+    shell.main("rnu", "recipe.toml").refuses(2, "unknown command 'rnu'", "did you mean 'run'?")
 
 
 def test_a_terminal_that_knows_few_letters_ends_nothing() -> None:
@@ -386,8 +391,8 @@ def test_fp16_on_a_cpu_is_refused_before_anything_is_read(shell: Shell, recipe: 
 def test_bf16_where_the_hardware_lacks_it_is_refused(
     shell: Shell, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str, code: int
 ) -> None:
-    monkeypatch.setattr("fttool.runs.stages.begun.device", lambda: torch.device(kind))
-    monkeypatch.setattr("fttool.runs.stages.begun.native_bf16", lambda on: False)
+    monkeypatch.setattr("fttool.runs.stages.setup.device", lambda: torch.device(kind))
+    monkeypatch.setattr("fttool.runs.stages.setup.native_bf16", lambda on: False)
     recipe["precision"] = {"name": "bf16"}
     answer = shell.run(recipe)
     answer.refuses(code, f"{kind} does not compute in bfloat16", '"auto"', where=shell.place("precision]"))
@@ -432,7 +437,7 @@ def test_a_folder_that_is_no_run_is_not_resumed(shell: Shell, recipe: dict[str, 
     answer = shell.run(recipe)
     assert answer.code == 2 and "exists" in answer.err
     answer = shell.call("run", "--resume")
-    assert answer.code == 2 and "is no run directory" in answer.err
+    assert answer.code == 2 and "is not a run directory" in answer.err
     assert content(shell.runs) == {str(shell.runs / "recipe" / "thesis.txt"): b"ten years of work"}
 
 

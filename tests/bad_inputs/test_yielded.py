@@ -112,19 +112,20 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "gives -1.0 as the pull at '",
     ),
     "unit-strange": (
-        "strategy(Freezing, lambda ctx: Thawing(units=[ThawUnit(parameters=frozenset(['w']))]))",
+        "strategy(Freezing, lambda ctx: FreezingPlan(units=[TrainableUnit(parameters=frozenset(['w']))]))",
         {"freezing": "acme.x"},
-        "thaws 'w', which the model has not",
+        "unfreezes 'w', which the model does not have",
     ),
     "unit-twice": (
-        "strategy(Freezing, lambda ctx: Thawing(units=[ThawUnit(parameters=frozenset(['lm_head.weight']))] * 2))",
+        "strategy(Freezing, lambda ctx: FreezingPlan(units=[TrainableUnit(parameters=frozenset(['lm_head.weight']))]"
+        " * 2))",
         {"freezing": "acme.x"},
-        "thaws 'lm_head.weight' in two units",
+        "unfreezes 'lm_head.weight' in two units",
     ),
     "no-optimizer": (
         "strategy(Optimizer, lambda ctx: OptimizerParts(optimizer_class=dict, options={}))",
         {"optimizer": "acme.x"},
-        "which is no torch.optim.Optimizer",
+        "which is not a torch.optim.Optimizer",
     ),
     "other-parameters": (
         "strategy(Optimizer, lambda ctx: OptimizerParts(optimizer_class=type('Half', (torch.optim.SGD,), {'__init__':"
@@ -156,7 +157,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "ids": (
         "strategy(Masking, lambda ctx: lambda example: Encoded([5, -6, 7], [-100, -6, 7]))",
         {"masking": "acme.x"},
-        "gave tokens that are no ids",
+        "gave tokens that are not ids",
     ),
     "order-beyond": (
         "strategy(Mixing, lambda ctx: lambda epoch: range(99))",
@@ -181,7 +182,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "labels-float": (
         "strategy(Batching, with_labels(lambda found: found['labels'].float()))",
         {"batching": "acme.x"},
-        "collates labels that are no (B, T) tensor of torch.long",
+        "collates labels that is not a (B, T) tensor of torch.long",
     ),
     "labels-shape": (
         "strategy(Batching, with_labels(lambda found: found['labels'][:, 1:]))",
@@ -228,7 +229,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "importance-strange": (
         weighing("{'module.lm_head.weight': torch.ones(3)}"),
         {"regularizers": ["acme.x"]},
-        "weighs 'module.lm_head.weight', which the model has not",
+        "weighs 'module.lm_head.weight', which the model does not have",
     ),
     "pull-strange": (
         "strategy(Regularizer, lambda ctx: Regularization(pulls=[None]))",
@@ -249,7 +250,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "order-of-floats": (
         "strategy(Mixing, lambda ctx: lambda epoch: [float(row) for row in range(8)])",
         {"mixing": "acme.x"},
-        "orders 0.0 in epoch 0, which is no row's number",
+        "orders 0.0 in epoch 0, which is not the number of a row",
     ),
     "labels-shifted": (
         "strategy(Batching, with_labels(lambda found: found['labels'].roll(-1, 1)))",

@@ -75,14 +75,14 @@ def test_where_a_library_says_nothing_of_the_disk_the_disk_is_asked(tmp_path: Pa
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "summary.json"
-    disk.write_whole(file, "before")
+    disk.write_atomically(file, "before")
 
     def full(path: Path) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(disk, "flush", full)
     with pytest.raises(DiskError, match="quota"):
-        disk.write_whole(file, "after")
+        disk.write_atomically(file, "after")
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"] and file.read_text() == "before"
 
 

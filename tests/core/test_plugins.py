@@ -125,7 +125,7 @@ BROKEN = {
         "from fttool.api import hookimpl\n@hookimpl\ndef fttool_logged(step, loss):\n    pass",
         "has a hook that fttool does not know",
     ),
-    "undecorated": ("def fttool_strategies():\n    return []", "a function fttool_strategies that is no hook"),
+    "undecorated": ("def fttool_strategies():\n    return []", "a function fttool_strategies that is not a hook"),
     "no_prefix": (SCHEDULE.format(id="flat"), "the id 'flat' must be 'no_prefix.' and lower-case letters"),
     "other_prefix": (SCHEDULE.format(id="wsd.flat"), "the id 'wsd.flat' must be 'other_prefix.'"),
     "capitals": (SCHEDULE.format(id="capitals.Flat"), "the id 'capitals.Flat' must be 'capitals.'"),
@@ -332,9 +332,9 @@ def test_what_is_shared_is_not_a_strategy_and_no_strategy_is_shared(wrong: type[
 
 def test_an_id_in_two_families_needs_its_family() -> None:
     plugins = Plugins.of(mine=Mine())
-    with pytest.raises(PluginError, match=r"'mine\.same' stands in several families") as caught:
+    with pytest.raises(PluginError, match=r"'mine\.same' exists in several families") as caught:
         plugins.find("mine.same")
-    assert caught.value.problems[0].hint == "say filter.mine.same or schedule.mine.same"
+    assert caught.value.problems[0].hint == "use filter.mine.same or schedule.mine.same"
     assert plugins.find("schedule.mine.same") is Steady
     assert plugins.find("filter.mine.same") is KeepAll
 

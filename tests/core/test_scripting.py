@@ -122,7 +122,7 @@ def test_answers_are_those_of_the_command_line(
 @pytest.mark.parametrize(
     ("model", "questions", "options", "said"),
     [
-        ("nowhere", "?", {}, "there is no model in 'nowhere'"),
+        ("nowhere", "?", {}, "no model found in 'nowhere'"),
         ("builtin:tiny-chat", " ", {}, "a question is empty"),
         ("builtin:tiny-chat", [], {}, "a question is empty"),
         ("builtin:tiny-chat", "?", {"max_tokens": 0}, "at least 1"),

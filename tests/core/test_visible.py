@@ -56,7 +56,7 @@ def test_a_problem_shows_them_as_text() -> None:
     assert not forged(str(error)) and len(str(error).splitlines()) == 2
 
 
-@pytest.mark.parametrize("kind", [screen.Lines, screen.Events, screen.Bar])
+@pytest.mark.parametrize("kind", [screen.Lines, screen.Json, screen.Bar])
 def test_a_screen_shows_them_as_text(kind: Any, capsys: pytest.CaptureFixture[str]) -> None:
     shown = kind()
     shown.stage(HOSTILE)

@@ -74,7 +74,7 @@ def contest(folder: Path, vocabulary: int, peak: Found, quick: bool) -> Found:
         nonlocal estimated
         go, prepared = prepared_run(folder, case, f"run-{len(turns['fttool'])}", log_every=1)
         prepared.trainer.job.saves = False
-        estimated = prepared.memory().whole
+        estimated = prepared.memory().total
         return go()
 
     batches = planned(prepared_run(folder, case, "plan")[1], case)

@@ -1,3 +1,3 @@
-"""The packages beside this file are installed and tested by the tests here; they are no part of fttool's own tests."""
+"""The packages beside this file are installed and tested by the tests here; they are not part of fttool's own tests."""
 
 collect_ignore = ["fttool-acme"]

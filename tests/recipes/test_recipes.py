@@ -55,7 +55,7 @@ def test_rows_from_elsewhere_are_read_to_the_last_column(capsys: pytest.CaptureF
 
     rows = prepare(load(RECIPES / "elsewhere.toml"), tokenizer := tiny_tokenizer())
     assert (rows.train_sizes, rows.dropped, rows.bad) == ([10, 8], {}, [])
-    assert rows.notices == ["shared-chats: first turns of the assistant left out, which nobody had asked for: 1"]
+    assert rows.notices == ["shared-chats: leading turns of the assistant left out: 1"]
     text = "\n".join(str(tokenizer.decode(row.input_ids)) for row in rows.train)
     for name in ("instructions", "shared-chats"):
         words = re.findall(
@@ -80,7 +80,7 @@ def test_remember_measures_what_is_forgotten(tmp_path: Path, capsys: pytest.Capt
     assert before["heldback-docs"]["loss"] == pytest.approx(2.6688, abs=1e-3)
     assert "lost on the retention rows 'heldback-chat'" in capsys.readouterr().out
     met = summary["datasets"]
-    replayed = sum(one["met_tokens"] for one in met["general"].values())
+    replayed = sum(one["seen_tokens"] for one in met["general"].values())
     longest = 256
     assert abs(replayed - 0.25 * summary["train_tokens"]) <= longest
     assert main(["compare", str(tmp_path / "remember")]) == 0
@@ -88,7 +88,7 @@ def test_remember_measures_what_is_forgotten(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.full
-def test_gradual_thaws_every_layer_in_its_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gradual_unfreezes_every_layer_in_its_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(RECIPES / "gradual.toml"), "--set", f"run.output={tmp_path}", "--set", "run.max_steps=20"]
     assert main(["run", *words, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]["parameters"]

@@ -220,7 +220,7 @@ def test_a_long_call_is_cut_and_private_parameters_are_hidden(scripts: None) -> 
     assert call(Documented("pathlib.Path.name", "pathlib", "property", "…")) == "pathlib.Path.name"
 
 
-# -- rows that stand for what the model knew -------------------------------------------------------------------------
+# -- rows that represent what the model knew -------------------------------------------------------------------------
 
 
 def test_known_rows_are_those_of_the_pretraining_and_held_back_ones_are_none_of_them(

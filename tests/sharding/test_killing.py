@@ -47,7 +47,7 @@ def test_a_run_that_is_killed_at_random_ends_like_one_that_is_not(
         assert process.returncode in expected, (story, said)
         wait_for(lambda: not processes_of(tmp_path), 10)
         for folder in (run / "checkpoints").glob("checkpoint-*"):
-            whole = checkpoints.whole(folder.parent, int(folder.name.rpartition("-")[2]))
+            whole = checkpoints.intact(folder.parent, int(folder.name.rpartition("-")[2]))
             assert isinstance(whole, checkpoints.Checkpoint), (story, whole)
     last = started("--resume")
     _, said = last.communicate(timeout=240)

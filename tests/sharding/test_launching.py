@@ -61,7 +61,7 @@ class TestSeveralProcesses:
         heard: list[str] = []
         for line in process.stderr:
             heard.append(line)
-            if "the sampled questions again" in line:
+            if "the sample prompts again" in line:
                 break
         process.send_signal(signal.SIGHUP)
         _, rest = process.communicate(timeout=60)

@@ -96,9 +96,9 @@ class TestTwoLaunchers:
         (["--nodes", "2", "--rendezvous", "a:1"], "each must be told which it is"),
         (["--node-rank", "0"], "--node-rank is for a run on several nodes"),
         (["--rendezvous", "a:1"], "--rendezvous is for a run on several nodes"),
-        (["--nodes", "2", "--node-rank", "2", "--rendezvous", "a:1"], "there is no node 2 of 2"),
-        (["--nodes", "2", "--node-rank", "0", "--rendezvous", "a"], "'a' is no HOST:PORT"),
-        (["--nodes", "2", "--node-rank", "0", "--rendezvous", "a:x"], "'a:x' is no HOST:PORT"),
+        (["--nodes", "2", "--node-rank", "2", "--rendezvous", "a:1"], "--node-rank 2 is out of range for 2 nodes"),
+        (["--nodes", "2", "--node-rank", "0", "--rendezvous", "a"], "'a' is not of the form HOST:PORT"),
+        (["--nodes", "2", "--node-rank", "0", "--rendezvous", "a:x"], "'a:x' is not of the form HOST:PORT"),
     ],
 )
 def test_what_does_not_place_the_machine(
@@ -159,9 +159,9 @@ TIMED_OUT = report(0, lost_touch=True, text="gloo: timed out waiting")
         ([Ended(codes={"0": 143}, asked=[15]), Ended(codes={"1": 143})], 143, "", False),
         ([Ended(codes={"0": 130}), Ended(codes={"1": -15})], 130, "", False),  # one was sent it; the other ends last
         ([Ended(codes={"0": -9}, asked=[15]), Ended(codes={"1": 143})], 1, "was killed by SIGKILL", False),
-        ([Ended(codes={"0": 3}), Ended()], 3, "exit code 3 and said nothing", True),
+        ([Ended(codes={"0": 3}), Ended()], 3, "exit code 3 without a message", True),
         ([Ended(codes={"0": -15}), Ended(codes={"1": 3})], 3, "process 2 of 2, on another node, ended with exit", True),
-        ([Ended(codes={"1": 3}, reaped=[0]), Ended()], 3, "exit code 3 and said nothing", True),  # NCCL stays stuck
+        ([Ended(codes={"1": 3}, reaped=[0]), Ended()], 3, "exit code 3 without a message", True),  # NCCL stays stuck
         ([Ended(codes={"0": -15}), Ended(codes={"1": -9})], 1, "process 2 of 2, on another node, was killed by", True),
         ([Ended(codes={"0": -11}), Ended(codes={"1": -15})], 1, "SIGSEGV\n    where it was is on the first", True),
         ([Ended(codes={"1": -11}, begun=True), Ended()], 1, "SIGSEGV\n    where it was is in logs/rank-1.log", True),
@@ -174,7 +174,7 @@ TIMED_OUT = report(0, lost_touch=True, text="gloo: timed out waiting")
         ([Ended(asked=[15]), Ended(codes={"1": -9}, reaped=[1])], 143, "", False),  # before the start
         ([Ended(codes={"0": -6}), Ended(codes={"1": -9})], 1, "process 2 of 2, on another node, was killed by", True),
         ([Ended(codes={"0": 143, "1": -6}, asked=[15]), Ended()], 143, "", False),  # aborted at its exit
-        ([Ended(codes={"0": -6}), Ended(codes={"1": 3})], 3, "exit code 3 and said nothing", True),
+        ([Ended(codes={"0": -6}), Ended(codes={"1": 3})], 3, "exit code 3 without a message", True),
         ([Ended(codes={"0": -6}, reports=[LOST]), None], 1, "launcher on node 1 does not answer", False),
         ([Ended(codes={"0": 1}, reports=[LOST], asked=[15]), None], 1, "launcher on node 1 does not answer", False),
     ],

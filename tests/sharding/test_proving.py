@@ -35,7 +35,7 @@ class TestSeveralProcesses:
         process = started(PYTHONPATH=str(tmp_path / "place"))
         _, said = process.communicate(timeout=120)
         assert process.returncode == 3, said
-        assert said.count("sharding 'fsdp' is not on: 'model.embed_tokens.weight' is held whole") == 1
+        assert said.count("sharding 'fsdp' is not on: 'model.embed_tokens.weight' is not sharded") == 1
         summary = json.loads((tmp_path / "runs" / "r" / "summary.json").read_text())
         assert summary["status"] == "failed" and summary["steps"] == 1
 
@@ -56,7 +56,7 @@ class TestSeveralProcesses:
     ("sharding", "said"),
     [
         (DDP(processes=2), "'ddp' is not on: the model is in a Linear"),
-        (FSDP(processes=2), "'fsdp' is not on: 'weight' is held whole"),
+        (FSDP(processes=2), "'fsdp' is not on: 'weight' is not sharded"),
         (ZeRO(processes=2, stage=3), "'zero' is not on: DeepSpeed runs stage 0, not 3"),
     ],
 )

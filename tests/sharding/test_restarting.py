@@ -93,7 +93,7 @@ def test_an_exception_is_shown_with_the_traceback_of_who_raised_it(
 def test_a_process_that_leaves_without_a_word(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
     process = started(**sabotage(tmp_path, "os._exit(3)"))
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 3 and "process 2 of 2 ended with exit code 3 and said nothing" in said
+    assert process.returncode == 3 and "process 2 of 2 ended with exit code 3 without a message" in said
 
 
 def test_a_signal_while_a_process_hangs_is_no_success(tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:

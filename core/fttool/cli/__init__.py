@@ -16,10 +16,10 @@ from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
 from fttool.disk import told
 from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
-from fttool.folding import beside, fold_page
 from fttool.streams import fill_gaps, patient
 from fttool.visible import in_lines, show, tell
 from fttool.world import REPORTS
+from fttool.wrapping import beside, fold_page
 
 VERBS = {
     "run": "fine-tune as a recipe says",
@@ -132,7 +132,7 @@ def _answer(words: list[str]) -> int:
     """Help, the version, or a verb."""
     if not words:
         verbs = ", ".join([*VERBS, *plugin_verbs.installed(VERBS)])
-        show(*_page(f"{FIRST}\nall verbs, of which fttool --help says a line each: {verbs}"))
+        show(*_page(f"{FIRST}\nall commands (fttool --help has a line on each): {verbs}"))
         return ExitCode.OK
     if words[0] in ("-h", "--help"):
         show(*_help())
@@ -154,7 +154,7 @@ def _call(verb: str, words: list[str]) -> int:
     more = plugin_verbs.installed(VERBS)
     if verb in more:
         return plugin_verbs.call(more[verb], words)
-    raise UsageError(f"there is no verb '{verb}'", hint=_instead(verb, [*VERBS, *more]))
+    raise UsageError(f"unknown command '{verb}'", hint=_instead(verb, [*VERBS, *more]))
 
 
 def _instead(word: str, verbs: list[str]) -> str:
@@ -172,7 +172,7 @@ def _help() -> list[str]:
     more = {name: plugin_verbs.summary(verb) for name, verb in plugin_verbs.installed(VERBS).items()}
     verbs = {**VERBS, **more}
     width = max(map(len, verbs))
-    lines = ["usage: fttool VERB …    (fttool VERB --help explains one)", "", "verbs:"]
+    lines = ["usage: fttool COMMAND …  (fttool COMMAND --help explains it)", "", "commands:"]
     room = shutil.get_terminal_size().columns
     lines += [part for verb, what in verbs.items() for part in beside(f"  {verb:<{width}}  ", what, room)]
     return [*lines, "", *_page(f"{EXAMPLES}\nnext: fttool recipes copy quickstart")]

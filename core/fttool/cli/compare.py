@@ -20,12 +20,12 @@ from fttool.visible import show, visible_json
 EXAMPLES = """\
 examples:
   fttool compare runs/*
-  fttool compare runs/plain runs/replay --plot forgetting.png     gain against forgetting, a point a run
+  fttool compare runs/plain runs/replay --plot forgetting.png     gain against forgetting, one point per run
   fttool compare runs/* --csv > runs.csv                          a row a run
   fttool compare runs/* --json
 
-A change has a + where it is for the better, whichever way the metric points. What was gained is measured on the
-evaluation rows, what was lost on the rows of [[data.retention]].
+A + marks a change for the better, whichever way the metric points. Gains are measured on the
+evaluation rows, losses on the rows of [[data.retention]].
 
 next: fttool generate runs/my "question"
 """
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="everything as one JSON object on stdout")
-    shown.add_argument("--csv", action="store_true", help="a row a run as CSV on stdout")
+    shown.add_argument("--csv", action="store_true", help="CSV on stdout, one row per run")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw gain against forgetting (or .svg, .pdf)")
     parser.add_argument("--metric", help="the metric of the plot (default: the first that most runs have)")
 
@@ -101,19 +101,21 @@ def _rows(runs: Sequence[PastRun]) -> list[tuple[str, list[str]]]:
     if gained:
         rows += [("", []), ("gained, on the evaluation rows (+ is better)", [])]
         rows += [(name, of(lambda run, name=name: _change(run.gained.get(name)))) for name in gained]
-    kept = dict.fromkeys((dataset, name) for run in runs for dataset, some in run.kept.items() for name in some)
-    if kept:
-        rows += [("", []), ("lost of what it knew, on the retention rows (− is lost)", [])]
+    retained = dict.fromkeys(
+        (dataset, name) for run in runs for dataset, metrics in run.retained.items() for name in metrics
+    )
+    if retained:
+        rows += [("", []), ("forgotten, on the retention rows (− is worse)", [])]
         rows += [
-            (f"{dataset} {name}", of(lambda run, at=dataset, name=name: _change(run.kept.get(at, {}).get(name))))
-            for dataset, name in kept
+            (f"{dataset} {name}", of(lambda run, at=dataset, name=name: _change(run.retained.get(at, {}).get(name))))
+            for dataset, name in retained
         ]
     rows += [("", []), ("cost", [])]
     rows.append(("updates", of(lambda run: f"{_number(run.steps, ',')} of {_number(run.total_steps, ',')}")))
     rows.append(("time in updates", of(lambda run: NONE if run.seconds is None else _duration(run.seconds))))
     rows.append(("tokens/s", of(lambda run: _number(run.tokens_per_second, ",.0f"))))
     peak = [None if run.peak_memory_bytes is None else run.peak_memory_bytes / 2**30 for run in runs]
-    rows.append(("peak memory, GiB", [_number(one, ".2f") for one in peak]))
+    rows.append(("peak memory, GiB", [_number(peak_gib, ".2f") for peak_gib in peak]))
     return rows
 
 
@@ -149,10 +151,10 @@ def _duration(seconds: float) -> str:
 def as_data(runs: Sequence[PastRun]) -> dict[str, Any]:
     """The content of `--json`."""
 
-    def changes(some: Mapping[str, Measured]) -> dict[str, Any]:
+    def changes(metrics: Mapping[str, Measured]) -> dict[str, Any]:
         return {
-            name: {"before": plain(one.before), "after": plain(one.after), "gain": plain(one.gain)}
-            for name, one in some.items()
+            name: {"before": plain(change.before), "after": plain(change.after), "gain": plain(change.gain)}
+            for name, change in metrics.items()
         }
 
     return {
@@ -168,7 +170,7 @@ def as_data(runs: Sequence[PastRun]) -> dict[str, Any]:
                 "tokens_per_second": run.tokens_per_second,
                 "peak_memory_bytes": run.peak_memory_bytes,
                 "eval": changes(run.gained),
-                "retention": {dataset: changes(some) for dataset, some in run.kept.items()},
+                "retention": {dataset: changes(metrics) for dataset, metrics in run.retained.items()},
             }
             for run in runs
         ],
@@ -182,9 +184,13 @@ def write_csv(runs: Sequence[PastRun]) -> None:
     rows: list[dict[str, Any]] = []
     for index, data in enumerate(as_data(runs)["runs"]):
         row = {key: value for key, value in data.items() if not isinstance(value, dict | list)}
-        row |= {f"eval.{name}.{key}": value for name, one in data["eval"].items() for key, value in one.items()}
-        for dataset, some in data["retention"].items():
-            row |= {f"retention.{dataset}.{n}.{key}": value for n, one in some.items() for key, value in one.items()}
+        row |= {f"eval.{name}.{key}": value for name, change in data["eval"].items() for key, value in change.items()}
+        for dataset, metrics in data["retention"].items():
+            row |= {
+                f"retention.{dataset}.{n}.{key}": value
+                for n, change in metrics.items()
+                for key, value in change.items()
+            }
         rows.append({**row, **{key: values[index] for key, values in differs.items()}})
     writer = csv.DictWriter(sys.stdout, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
     writer.writeheader()
@@ -205,12 +211,12 @@ def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
         raise UsageError(message, hint=did_you_mean(metric, list(known)))
 
     def measured(name: str) -> dict[str, tuple[float, float]]:
-        found: dict[str, tuple[float, float]] = {}
+        points: dict[str, tuple[float, float]] = {}
         for run in runs:
             gain, lost = run.gained[name].gain if name in run.gained else None, run.lost(name)
             if gain is not None and lost is not None:
-                found[run.label] = gain, lost
-        return found
+                points[run.label] = gain, lost
+        return points
 
     def finite(name: str) -> list[tuple[str, float, float]]:
         return [(label, *point) for label, point in measured(name).items() if all(map(math.isfinite, point))]

@@ -22,7 +22,7 @@ examples:
   fttool completion zsh > _fttool          into a folder of your $fpath
   fttool completion fish > fttool.fish     into ~/.config/fish/completions
 
-next: start a new shell, type fttool run and press the tabulator
+next: start a new shell, type fttool run and press Tab
 """
 
 BASH = """\
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "shell",
         choices=[*SCRIPTS, "words"],
         metavar="SHELL",
-        help="bash, zsh or fish; words: those that may stand last, of words on standard input",
+        help="bash, zsh or fish; words: completions of the words on standard input",
     )
 
 
@@ -80,7 +80,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def candidates(typed: list[str]) -> Iterable[str]:
-    """What the last of the words behind `fttool` may become; nothing where the shell is to propose files."""
+    """What the last of the words after `fttool` may become; nothing where the shell is to propose files."""
     from fttool.cli import VERBS, plugin_verbs
     from fttool.contracts import FAMILIES
     from fttool.plugins import Plugins
@@ -110,7 +110,7 @@ def _options(verb: str) -> Iterable[str]:
 
 
 def _overrides(text: str) -> Iterator[str]:
-    """`schedule.name=` and its like; behind the sign of equality the ids that may stand there."""
+    """`schedule.name=` and its like; after the sign of equality the ids that may stand there."""
     from fttool.contracts.recipe import Recipe
     from fttool.plugins import Plugins
     from fttool.recipe.closed import family_at
@@ -119,7 +119,7 @@ def _overrides(text: str) -> Iterator[str]:
     plugins = Plugins.discover()
     if equals:
         family = family_at(key.removesuffix(".name").split("."))
-        yield from (f"{key}={one.id()}" for one in plugins.family(family.family)) if family else ()
+        yield from (f"{key}={strategy.id()}" for strategy in plugins.family(family.family)) if family else ()
         return
     yield from (f"{name}=" for name in _keys(Recipe, (), plugins))
 
@@ -136,7 +136,7 @@ def _keys(table: Any, place: tuple[str, ...], plugins: Any) -> Iterator[str]:
             here, inner = (*here, "0"), get_args(inner)[0]
         family = family_at([part for part in here if not part.isdigit()])
         if family is not None:
-            options = {option for one in plugins.family(family.family) for option in one.model_fields}
+            options = {option for strategy in plugins.family(family.family) for option in strategy.model_fields}
             yield from (".".join((*here, option)) for option in options)
             yield ".".join((*place, name))
         elif isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -47,16 +47,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a variable of the chat template, its value as JSON or text; default: those that all rows of the run had",
     )
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest answer (default 256)")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="0 picks the likeliest token (default)"
+        "--max-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens (default 256)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="of the sampling; 0: greedy (default)"
     )
     parser.add_argument(
         "--at-once",
         type=int,
         default=8,
         metavar="N",
-        help="questions answered together, by length (default 8); one by one where the model takes no padding",
+        help="questions answered together, by length (default 8); one by one where the model cannot take padding",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
     parser.add_argument(
@@ -96,17 +98,17 @@ def _questions(given: str | None) -> list[str]:
 def _variables(options: argparse.Namespace) -> dict[str, Any]:
     """What the chat template gets beside the turns: variables of the run's rows or of the command line, and tools."""
     given: dict[str, Any] = {}
-    for one in options.variable:
-        name, equals, value = one.partition("=")
+    for assignment in options.variable:
+        name, equals, value = assignment.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"--variable {one} is not NAME=VALUE", hint="--variable enable_thinking=false")
+            raise UsageError(f"--variable {assignment} is not NAME=VALUE", hint="--variable enable_thinking=false")
         try:
             given[name] = json.loads(value)
         except ValueError:
             given[name] = value
     learned = template_variables(options.run)
-    if kept := {name: value for name, value in learned.items() if name not in given}:
-        shown = " ".join(f"{name}={json.dumps(value)}" for name, value in kept.items())
+    if used := {name: value for name, value in learned.items() if name not in given}:
+        shown = " ".join(f"{name}={json.dumps(value)}" for name, value in used.items())
         show(f"as in all rows of the run: {shown}; --variable changes it", error=True)
     if options.tools is None:
         return {**learned, **given}
@@ -139,10 +141,10 @@ def _check_room(answering: Answering, prompt: Sequence[int], longest: int) -> No
     """Say where positions cut the answer short; raise where they leave nothing for one."""
     room = answering.room(prompt, longest)
     if not room:
-        message = f"the question has {len(prompt)} tokens, the model's positions end at {answering.positions}"
+        message = f"the question has {len(prompt)} tokens, and the model has positions for {answering.positions}"
         raise UsageError(message, hint="ask something shorter")
     if room < longest:
-        show(f"the model's positions leave {room} tokens for the answer", error=True)
+        show(f"the model has positions for {room} tokens of the answer", error=True)
 
 
 def _answers(model: Any, tokenizer: Any, questions: Sequence[str], options: argparse.Namespace) -> Iterator[str]:
@@ -152,10 +154,10 @@ def _answers(model: Any, tokenizer: Any, questions: Sequence[str], options: argp
     variables, positions = _variables(options), getattr(model.config.get_text_config(), "max_position_embeddings", None)
     answering = Answering(model=model, tokenizer=tokenizer, at_once=options.at_once, positions=positions)
     if variables and not tokenizer.chat_template:
-        raise UsageError("the model has no chat template, which could write tools or heed variables")
+        raise UsageError("tools and variables need a chat template, and the model has none")
     for start in range(0, len(questions), WINDOW * options.at_once):
-        some = questions[start : start + WINDOW * options.at_once]
-        prompts = [_prompt(tokenizer, question, variables, options) for question in some]
+        window = questions[start : start + WINDOW * options.at_once]
+        prompts = [_prompt(tokenizer, question, variables, options) for question in window]
         for prompt in prompts:
             _check_room(answering, prompt, options.max_tokens)
         yield from answering.ask(prompts, options.max_tokens, options.temperature)

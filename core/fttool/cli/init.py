@@ -19,7 +19,7 @@ EXAMPLES = """\
 examples:
   fttool init my.toml
   fttool init my.toml --model meta-llama/Llama-3.1-8B-Instruct --data chats.jsonl
-  fttool init my.toml --data reviews.csv             looks at its rows: a class each? a conversation? which format?
+  fttool init my.toml --data reviews.csv             chooses task and format by the rows in it
   fttool init my.toml --task classification --model answerdotai/ModernBERT-base --data reviews.csv
 
 next: fttool validate my.toml
@@ -47,11 +47,11 @@ eval_share = 0.05                 # of the rows, set aside to measure on
 path = {data}
 format = {format}
 
-# [[data.retention]]              # rows that stand for what the model knew: measured, to see how much is forgotten
+# [[data.retention]]              # rows that represent what the model knew: measured, to see how much is forgotten
 # path = "old-chats.jsonl"
 
 [[filters]]
-name = "exact-duplicates"         # drops a conversation that was there before
+name = "exact-duplicates"         # drops conversations that occur again
 
 [masking]
 name = {masking}
@@ -113,7 +113,7 @@ path = {data}
 format = "labelled"               # {{"text": "…", "label": "…"}}; CSV with these columns; or a folder per label
 
 [[filters]]
-name = "exact-duplicates"         # drops a text that was there before
+name = "exact-duplicates"         # drops texts that occur again
 compare = "prompt"
 
 [masking]
@@ -209,7 +209,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
     parser.add_argument("recipe", type=Path, nargs="?", default=Path("recipe.toml"), help="default: recipe.toml")
     parser.add_argument("--model", default="builtin:tiny-chat", help="hub id, folder or GGUF file")
-    parser.add_argument("--data", default="rows.jsonl", help="file or folder of rows; if it is there, it is looked at")
+    parser.add_argument(
+        "--data",
+        default="rows.jsonl",
+        help="file or folder of rows; if it exists, task and format are chosen by its rows",
+    )
     parser.add_argument(
         "--task", choices=RECIPES, metavar="TASK", help=f"{', '.join(RECIPES)}; default: what the rows are for"
     )
@@ -221,12 +225,12 @@ def main(options: argparse.Namespace) -> int:
     if path.exists():
         raise UsageError(f"'{path}' exists; it is never overwritten", hint="name another file")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder '{path.parent}'")
+        raise UsageError(f"the folder '{path.parent}' does not exist")
     data = _from(path, options.data)
-    found = proposal(path.parent / data, options.task)
-    path.write_text(recipe(options.model, data, found), encoding="utf-8")
+    proposed = proposal(path.parent / data, options.task)
+    path.write_text(recipe(options.model, data, proposed), encoding="utf-8")
     completion = () if (path.parent / "recipe.schema.json").exists() else ("  fttool schema > recipe.schema.json",)
-    show(f"wrote {path}: task {found.task}, format {found.format}")
+    show(f"wrote {path}: task {proposed.task}, format {proposed.format}")
     show(*(("for completion in an editor, beside it:", *completion) if completion else ()))
     show(f"next: fttool validate {path}, then fttool preview {path}, then fttool run {path}")
     return ExitCode.OK
@@ -254,30 +258,30 @@ def proposal(data: Path, task: str | None) -> Proposal:
         return usual.get(task or "", Proposal())
     from fttool.plugins import Plugins
     from fttool.rows.files.source import read_rows
-    from fttool.rows.fitting import fitting
+    from fttool.rows.format_detection import formats_that_read
 
     plugins = Plugins.discover()
     rows = [row for _, row in islice(read_rows(data), FIRST)]
-    for one in tasks:
-        for name, example in fitting(plugins, rows, LEVELS[one]):
+    for candidate in tasks:
+        for name, example in formats_that_read(plugins, rows, LEVELS[candidate]):
             answers = "assistant" if example.messages else "completion" if example.prompt else "all"
-            return Proposal(one, name, answers)
+            return Proposal(candidate, name, answers)
     columns = ", ".join(map(repr, rows[0])) if rows else "no rows"
     hint = "`fttool plugins --family format` says what each reads, and how columns are named"
     raise DataError(f"no installed format reads these rows ({columns})", where=str(data), hint=hint)
 
 
-def recipe(model: str, data: str, found: Proposal) -> str:
+def recipe(model: str, data: str, proposed: Proposal) -> str:
     """The recipe's text; names are written as TOML strings, whatever they hold."""
     said = {
-        "format": (found.format, FORMATS.get(found.format, "")),
-        "masking": (found.masking, MASKINGS[found.masking]),
+        "format": (proposed.format, FORMATS.get(proposed.format, "")),
+        "masking": (proposed.masking, MASKINGS[proposed.masking]),
     }
     lines = {
         key: f"{_toml_string(name):<27}# {why}" if why else _toml_string(name) for key, (name, why) in said.items()
     }
     template = f"{'' if _lacks_template(model) else '# '}chat_template = {_toml_string('chatml')}".ljust(34)
-    return RECIPES[found.task].format(model=_toml_string(model), data=_toml_string(data), template=template, **lines)
+    return RECIPES[proposed.task].format(model=_toml_string(model), data=_toml_string(data), template=template, **lines)
 
 
 def _lacks_template(model: str) -> bool:

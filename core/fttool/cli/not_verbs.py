@@ -38,7 +38,7 @@ DONE_BY = {
     **dict.fromkeys(("dpo", "ppo", "grpo", "rlhf", "reward", "pretrain", "distill"), _METHOD),
     **dict.fromkeys(("login", "auth", "token"), "a token comes from the environment alone: export HF_TOKEN=…"),
     **dict.fromkeys(("download", "pull", "fetch"), "what a recipe names on the hub is fetched by `fttool run` itself"),
-    "help": "fttool --help; fttool VERB --help explains one",
+    "help": "fttool --help; fttool COMMAND --help explains one",
     "version": "fttool --version",
 }
 """By what is typed: what does it, as far as fttool does."""

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from fttool.errors import ExitCode, did_you_mean
-from fttool.folding import beside, fold_page
 from fttool.visible import tell
+from fttool.wrapping import beside, fold_page
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -24,10 +24,10 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads `RUN --option value "question"` too, where `argparse` by itself finds no word behind the option."""
+    """Reads `RUN --option value "question"` too, where `argparse` by itself finds no word after the option."""
 
     otherwise: str | None = None
-    """The inner verb that is meant where none is named; its options then stand behind the verb itself."""
+    """The inner verb that is meant where none is named; its options then stand after the verb itself."""
 
     def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # typeshed has a type variable for `namespace`
         self, args: Iterable[str] | None = None, namespace: Any = None

@@ -37,7 +37,7 @@ def page(strategy: type[Strategy], plugins: Plugins) -> str:
         lines += [textwrap.indent(inspect.cleandoc(option.get("description", "")), "      ")]
     brought = getattr(strategy, "defaults", {})
     if brought:
-        lines += ["", "brings, where the recipe is silent"]
+        lines += ["", "sets, unless the recipe does"]
         lines += [f"  {key} = {format_value(value)}" for key, value in brought.items()]
     lines += ["", "in a recipe", textwrap.indent(example(strategy), "  ")]
     return "\n".join(lines)
@@ -68,7 +68,9 @@ def kind(option: Schema, definitions: Schema) -> str:
         return " or ".join(format_value(value) for value in option["enum"])
     for union in ("anyOf", "oneOf"):
         if union in option:
-            kinds = [kind(one, definitions) for one in option[union] if one.get("type") != "null"]
+            kinds = [
+                kind(alternative, definitions) for alternative in option[union] if alternative.get("type") != "null"
+            ]
             return " or ".join(dict.fromkeys(kinds))
     match option.get("type"):
         case "array":

@@ -35,7 +35,9 @@ class Verb:
     @property
     def clash(self) -> str:
         """Who claims the name; empty where only one does."""
-        return f"{' and '.join(map(owner, self.points))} both bring a verb '{self.name}'" if self.points[1:] else ""
+        return (
+            f"{' and '.join(map(owner, self.points))} both provide the command '{self.name}'" if self.points[1:] else ""
+        )
 
 
 def owner(point: EntryPoint) -> str:
@@ -53,7 +55,7 @@ def claimed() -> dict[str, Verb]:
     claims: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=COMMANDS_GROUP):  # a path may be listed twice
         claims.setdefault(point.name, {})[point.dist.name if point.dist else ""] = point
-    return {name: Verb(tuple(of for _, of in sorted(claims[name].items()))) for name in sorted(claims)}
+    return {name: Verb(tuple(entry for _, entry in sorted(claims[name].items()))) for name in sorted(claims)}
 
 
 def call(verb: Verb, words: Sequence[str]) -> int:
@@ -62,9 +64,9 @@ def call(verb: Verb, words: Sequence[str]) -> int:
         from fttool.plugins import OURS
 
         others = " or ".join(point.dist.name for point in verb.points if point.dist and point.dist.name != OURS)
-        raise PluginError(verb.clash, hint=f"pip uninstall {others}, whichever you did not mean to have")
+        raise PluginError(verb.clash, hint=f"pip uninstall {others}, whichever you do not need")
     (point,) = verb.points
-    who = f"verb '{verb.name}' of {owner(point)}"
+    who = f"command '{verb.name}' of {owner(point)}"
     try:
         command = point.load()
     except (Exception, SystemExit) as fault:
@@ -85,7 +87,7 @@ def summary(verb: Verb) -> str:
     import ast
 
     if verb.clash:
-        return "unusable: two distributions bring it (fttool plugins)"
+        return "unusable: two distributions provide it (fttool plugins)"
     (point,) = verb.points
     try:
         file = _source(point.module)

@@ -15,9 +15,9 @@ from fttool.cli.parser import Parser
 from fttool.cli.plugin_verbs import claimed
 from fttool.contracts import FAMILIES
 from fttool.errors import ExitCode, PluginError, UsageError, did_you_mean
-from fttool.folding import beside, fold_page
 from fttool.plugins import OURS, Listed, Plugins
 from fttool.visible import show
+from fttool.wrapping import beside, fold_page
 
 EXAMPLES = """\
 examples:
@@ -26,7 +26,7 @@ examples:
   fttool plugins forget                  those that have a word in their id, options or description
   fttool plugins --json                  the same as one JSON list
   fttool plugins show wsd                what it does, its options, an example
-  fttool plugins show schedule.constant  where an id stands in several families
+  fttool plugins show schedule.constant  an id that several families have
   fttool plugins new acme                a package of your own, with a strategy, its tests and a README
 
 next: fttool run my.toml --set schedule.name=wsd
@@ -49,10 +49,14 @@ def configure(parser: Parser) -> None:
     )
     new.add_argument("name", metavar="NAME", help="lower case; ids will start with it, the package is fttool-NAME")
     new.add_argument(
-        "--dir", type=Path, default=Path(), metavar="DIR", help="folder that receives fttool-NAME (default: here)"
+        "--dir", type=Path, default=Path(), metavar="DIR", help="folder in which fttool-NAME is created (default: here)"
     )
-    for one in (listing, show, new):  # argparse looks for the outer parser's --debug before the inner verb only
-        one.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    for inner_parser in (
+        listing,
+        show,
+        new,
+    ):  # argparse looks for the outer parser's --debug before the inner verb only
+        inner_parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -66,8 +70,8 @@ def main(options: argparse.Namespace) -> int:
     elif options.verb == "new":
         from fttool.cli.new_plugin import write
 
-        made = write(options.name, options.dir)
-        show(f"made {made}", "", f"  cd {made}", "  pip install -e '.[test]'", "  pytest")
+        folder = write(options.name, options.dir)
+        show(f"made {folder}", "", f"  cd {folder}", "  pip install -e '.[test]'", "  pytest")
     else:
         listed = chosen(Plugins.discover(), options.family, options.word)
         show(*(json.dumps([asdict(row) for row in listed], indent=1).split("\n") if options.json else table(listed)))
@@ -79,18 +83,18 @@ def chosen(plugins: Plugins, family: str | None, word: str | None) -> list[Liste
     from fttool.cli import VERBS
 
     if family is not None and family not in FAMILIES:
-        raise UsageError(f"there is no family '{family}'", hint=did_you_mean(family, list(FAMILIES)))
+        raise UsageError(f"unknown family '{family}'", hint=did_you_mean(family, list(FAMILIES)))
     listed = [*plugins.listed(), *_unusable(VERBS)]
     if family is not None:
         listed = [row for row in listed if row.family == family]
     if word is None:
         return listed
-    found = [row for row in listed if word.lower() in _words_of(row, plugins)]
-    if not found:
+    matching = [row for row in listed if word.lower() in _words_of(row, plugins)]
+    if not matching:
         near = did_you_mean(word, [row.id for row in listed if row.id])
         hint = f"{near} " if near.endswith("?") else ""
-        raise PluginError(f"no strategy speaks of '{word}'", hint=f"{hint}`fttool plugins` lists them all")
-    return found
+        raise PluginError(f"no strategy mentions '{word}'", hint=f"{hint}`fttool plugins` lists them all")
+    return matching
 
 
 def _unusable(core: Container[str]) -> list[Listed]:
@@ -99,7 +103,7 @@ def _unusable(core: Container[str]) -> list[Listed]:
     for name, verb in claimed().items():
         error = verb.clash
         if name in core:
-            error = f"'{name}' is a verb of fttool itself, which is what `fttool {name}` calls"
+            error = f"'{name}' is a built-in command, and that is what `fttool {name}` calls"
         for point in verb.points if error else ():
             distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
             rows.append(Listed(None, None, name, distribution, version, "clash", error))

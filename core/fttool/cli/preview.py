@@ -24,7 +24,7 @@ examples:
   fttool preview my.toml --table retention       of each dataset of [[data.retention]]
   fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
 
-Learned tokens are green and underlined; without colour they stand in [brackets]. What is to be known of the datasets
+Learned tokens are green and underlined; without colour they are in [brackets]. What is to be known of the datasets
 (columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr.
 
 next: fttool run my.toml --dry-run
@@ -59,10 +59,10 @@ def main(options: argparse.Namespace) -> int:
         agreement = agree(loaded, tokenizer, rows)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
-    chosen = [some for some in datasets[options.table] if len(some)]
+    chosen = [dataset for dataset in datasets[options.table] if len(dataset)]
     if not chosen:
         raise UsageError(f"the recipe has no [[data.{options.table}]]", hint="add it, or leave --table out")
-    for row, origin in (pair for some in chosen for pair in zip(some, some.origins, strict=True)):
+    for row, origin in (pair for dataset in chosen for pair in zip(dataset, dataset.origins, strict=True)):
         if options.json:
             text = tokenizer.decode(row.input_ids)
             shown = {"row": origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}
@@ -84,12 +84,12 @@ def main(options: argparse.Namespace) -> int:
 
 def _remarks(chosen: Sequence[TokenRows]) -> list[str]:
     """What is to be known of the rows that were shown."""
-    counts = sum((some.remarks for some in chosen), Counter[str]())
+    counts = sum((dataset.remarks for dataset in chosen), Counter[str]())
     return [f"shown here: {counted(count, 'row')} {remark}" for remark, count in counts.items()]
 
 
 def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bool) -> Iterator[str]:
-    """The row's text in stretches that are learned or not; a stretch is decoded whole, so letters stay whole."""
+    """The row's text in stretches that are learned or not; a stretch is decoded at once, so no letter is split."""
     start = 0
     for end in range(1, len(input_ids) + 1):
         learned = labels[start] != -100

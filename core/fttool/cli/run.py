@@ -20,7 +20,7 @@ examples:
   fttool run my.toml --dry-run                       rows, parameters, schedule; no training
   fttool run my.toml --set run.max_steps=50 --set schedule.name=wsd
   fttool run my.toml --set 'schedule={name="wsd",decay=0.2}'
-  fttool run my.toml --resume                        go on from the newest good checkpoint
+  fttool run my.toml --resume                        continue from the newest intact checkpoint
   fttool run my.toml --json > events.jsonl           one JSON event per line
   fttool run my.toml --no-save --set run.max_steps=20       does it fit, how fast is it? keeps the log, not the model
   fttool run my.toml --nodes 2 --node-rank 0 --rendezvous node03:29400      on node03; --node-rank 1 on the other
@@ -35,25 +35,25 @@ next: fttool generate runs/my "question", then fttool compare runs/*
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of this verb."""
     add_recipe(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint")
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="with --resume under fsdp or zero: run the code in a checkpoint of somebody else's",
+        help="with --resume under fsdp or zero: run the code in a checkpoint that somebody else wrote",
     )
     parser.add_argument(
         "--no-save", action="store_true", help="write no checkpoints and no model: to try or to measure"
     )
-    parser.add_argument("--dry-run", action="store_true", help="do all but train, and print what would happen")
+    parser.add_argument("--dry-run", action="store_true", help="do everything but train, and print what would happen")
     several = parser.add_argument_group("several machines", "the same command on each, and a disk that all share")
     several.add_argument("--nodes", type=int, metavar="N", help="how many there are: short for --set sharding.nodes=N")
     several.add_argument("--node-rank", type=int, metavar="I", help="which this is, from 0; the first shows the run")
     several.add_argument(
-        "--rendezvous", metavar="HOST:PORT", help="an address of the first and a port that is free there; said on each"
+        "--rendezvous", metavar="HOST:PORT", help="address of the first and a port that is free there; the same on each"
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
-    shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")
+    shown.add_argument("-q", "--quiet", action="store_true", help="show errors only")
     shown.add_argument("-v", "--verbose", action="store_true", help="show what the libraries log too")
 
 
@@ -69,8 +69,8 @@ def _run(options: argparse.Namespace, shown: screen.Screen) -> int:
     if options.nodes is not None:
         options.overrides.append(f"sharding.nodes={options.nodes}")
     if options.resume and options.no_save and REPORTS not in os.environ:  # where it is, a launcher starts it again
-        hint = "--resume goes on from a checkpoint, and there will be one again at the end"
-        raise UsageError("--resume and --no-save exclude each other", hint=hint)
+        hint = "a resumed run saves its model and checkpoints: leave one of the two out"
+        raise UsageError("--resume and --no-save cannot be combined", hint=hint)
     loaded = load_recipe(options)
     refuse_early(loaded, resume=None if options.dry_run else options.resume)
     if options.verbose:

@@ -132,7 +132,7 @@ def _lines(name: str, reading: Reading) -> list[str]:
     from fttool.rows.checks.columns import described
 
     good, verb = len(reading.examples), "is" if len(reading.examples) == 1 else "are"
-    more = "" if reading.whole else ", the first ones"
+    more = "" if reading.complete else ", the first ones"
     found = [f"{name}: {good:,} of {counted(reading.bad.rows, 'row')} {verb} good{more}"]
     found += [f"{name}: {counted(count, 'row')} {reason}" for reason, count in reading.left_out.items()]
     found += [*described(name, reading.columns.as_data()), *reading.notices(unread=False), *reading.classes.notices()]

@@ -31,16 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print what is wrong with each of them, or that it is whole."""
+    """Print what is wrong with each of them, or that it is intact."""
     code = ExitCode.OK
     for run in options.runs:
         if not (run / "lock.json").exists() and not (run / "recipe.resolved.toml").exists():
-            raise UsageError(f"'{run}' is no run directory", hint="name one: runs/NAME")
-        found = list(damage(run))
-        for sentence in found:
+            raise UsageError(f"'{run}' is not a run directory", hint="name one: runs/NAME")
+        damages = list(damage(run))
+        for sentence in damages:
             show(f"{run}: {sentence}", error=True)
-        show(f"{run}: {f'{len(found)} damaged' if found else 'whole'}")
-        code = ExitCode.DISK if found else code
+        show(f"{run}: {f'{len(damages)} damaged' if damages else 'intact'}")
+        code = ExitCode.DISK if damages else code
     return code
 
 
@@ -57,9 +57,9 @@ def damage(run: Path) -> Iterator[str]:
         yield f"lock.json: {gist(fault)}"
     yield from _model(run)
     for step in checkpoints.steps(record.checkpoints):
-        found = checkpoints.whole(record.checkpoints, step)
-        if isinstance(found, str):
-            yield found
+        checkpoint = checkpoints.intact(record.checkpoints, step)
+        if isinstance(checkpoint, str):
+            yield checkpoint
     for name, needed in LINES.items():
         bad = [str(line.number) for line in lines.read(run / name, needed) if line.values is None]
         if bad:

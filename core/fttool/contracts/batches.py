@@ -33,7 +33,7 @@ class MixingContext:
 
 
 RowOrder: TypeAlias = Callable[[int], Sequence[int]]
-"""epoch (from 0) → the row indices of that epoch in the order in which they are met; the same length every epoch."""
+"""epoch (from 0) → the row indices of that epoch in the order in which they are seen; the same length every epoch."""
 
 
 class Mixing(Strategy):

@@ -35,7 +35,7 @@ class Layers:
     tied: bool
     """True where the head shares its weights with the input embeddings."""
     kinds: frozenset[str] = frozenset()
-    """Names of the classes that the layers are of; of their parts, where a layer is no module by itself."""
+    """Names of the classes that the layers are of; of their parts, where a layer is not a module by itself."""
     transposed: frozenset[str] = frozenset()
     """Matrices that stand as inputs × outputs, as in GPT-2's `Conv1D`; all others stand as outputs × inputs."""
 
@@ -110,12 +110,12 @@ def _ids(model: Any, getter: str) -> set[int]:
 
 def _last_layers(stacks: list[list[list[str]]]) -> dict[str, int]:
     """The module that holds a stack → the place of the stack's last layer among all layers."""
-    found: dict[str, int] = {}
+    last: dict[str, int] = {}
     place = -1
     for stack in stacks:
         place += len(stack)
-        found[stack[0][0].rpartition(".")[0].rpartition(".")[0]] = place
-    return found
+        last[stack[0][0].rpartition(".")[0].rpartition(".")[0]] = place
+    return last
 
 
 def _ended_by(name: str, last_of: dict[str, int]) -> int | None:
@@ -135,18 +135,20 @@ def _stacks(model: nn.Module) -> list[list[list[str]]]:
             inner = any(name.startswith(f"{outer}.") for outer in lists)  # experts in a layer, sub-layers of a T5 block
             if not inner:
                 lists[name] = module
-    whole = {
-        name: one for name, one in lists.items() if all(isinstance(layer, GradientCheckpointingLayer) for layer in one)
+    checkpointed = {
+        name: modules
+        for name, modules in lists.items()
+        if all(isinstance(layer, GradientCheckpointingLayer) for layer in modules)
     }
-    if whole:
-        return [[[f"{name}.{index}"] for index in range(len(one))] for name, one in whole.items()]
-    alike = {name: one for name, one in lists.items() if len({type(layer) for layer in one}) == 1}
+    if checkpointed:
+        return [[[f"{name}.{index}"] for index in range(len(modules))] for name, modules in checkpointed.items()]
+    alike = {name: modules for name, modules in lists.items() if len({type(layer) for layer in modules}) == 1}
     beside: dict[str, list[str]] = {}
     for name in alike:
         beside.setdefault(name.rpartition(".")[0], []).append(name)
-    found: list[list[list[str]]] = []
+    stacks: list[list[list[str]]] = []
     for names in beside.values():
         largest = max(names, key=lambda name: sum(p.numel() for p in alike[name].parameters()))
         parts = [name for name in names if len(alike[name]) == len(alike[largest])]
-        found.append([[f"{name}.{index}" for name in parts] for index in range(len(alike[largest]))])
-    return found
+        stacks.append([[f"{name}.{index}" for name in parts] for index in range(len(alike[largest]))])
+    return stacks

@@ -42,8 +42,8 @@ class LoadOptions:
     """transformers' `attn_implementation`."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values of the model's configuration that the task sets, e.g. `id2label`."""
-    drawn: set[str] = field(default_factory=set[str])
-    """A source adds the names of parameters that its files lack and that it has drawn at random: a new head."""
+    newly_initialised: set[str] = field(default_factory=set[str])
+    """A source adds the names of parameters that its files lack and that it has initialised at random: a new head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class FreezingContext:
     seed: int
     """The recipe's `run.seed`."""
     new: frozenset[str] = frozenset()
-    """Names of the parameters that the model's source does not give and that were drawn at random: a new head."""
+    """Names of the parameters that the model's source does not give and that were randomly initialised: a new head."""
 
 
 Updates: TypeAlias = tuple[range, ...]
@@ -112,7 +112,7 @@ def from_update(first: int) -> Updates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThawUnit:
+class TrainableUnit:
     """Parameters that train in the same updates."""
 
     parameters: frozenset[str]
@@ -132,10 +132,10 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thawing:
+class FreezingPlan:
     """What a freezing strategy yields."""
 
-    units: Sequence[ThawUnit]
+    units: Sequence[TrainableUnit]
     """A parameter in none of them never trains."""
     features: Features | None = None
     """Given where nothing in the base model (`model.base_model`) is to train: it then stays in evaluation mode, without
@@ -167,8 +167,8 @@ class Freezing(Strategy):
         return True
 
     @abstractmethod
-    def build(self, ctx: FreezingContext) -> Thawing:
-        """Yield the thaw units; may add parameters to the model: core looks for its layers again afterwards."""
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
+        """Yield the trainable units; may add parameters to the model: core looks for its layers again afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,10 +161,10 @@ class DataTable(Table):
     eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training rows set aside for evaluation, chosen by a hash of the row, so it never moves."""
     general: tuple[RowsTable, ...] = ()
-    """Rows that stand for what the model knew. They are learned from only where the mixing strategy replays them; a
+    """Rows that represent what the model knew. They are learned from only where the mixing strategy replays them; a
     regularizer may measure on them what matters. Filters leave them alone."""
     retention: tuple[RowsTable, ...] = ()
-    """Rows that stand for what the model knew and are only measured, as the evaluation rows are: how much is forgotten.
+    """Rows that represent what the model knew and are only measured, as the evaluation rows are: how much is forgotten.
     Rows that stand here too are dropped from `train` and `general`. Filters leave them alone."""
 
     def datasets(self) -> Iterable[tuple[tuple[str, str, int], RowsTable]]:

@@ -152,7 +152,7 @@ class Filter(Strategy):
         """Yield a function from examples to one entry each: None keeps the row, a short reason drops it."""
 
 
-class TemplateFault(ValueError):  # noqa: N818 (a fault of the template, as a ValueError is one of the row)
+class ChatTemplateError(ValueError):
     """Raised for a row that the chat template writes wrong: no change of the row would help, another template would."""
 
 
@@ -167,8 +167,8 @@ class MaskingContext:
 
 
 RowEncoder: TypeAlias = Callable[[Example], Encoded]
-"""Example → tokens and labels; raises `ValueError` with a sentence where no right mask can be found, `TemplateFault`
-where the chat template is to blame for that and not the row."""
+"""Example → tokens and labels; raises `ValueError` with a sentence where no right mask can be found, and
+`ChatTemplateError` where the chat template is to blame for that and not the row."""
 
 
 class Masking(Strategy):

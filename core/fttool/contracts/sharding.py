@@ -73,15 +73,15 @@ class Memory:
     gathered at once where each layer is gathered by itself."""
     activations: int
     """What the forward pass of the largest micro-batch keeps for the backward pass, and its logits."""
-    kept: int = 0
-    """What regularizers hold whole in each process, such as the model that training started from."""
+    regularizers: int = 0
+    """What regularizers hold in full in each process, such as the model that training started from."""
     device: int
     """Memory of a process's device; on a CPU its share of the machine's."""
 
     @property
-    def whole(self) -> int:
+    def total(self) -> int:
         """All that is held, as one number."""
-        return self.weights + self.copies + self.gradients + self.optimizer + self.activations + self.kept
+        return self.weights + self.copies + self.gradients + self.optimizer + self.activations + self.regularizers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ class TaskParts:
     collation has made for the model's forward beside `input_ids`, it passes on."""
     causal: bool = True
     """Whether each loss depends on nothing but the tokens before the one that it is about; then a run proves it of its
-    model before it trains. Say False where a token may see those behind it, as in a masked language model, and where
+    model before it trains. Say False where a token may see those after it, as in a masked language model, and where
     a whole row is told of."""
     reference: Callable[[PreTrainedModel, Mapping[str, Tensor]], Tensor] | None = None
     """Given where `score` takes a shortcut through the model: the logits of the same N places by the model's plain
@@ -94,7 +94,7 @@ class TaskParts:
     """Names of the classes, in the order of the model's outputs."""
     targets: Callable[[Sequence[tuple[str, ...]]], Tensor] | None = None
     """The classes of B rows → what `score` finds as `targets` in the micro-batch, (B,) or (B, C); of words (B, W), with
-    −100 behind the last word of a row, and the micro-batch has `words` (B, T): which of them each token is of, −1 for
+    −100 after the last word of a row, and the micro-batch has `words` (B, T): which of them each token is of, −1 for
     none. Raises `ValueError` with a sentence for a row that cannot be learned."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values for the model's configuration, e.g. `id2label`."""
@@ -168,7 +168,7 @@ class Measure:
     """The sum of all statistics → the metric; NaN where there is none."""
     joined: bool = False
     """True for a number that sums cannot tell, such as a rank correlation: statistics are (n, K) then, and put one
-    behind the other, over batches and ranks, instead of added. They are held until the evaluation ends."""
+    after the other, over batches and ranks, instead of added. They are held until the evaluation ends."""
     remark: Callable[[Tensor], str | None] = lambda _: None
     """All statistics → what is to be said of the number, above all why there is none."""
     details: Callable[[Tensor], Mapping[str, Sequence[Sequence[str | int | float]]]] | None = None

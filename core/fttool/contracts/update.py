@@ -133,7 +133,7 @@ class RegularizerContext:
     start_model: Callable[[str | None], PreTrainedModel]
     """Number format of weights (`bfloat16` …), or None for the run's → the model as it was loaded, read again from the
     source, in evaluation mode and frozen, in the machine's memory. Each process has all of it, whatever the sharding. A
-    head that is in `new` is drawn anew, and says nothing."""
+    head that is in `new` is initialised anew, and says nothing."""
     track: Track
     """Shows how far a long computation is."""
 
@@ -168,7 +168,7 @@ class Regularization:
     items: Callable[[MicroBatch], int] | None = None
     """Micro-batch → how many items its `loss` is a mean of, 0 or more; default: those of the task's loss."""
     memory: int = 0
-    """Bytes that it holds in each process, whole and beside the optimizer's state, for the estimate of memory."""
+    """Bytes that it holds in each process, unsharded and beside the optimizer's state, for the estimate of memory."""
     after_update: Callable[[PreTrainedModel, int], None] | None = None
     """Called after each update with the number of updates done."""
     final_weights: Callable[[Iterable[tuple[str, Tensor]]], None] | None = None

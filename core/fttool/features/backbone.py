@@ -29,8 +29,8 @@ from fttool.contracts.batches import RowGroup
 from fttool.contracts.model import Features
 from fttool.contracts.task import Predictions
 from fttool.events import FeaturesKept, FeaturesNotKept
-from fttool.features.kept import Kept, Room, shown
-from fttool.features.observed import NotKept, Observed, Places, answering, base_of, observe, same_chance
+from fttool.features.cache import Budget, FeatureCache, shown
+from fttool.features.observed import NotCached, Observed, Places, answering, base_of, observe, same_chance
 from fttool.rows.loader import EpochLoader
 from fttool.training.evaluation import Score, model_inputs
 from fttool.training.passes import Batch, InPasses, in_one
@@ -47,12 +47,12 @@ class Backbone:
     lengths: Sequence[int]
     """Tokens of each row."""
     visits: float
-    """Rows that the run meets, each as often as it is met."""
+    """Rows that the run sees, each as often as it is seen."""
     folder: Path
     """Where the file of features lies; it has no name there, and is gone with the process."""
     obstacle: str | None
     """Why this run cannot use features, where it is known beforehand."""
-    kept: Kept | None = None
+    kept: FeatureCache | None = None
 
     def score(self, model: Any, batch: Mapping[str, Any]) -> Predictions:
         """The task's score; for training rows, on what is kept of them."""
@@ -75,16 +75,16 @@ class Backbone:
         try:
             self._refuse(model)
             self.loader.tell_places(list(accumulate(self.lengths, initial=0)))
-            kept = self._run(model, watch, stopped, passes)
-            difference = self._difference(model, kept, passes)
-        except NotKept as reason:
+            cache = self._run(model, watch, stopped, passes)
+            difference = self._difference(model, cache, passes)
+        except NotCached as reason:
             self.loader.tell_places(None)
             watch.event(FeaturesNotKept(text=f"the base model runs in each epoch: {reason}", reason=str(reason)))
             return
-        self.kept, room = kept, kept.room
+        self.kept, room = cache, cache.room
         sizes = [(room.in_memory, "in memory"), (room.in_file, "in a file")]
         where = " and ".join(f"{shown(size)} {place}" for size, place in sizes if size)
-        text = f"the base model has run once over {len(self.lengths):,} rows, and will not again: {where}"
+        text = f"the base model ran once over {len(self.lengths):,} rows, and will not again: {where}"
         seconds = round(time.perf_counter() - began, 3)
         held = {"memory_bytes": room.in_memory, "file_bytes": room.in_file}
         watch.event(FeaturesKept(text=text, **held, difference=difference, seconds=seconds))
@@ -92,29 +92,31 @@ class Backbone:
     def _refuse(self, model: Any) -> None:
         base = base_of(model)
         if self.bounds.memory_gb + self.bounds.disk_gb <= 0:
-            raise NotKept("features are switched off")
+            raise NotCached("features are switched off")
         if self.obstacle is not None:
-            raise NotKept(self.obstacle)
+            raise NotCached(self.obstacle)
         if self.visits <= len(self.lengths):
-            raise NotKept(f"the run meets {round(self.visits):,} rows of {len(self.lengths):,}, hardly one twice")
+            raise NotCached(
+                f"the run sees {round(self.visits):,} rows of {len(self.lengths):,}, hardly any of them twice"
+            )
         if any(p.requires_grad for p in base.parameters()):
-            raise NotKept("some of it trains")
+            raise NotCached("some of it trains")
 
-    def _run(self, model: Any, watch: Watch, stopped: Callable[[], bool], passes: InPasses) -> Kept:
-        kept = Kept(sum(self.lengths), Room(self.bounds, self.folder))
+    def _run(self, model: Any, watch: Watch, stopped: Callable[[], bool], passes: InPasses) -> FeatureCache:
+        cache = FeatureCache(sum(self.lengths), Budget(self.bounds, self.folder))
         model.train()
-        with kept.room.files:  # what is mapped of them stays when they are closed
+        with cache.room.files:  # what is mapped of them stays when they are closed
             for groups in watch.track(self.loader.all_rows(), "computing the features of all rows"):
                 if stopped():
                     raise KeyboardInterrupt
-                self._add(kept, model, groups, passes)
-            kept.finish()
-        return kept
+                self._add(cache, model, groups, passes)
+            cache.finish()
+        return cache
 
-    def _difference(self, model: Any, kept: Kept, passes: InPasses) -> float:
+    def _difference(self, model: Any, cache: FeatureCache, passes: InPasses) -> float:
         """The largest one between the losses on what is kept and the model's own, in the first and last micro-batch.
 
-        Raises `NotKept` where it is more than the other order of a sum makes.
+        Raises `NotCached` where it is more than the other order of a sum makes.
         """
         device, worst = next(model.parameters()).device, 0.0
 
@@ -122,12 +124,12 @@ class Backbone:
             tensors = model_inputs(batch, device)
             with torch.no_grad(), same_chance(model):
                 own_N = self.task_score(model, tensors).losses_N
-            outputs = kept.outputs(batch["places"], device)
+            outputs = cache.outputs(batch["places"], device)
             with torch.no_grad(), same_chance(model), answering(base_of(model), lambda *_, **__: outputs):
                 found_N = self.task_score(model, tensors).losses_N
             if not torch.allclose(found_N, own_N, rtol=1e-3, atol=1e-4):
-                raise NotKept(
-                    f"what was kept gives other losses than the model, by {(found_N - own_N).abs().max():.2g}"
+                raise NotCached(
+                    f"what was kept gives losses that differ from the model's, by {(found_N - own_N).abs().max():.2g}"
                 )
             return float((found_N - own_N).abs().max())
 
@@ -136,17 +138,21 @@ class Backbone:
             worst = max(worst, *passes(self.loader.micro_batch(groups), compared))
         return worst
 
-    def _add(self, kept: Kept, model: Any, groups: Sequence[RowGroup], passes: InPasses) -> None:
+    def _add(self, cache: FeatureCache, model: Any, groups: Sequence[RowGroup], passes: InPasses) -> None:
         """Compute and keep a micro-batch; the first one shows how much all of them will take."""
-        first, device = not kept.room.used, next(model.parameters()).device
+        first, device = not cache.room.used, next(model.parameters()).device
         batch = self.loader.micro_batch(groups)
         rows = list(chain.from_iterable(batch["rows"]))
 
-        def observed(some: Batch) -> tuple[Observed, Places, list[int]]:
-            tensors = model_inputs(some, device)
-            return observe(self.task_score, model, tensors, some["places"]), some["places"], list(chain(*some["rows"]))
+        def observed(piece: Batch) -> tuple[Observed, Places, list[int]]:
+            tensors = model_inputs(piece, device)
+            return (
+                observe(self.task_score, model, tensors, piece["places"]),
+                piece["places"],
+                list(chain(*piece["rows"])),
+            )
 
-        for found in passes(batch, observed):
-            kept.add(*found)
+        for observation in passes(batch, observed):
+            cache.add(*observation)
         if first:
-            kept.room.refuse(kept.room.used * sum(self.lengths) / sum(self.lengths[row] for row in rows))
+            cache.room.refuse(cache.room.used * sum(self.lengths) / sum(self.lengths[row] for row in rows))

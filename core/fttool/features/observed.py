@@ -19,7 +19,7 @@ Places = NDArray[np.int64]
 """(B, T): which of all tokens stands in each slot of a micro-batch, −1 for padding."""
 
 
-class NotKept(Exception):  # noqa: N818 - a decision, not an error
+class NotCached(Exception):  # noqa: N818 - a decision, not an error
     """Why features are not kept."""
 
 
@@ -78,7 +78,7 @@ class Observed:
 
 
 def observe(score: Score, model: Any, batch: Mapping[str, Any], places_BT: Places) -> Observed:
-    """Run the base model, and find on which of its outputs the losses depend; `NotKept` where these cannot be kept."""
+    """Run the base model, and find on which of its outputs the losses depend; `NotCached` if these cannot be cached."""
     base = base_of(model)
     base.eval()
     forward, calls = base.forward, list[Observed]()
@@ -94,24 +94,24 @@ def observe(score: Score, model: Any, batch: Mapping[str, Any], places_BT: Place
     with same_chance(model), answering(base, watch):
         losses_N = score(model, batch).losses_N
     if len(calls) != 1:
-        raise NotKept(f"{type(model).__name__} calls its base model's forward {len(calls)} times, not once")
-    [found] = calls
-    numbers = [output for output in found.outputs if is_float(output.value)]
+        raise NotCached(f"{type(model).__name__} calls its base model's forward {len(calls)} times, not once")
+    [call] = calls
+    numbers = [output for output in call.outputs if is_float(output.value)]
     gradients = torch.autograd.grad(
         losses_N, [output.value for output in numbers], torch.full_like(losses_N, torch.nan), allow_unused=True
     )
     for output, gradient in zip(numbers, gradients, strict=True):
         _note_read(output, gradient)
-    if all(output.read is None for output in found.outputs):
-        raise NotKept("the losses do not depend on what it computes")
+    if all(output.read is None for output in call.outputs):
+        raise NotCached("the losses do not depend on what it computes")
     with torch.no_grad():
         for output in numbers:
             output.value = output.value.detach()
-        with same_chance(model), answering(base, lambda *_, **__: found.without_the_rest(places_BT)):
+        with same_chance(model), answering(base, lambda *_, **__: call.without_the_rest(places_BT)):
             again_N = score(model, batch).losses_N
     if not torch.allclose(losses_N, again_N):
-        raise NotKept("the losses depend on more of it than their gradients show")
-    return found
+        raise NotCached("the losses depend on more of it than their gradients show")
+    return call
 
 
 def _note_read(output: Output, gradient: Tensor | None) -> None:
@@ -120,7 +120,7 @@ def _note_read(output: Output, gradient: Tensor | None) -> None:
     nan = gradient.isnan()
     if output.per == "nothing":
         if bool(nan.any()):
-            raise NotKept(f"the losses depend on an output of the shape {tuple(gradient.shape)}")
+            raise NotCached(f"the losses depend on an output of the shape {tuple(gradient.shape)}")
         return
     read = nan.any(-1).cpu().numpy()
     output.read = read if read.any() else None

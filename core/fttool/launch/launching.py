@@ -90,6 +90,7 @@ def launch(
 
 def _set_environment(processes: int, *, alone: bool) -> None:
     """What the processes are to have in theirs; `alone`: all of the run's are on this machine."""
+    # Each process would start a thread per core, and all of them would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     if alone and (own := loopback()):  # what gloo and NCCL open is for this machine alone
         for library in ("GLOO", "NCCL"):
@@ -101,12 +102,12 @@ def _set_environment(processes: int, *, alone: bool) -> None:
 
 def _rows_at_once(loaded: Loaded, record: Record, *, resumed: bool) -> int:
     """The recipe's micro-batch; under `auto` a resumed run begins with what was found before it stopped."""
-    found: Any = None
+    rows: Any = None
     if resumed and loaded.recipe.run.micro_batch == "auto":
         with suppress(OSError, ValueError, KeyError):  # what is wrong with it, the processes will say
             text = (record.path / "recipe.resolved.toml").read_text(encoding="utf-8")
-            found = tomli.loads(text)["run"]["micro_batch"]
-    return found if isinstance(found, int) else loaded.recipe.micro_batch
+            rows = tomli.loads(text)["run"]["micro_batch"]
+    return rows if isinstance(rows, int) else loaded.recipe.micro_batch
 
 
 @dataclass
@@ -195,8 +196,8 @@ def _config(processes: Processes, endpoint: str) -> Any:
         run_id="fttool",
         rdzv_backend="static",
         rdzv_endpoint=endpoint,
-        rdzv_configs={"rank": nodes.rank, "timeout": 60},
-        max_restarts=0,
+        rdzv_configs={"rank": nodes.rank, "timeout": 60},  # all launchers are here already, see `Nodes.meet`
+        max_restarts=0,  # torch's agent would start again what must not be tried again, see `launch`
         shutdown_timeout=GRACE,
         signals_to_handle="SIGQUIT",  # `_forwarding` sees to the others
         logs_specs=DefaultLogsSpecs(log_dir=str(processes.folder), redirects=dict.fromkeys(quiet, Std.ALL)),

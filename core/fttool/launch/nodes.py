@@ -47,10 +47,14 @@ class Nodes:
                 hint="fttool run … --node-rank 0 --rendezvous HOST:29400 on HOST, with --node-rank 1 on the next one",
             )
         if not 0 <= rank < size:
-            raise UsageError(f"there is no node {rank} of {size}", hint=f"--node-rank is from 0 to {size - 1}")
+            raise UsageError(
+                f"--node-rank {rank} is out of range for {size} nodes", hint=f"it goes from 0 to {size - 1}"
+            )
         host, _, port = rendezvous.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise UsageError(f"--rendezvous '{rendezvous}' is no HOST:PORT", hint="e.g. --rendezvous node03:29400")
+            raise UsageError(
+                f"--rendezvous '{rendezvous}' is not of the form HOST:PORT", hint="e.g. --rendezvous node03:29400"
+            )
         return cls(size, rank, host.strip("[]"), int(port))
 
     @property
@@ -120,19 +124,19 @@ class Nodes:
 
     def gather(self, attempt: int, mine: Ended) -> list[Ended | None]:
         """How the processes of each machine have ended, by its rank; None of one that does not answer."""
-        found: list[Ended | None] = [None] * self.size
+        everyone: list[Ended | None] = [None] * self.size
         if self.store is not None:
             with suppress(RuntimeError):  # the first has gone, and the store with it
                 self.store.set(f"{attempt}/ended/{self.rank}", json.dumps(asdict(mine)))
                 self._wait_for(f"{attempt}/ended")
                 for rank in range(self.size):
                     if self.store.check([f"{attempt}/ended/{rank}"]):
-                        found[rank] = Ended(**json.loads(self.store.get(f"{attempt}/ended/{rank}")))
+                        everyone[rank] = Ended(**json.loads(self.store.get(f"{attempt}/ended/{rank}")))
                 self.store.set(f"{attempt}/read/{self.rank}", "")
-                if self.first and None not in found:
+                if self.first and None not in everyone:
                     self._wait_for(f"{attempt}/read")
-        found[self.rank] = mine
-        return found
+        everyone[self.rank] = mine
+        return everyone
 
     def _wait_for(self, word: str) -> None:
         """Until each launcher has said it, or one must be gone."""

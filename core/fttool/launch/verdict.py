@@ -78,18 +78,18 @@ class _Facts:
     @classmethod
     def of(cls, ended: Sequence[Ended | None]) -> _Facts:
         """From what each machine says of the attempt."""
-        heard = [one for one in ended if one is not None]
-        codes = {int(rank): code for one in heard for rank, code in one.codes.items()}
+        heard = [ending for ending in ended if ending is not None]
+        codes = {int(rank): code for ending in heard for rank, code in ending.codes.items()}
         obeyed = {STOPPED[code] for code in codes.values() if code in STOPPED}
-        asked = {number for one in heard for number in one.asked} | obeyed
-        reports = sorted((report for one in heard for report in one.reports), key=lambda report: report["time"])
+        asked = {number for ending in heard for number in ending.asked} | obeyed
+        reports = sorted((report for ending in heard for report in ending.reports), key=lambda report: report["time"])
         spoken = {report["rank"] for report in reports}
-        in_vain = any(one.reaped for one in heard) or any(map(_waited, reports))
+        in_vain = any(ending.reaped for ending in heard) or any(map(_waited, reports))
         mute = {rank: code for rank, code in codes.items() if code > 0 and code not in STOPPED and rank not in spoken}
         silent, killed = _silent_and_killed(heard, codes, spoken, asked, in_vain)
-        gone = [node for node, one in enumerate(ended) if one is None]
+        gone = [node for node, ending in enumerate(ended) if ending is None]
         if mute or gone or obeyed or set(killed.values()) - {signal.SIGABRT}:
-            # NCCL ends those so that are left behind, and torch's threads one that is about to end by itself.
+            # NCCL ends those that are left after so, and torch's threads one that is about to end by itself.
             killed = {rank: number for rank, number in killed.items() if number != signal.SIGABRT}
         return cls(
             codes=codes,
@@ -112,14 +112,14 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
     """
     if ended[0] is not None and ended[0].finished:  # and with its first processes the run
         return Verdict(ExitCode.OK)
-    heard, facts = [one for one in ended if one is not None], _Facts.of(ended)
+    heard, facts = [ending for ending in ended if ending is not None], _Facts.of(ended)
     again = not facts.gone and not facts.asked
 
     def process(rank: int) -> str:
         elsewhere = rank * len(ended) // processes != here
         return f"process {rank + 1} of {processes}{', on another node,' if elsewhere else ''}"
 
-    before_the_start = any(one.asked and not one.codes and not one.finished for one in heard)
+    before_the_start = any(ending.asked and not ending.codes and not ending.finished for ending in heard)
     waited, failed = facts.in_vain or facts.gone, facts.own or facts.killed or facts.mute
     if facts.asked and not failed and (facts.obeyed or before_the_start or not waited):
         # All have saved and left the loop. The first to end takes the others for slow, or is missed by them.
@@ -129,7 +129,7 @@ def judge(ended: Sequence[Ended | None], processes: int, here: int = 0) -> Verdi
         verdict = _said(first, process, again and not first["expected"])
         return replace(verdict, with_fewer_rows=again and first["with_fewer_rows"])
     if facts.killed:
-        return _of_killed(facts.killed, process, again, begun=any(one.begun for one in heard))
+        return _of_killed(facts.killed, process, again, begun=any(ending.begun for ending in heard))
     return _of_silence(facts, process, again)
 
 
@@ -149,7 +149,7 @@ def _of_silence(facts: _Facts, process: Callable[[int], str], again: bool) -> Ve
     """Where no process has said what was wrong with itself: of those that said nothing, or did not answer."""
     if facts.mute:
         rank, code = next(iter(facts.mute.items()))
-        return _found(code, f"{process(rank)} ended with exit code {code} and said nothing", "", again)
+        return _found(code, f"{process(rank)} ended with exit code {code} without a message", "", again)
     if facts.silent:
         which = " and ".join(map(process, facts.silent))
         message = f"{which} did not answer the others within sharding.timeout, and had to be killed"
@@ -172,7 +172,7 @@ def _found(exit_code: int, message: str, hint: str, again: bool) -> Verdict:
 
 def _said(report: dict[str, Any], process: Callable[[int], str], again: bool) -> Verdict:
     text = f"{report['text']}\n    in {process(report['rank']).rstrip(',')}"
-    return Verdict(report["exit_code"], text, [Problem(**one) for one in report["problems"]], again)
+    return Verdict(report["exit_code"], text, [Problem(**problem) for problem in report["problems"]], again)
 
 
 def _printed(rank: int) -> str:
@@ -196,7 +196,7 @@ def _silent_and_killed(
     SIGTERM is what torch's launcher sends to the others once one has ended. Where some have waited `in_vain`, it was
     sent to those that were waited for, and SIGABRT is how NCCL ends one that has waited.
     """
-    reaped = {rank for one in heard for rank in one.reaped}
+    reaped = {rank for ending in heard for rank in ending.reaped}
     others = any(code != -signal.SIGTERM for code in codes.values())
     closing = {signal.SIGTERM} if asked or others or in_vain else set[int]()
     expected = asked | closing | ({signal.SIGABRT} if in_vain else set[int]())

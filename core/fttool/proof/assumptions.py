@@ -7,7 +7,7 @@ short, go through its own collator, score and kernels.
 
 The logits of one row are compared in two ways:
 
-- *The same shapes, other contents*: its neighbours, or the tokens behind it, are exchanged for others. Each product is
+- *The same shapes, other contents*: its neighbours, or the tokens after it, are exchanged for others. Each product is
   then made of the same numbers in the same order, so the logits are equal to the last bit in any number format. Only
   a mixture of experts may sort its tokens into other products; what that makes is measured by exchanging rows that are
   in other sequences. Allowed are `NOISE` times that, and `EXACT` roundings of float32.
@@ -42,8 +42,8 @@ NOISE = 8
 """Times the measured noise by which they may differ."""
 SINGLE = torch.finfo(torch.float32).eps
 
-APART = 'say batching = "bucketed"'
-BY_ITSELF = "say run.micro_batch = 1 and evaluation.micro_batch = 1, so that each row goes through the model by itself"
+APART = 'set batching = "bucketed"'
+BY_ITSELF = "set run.micro_batch = 1 and evaluation.micro_batch = 1, so that each row goes through the model by itself"
 SHORTER = "lower batching.max_length: the model may have no positions for so many tokens"
 MICRO_BATCH, LENGTH = ("run", "micro_batch"), ("batching", "max_length")
 CAUSAL = 'take a causal model (an encoder is one where its config says is_decoder), or task = "classification"'
@@ -75,7 +75,7 @@ class Assumed:
     """What a run assumes of its model."""
 
     level: Level
-    """`row`: the model says one thing of a whole row."""
+    """`row`: the model predicts one thing per row."""
     causal: bool
     """No token is seen before its turn."""
     shape: Shape
@@ -134,7 +134,7 @@ class _Compared:
         yield self._padded(lambda: self._from_alone(self.beside))
 
     def packed(self) -> Iterator[Finding]:
-        """Behind another row in its sequence, and behind other sequences where there are any."""
+        """After another row in its sequence, and after other sequences where there are any."""
         yield self._same_shapes(
             "neighbours",
             "other rows of its sequence change none",
@@ -143,15 +143,17 @@ class _Compared:
         )
         yield self._other_shapes(
             "packed",
-            "a packed row is as it is alone",
-            Problem(f"in {self.model}, a packed row is not what it is alone", hint=APART, key=("batching",)),
+            "a packed row gives the logits it gives alone",
+            Problem(
+                f"in {self.model}, a packed row gives other logits than it gives alone", hint=APART, key=("batching",)
+            ),
             lambda: self._from_alone(self.behind),
         )
 
     # -- what a row's class is told from --
 
     def texts(self) -> Iterator[Finding]:
-        """Of a task that says one thing of a whole row: padded beside a longer one."""
+        """Of a task that predicts one thing per row: padded beside a longer one."""
         if self.assumed.shape.sequences > 1:
             yield self._context("what other tokens make of a row")
             told = len(self.alone.losses_N)
@@ -159,7 +161,9 @@ class _Compared:
 
     def _padded(self, ask: Callable[[], float]) -> Finding:
         problem = Problem(f"in {self.model}, padding changes a row", hint=BY_ITSELF, key=MICRO_BATCH)
-        return self._other_shapes("padded", "a row padded beside a longer one is as it is alone", problem, ask)
+        return self._other_shapes(
+            "padded", "a row padded beside a longer one gives the logits it gives alone", problem, ask
+        )
 
     # -- any --
 
@@ -184,25 +188,29 @@ class _Compared:
         """Look at the beginnings of those rows of a sequence that are its `ends`, of which the model `said` this."""
         beginnings = [beginning(within[end], LONGEST) for end in ends]
         length = sum(len(row.input_ids) for row in within)
-        claim = f"rows in a sequence of {length:,} tokens begin as they do alone"
+        claim = f"rows in a sequence of {length:,} tokens give the logits they give alone"
         hint = APART if len(within) > 1 else CAUSAL
         problem = Problem(f"in {self.model}, tokens far from each other mix", hint=hint, key=("batching",))
 
         def from_alone() -> float:
             alone = [self._alone(labelled(row)) for row in beginnings]
-            return max(one.logits_differ(part) for one, part in zip(alone, said.parts(beginnings), strict=True))
+            return max(
+                reference.logits_differ(part) for reference, part in zip(alone, said.parts(beginnings), strict=True)
+            )
 
         def from_others() -> float:
             differences: list[float] = []
             for index, end in enumerate(ends):
                 others = [self.other(row, LONGEST if place == end else 0) for place, row in enumerate(within)]
-                ours, theirs = ([*one.parts(beginnings)][index] for one in (said, self.probe.ask([others])))
+                ours, theirs = (
+                    [*predictions.parts(beginnings)][index] for predictions in (said, self.probe.ask([others]))
+                )
                 differences.append(ours.logits_differ(theirs))
             return max(differences)
 
-        found = self._other_shapes("longest", claim, problem, from_alone)
+        finding = self._other_shapes("longest", claim, problem, from_alone)
         # Where frequencies of positions depend on a sequence's length, only what contents make of a row is a fault.
-        return found if found.holds else self._same_shapes("longest", claim, problem, from_others)
+        return finding if finding.holds else self._same_shapes("longest", claim, problem, from_others)
 
     # -- the row, and how far from it is far --
 
@@ -214,7 +222,7 @@ class _Compared:
     @cached_property
     def row(self) -> Encoded:
         """The row that is compared."""
-        return self.probe.whole[0] if self.assumed.level == "row" else self.probe.short[0]
+        return self.probe.uncut[0] if self.assumed.level == "row" else self.probe.short[0]
 
     @cached_property
     def alone(self) -> Said:
@@ -225,8 +233,8 @@ class _Compared:
     def longer(self) -> Encoded:
         """A longer row; where there is one only, which the row itself is the beginning of, with other tokens."""
         if self.assumed.level == "row":
-            return self.probe.whole[1]
-        longer = [one for one in self.probe.long[1:] if len(one.input_ids) > len(self.row.input_ids)]
+            return self.probe.uncut[1]
+        longer = [candidate for candidate in self.probe.long[1:] if len(candidate.input_ids) > len(self.row.input_ids)]
         return longer[0] if longer else self.other(self.probe.long[0])
 
     @cached_property
@@ -236,7 +244,7 @@ class _Compared:
 
     @cached_property
     def behind(self) -> Said:
-        """And packed behind another row."""
+        """And packed after another row."""
         return self._behind(lambda row: row)
 
     def _behind(self, change: Callable[[Encoded], Encoded]) -> Said:
@@ -250,7 +258,7 @@ class _Compared:
         return self.probe.among([[self.row], [other]], self.row)
 
     def _alone(self, row: Encoded) -> Said:
-        """What goes wrong here is no matter of company, and comes through."""
+        """What goes wrong here does not depend on the other rows, and is raised."""
         try:
             return self.probe.ask([[row]])
         except Uncomputed as uncomputed:
@@ -286,8 +294,8 @@ class _Compared:
     @cached_property
     def other_shapes(self) -> float:
         """What is allowed where shapes are others, of logits and of the losses that are made of them in float32."""
-        most = EXACT * SINGLE * float(self.alone.losses_N.max()) if self.assumed.level == "token" else 0.0
-        return rounding(self.assumed.formats) * self.alone.size + most
+        loss_rounding = EXACT * SINGLE * float(self.alone.losses_N.max()) if self.assumed.level == "token" else 0.0
+        return rounding(self.assumed.formats) * self.alone.size + loss_rounding
 
     def _from_alone(self, said: Said) -> float:
         return max(self.alone.logits_differ(said), self.alone.losses_differ(said))
@@ -299,7 +307,9 @@ class _Compared:
 
     def _same_shapes(self, name: str, claim: str, problem: Problem, ask: Callable[[], float]) -> Finding:
         exact = EXACT * SINGLE * self.alone.size
-        return self._found(name, claim, problem, ask, lambda found: exact if found <= exact else exact + self.noise())
+        return self._found(
+            name, claim, problem, ask, lambda difference: exact if difference <= exact else exact + self.noise()
+        )
 
     def _other_shapes(self, name: str, claim: str, problem: Problem, ask: Callable[[], float]) -> Finding:
         return self._found(name, claim, problem, ask, lambda _: self.other_shapes)
@@ -311,7 +321,7 @@ class _Compared:
         try:
             difference = ask()
             allowed = allowed_of(difference)
-            figures = f"logits differ by {difference:.2g}, of which rounding makes at most {allowed:.2g}"
+            figures = f"logits differ by {difference:.2g}, while rounding accounts for at most {allowed:.2g}"
         except Uncomputed as uncomputed:
             difference, allowed, figures = math.inf, 0.0, str(uncomputed)
         problem = replace(problem, message=f"{problem.message}: {figures}")

@@ -54,7 +54,7 @@ class Said:
         return float((self.losses_N - other.losses_N).abs().max())
 
     def parts(self, rows: Iterable[Encoded]) -> Iterator[Said]:
-        """What is said of each of these rows, where all is said of them here, one behind the other."""
+        """What is said of each of these rows, where all is said of them here, one after the other."""
         start = 0
         for row in rows:
             end = start + len(row.input_ids) - 1  # a row's first token is not predicted
@@ -96,7 +96,7 @@ class Probe:
         return [beginning(row, half) for row in self.long]
 
     @cached_property
-    def whole(self) -> list[Encoded]:
+    def uncut(self) -> list[Encoded]:
         """A short row, and one of twice as many tokens or of about `LONGEST` where there is one; neither is cut."""
         by_length = sorted(range(len(self.rows)), key=self.lengths.__getitem__)
         shortest = self.lengths[by_length[0]]
@@ -108,10 +108,12 @@ class Probe:
 
         Raises `PluginError` where batching loses a label.
         """
-        said = self.ask([[labelled(one, None if one is row else 0) for one in some] for some in sequences])
-        wanted, found = len(row.input_ids) - 1, len(said.losses_N)
-        if found != wanted:
-            message = f"a row of {wanted} labels has {found} of them once it is collated with others"
+        said = self.ask(
+            [[labelled(member, None if member is row else 0) for member in sequence] for sequence in sequences]
+        )
+        wanted, got = len(row.input_ids) - 1, len(said.losses_N)
+        if got != wanted:
+            message = f"a row of {wanted} labels has {got} of them once it is collated with others"
             hint = "all labels must stay but that of a row's first token; tell the plugin's authors"
             raise PluginError(Problem(message, hint=hint, key=("batching",)))
         return said
@@ -151,7 +153,7 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
 
 def exchanged(row: Encoded, among: Sequence[Encoded], since: int = 0) -> Encoded:
     """The row with another token in each place from `since` on, of those that it and the rows `among` have."""
-    known = sorted({token for one in (row, *among) for token in one.input_ids})
+    known = sorted({token for encoded in (row, *among) for token in encoded.input_ids})
     if len(known) == 1:
         known.append(known[0] - 1 if known[0] else 1)
     follower = dict(zip(known, [*known[1:], known[0]], strict=True))

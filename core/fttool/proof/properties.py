@@ -32,8 +32,8 @@ Reference = Callable[[Any, Mapping[str, Any]], Tensor]
 
 UNTIE = "set tie_word_embeddings = false in the model's config.json, if its head is one of its own"
 STATELESS = "take another model, or another implementation of this one: model.attention, model.trust_remote_code"
-ALL_PLACES = 'say task = {name = "sft", places = "all"}: every place goes through the head'
-RECOMPUTED = "say model.gradient_checkpointing = false"
+ALL_PLACES = 'set task = {name = "sft", places = "all"}: every place goes through the head'
+RECOMPUTED = "set model.gradient_checkpointing = false"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Properties:
             return _relative(again.losses_N, before.losses_N)
 
         problem = Problem(f"{self._model} carries a state from one micro-batch into the next", hint=STATELESS)
-        return self._found("forgets", "a micro-batch leaves nothing for the next one", problem, difference)
+        return self._found("forgets", "a micro-batch leaves no state for the next one", problem, difference)
 
     def shortcut(self, reference: Reference) -> Finding:
         """The score's logits against those of the model's plain forward."""
@@ -78,7 +78,7 @@ class Properties:
             seed(self.probe.device)
             return _relative(said.logits_NV, reference(self.probe.model, batch))
 
-        problem = Problem(f"{self._model} says something else where only learned places go through its head")
+        problem = Problem(f"{self._model} gives other logits where only learned positions go through its head")
         problem = replace(problem, hint=ALL_PLACES, key=("task",))
         return self._found("shortcut", "the score's logits are those of the plain forward", problem, difference)
 
@@ -92,17 +92,17 @@ class Properties:
                     layer.gradient_checkpointing = False
                 return max(map(_relative, again, self._gradients()), default=math.inf)
 
-        problem = Problem(f"{self._model} computes other activations the second time", hint=RECOMPUTED)
+        problem = Problem(f"{self._model} computes other activations when they are recomputed", hint=RECOMPUTED)
         problem = replace(problem, key=("model", "gradient_checkpointing"))
-        return self._found("recomputed", "activations that are computed again are the same", problem, difference)
+        return self._found("recomputed", "recomputed activations are the same", problem, difference)
 
     # -- what is tried --
 
     @cached_property
     def row(self) -> Encoded:
-        """A short row; where tokens are predicted the second half of it, as of an answer behind its prompt."""
+        """A short row; where tokens are predicted the second half of it, as of an answer after its prompt."""
         if self.level == "row":
-            return self.probe.whole[0]
+            return self.probe.uncut[0]
         row = self.probe.short[0]
         half = max(1, len(row.input_ids) // 2)
         return replace(row, labels=[-100] * half + row.input_ids[half:])
@@ -110,7 +110,7 @@ class Properties:
     @cached_property
     def other(self) -> Encoded:
         """Another one."""
-        return self.probe.whole[1] if self.level == "row" else labelled(self.probe.short[1])
+        return self.probe.uncut[1] if self.level == "row" else labelled(self.probe.short[1])
 
     @property
     def _model(self) -> str:
@@ -143,9 +143,8 @@ class Properties:
     def _found(self, name: str, claim: str, problem: Problem, ask: Callable[[], float]) -> Finding:
         try:
             difference = ask()
-            figures = (
-                f"a difference of {difference:.2g} of the largest number, of which rounding makes {self.allowed:.2g}"
-            )
+            share = f"{difference:.2g} of the largest number"
+            figures = f"a difference of {share}, while rounding accounts for {self.allowed:.2g}"
         except FttoolError:
             raise
         except (RuntimeError, ValueError, IndexError, TypeError) as fault:
@@ -165,25 +164,25 @@ def tied(model: Any) -> Finding:
     ]
     shown = f"{apart[0][0]} and {apart[0][1]}" if apart else ""
     problem = Problem(
-        f"the model's configuration ties {shown}, and they are two tensors of other numbers",
+        f"the model's configuration ties {shown}, and they are two tensors with different values",
         hint=UNTIE,
         key=("model", "source"),
     )
-    return Finding("tied", "weights that are to be tied are one", math.inf if apart else 0.0, 0.0, problem)
+    return Finding("tied", "tied weights are one tensor", math.inf if apart else 0.0, 0.0, problem)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    if one is other:
+def _same(first: Tensor, second: Tensor) -> bool:
+    if first is second:
         return True
-    ours, theirs = (t.to_local() if isinstance(t, DTensor) else t for t in (one, other))
+    ours, theirs = (t.to_local() if isinstance(t, DTensor) else t for t in (first, second))
     return ours.numel() > 0 and ours.data_ptr() == theirs.data_ptr()
 
 
-def _relative(one: Tensor, other: Tensor) -> float:
+def _relative(first: Tensor, second: Tensor) -> float:
     """The largest difference, of the size of the largest number; infinite where shapes differ."""
-    if one.shape != other.shape:
+    if first.shape != second.shape:
         return math.inf
-    ours, theirs = one.detach().float(), other.detach().float()
+    ours, theirs = first.detach().float(), second.detach().float()
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
 
 

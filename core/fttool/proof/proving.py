@@ -40,14 +40,14 @@ def batch_proof(
 
     def prove_now() -> Proven:
         from fttool.training.proof import prove
-        from fttool.training.shards import close
+        from fttool.training.shards import reshard
 
         loop = trainer()
         model: Any = loop.model
         tried = _tried(loop, parts, batches, shape(planned()), rows, positions, numerics)
         with loop.accelerator.autocast():  # what a run prepares does this by itself, and a dry run prepares nothing
             proven = prove(model, loop.args.device, tried, World.here())
-        close(model)
+        reshard(model)
         return proven
 
     return prove_now

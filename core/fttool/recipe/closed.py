@@ -23,7 +23,7 @@ def family_at(key: Sequence[str | int]) -> type[Strategy] | None:
     parts = [part for part in key if isinstance(part, str)]
     for family in FAMILIES.values():
         table = family.place.table.split(".")
-        if len(table) == len(parts) and all(one in ("*", part) for one, part in zip(table, parts, strict=True)):
+        if len(table) == len(parts) and all(name in ("*", part) for name, part in zip(table, parts, strict=True)):
             return family
     return None
 
@@ -74,7 +74,7 @@ class _Union:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         if self.family is ModelSource:
-            schemes = "|".join(re.escape(one) for one in self.strategies)
+            schemes = "|".join(re.escape(scheme) for scheme in self.strategies)
             text = {"type": "string", "pattern": rf"^(({schemes}):.*|[A-Za-z]:.*|[^:]+)$"}
         else:
             required = {
@@ -136,14 +136,14 @@ def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Rec
 
 def named_plugins(data: Mapping[str, Any]) -> set[str]:
     """Prefixes of all strategy ids in a raw recipe: the third-party plugins that it needs, and no others."""
-    found: set[str] = set()
+    names: set[str] = set()
     for value in _raw_strategies(data):
         name = value.get("name") if is_table(value) else value
         if isinstance(name, str):
             scheme = name.partition(":")[0]
             if re.fullmatch(r"[A-Za-z0-9_-]+\.[a-z0-9-]+", scheme):
-                found.add(scheme.partition(".")[0])
-    return found
+                names.add(scheme.partition(".")[0])
+    return names
 
 
 def _raw_strategies(data: Mapping[str, Any]) -> Iterable[Any]:
@@ -158,6 +158,6 @@ def _raw_strategies(data: Mapping[str, Any]) -> Iterable[Any]:
                 for child in (value.values() if key == "*" else [value.get(key)])
             ]
             values = [item for value in values for item in (value if is_array(value) else [value])]
-        if family is ModelSource:  # a path such as model.gguf is no id: only "acme.store:path" is
+        if family is ModelSource:  # a path such as model.gguf is not an id: only "acme.store:path" is
             values = [value for value in values if not isinstance(value, str) or ":" in value]
         yield from values

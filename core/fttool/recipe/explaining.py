@@ -54,17 +54,17 @@ def _follows(error: dict[str, Any], errors: Sequence[dict[str, Any]]) -> bool:
 
 def _one_a_value(raw: RawRecipe, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Where an option may be of several kinds, pydantic has an error for each of them: they become one."""
-    found: dict[Key, dict[str, Any]] = {}
+    by_key: dict[Key, dict[str, Any]] = {}
     for error in errors:
         key = without_tags(raw.data, error["loc"])
         alternative = error["msg"].removeprefix("Input should be ")
         if alternative == error["msg"]:
-            found[error["loc"]] = error
-        elif key in found:
-            found[key]["msg"] += f", or {alternative}"
+            by_key[error["loc"]] = error
+        elif key in by_key:
+            by_key[key]["msg"] += f", or {alternative}"
         else:
-            found[key] = error
-    return list(found.values())
+            by_key[key] = error
+    return list(by_key.values())
 
 
 def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Problem:
@@ -89,7 +89,7 @@ def _problem(raw: RawRecipe, error: dict[str, Any], kind: type[Recipe]) -> Probl
             place = "{…}" if isinstance(key[-1], int) else f"[{name}]"
             return Problem(f"'{name}' must be a table", raw.where(key), f"write {place} with its keys", key)
         case "tuple_type":
-            hint = f"tables stand under [[{name}]], values as {key[-1]} = […]"
+            hint = f"tables are written under [[{name}]], values as {key[-1]} = […]"
             if isinstance(error.get("input"), str | int | float):
                 hint = f"write {key[-1]} = {toml.format_value([error['input']])}"
             return Problem(f"'{name}' must be a list", raw.where(key), hint, key)
@@ -126,11 +126,11 @@ def _value_hint(kind: type[Recipe], data: Any, key: Key) -> str:
     """What the option at `key`, or the one that holds it, is: the first sentence of its own words, and its default."""
     for place in reversed(range(len(key))):
         name, table = str(key[place]), key[:place]
-        for one in _chosen(_tables_at(kind, table), data, table):
-            if name not in one.model_fields:
+        for option in _chosen(_tables_at(kind, table), data, table):
+            if name not in option.model_fields:
                 continue
-            field = one.model_fields[name]
-            text = " ".join(descriptions(one).get(name, name).split()).partition(". ")[0].rstrip(".")
+            field = option.model_fields[name]
+            text = " ".join(descriptions(option).get(name, name).split()).partition(". ")[0].rstrip(".")
             shown = isinstance(field.default, str | int | float | bool)
             usual = f" (default: {toml.format_value(field.default)})" if shown else ""
             return f"{name} is: {text[:1].lower()}{text[1:]}{usual}"

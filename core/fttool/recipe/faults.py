@@ -55,18 +55,18 @@ def blamed(loaded: Loaded) -> Generator[None]:
     try:
         yield
     except FttoolError as error:
-        found = _named(error, loaded) or _culprits(error, loaded)
-        error.locate(loaded.where, found[0][0] if found else ())
+        culprits = _named(error, loaded) or _culprits(error, loaded)
+        error.locate(loaded.where, culprits[0][0] if culprits else ())
         raise
     except (Exception, SystemExit) as fault:
-        found = _culprits(fault, loaded)
-        if not found or not _is_third_party(found[0][1]):
+        culprits = _culprits(fault, loaded)
+        if not culprits or not _is_third_party(culprits[0][1]):
             raise
-        names = " or ".join(f"'{one}'" for one in dict.fromkeys(strategy.id() for _, strategy in found))
-        prefix = found[0][1].id().partition(".")[0]
+        names = " or ".join(f"'{name}'" for name in dict.fromkeys(strategy.id() for _, strategy in culprits))
+        prefix = culprits[0][1].id().partition(".")[0]
         raise PluginError(
             f"strategy {names}, of the plugin {loaded.plugins.entry(prefix)}, raised {gist(fault)}",
-            where=loaded.where(found[0][0]),
+            where=loaded.where(culprits[0][0]),
             hint="tell the plugin's authors; --debug shows the traceback",
         ) from fault
 
@@ -75,12 +75,14 @@ def _named(error: FttoolError, loaded: Loaded) -> list[Used]:
     """The strategy that the error is about, where it says so; its plugin is added to what is said, once."""
     if not isinstance(error, PluginError) or error.by is None:
         return []
-    found = [(place, one) for place, one in loaded.recipe.strategies() if one is error.by]
+    culprits = [(place, strategy) for place, strategy in loaded.recipe.strategies() if strategy is error.by]
     error.by = None
-    if found and _is_third_party(found[0][1]):
-        owner = loaded.plugins.entry(found[0][1].id().partition(".")[0])
-        error.problems = tuple(replace(one, message=f"{one.message}; plugin {owner}") for one in error.problems)
-    return found
+    if culprits and _is_third_party(culprits[0][1]):
+        owner = loaded.plugins.entry(culprits[0][1].id().partition(".")[0])
+        error.problems = tuple(
+            replace(problem, message=f"{problem.message}; plugin {owner}") for problem in error.problems
+        )
+    return culprits
 
 
 def _culprits(fault: BaseException, loaded: Loaded) -> list[Used]:
@@ -88,23 +90,27 @@ def _culprits(fault: BaseException, loaded: Loaded) -> list[Used]:
     used = list(loaded.recipe.strategies())
     frames = [frame for frame, _ in traceback.walk_tb(fault.__traceback__)]
     for frame in reversed(frames):
-        own = [(place, one) for place, one in used if one is frame.f_locals.get("self")]
-        found = own or [(place, one) for place, one in used if _runs(frame, one)]
-        if found:
-            return found
+        own = [(place, strategy) for place, strategy in used if strategy is frame.f_locals.get("self")]
+        culprits = own or [(place, strategy) for place, strategy in used if _runs(frame, strategy)]
+        if culprits:
+            return culprits
     # A loader process hands its traceback over as text.
     text = str(fault)
-    return [(place, one) for place, one in used if _is_third_party(one) and f'"{inspect.getfile(type(one))}"' in text]
+    return [
+        (place, strategy)
+        for place, strategy in used
+        if _is_third_party(strategy) and f'"{inspect.getfile(type(strategy))}"' in text
+    ]
 
 
-def _runs(frame: FrameType, one: Strategy) -> bool:
+def _runs(frame: FrameType, strategy: Strategy) -> bool:
     """True where the frame runs code of the strategy's module; of its whole package where it is a third party's."""
-    running, home = str(frame.f_globals.get("__name__")), type(one).__module__
-    return running == home or (_is_third_party(one) and running.partition(".")[0] == home.partition(".")[0])
+    running, home = str(frame.f_globals.get("__name__")), type(strategy).__module__
+    return running == home or (_is_third_party(strategy) and running.partition(".")[0] == home.partition(".")[0])
 
 
-def _is_third_party(one: Any) -> bool:
-    return "." in one.id()
+def _is_third_party(strategy: Any) -> bool:
+    return "." in strategy.id()
 
 
 def out_of_memory_hint(recipe: Recipe) -> str:

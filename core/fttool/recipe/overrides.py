@@ -124,7 +124,7 @@ def _apply(raw: RawRecipe, override: str) -> None:
     dotted = dotted.strip()
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", dotted):
         raise RecipeError(
-            f"--set {override!r} is no override",
+            f"--set {override!r} is not an override",
             hint="write --set key.path=value, e.g. --set schedule.name=wsd",
         )
     key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
@@ -164,7 +164,7 @@ def _check_entry(target: Any, key: Key, dotted: str) -> None:
             hint = f"it has {len(target)}, counted from 0"
             raise RecipeError(f"--set {dotted}: {around} has no entry {part}", hint=hint)
     elif isinstance(part, int):
-        raise RecipeError(f"--set {dotted}: there is no list {around}", hint=f"--set '{around}=[…]' makes one")
+        raise RecipeError(f"--set {dotted}: the recipe has no list {around}", hint=f"--set '{around}=[…]' makes one")
     elif not is_table(target):
         raise RecipeError(f"--set {dotted}: {around} is a value, not a table", hint="name one of the recipe's tables")
 

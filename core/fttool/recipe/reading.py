@@ -74,8 +74,8 @@ def task_defaults(data: Mapping[str, Any], plugins: Plugins) -> Mapping[str, Any
         tasks = plugins.family("task", [prefix] if dot else [])
     except PluginError:
         return {}
-    found = [one for one in tasks if issubclass(one, Task) and one.id() == name]
-    return found[0].filled(task if is_table(task) else {}) if found else {}
+    chosen = [candidate for candidate in tasks if issubclass(candidate, Task) and candidate.id() == name]
+    return chosen[0].filled(task if is_table(task) else {}) if chosen else {}
 
 
 def _refuse_other_versions(raw: RawRecipe) -> None:
@@ -125,7 +125,7 @@ def _place_of(data: Any, prefix: str, key: Key = ()) -> Key:
     if isinstance(data, str) and data.startswith(f"{prefix}."):
         return key
     for name, value in children(data):
-        found = _place_of(value, prefix, (*key, name))
-        if found:
-            return found
+        place = _place_of(value, prefix, (*key, name))
+        if place:
+            return place
     return ()

@@ -36,7 +36,7 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
     if recipe.batching.needs_same_rows and not recipe.mixing.same_rows:
         message = (
             f"batching '{recipe.batching.id()}' needs the same rows in every epoch, and mixing '{recipe.mixing.id()}' "
-            "meets others in each"
+            "draws different rows in each"
         )
         yield Problem(message, hint='set batching.name = "bucketed"', key=("batching",))
     yield from _of_datasets(recipe)
@@ -106,7 +106,7 @@ def _of_datasets(recipe: Recipe) -> Iterable[Problem]:
 def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:
     """Keys of a dataset that act on nothing beside its other keys."""
     on_a_file, on_the_hub = rows.path is not None, rows.path is None
-    found = {
+    idle_keys = {
         "split": (on_a_file and rows.split is not None, "a file has no splits"),
         "revision": (on_a_file and rows.revision is not None, "a file has no revisions"),
         "encodings": (on_the_hub and rows.encodings != UTF8, "they are for a folder of text files"),
@@ -115,7 +115,7 @@ def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:
             'none may be bad unless on_bad_row = "drop"',
         ),
     }
-    for key, (idle, why) in found.items():
+    for key, (idle, why) in idle_keys.items():
         if idle:
             yield Problem(f"{key} does nothing here: {why}", hint="take it out", key=(*place, key))
 
@@ -124,18 +124,18 @@ def _of_another_level(recipe: Recipe) -> Iterable[Problem]:
     """Strategies for learning tokens in a recipe whose task learns the classes of rows, and the like."""
     learns = {
         "token": "tokens",
-        "row": "the classes of whole rows",
+        "row": "a class for each row",
         "word": "a class for each word",
         "number": "a number for each row",
     }
     task = recipe.task
-    for place, one in recipe.strategies():
-        if one is not task and not one.serves(task.learns):
-            fitting = task.filled(task.model_dump()).get(one.place.table, one.place.default)
-            levels = (one.level,) if isinstance(one.level, str) else one.level or ()
+    for place, strategy in recipe.strategies():
+        if strategy is not task and not strategy.serves(task.learns):
+            fitting = task.filled(task.model_dump()).get(strategy.place.table, strategy.place.default)
+            levels = (strategy.level,) if isinstance(strategy.level, str) else strategy.level or ()
             served = " or ".join(learns[level] for level in levels)
-            message = f"{one.family} '{one.id()}' is for a task that learns {served}, not for '{task.id()}'"
+            message = f"{strategy.family} '{strategy.id()}' is for a task that learns {served}, not for '{task.id()}'"
             if task.learns is not None and isinstance(task.level, tuple):
                 message += f", which learns {learns[task.learns]} here"
-            option = one.place.table.rpartition(".")[-1]
+            option = strategy.place.table.rpartition(".")[-1]
             yield Problem(message, hint=f"with this task: {option} = {toml.format_value(fitting)}", key=place)

@@ -52,14 +52,14 @@ def hide_secrets(text: str) -> str:
 def secrets(raw: RawRecipe) -> Iterable[Problem]:
     """A problem for each that the recipe or an override holds; none of them repeats it."""
     hint = "take it out and set it in the environment (HF_TOKEN, WANDB_API_KEY …)"
-    found: set[int] = set()
+    lines: set[int] = set()
     for key, value in _walk(raw.data):
         if _VALUE.search(value) or _KEY.search(str(key[-1])):
             place = raw.where(key)
-            found.add(raw.document.place(key).line)
+            lines.add(raw.document.place(key).line)
             yield Problem(f"'{'.'.join(map(str, key))}' looks like a secret", place, hint, key)
     for number, line in enumerate(raw.document.text.split("\n"), 1):
-        if number in found:
+        if number in lines:
             continue
         match = _VALUE.search(line)
         if match is None and "#" in line:

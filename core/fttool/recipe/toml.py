@@ -21,7 +21,7 @@ from fttool.recipe import tomlscan
 from fttool.textfile import convert_hint, foreign_encoding, obstacle, unreadable
 
 MAX_RECIPE_BYTES = 4 * 1024 * 1024
-"""A file beyond this is no recipe: a data or model file named by mistake is not read to its end."""
+"""A larger file is not a recipe: a data or model file named by mistake is not read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Document:
     def place(self, key: Sequence[str | int]) -> Place:
         """Where `key` stands, or the nearest key around it; the text's start where there is none."""
         for length in range(len(key), 0, -1):
-            found = self.places.get(tuple(key[:length]))
-            if found:
-                return found
+            place = self.places.get(tuple(key[:length]))
+            if place:
+                return place
         return Place(1, 1)
 
 
@@ -103,7 +103,7 @@ def read(path: Path) -> Document:
         document = parse(_text(path))
     except TomlError as error:
         where = f"{path}:{error.line}:{error.column}"
-        hint = error.hint or "mend this line; `fttool init` writes a recipe to compare with"
+        hint = error.hint or "fix this line; `fttool init` writes a recipe to compare with"
         raise RecipeError(error.message, where=where, hint=hint) from None
     if not document.data:
         hint = "it needs at least [model] source and [[data.train]] path"
@@ -147,7 +147,7 @@ def parse_value(text: str) -> Any:
 
 
 def format_value(value: Any) -> str:
-    """A value as one writes it behind `key = `, on one line."""
+    """A value as one writes it after `key = `, on one line."""
     if isinstance(value, Mapping):
         items = cast("Mapping[str, Any]", value).items()
         return "{" + ", ".join(f"{_format_key(key)} = {format_value(item)}" for key, item in items) + "}"
@@ -218,7 +218,7 @@ def _explain(error: tomli.TOMLDecodeError, text: str, lines: _Lines) -> TomlErro
         first, second = twice
         fault = "is already a value, not a table" if second.kind == "implied" else "is defined twice"
         there = "line {}, column {}".format(*lines.at(first.offset))
-        message = f"'{'.'.join(map(str, second.path))}' {fault}; it first stands at {there}"
+        message = f"'{'.'.join(map(str, second.path))}' {fault}; it is first defined at {there}"
         return TomlError(message, *lines.at(second.offset), "keep one of them")
     hint = _advice(text, pos)
     if not hint and opened is not None:
@@ -263,7 +263,7 @@ def _advice(text: str, pos: int) -> str:
         return f"TOML writes {word[0].lower()}"
     if word[0] in ("None", "null", "nil"):
         return "TOML has no null: leave the key out"
-    return f'text stands in quotes: "{word[0]}"' if word[0][0].isalpha() else ""
+    return f'text needs quotes: "{word[0]}"' if word[0][0].isalpha() else ""
 
 
 def _longest(pattern: str, text: str) -> int:

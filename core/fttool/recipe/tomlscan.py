@@ -163,7 +163,7 @@ class Scanner:
             self._pair(path)
 
     def _items(self, closing: str) -> Iterator[None]:
-        """Stop at the start of each item between brackets, and at last behind the closing one."""
+        """Stop at the start of each item between brackets, and at last after the closing one."""
         start = self.pos
         self.pos += 1
         while (char := self._peek(_GAP)) != closing:

@@ -87,17 +87,17 @@ def _check_syntax(text: str, file: Path) -> None:
             re.sub(r"{%[-+]?\s*(end)?generation\s*[-+]?%}", "", text)
         )
     except RecursionError:
-        raise ModelError("the chat template is nested too deeply", where=str(file), hint="mend it") from None
+        raise ModelError("the chat template is nested too deeply", where=str(file), hint="fix it") from None
     except TemplateSyntaxError as wrong:
         raise ModelError(
-            f"the chat template is no valid Jinja: {wrong.message}", where=f"{file}:{wrong.lineno}", hint="mend it"
+            f"the chat template is not valid Jinja: {wrong.message}", where=f"{file}:{wrong.lineno}", hint="fix it"
         ) from None
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded]) -> set[int]:
     """The special tokens that end what is learned, and at which generation must stop.
 
-    Not those that also stand inside a learned turn, in front of more text: generation would stop there half-way, behind
+    Not those that also stand inside a learned turn, in front of more text: generation would stop there half-way, after
     the first of two tool calls, say. Read off up to 1,000 rows, evenly spread.
     """
     added = tokenizer.added_tokens_decoder.items()

@@ -57,21 +57,21 @@ def prepare(
     """
     recipe, rows, form = loaded.recipe, Rows(), CallForm(tokenizer)
     read = [read_dataset(loaded, table, place) for place, table in recipe.data.datasets()]
-    for one in read:
-        rows.dropped.update(one.left_out)
-        one.examples = [form.shaped(example) for example in one.examples]
+    for reading in read:
+        rows.dropped.update(reading.left_out)
+        reading.examples = [form.shaped(example) for example in reading.examples]
     divided = _divide(loaded, tokenizer, track, read, rows)
     context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length)
     _encode_all(divided, proving(built(recipe.masking, context), tokenizer), recipe, rows, first)
     taught = divided.taught(with_general=recipe.mixing.uses_general)
     rows.template_variables = shared_variables(taught)
     rows.sampled = random.Random(recipe.run.seed).sample(taught, min(SAMPLED, len(taught)))
-    for one in read:
-        rows.sources.append(one.as_source())
-        rows.notices += one.notices()
-        rows.dropped.update(one.bad.counts())
-        rows.bad += one.bad.as_data()
-    classes = joined(one.classes for one, _ in divided.train)
+    for reading in read:
+        rows.sources.append(reading.as_source())
+        rows.notices += reading.notices()
+        rows.dropped.update(reading.bad.counts())
+        rows.bad += reading.bad.as_data()
+    classes = joined(reading.classes for reading, _ in divided.train)
     rows.notices += [*classes.notices(), *plain_prompts(read, tokenizer), *unread_general(recipe)]
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
     _refuse_nothing(rows, recipe.has_eval and first is None)
@@ -98,18 +98,18 @@ def _divide(
 ) -> _Divided:
     """Filter the training rows, and keep what is measured out of what is learned from; what is dropped is counted."""
     train, evaluated, general, retention = (
-        [one for one in read if one.key[1] == part] for part in ("train", "eval", "general", "retention")
+        [reading for reading in read if reading.key[1] == part] for part in ("train", "eval", "general", "retention")
     )
-    held_out = [(one, example) for one in evaluated for example in one.examples]
-    retained = {content_hash(example) for one in retention for example in one.examples}
-    numbered = [(index, example) for index, one in enumerate(train) for example in one.examples]
+    held_out = [(reading, example) for reading in evaluated for example in reading.examples]
+    retained = {content_hash(example) for reading in retention for example in reading.examples}
+    numbered = [(index, example) for index, reading in enumerate(train) for example in reading.examples]
     measured = retained | {content_hash(example) for _, example in held_out}
     filtered = filtered_rows(filter_context(loaded, tokenizer, measured, track), loaded.recipe.filters, numbered, rows)
-    kept = [one for one in filtered if not retained or content_hash(one[1]) not in retained]
-    rows.dropped[IN_RETENTION] += len(filtered) - len(kept)
-    aside = set_aside([content_hash(example) for _, example in kept], loaded.recipe.data.eval_share)
+    remaining = [reading for reading in filtered if not retained or content_hash(reading[1]) not in retained]
+    rows.dropped[IN_RETENTION] += len(filtered) - len(remaining)
+    aside = set_aside([content_hash(example) for _, example in remaining], loaded.recipe.data.eval_share)
     learned: list[list[Example]] = [[] for _ in train]
-    for index, example in kept:
+    for index, example in remaining:
         if content_hash(example) in aside:
             held_out.append((train[index], example))
         else:
@@ -120,24 +120,24 @@ def _divide(
         return _without(examples, forbidden, IN_EVALUATION, rows)
 
     return _Divided(
-        train=[(one, unseen(examples)) for one, examples in zip(train, learned, strict=True)],
+        train=[(reading, unseen(examples)) for reading, examples in zip(train, learned, strict=True)],
         held_out=held_out,
-        general=[(one, unseen(_without(one.examples, retained, IN_RETENTION, rows))) for one in general],
-        retention=[(one, one.examples) for one in retention],
+        general=[(reading, unseen(_without(reading.examples, retained, IN_RETENTION, rows))) for reading in general],
+        retention=[(reading, reading.examples) for reading in retention],
     )
 
 
 def _encode_all(divided: _Divided, encode: RowEncoder, recipe: Recipe, rows: Rows, first: int | None) -> None:
     """Fill `rows` with tokens."""
-    for one, examples in divided.train:
+    for reading, examples in divided.train:
         before, tokens = len(rows.train), len(rows.train.tokens)
-        encode_rows(from_dataset(one, examples), encode, recipe, rows.train, rows, first)
+        encode_rows(from_dataset(reading, examples), encode, recipe, rows.train, rows, first)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
     for into, datasets in ((rows.general, divided.general), (rows.retention, divided.retention)):
-        for one, examples in datasets:
-            encoded = into.setdefault(one.table.dataset, TokenRows())
-            encode_rows(from_dataset(one, examples), encode, recipe, encoded, rows, first)
+        for reading, examples in datasets:
+            encoded = into.setdefault(reading.table.dataset, TokenRows())
+            encode_rows(from_dataset(reading, examples), encode, recipe, encoded, rows, first)
     replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
     rows.learned = JoinedRows([rows.train, *replayed])
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]

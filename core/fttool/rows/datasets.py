@@ -19,7 +19,7 @@ from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint, read_rows, unchanged
-from fttool.rows.fitting import reads
+from fttool.rows.format_detection import reads
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Reading:
     """Where it came from, with a hash."""
     classes: ClassNames = field(default_factory=ClassNames)
     """Names of the rows' classes, where they have some."""
-    whole: bool = True
+    complete: bool = True
     """False where there may be more rows than were read."""
 
     def __post_init__(self) -> None:
@@ -68,13 +68,13 @@ class Reading:
 
     def notices(self, *, unread: bool = True) -> list[str]:
         """What a user should know of it, in sentences; with `unread`, of columns that nobody reads too."""
-        name, found = self.table.dataset, list[str]()
-        if self.whole:
-            found += [f"{name}: ignore names '{key}', which no row has" for key in self.columns.unmet()]
+        name, sentences = self.table.dataset, list[str]()
+        if self.complete:
+            sentences += [f"{name}: ignore names '{key}', which no row has" for key in self.columns.unmet()]
         listed = [f"{key} ({use.not_read:,})" for key, use in self.columns.columns.items() if use.not_read]
-        found += [f"{name}: columns that are not read: {', '.join(listed)}"] if listed and unread else []
-        found += [f"{name}: {what}: {count:,}" for what, count in self.noted.items()]
-        return found + ([self.bad.notice()] if self.bad.found else [])
+        sentences += [f"{name}: columns that are not read: {', '.join(listed)}"] if listed and unread else []
+        sentences += [f"{name}: {what}: {count:,}" for what, count in self.noted.items()]
+        return sentences + ([self.bad.notice()] if self.bad.found else [])
 
 
 def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:
@@ -84,25 +84,25 @@ def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:
         DataError: for a file that cannot be read, bad rows that are refused or too many, and a column that means
             something and is not read.
     """
-    found = Reading(table, key)
+    reading = Reading(table, key)
     if table.path is None:
         dataset = _hub_dataset(table, key)
         published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
-        found.source = {"source": f"hub:{table.hub}", **published}
+        reading.source = {"source": f"hub:{table.hub}", **published}
         lines = ((f"hub:{table.hub}:{_split(table)}:{n}", row) for n, row in enumerate(_with_class_names(dataset)))
-        read_into(loaded, found, f"hub:{table.hub}", lines)
-        return found
+        read_into(loaded, reading, f"hub:{table.hub}", lines)
+        return reading
     path = loaded.folder / Path(table.path).expanduser()
     with unchanged(path):  # so that the hash is that of the rows which were read
         took = Counter[str]()
-        read_into(loaded, found, str(path), read_rows(path, table.encodings, took))
-        found.source = {"source": str(path), **fingerprint(path)} | ({"encodings": dict(took)} if took else {})
-    return found
+        read_into(loaded, reading, str(path), read_rows(path, table.encodings, took))
+        reading.source = {"source": str(path), **fingerprint(path)} | ({"encodings": dict(took)} if took else {})
+    return reading
 
 
 def unread_general(recipe: Recipe) -> list[str]:
     """What to say of general rows that nothing in the recipe reads."""
-    if not recipe.data.general or recipe.mixing.uses_general or any(one.uses_general for one in recipe.regularizers):
+    if not recipe.data.general or any(each.uses_general for each in (recipe.mixing, *recipe.regularizers)):
         return []
     names = ", ".join(table.dataset for table in recipe.data.general)
     return [
@@ -113,13 +113,13 @@ def unread_general(recipe: Recipe) -> list[str]:
 
 def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """What to say of prompts and completions in plain text where the model is one for chats."""
-    for one in read if getattr(tokenizer, "chat_template", None) else ():
-        plain = sum(bool(row.prompt) and not row.messages and row.labels is None for row in one.examples)
+    for reading in read if getattr(tokenizer, "chat_template", None) else ():
+        plain = sum(bool(row.prompt) and not row.messages and row.labels is None for row in reading.examples)
         if plain:
             is_pair = "is a prompt and its completion" if plain == 1 else "are a prompt and its completion"
             yield (
-                f"{one.table.dataset}: {counted(plain, 'row')} {is_pair} in plain text, so no chat template is used; "
-                "for a chat, write both as lists of turns, or choose a format that does so"
+                f"{reading.table.dataset}: {counted(plain, 'row')} {is_pair} in plain text, so no chat template is "
+                "used; for a chat, write both as lists of turns, or choose a format that does so"
             )
 
 
@@ -179,12 +179,12 @@ def _all_marked(example: Example) -> bool:
 def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:
     """The formats that leave nothing of these rows unread, tried on them."""
     level = loaded.recipe.task.learns
-    formats = [one for one in loaded.plugins.family("format") if issubclass(one, Format) and one.serves(level)]
-    others = [one for one in formats if one.id() != table.format.id()]
-    fitting = [one.id() for one in others if all(reads(one, row, level) for row in rows)]
+    formats = [kind for kind in loaded.plugins.family("format") if issubclass(kind, Format) and kind.serves(level)]
+    others = [kind for kind in formats if kind.id() != table.format.id()]
+    fitting = [kind.id() for kind in others if all(reads(kind, row, level) for row in rows)]
     if not fitting:
         return "no installed format reads it"
-    return " or ".join(f'format = "{one}"' for one in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
+    return " or ".join(f'format = "{name}"' for name in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
 
 
 def _split(table: RowsTable) -> str:
@@ -213,10 +213,10 @@ def _with_class_names(dataset: Any) -> Iterable[Mapping[str, Any]]:
         for column, feature in (dataset.features or {}).items()
     }
 
-    def named(value: Any, of: list[str]) -> Any:
+    def named(value: Any, known: list[str]) -> Any:
         if is_array(value):
-            return [named(one, of) for one in value]
-        return of[value] if isinstance(value, int) and value >= 0 else None
+            return [named(entry, known) for entry in value]
+        return known[value] if isinstance(value, int) and value >= 0 else None
 
     for row in dataset:
-        yield {column: named(value, of) if (of := names.get(column)) else value for column, value in row.items()}
+        yield {column: named(value, known) if (known := names.get(column)) else value for column, value in row.items()}

@@ -39,7 +39,7 @@ def encode_rows(
 ) -> list[Example]:
     """Mask and truncate, until `into` has the `first` rows; returns the examples that were kept."""
     max_length = recipe.batching.max_length
-    kept: list[Example] = []
+    encoded: list[Example] = []
     faulty: dict[str, BadRows] = {}
     for dataset, example in _split(examples, recipe, rows):
         if len(into) == first:
@@ -69,10 +69,10 @@ def encode_rows(
         rows.truncated += cut
         rows.lost.update(row.lost)
         into.append(row, example.origin)
-        kept.append(example)
+        encoded.append(example)
     for bad in faulty.values():
         bad.settle()
-    return kept
+    return encoded
 
 
 def _split(
@@ -104,7 +104,7 @@ def _refuse_template(encode: RowEncoder, example: Example, wrong: ValueError) ->
     """
     if not _encodes(encode, PLAINEST) and _encodes(encode, PLAINEST_TEXT):
         hint = 'choose one that can: model.chat_template = "chatml", or a Jinja file'
-        message = f"the chat template fails already at a question and its answer: {wrong} ({example.origin})"
+        message = f"the chat template fails even on one question and its answer: {wrong} ({example.origin})"
         raise ModelError(Problem(message, hint=hint, key=("model", "chat_template"))) from wrong
 
 

@@ -75,5 +75,5 @@ def _is_measured(content: bytes, measured: set[bytes], share: float) -> bool:
 
 def set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
     """About `share` of the rows by their hashes, always the same ones; at least one where there are two and a share."""
-    chosen = {one for one in hashes if _is_measured(one, set(), share)}
+    chosen = {content for content in hashes if _is_measured(content, set(), share)}
     return chosen or ({min(hashes)} if share > 0 and len(set(hashes)) > 1 else set())

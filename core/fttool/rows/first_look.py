@@ -29,7 +29,7 @@ def first_rows(rest: Rest, most: int) -> Iterator[tuple[Reading, Outcome]]:
             except DataError as error:
                 error.locate(loaded.where, key)
                 outcome = error
-            found.whole = found.bad.rows < most
+            found.complete = found.bad.rows < most
         yield found, outcome
 
 
@@ -49,7 +49,7 @@ def refuse_nothing_read(read: Sequence[Reading]) -> None:
     for part, together in (("train", True), ("eval", True), ("general", False), ("retention", False)):
         some = [one for one in read if one.key[1] == part]
         for group in [some] if together and some else [[one] for one in some]:
-            if any(one.examples or not one.whole for one in group):
+            if any(one.examples or not one.complete for one in group):
                 continue
             left_out = sum((one.left_out + Counter(one.bad.counts()) for one in group), Counter[str]())
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())

@@ -4,7 +4,7 @@ Order is a pure function of seed and epoch, never of the global random state, so
 it stopped and evaluation cannot disturb training.
 
 Several processes take turns at the micro-batches, so an update holds the same rows whatever their number. Where the
-last round leaves some without, they get a blank: tensors to compute on, so that all make as many passes, but no rows.
+last round leaves some without, they get padding: tensors to compute on, so that all make as many passes, but no rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fttool.errors import PluginError, Problem
 from fttool.world import World
 
 _ABOVE_IDS = 2**40
-"""Numbers from here on are no token ids."""
+"""Numbers from here on are not token ids."""
 
 
 class _Sequences(Dataset[list[Encoded]]):
@@ -38,18 +38,18 @@ class _Sequences(Dataset[list[Encoded]]):
         return len(self.rows)
 
     def __getitem__(self, group: RowGroup) -> list[tuple[int | None, Encoded]]:  # type: ignore[override]
-        return [(None if isinstance(group, _Blank) else row, self.rows[row]) for row in group]
+        return [(None if isinstance(group, _Padding) else row, self.rows[row]) for row in group]
 
 
-class _Blank(tuple[int, ...]):
+class _Padding(tuple[int, ...]):
     """Rows that stand in a micro-batch for nothing: nobody learns from them, nobody counts them."""
 
 
 def share(plan: Sequence[list[RowGroup]], world: World) -> list[list[RowGroup]]:
     """This process's turns at the micro-batches; every process has as many."""
     missing = -len(plan) % world.size
-    blanks: list[list[RowGroup]] = [[_Blank(group) for group in plan[-1]]] * missing if missing else []
-    return [*plan, *blanks][world.rank :: world.size]
+    padding: list[list[RowGroup]] = [[_Padding(group) for group in plan[-1]]] * missing if missing else []
+    return [*plan, *padding][world.rank :: world.size]
 
 
 class _Plan(Sampler[list[RowGroup]]):
@@ -103,7 +103,7 @@ class WithTargets:
 
 
 def _like(ids_BT: Tensor, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-    """(B, T): a number for each token of the rows, and `padding` behind them."""
+    """(B, T): a number for each token of the rows, and `padding` after them."""
     values_BT = torch.full_like(ids_BT, padding)
     for index, row in enumerate(rows):
         values_BT[index, : len(row)] = torch.tensor(row, dtype=torch.long)
@@ -111,7 +111,7 @@ def _like(ids_BT: Tensor, rows: Sequence[Sequence[int]], padding: int) -> Tensor
 
 
 class _Collate:
-    """Tensors of a micro-batch, and under `rows` the numbers of the rows in each of its sequences; a blank has none."""
+    """Tensors of a micro-batch, and under `rows` the numbers of the rows in each of its sequences; padding has none."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
@@ -121,8 +121,8 @@ class _Collate:
     def __call__(self, sequences: Sequence[Sequence[tuple[int | None, Encoded]]]) -> dict[str, Any]:
         tensors = self.batches.collate([[encoded for _, encoded in sequence] for sequence in sequences])
         numbered = [[(number, row) for number, row in sequence if number is not None] for sequence in sequences]
-        found = {**tensors, "rows": [[number for number, _ in sequence] for sequence in numbered if sequence]}
-        return found if self.starts is None else {**found, "places": self._places(numbered, self.starts)}
+        batch = {**tensors, "rows": [[number for number, _ in sequence] for sequence in numbered if sequence]}
+        return batch if self.starts is None else {**batch, "places": self._places(numbered, self.starts)}
 
     def _places(self, sequences: Sequence[Sequence[tuple[int, Encoded]]], starts: Sequence[int]) -> NDArray[np.int64]:
         """(B, T): which of all tokens stands in each slot, −1 for padding.
@@ -154,7 +154,7 @@ class EpochLoader(DataLoader[Any]):
         return self._planner().plan
 
     def planned(self) -> Iterator[int]:
-        """The rows of the epoch that is planned, in the order in which they are met by all processes."""
+        """The rows of the epoch that is planned, in the order in which they are seen by all processes."""
         return (row for micro_batch in self._planner().plan for group in micro_batch for row in group)
 
     def largest(self, lengths: Sequence[int], *, at_once: bool) -> int:
@@ -162,8 +162,8 @@ class EpochLoader(DataLoader[Any]):
         sequence alone where they need not go through the model at once.
         """
         groups = self.plan if at_once else [[group] for micro_batch in self.plan for group in micro_batch]
-        widths = [[sum(lengths[row] for row in group) for group in some] for some in groups]
-        largest = max(range(len(groups)), key=lambda one: max(widths[one]) * len(widths[one]))
+        widths = [[sum(lengths[row] for row in group) for group in sequences] for sequences in groups]
+        largest = max(range(len(groups)), key=lambda index: max(widths[index]) * len(widths[index]))
         return self.micro_batch(groups[largest])["input_ids"].numel()
 
     def all_rows(self) -> list[list[RowGroup]]:
@@ -200,7 +200,7 @@ def train_loader(rows: Sequence[Encoded], order: RowOrder, batches: Batches, wor
         collate_fn=_Collate(batches),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0,  # else they are started again for each epoch
         generator=torch.Generator(),  # its own, so that starting an epoch draws nothing from the global state
     )
 

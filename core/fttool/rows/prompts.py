@@ -1,4 +1,4 @@
-"""A row as inference meets it: its prompt in tokens and in words, and the answer that it teaches."""
+"""A row as inference sees it: its prompt in tokens and in words, and the answer that it teaches."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Rows:
     retention: dict[str, TokenRows] = field(default_factory=dict[str, TokenRows])
     """The same, only measured, by dataset."""
     learned: JoinedRows = field(default_factory=JoinedRows)
-    """What may be learned from: the training rows, and behind them the general rows where mixing replays them."""
+    """What may be learned from: the training rows, and after them the general rows where mixing replays them."""
     learned_sizes: list[int] = field(default_factory=list[int])
     """Rows of each dataset in `learned`, in its order."""
     train_sizes: list[int] = field(default_factory=list[int])

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fttool import disk
+from fttool.permissions import apply_umask
 from fttool.plain import is_table
-from fttool.rights import give_usual_rights
 from fttool.rundir import signing
 from fttool.world import ALONE, World
 
@@ -60,15 +60,15 @@ def save(
             if world.first:
                 sweep(root)
                 aside.mkdir(parents=True)
-            world.wait()
+            world.barrier()
             write(aside)
-            world.wait()
+            world.barrier()
             if world.first:
                 _complete(aside, final, {"step": step, "progress": progress})
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-    world.wait()
+    world.barrier()
     return final
 
 
@@ -80,12 +80,12 @@ def sweep(root: Path) -> None:
 
 def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
     """List the files of a folder in its manifest, and give it its final name once all of it is on disk."""
-    give_usual_rights(aside)
+    apply_umask(aside)
     content = {**content, "files": disk.hashes(aside)}
     seal = _seal(content)
     content |= {"sha256": seal, "signature": signing.sign(seal)}
     (aside / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    disk.flush_all(aside)
+    disk.flush_all(aside)  # before the rename: a power cut must not leave the name without the content
     if final.exists():
         _make_way(final)
     aside.rename(final)
@@ -93,11 +93,11 @@ def _complete(aside: Path, final: Path, content: dict[str, Any]) -> None:
 
 
 def _make_way(final: Path) -> None:
-    """A run that has gone back reaches a step that has a checkpoint: a whole one is the same; a damaged one is kept.
+    """A run that has gone back reaches a step that has a checkpoint: an intact one is the same; a damaged one is kept.
 
     Of those only the newest, as each may be as large as all that is of use.
     """
-    if isinstance(whole(final.parent, int(final.name.removeprefix(PREFIX))), Checkpoint):
+    if isinstance(intact(final.parent, int(final.name.removeprefix(PREFIX))), Checkpoint):
         _delete(final)
         return
     for older in final.parent.glob(f".{PREFIX}*{DAMAGED}"):
@@ -113,23 +113,23 @@ def _delete(path: Path) -> None:
 
 
 def steps(root: Path) -> list[int]:
-    """Steps of the checkpoints there, whole or not, in order."""
+    """Steps of the checkpoints there, intact or not, in order."""
     return sorted(_found(root))
 
 
 def after(root: Path, step: int) -> list[Path]:
     """The folders of later checkpoints."""
-    return [path for found, path in _found(root).items() if found > step]
+    return [path for number, path in _found(root).items() if number > step]
 
 
-def whole(root: Path, step: int) -> Checkpoint | str:
+def intact(root: Path, step: int) -> Checkpoint | str:
     """The checkpoint of a step, or a sentence that says what is wrong with it."""
     path = root / f"{PREFIX}{step}"
     if not path.is_dir():
         return f"there is no {path.name}"
     manifest = _manifest(path)
     if manifest is None:
-        return f"{path.name} has no whole {MANIFEST}"
+        return f"{path.name} has no complete {MANIFEST}"
     wrong = disk.damaged(path, manifest["files"])
     if wrong:
         return f"{path.name} is damaged: {', '.join(wrong)}"
@@ -137,15 +137,15 @@ def whole(root: Path, step: int) -> Checkpoint | str:
 
 
 def newest(root: Path, among: Container[int] | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, and a sentence for each newer that is not; of steps `among`, if given."""
+    """The newest checkpoint that is intact, and a sentence for each newer that is not; of steps `among`, if given."""
     rejected: list[str] = []
     for step in reversed(steps(root)):
         if among is not None and step not in among:
             continue
-        found = whole(root, step)
-        if isinstance(found, Checkpoint):
-            return found, rejected
-        rejected.append(found)
+        checkpoint = intact(root, step)
+        if isinstance(checkpoint, Checkpoint):
+            return checkpoint, rejected
+        rejected.append(checkpoint)
     return None, rejected
 
 
@@ -154,14 +154,14 @@ def prune(root: Path, keep: int, *, stable: Container[int] = (), keep_stable: in
 
     The best ones are those that a checkpoint which stays counts as the best up to it: who resumes there needs them.
     """
-    found = _found(root)
-    newest_first = sorted(found, reverse=True)
-    kept = {*newest_first[:keep], *[step for step in newest_first if step in stable][:keep_stable]}
+    folders = _found(root)
+    newest_first = sorted(folders, reverse=True)
+    wanted = {*newest_first[:keep], *[step for step in newest_first if step in stable][:keep_stable]}
     if best:
-        manifests = [_manifest(found[step]) for step in kept]
-        kept |= {one["progress"].get("best_step") for one in manifests if one is not None}
-    for step, path in found.items():
-        if step not in kept:
+        manifests = [_manifest(folders[step]) for step in wanted]
+        wanted |= {manifest["progress"].get("best_step") for manifest in manifests if manifest is not None}
+    for step, path in folders.items():
+        if step not in wanted:
             _delete(path)
 
 

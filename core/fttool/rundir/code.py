@@ -32,8 +32,8 @@ def code_of(entries: Iterable[Entry]) -> dict[str, Any]:
     `files` has the SHA-256 of each file by its path as an import sees it (`fttool_acme/curve.py`); `sha256` is over all
     of them. Nothing is noted of an object that a test gives as a plugin.
     """
-    found = {entry.distribution: entry.made_of for entry in entries if entry.made_of is not None}
-    return {name: {"version": made_of.version, **_hashed(made_of)} for name, made_of in sorted(found.items())}
+    distributions = {entry.distribution: entry.made_of for entry in entries if entry.made_of is not None}
+    return {name: {"version": made_of.version, **_hashed(made_of)} for name, made_of in sorted(distributions.items())}
 
 
 def code_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -65,12 +65,12 @@ def _owner(module: str) -> ModuleSpec | None:
     Namespaces are passed over: several distributions may share one. To look into one Python imports it, which runs
     nothing, since it has no code of its own.
     """
-    parts, found = module.split("."), None
+    parts, spec = module.split("."), None
     for end in range(1, len(parts) + 1):
-        found = find_spec(".".join(parts[:end]))
-        if found is None or found.origin is not None:
+        spec = find_spec(".".join(parts[:end]))
+        if spec is None or spec.origin is not None:
             break
-    return found
+    return spec
 
 
 def _files_of(owner: ModuleSpec) -> Iterator[tuple[str, Path]]:
@@ -84,8 +84,10 @@ def _files_of(owner: ModuleSpec) -> Iterator[tuple[str, Path]]:
     suffixes = tuple(all_suffixes())
     for top in map(Path, owner.submodule_search_locations):
         for folder, folders, names in os.walk(top):
-            folders[:] = [one for one in folders if one != "__pycache__" and not one.startswith(".")]
-            for file in (Path(folder, one) for one in names if one.endswith(suffixes) and not one.startswith(".")):
+            folders[:] = [entry for entry in folders if entry != "__pycache__" and not entry.startswith(".")]
+            for file in (
+                Path(folder, entry) for entry in names if entry.endswith(suffixes) and not entry.startswith(".")
+            ):
                 yield "/".join([*above, name, *file.relative_to(top).parts]), file
 
 

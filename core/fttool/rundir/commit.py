@@ -43,9 +43,9 @@ def _resolved(repository: Path) -> str | None:
     if (repository / "commondir").is_file():  # a worktree's branches are those of the repository it belongs to
         shared = repository / _text(repository / "commondir").strip()
     for place in (repository, shared):
-        found = _hash(_text(place / branch[1]).strip())
-        if found:
-            return found
+        commit = _hash(_text(place / branch[1]).strip())
+        if commit:
+            return commit
     packed = re.search(rf"^(\w+) {re.escape(branch[1])}$", _text(shared / "packed-refs"), re.MULTILINE)
     return _hash(packed[1]) if packed else None
 

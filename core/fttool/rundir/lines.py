@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fttool.disk import write_whole, writing
+from fttool.disk import write_atomically, writing
 from fttool.plain import is_table
 
 DAMAGED = ".damaged"
@@ -57,14 +57,14 @@ def read(file: Path, needed: str) -> list[Line]:
     except FileNotFoundError:
         return []
     lines = content.split(b"\n")
-    whole, rest = lines[:-1], lines[-1]
-    found = [Line(number, line, _said(line, needed)) for number, line in enumerate(whole, 1)]
-    return found + ([Line(len(lines), rest, None)] if rest else [])  # a line that is whole ends in a line break
+    complete, rest = lines[:-1], lines[-1]
+    parsed = [Line(number, line, _said(line, needed)) for number, line in enumerate(complete, 1)]
+    return parsed + ([Line(len(lines), rest, None)] if rest else [])  # a line that is whole ends in a line break
 
 
 def write(file: Path, lines: Iterable[Line]) -> None:
     """Replace a file by these lines."""
-    write_whole(file, b"".join(line.content + b"\n" for line in lines).decode("utf-8"))
+    write_atomically(file, b"".join(line.content + b"\n" for line in lines).decode("utf-8"))
 
 
 def mend(file: Path, needed: str) -> list[str]:
@@ -74,8 +74,8 @@ def mend(file: Path, needed: str) -> list[str]:
     if not bad:
         return []
     beside = file.with_name(file.name + DAMAGED)
-    with writing(beside), beside.open("ab") as kept:
-        kept.writelines(line.content + b"\n" for line in bad)
+    with writing(beside), beside.open("ab") as damaged:
+        damaged.writelines(line.content + b"\n" for line in bad)
     write(file, (line for line in lines if line.values is not None))
     numbers = ", ".join(str(line.number) for line in bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
     which = f"line {numbers} of '{file}' is" if len(bad) == 1 else f"lines {numbers} of '{file}' are"

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from typing_extensions import override
 
 from fttool import disk
 from fttool.errors import Problem, UsageError
@@ -38,8 +39,8 @@ from fttool.recipe.loaded import Loaded
 from fttool.rundir import checkpoints, lines
 from fttool.rundir.code import code_of
 from fttool.rundir.commit import commit
-from fttool.rundir.holding import Held
 from fttool.rundir.lines import Line
+from fttool.rundir.writer_lock import Held
 
 PACKAGES = (
     "fttool",
@@ -124,7 +125,7 @@ class Record:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-            raise UsageError(f"'{path}' was made meanwhile, by another run", hint=ANOTHER) from None
+            raise UsageError(f"'{path}' was created meanwhile by another run", hint=ANOTHER) from None
 
     def hold(self, note: Callable[[str], None] = lambda _: None) -> None:
         """Keep other processes from writing here until `release`; raises `UsageError` where one does."""
@@ -147,10 +148,10 @@ class Record:
 
     def lock(self) -> dict[str, Any]:
         """The lock that this directory was made with; `ValueError` where it is not as it was written."""
-        found: Any = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
-        if not is_table(found) or with_seal(found) != found:
-            raise ValueError("it is not as it was written: its hash is another")
-        return dict(found)
+        content: Any = json.loads((self.path / "lock.json").read_text(encoding="utf-8"))
+        if not is_table(content) or with_seal(content) != content:
+            raise ValueError("it was changed after it was written: its hash differs")
+        return dict(content)
 
     def has_model(self, step: int) -> bool:
         """True where the run has finished after `step` updates, and its model is there as it was written."""
@@ -192,13 +193,15 @@ class Record:
 
     def begin_like(self, other: Record, step: int) -> None:
         """Write what another run's `metrics.jsonl` says of updates up to `step`, but not of its final weights."""
-        kept = [line for line, of in other._measured() if of["step"] <= step and not of.get("final")]
-        if kept or (self.path / "metrics.jsonl").exists():
-            lines.write(self.path / "metrics.jsonl", kept)
+        lines_kept = [line for line, values in other._measured() if values["step"] <= step and not values.get("final")]
+        if lines_kept or (self.path / "metrics.jsonl").exists():
+            lines.write(self.path / "metrics.jsonl", lines_kept)
 
     def went_beyond(self, step: int) -> bool:
         """True where there is a checkpoint or a line of a later update."""
-        return bool(checkpoints.after(self.checkpoints, step)) or any(of["step"] > step for _, of in self._measured())
+        return bool(checkpoints.after(self.checkpoints, step)) or any(
+            values["step"] > step for _, values in self._measured()
+        )
 
     def set_aside(self, step: int, total: int) -> Path:
         """Move what the run wrote after `step`, while it was to have `total` updates, into a run directory in this one.
@@ -211,8 +214,8 @@ class Record:
         for folder in checkpoints.after(self.checkpoints, step):
             folder.rename(aside.checkpoints / folder.name)
         for pattern in ("model*", "summary.json"):
-            for found in self.path.glob(pattern):
-                found.rename(aside.path / found.name)
+            for entry in self.path.glob(pattern):
+                entry.rename(aside.path / entry.name)
         for name in ("metrics.jsonl", "events.jsonl", "recipe.toml", "recipe.resolved.toml", "lock.json"):
             if (self.path / name).exists() and not (aside.path / name).exists():
                 aside._write(name, (self.path / name).read_text(encoding="utf-8"))
@@ -236,8 +239,8 @@ class Record:
 
     def _measured(self) -> list[tuple[Line, Mapping[str, Any]]]:
         """The lines of `metrics.jsonl` that can be read, and what they say."""
-        found = lines.read(self.path / "metrics.jsonl", LINES["metrics.jsonl"])
-        return [(line, line.values) for line in found if line.values is not None]
+        parsed = lines.read(self.path / "metrics.jsonl", LINES["metrics.jsonl"])
+        return [(line, line.values) for line in parsed if line.values is not None]
 
     def _append(self, name: str, values: Mapping[str, Any], *, flushed: bool = False) -> None:
         self.refuse_loss()
@@ -246,23 +249,20 @@ class Record:
 
     def _write(self, name: str, text: str) -> None:
         self.refuse_loss()
-        disk.write_whole(self.path / name, text)
+        disk.write_atomically(self.path / name, text)
 
 
 class Unwritten(Record):
     """The run directory to the other processes of a run: the first one writes it."""
 
-    def event(self, event: Event, *, flushed: bool = False) -> None:
-        """Nothing."""
+    @override
+    def event(self, event: Event, *, flushed: bool = False) -> None: ...
 
-    def metrics(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
+    @override
+    def metrics(self, values: Mapping[str, Any]) -> None: ...
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def card(self, text: str) -> None:
-        """Nothing."""
+    @override
+    def summary(self, values: Mapping[str, Any]) -> None: ...
 
 
 def _refuse_place(loaded: Loaded, path: Path, resume: bool | None) -> None:
@@ -276,7 +276,7 @@ def _refuse_place(loaded: Loaded, path: Path, resume: bool | None) -> None:
         if number is not None:
             raise disk.disk_error(number, path) from error
         if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
-            message = f"the disk takes no folder of the name '{path}': {error.strerror}"
+            message = f"no folder can be created under the name '{path}': {error.strerror}"
             raise UsageError(Problem(message, hint=ANOTHER, key=("run", "name"))) from error
         message = f"cannot write in '{output}': {error.strerror or error}"
         raise UsageError(Problem(message, hint=ELSEWHERE, key=("run", "output"))) from error
@@ -289,9 +289,9 @@ def _refuse_path(path: Path, output: Path, resume: bool | None) -> None:
         what = "is a link that leads" if path.is_symlink() else "leads"
         raise UsageError(Problem(f"'{path}' {what} out of '{output}'", hint=ANOTHER, key=name))
     if resume and not path.exists():
-        raise UsageError(Problem(f"there is no run to resume at '{path}'", hint="leave --resume out", key=name))
+        raise UsageError(Problem(f"no run to resume at '{path}'", hint="leave --resume out", key=name))
     if resume and not (path / "lock.json").is_file():
-        raise UsageError(Problem(f"'{path}' is no run directory: nothing to resume", hint=ANOTHER, key=name))
+        raise UsageError(Problem(f"'{path}' is not a run directory: nothing to resume", hint=ANOTHER, key=name))
     if path.exists() and resume is False:
         message = f"the run directory '{path}' exists; it is never overwritten"
         raise UsageError(Problem(message, hint=f"go on with it: --resume; or {ANOTHER}", key=name))
@@ -321,7 +321,7 @@ def resolved(loaded: Loaded) -> str:
 
 
 def sealed(text: str) -> str:
-    """A text that tells whether it is whole."""
+    """A text that tells whether it is complete."""
     return f"{text}{SEAL}{hashlib.sha256(text.encode('utf-8')).hexdigest()}\n"
 
 

@@ -30,7 +30,7 @@ def model_folder(run: Path) -> Path:
     if not (folder / "config.json").is_file():
         missing = None if run.exists() else obstacle(run)
         hint = missing.hint if missing else "name a finished run's directory"
-        raise UsageError(f"there is no model in '{run}'", hint=hint)
+        raise UsageError(f"no model found in '{run}'", hint=hint)
     return folder
 
 
@@ -51,9 +51,9 @@ def source_of(text: Path) -> ModelSource | None:
     elif not colon or len(scheme) < 2 or text.exists():
         return None
     prefix, dot, _ = scheme.partition(".")
-    known = {one.id(): one for one in Plugins.discover().family("model", [prefix] if dot else [])}
+    known = {candidate.id(): candidate for candidate in Plugins.discover().family("model", [prefix] if dot else [])}
     if scheme not in known:
-        raise UsageError(f"there is no model source '{scheme}'", hint=did_you_mean(scheme, sorted(known)))
+        raise UsageError(f"unknown model source '{scheme}'", hint=did_you_mean(scheme, sorted(known)))
     try:
         return cast("ModelSource", known[scheme].model_validate(expand(ModelSource, str(text))))
     except ValidationError as wrong:
@@ -82,7 +82,7 @@ def model_head(run: Path) -> str:
         kinds = [str(kind) for kind in config.get("architectures") or []]
     except (OSError, ValueError, AttributeError):
         return TEXT  # said where the model is loaded
-    heads = [found[1] for kind in kinds if (found := re.search(r"For(\w*Classification)$", kind))]
+    heads = [match[1] for kind in kinds if (match := re.search(r"For(\w*Classification)$", kind))]
     return heads[0] if heads else TEXT
 
 
@@ -144,7 +144,7 @@ def _from_source(source: ModelSource, head: str, *, trust_remote_code: bool) -> 
 
 
 def _refuse_other_head(run: Path, head: str) -> None:
-    """transformers would load it all the same, with a head drawn at random."""
+    """transformers would load it all the same, with a randomly initialised head."""
     own = model_head(run)
     if own == head:
         return

@@ -25,7 +25,7 @@ TASKS = {
 }
 """The hub's names of tasks, by how the names of transformers' classes end."""
 HASH = 12
-"""Characters of a hash that tell files apart; `lock.json` has the whole."""
+"""Characters of a hash that tell files apart; `lock.json` has all of it."""
 
 ASK_A_CHAT = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -57,11 +57,11 @@ def card(prepared: Prepared) -> str:
     """The whole card, as Markdown with the metadata that a hub reads."""
     progress = prepared.trainer.job.progress
     task = task_of(type(prepared.model).__name__)
-    made = f"Fine-tuned with fttool: {counted(prepared.trainer.state.global_step, 'update')}"
+    origin = f"Fine-tuned with fttool: {counted(prepared.trainer.state.global_step, 'update')}"
     parts = [
         f"---\n{yaml.safe_dump(metadata(prepared, task), sort_keys=False, allow_unicode=True)}---",
         f"# {prepared.loaded.name}",
-        f"{made}, {counted(len(prepared.rows.train), 'row')}.",
+        f"{origin}, {counted(len(prepared.rows.train), 'row')}.",
         "## Use",
         f"```python\n{_snippet(prepared, task)}```",
         _template(prepared),
@@ -79,7 +79,7 @@ def card(prepared: Prepared) -> str:
         for change in _changes(progress.retention_before.get(dataset, {}), after)
     ]
     if forgotten:
-        parts += ["## Forgetting", "On rows that stand for what the model knew, and that it did not learn from:"]
+        parts += ["## Forgetting", "On rows that represent what the model knew, and that it did not learn from:"]
         parts += [_table(("rows", "metric", "before", "after"), forgotten)]
     parts += ["## Recipe", _recipe(prepared)]
     parts += ["`recipe.resolved.toml` and `lock.json` of the run directory have all of it, to make the model again."]
@@ -94,7 +94,7 @@ def task_of(model_class: str) -> str | None:
 def metadata(prepared: Prepared, task: str | None) -> dict[str, Any]:
     """What the hub reads at the head of a card."""
     hub = prepared.source.origin.get("hub")
-    found = {
+    header = {
         "library_name": "transformers",
         "pipeline_tag": task,
         "base_model": hub,
@@ -104,7 +104,7 @@ def metadata(prepared: Prepared, task: str | None) -> dict[str, Any]:
         "metrics": sorted(prepared.trainer.job.progress.latest) or None,
         "tags": ["fttool", prepared.loaded.recipe.task.id()],
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in header.items() if value is not None}
 
 
 def _licence(prepared: Prepared) -> str | None:
@@ -157,11 +157,16 @@ def _short(value: str) -> str:
 
 def _datasets(sources: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
     """A line for each dataset: its name without a path, what it is for, how many rows, and the hash of its content."""
-    for one in sources:
-        source = str(one["source"])
+    for dataset_source in sources:
+        source = str(dataset_source["source"])
         name = source if source.startswith("hub:") else PurePath(source).name
-        digest = str(one.get("sha256", one.get("fingerprint", "")))[:HASH]
-        yield f"`{name}`", str(one["table"]).split(".")[1], f"{one['rows']:,}", f"`{digest}`" if digest else ""
+        digest = str(dataset_source.get("sha256", dataset_source.get("fingerprint", "")))[:HASH]
+        yield (
+            f"`{name}`",
+            str(dataset_source["table"]).split(".")[1],
+            f"{dataset_source['rows']:,}",
+            f"`{digest}`" if digest else "",
+        )
 
 
 def _changes(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str]]:
@@ -192,11 +197,11 @@ def _recipe(prepared: Prepared) -> str:
         f"- {size}, seed {recipe.run.seed}",
         f"- at most {recipe.batching.max_length:,} tokens a sequence; {prepared.numerics.reason}",
     ]
-    for place, one in recipe.strategies():
+    for place, strategy in recipe.strategies():
         if place[0] in ("model", "evaluation") or place[-1] == "format":
             continue
-        given = one.model_dump(mode="json", exclude_defaults=True)
+        given = strategy.model_dump(mode="json", exclude_defaults=True)
         given.pop("name", None)
         options = f" `{format_value(given)}`" if given else ""
-        lines.append(f"- {'.'.join(map(str, place))}: `{one.id()}`{options}")
+        lines.append(f"- {'.'.join(map(str, place))}: `{strategy.id()}`{options}")
     return "\n".join(lines)

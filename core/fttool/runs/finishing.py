@@ -30,26 +30,26 @@ def finish(prepared: Prepared, record: Record) -> None:
         else:
             refuse_damaged_best(record, progress.best_step)
             trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
-    for strategy, one in zip(prepared.loaded.recipe.regularizers, job.regularizations, strict=True):
-        if one.final_weights is not None:
-            one.final_weights(prepared.plan.weights(prepared.model))
+    for strategy, regularization in zip(prepared.loaded.recipe.regularizers, job.regularizations, strict=True):
+        if regularization.final_weights is not None:
+            regularization.final_weights(prepared.plan.weights(prepared.model))
             why.append(f"changed by {strategy.id()}")
             mixed = True
-    whole = job.saves and prepared.update.export is None  # adapters are added first, and rounded when they are saved
-    if whole and rounded(prepared.plan.weights(prepared.model), job.formats):
+    may_round = job.saves and prepared.update.export is None  # adapters are merged first, and rounded when saved
+    if may_round and rounded(prepared.plan.weights(prepared.model), job.formats):
         why.append("rounded to the format that is saved")
     if why and prepared.rows.measurable:
         job.watch.stage(f"evaluating the final model: {', '.join(why)}")
         trainer.evaluate()
     if progress.answers_before:
-        job.watch.stage("asking the sampled questions again")
+        job.watch.stage("answering the sample prompts again")
         progress.answers_after = job.answers()
     if not job.saves:
         return
     job.watch.stage("saving the model")
-    trainer.make_whole(changed=mixed)
-    trainer.refuse_non_finite_weights(whole=True)
-    undone = [one for one in prepared.configs.undo() if one.name.rpartition(".")[2] not in WHILE_TRAINING]
+    trainer.gather_weights(changed=mixed)
+    trainer.refuse_non_finite_weights(gathered=True)
+    undone = [change for change in prepared.configs.undo() if change.name.rpartition(".")[2] not in WHILE_TRAINING]
     if undone:
         job.watch.event(ConfigSetBack(by="training", changes=list(map(str, undone))))
     trainer.save_final(record.model, card(prepared), prepared.update.export)
@@ -59,10 +59,10 @@ def finish(prepared: Prepared, record: Record) -> None:
 
 def refuse_damaged_best(record: Record, step: int) -> None:
     """Raise `UsageError` where the checkpoint of which the final model is to be made is not as it was written."""
-    found = checkpoints.whole(record.checkpoints, step)
-    if isinstance(found, str):
+    checkpoint = checkpoints.intact(record.checkpoints, step)
+    if isinstance(checkpoint, str):
         hint = f"delete the checkpoints from step {step} on: --resume then makes those updates again"
-        raise UsageError(f"the final model is to be that of the best evaluation, and {found}", hint=hint)
+        raise UsageError(f"the final model is to be that of the best evaluation, and {checkpoint}", hint=hint)
 
 
 def compare_saved(prepared: Prepared, record: Record) -> None:

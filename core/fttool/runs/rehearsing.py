@@ -23,7 +23,9 @@ def refuse_unsavable(model: Any, tokenizer: Any) -> None:
     """
     for name in _template_names(tokenizer):
         if Path(name).name != name or name in (".", ".."):
-            message = f"the tokenizer has a chat template named '{name}', which is no file name: it cannot be saved"
+            message = (
+                f"the tokenizer has a chat template named '{name}', which cannot be a file name: it cannot be saved"
+            )
             raise ModelError(Problem(message, hint=_REPAIR, key=("model", "source")))
     with tempfile.TemporaryDirectory(prefix="fttool-") as scratch:
         for what, save in (
@@ -41,7 +43,7 @@ def refuse_unsavable(model: Any, tokenizer: Any) -> None:
                 raise ModelError(Problem(message, hint=_REPAIR, key=("model", "source"))) from fault
 
 
-_REPAIR = "the run would end without a model: mend it in the model's folder, or name another model.source"
+_REPAIR = "the run would end without a model: fix it in the model's folder, or name another model.source"
 
 
 def _template_names(tokenizer: Any) -> Iterable[str]:

@@ -112,7 +112,7 @@ def refuse_another_recipe(record: Record, loaded: Loaded) -> None:
     """
     before, _ = _begun_with(record)
     now = tomli.loads(resolved(loaded))
-    known = all("max_steps" in one.get("run", {}) for one in (before, now))
+    known = all("max_steps" in recipe_data.get("run", {}) for recipe_data in (before, now))
     reason = _reason(record, loaded, _longer(before, now, loaded, 0) if known else None, before)
     problems = list(_recipe_problems(reason, before, now, free=("model.source.revision",)))
     if problems:
@@ -234,7 +234,7 @@ def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loa
     problems: list[Problem] = []
     for plugin in before["plugins"]:
         name, distribution, version = plugin["name"], plugin["distribution"], plugin["version"]
-        places = [place for place, one in loaded.recipe.strategies() if one.id().startswith(f"{name}.")]
+        places = [place for place, strategy in loaded.recipe.strategies() if strategy.id().startswith(f"{name}.")]
         if places and installed[name] != f"{distribution} {version}":
             message = f"this run was begun with {distribution} {version}, and {installed[name]} is installed"
             hint = f"pip install {distribution}=={version}, or start a new run: --set run.name=…"
@@ -244,12 +244,12 @@ def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loa
 
 
 def _stands_in(key: str, free: Iterable[str]) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in free)
+    return any(key == free_key or key.startswith(f"{free_key}.") for free_key in free)
 
 
 def _longer(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded, steps_per_epoch: int) -> Longer | None:
     """The two lengths and what they share; None for the same length."""
-    runs = [one.get("run", {}) for one in (before, now)]
+    runs = [recipe_data.get("run", {}) for recipe_data in (before, now)]
     was, is_now = (run.get("max_steps") or run.get("epochs", 1) * steps_per_epoch for run in runs)
     if was == is_now:
         return None
@@ -258,13 +258,13 @@ def _longer(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded, s
     return Longer(was, is_now, _shared(loaded.recipe.schedule, loaded, was, is_now))
 
 
-def _shared(schedule: Schedule, loaded: Loaded, one: int, other: int) -> int:
+def _shared(schedule: Schedule, loaded: Loaded, length: int, other_length: int) -> int:
     """First updates with the same rates in runs of two lengths."""
 
     def factor(total: int) -> Factor:
         return schedule.build(ScheduleContext(total_steps=total, lr=loaded.recipe.optimizer.lr))
 
-    return shared_updates(factor(one), factor(other), min(one, other))
+    return shared_updates(factor(length), factor(other_length), min(length, other_length))
 
 
 def _bound_to_length(loaded: Loaded) -> str:

@@ -27,7 +27,7 @@ from fttool.training.rates import shared_updates
 
 
 def resumed_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, Any]) -> Checkpoint | None:
-    """The newest checkpoint that is whole, its state restored; None where the run stopped before the first.
+    """The newest checkpoint that is intact, its state restored; None where the run stopped before the first.
 
     A run that is made longer goes on from the newest one up to which its rates are what they were; what it wrote after
     that is set aside.
@@ -47,8 +47,8 @@ def resumed_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str, 
         prepared.watch.event(event)
     step, total = checkpoint.step if checkpoint else 0, prepared.length.total_steps
     if longer and rejected and checkpoint is None:
-        message = f"no checkpoint of the first {longer.shared} updates, whose rates stay what they were, is whole"
-        raise UsageError(message, hint="a run is made longer from there; leave its length as it was to resume it")
+        message = f"no checkpoint of the first {longer.shared} updates, whose rates stay the same, is intact"
+        raise UsageError(message, hint="a run is lengthened from one of those; keep its length to resume it")
     if checkpoint is not None:
         from fttool.training.saving import restore
 
@@ -76,7 +76,7 @@ def note_start(prepared: Prepared, record: Record, checkpoint: Checkpoint | None
     if checkpoint is not None and processes(checkpoint) != prepared.trainer.job.world.size:
         text = (
             f"{processes(checkpoint)} processes saved this checkpoint and {prepared.trainer.job.world.size} go on: "
-            "rows and rates stay as they were, but what is drawn at random (dropout, masks) is drawn anew"
+            "rows and rates stay as they were, but random numbers (dropout, masks) start anew"
         )
         prepared.watch.event(ProcessesChanged(text=text))
 
@@ -123,8 +123,8 @@ def branched_checkpoint(prepared: Prepared, record: Record, locked: Mapping[str,
 
     def fill(new: Record) -> None:
         new.begin_like(start.record, step)
-        for one in needed:
-            checkpoints.link(one, new.checkpoints)
+        for taken in needed:
+            checkpoints.link(taken, new.checkpoints)
 
     record.create(prepared.loaded, {**locked, "origin": start.described()}, fill)
     text = f"going on from step {step} of {where}, in {record.path}"
@@ -148,13 +148,13 @@ def counting_on(checkpoint: Checkpoint, record: Record, prepared: Prepared) -> C
     return replace(checkpoint, progress={**progress, "stopped_early": stops})
 
 
-def stops_later(found: Checkpoint | None, checkpoint: Checkpoint | None, prepared: Prepared) -> list[str]:
-    """A sentence where the run had stopped early at the checkpoint that was `found`, and does not any more."""
-    if found is None or checkpoint is None or found.progress["stopped_early"] == checkpoint.progress["stopped_early"]:
+def stops_later(newest: Checkpoint | None, checkpoint: Checkpoint | None, prepared: Prepared) -> list[str]:
+    """A sentence where the run had stopped early at the `newest` checkpoint, and does not any more."""
+    if newest is None or checkpoint is None or newest.progress["stopped_early"] == checkpoint.progress["stopped_early"]:
         return []
     patience = prepared.loaded.recipe.evaluation.early_stopping
     now = "without evaluation.early_stopping" if patience is None else f"with evaluation.early_stopping = {patience}"
-    return [f"the run had stopped early, after step {found.step}; it goes on {now}"]
+    return [f"the run had stopped early, after step {newest.step}; it goes on {now}"]
 
 
 def locked_origin(record: Record) -> str | None:
@@ -166,7 +166,7 @@ def same_checkpoint(prepared: Prepared, record: Record, step: int) -> Checkpoint
     """The checkpoint that the first process has found, restored in another one."""
     from fttool.training.saving import restore
 
-    checkpoint = checkpoints.whole(record.checkpoints, step)
+    checkpoint = checkpoints.intact(record.checkpoints, step)
     if isinstance(checkpoint, str):
         raise UsageError(checkpoint, hint="every process must see the run directory: is it on a shared disk?")
     checkpoint = counting_on(checkpoint, record, prepared)

@@ -73,10 +73,10 @@ def run(
         prepared = prepare_run(loaded, record.path, watch, world)
         prepared.trainer.job.saves, prepared.trainer.job.trusts = saves, trusts
         if world.size > 1:
-            refuse_several_plans(world.gather(dict(prepared.plan.arguments)), loaded)
+            refuse_several_plans(world.all_gather(dict(prepared.plan.arguments)), loaded)
         with summed_up(prepared, record):
             checkpoint = open_record(prepared, record, resume, start) if world.first else None
-            step = world.gather(checkpoint.step if checkpoint else None)[0]
+            step = world.all_gather(checkpoint.step if checkpoint else None)[0]
             if step is not None and not world.first:
                 checkpoint = same_checkpoint(prepared, record, step)
         prepared.trainer.args.output_dir = str(record.path)

@@ -16,7 +16,7 @@ from fttool.training.rates import stable_phase
 
 
 def checkpoint_steps(run: Loaded) -> list[int]:
-    """Steps of a run's checkpoints, whole or not, in order."""
+    """Steps of a run's checkpoints, intact or not, in order."""
     return checkpoints.steps(Record(run.path.parent).checkpoints)
 
 
@@ -52,7 +52,7 @@ class Start:
         best = self.checkpoint.progress["best_step"]
         if loaded.recipe.evaluation.best is None or best in (None, 0, self.checkpoint.step):
             return [self.checkpoint]
-        return [self.checkpoint, whole(self.run, best)]
+        return [self.checkpoint, intact_checkpoint(self.run, best)]
 
     def described(self) -> dict[str, Any]:
         """What `lock.json` says of it."""
@@ -63,16 +63,18 @@ class Start:
         }
 
 
-def whole(run: Loaded, step: int) -> Checkpoint:
+def intact_checkpoint(run: Loaded, step: int) -> Checkpoint:
     """A run's checkpoint of `step`; raises `UsageError` where it is not there, or not as it was written."""
     record = Record(run.path.parent)
-    found = checkpoints.whole(record.checkpoints, step)
-    if isinstance(found, str):
-        raise UsageError(f"'{record.checkpoints}': {found}", hint=f"there are {named(checkpoint_steps(run))}")
-    return found
+    checkpoint = checkpoints.intact(record.checkpoints, step)
+    if isinstance(checkpoint, str):
+        raise UsageError(
+            f"'{record.checkpoints}': {checkpoint}", hint=f"there are {checkpoint_names(checkpoint_steps(run))}"
+        )
+    return checkpoint
 
 
-def named(steps: list[int]) -> str:
+def checkpoint_names(steps: list[int]) -> str:
     """Checkpoints by name, for people."""
     return ", ".join(f"{checkpoints.PREFIX}{step}" for step in steps) or "none"
 

@@ -88,7 +88,7 @@ def handled(handler: Callable[[int, Any], None], *numbers: int) -> Generator[Non
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [one for one in numbers if one != HANG_UP or signal.getsignal(one) is not signal.SIG_IGN]
+    heard = [each for each in numbers if each != HANG_UP or signal.getsignal(each) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield

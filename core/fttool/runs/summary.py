@@ -104,22 +104,22 @@ def record_end(record: Record, summary: Mapping[str, Any], watch: Watch) -> Disk
 
 
 def _datasets(prepared: Prepared) -> dict[str, dict[str, dict[str, int]]]:
-    """Rows and tokens of each dataset, and how many of them were met in training."""
+    """Rows and tokens of each dataset, and how many of them were seen in training."""
     rows, progress = prepared.rows, prepared.trainer.job.progress
     trained = [dataset.dataset for dataset in prepared.loaded.recipe.data.train]
-    met = iter(zip(progress.met_rows, progress.met_tokens, strict=True))
+    seen = iter(zip(progress.seen_rows, progress.seen_tokens, strict=True))
 
     def entry(size: int, tokens: int) -> dict[str, int]:
-        met_rows, met_tokens = next(met, (0, 0))  # general rows behind the training rows, or none
-        return {"rows": size, "tokens": tokens, "met_rows": met_rows, "met_tokens": met_tokens}
+        seen_rows, seen_tokens = next(seen, (0, 0))  # general rows after the training rows, or none
+        return {"rows": size, "tokens": tokens, "seen_rows": seen_rows, "seen_tokens": seen_tokens}
 
     return {
         "train": {
             name: entry(size, tokens)
             for name, size, tokens in zip(trained, rows.train_sizes, rows.train_tokens, strict=True)
         },
-        "general": {name: entry(len(some), len(some.tokens)) for name, some in rows.general.items()},
-        "retention": {name: {"rows": len(some), "tokens": len(some.tokens)} for name, some in rows.retention.items()},
+        "general": {name: entry(len(part), len(part.tokens)) for name, part in rows.general.items()},
+        "retention": {name: {"rows": len(part), "tokens": len(part.tokens)} for name, part in rows.retention.items()},
     }
 
 

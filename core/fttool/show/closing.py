@@ -98,9 +98,9 @@ def _only_worse(prepared: Prepared, summary: Mapping[str, Any]) -> list[str]:
     if summary["status"] != "finished" or best is None or best["step"]:
         return []
     name = settings.best or settings.metrics[0].id()
-    kept = "the model is the one before the first update" if settings.best else "the model is the last update's"
+    which = "the model is the one before the first update" if settings.best else "the model is the last update's"
     return [
-        f"  worse, or no better: no evaluation had a better {name} than before training ({best['value']:.4f}); {kept}"
+        f"  worse, or no better: no evaluation had a better {name} than before training ({best['value']:.4f}); {which}"
     ]
 
 
@@ -116,7 +116,7 @@ def gained_and_lost(summary: Mapping[str, Any]) -> list[str]:
             before = retained["before"].get(dataset, {})
             direction = _direction({"before": before, "after": after}, better_is)
             verdict = {1: "nothing lost", -1: "lost", 0: "unchanged"}[direction]
-            heading = f"{verdict} on the retention rows '{dataset}', which stand for what it knew:"
+            heading = f"{verdict} on the retention rows '{dataset}', which represent what it knew:"
             tables.append((heading, before, after))
     lines: list[str] = []
     for heading, before, after in tables:
@@ -167,7 +167,7 @@ def _side_by_side(sample: dict[str, str], width: int, *, told: bool) -> list[str
     right += [""] * (height - len(right))
     right_one = f"  [{sample['expected']}]" if told else ""
     question = textwrap.shorten(sample["question"], max(20, width - 4 - len(right_one)), placeholder=" …") + right_one
-    rows = [f"  {one:<{column}} │ {two}" for one, two in zip(left, right, strict=True)]
+    rows = [f"  {line_before:<{column}} │ {line_after}" for line_before, line_after in zip(left, right, strict=True)]
     return [f"  > {question}", f"  {'before':<{column}} │ after", *rows]
 
 

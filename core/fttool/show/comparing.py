@@ -20,7 +20,7 @@ from fttool.errors import Problem, UsageError, did_you_mean, gist
 from fttool.plain import children, is_table
 
 FILES = ("recipe.resolved.toml", "lock.json", "summary.json", "events.jsonl")
-"""A folder with none of these is no run directory."""
+"""A folder with none of these is not a run directory."""
 NO_MATTER = ("recipe", "run.name", "run.output", "run.folder")
 """Keys of a recipe that say where a run lies, not how it was made."""
 
@@ -65,7 +65,7 @@ class PastRun:
     peak_memory_bytes: float | None = None
     gained: dict[str, Measured] = field(default_factory=dict[str, Measured])
     """By metric, on the evaluation rows."""
-    kept: dict[str, dict[str, Measured]] = field(default_factory=dict[str, dict[str, Measured]])
+    retained: dict[str, dict[str, Measured]] = field(default_factory=dict[str, dict[str, Measured]])
     """By retention dataset and metric: what is left of what the model knew."""
 
     def lost(self, metric: str) -> float | None:
@@ -73,13 +73,13 @@ class PastRun:
 
         None where it was not measured, or not on all of them.
         """
-        gains = [measured[metric].gain if metric in measured else None for measured in self.kept.values()]
+        gains = [measured[metric].gain if metric in measured else None for measured in self.retained.values()]
         known = [gain for gain in gains if gain is not None]
         return -sum(known) / len(known) if known and len(known) == len(gains) else None
 
 
 def read_runs(paths: Sequence[Path]) -> list[PastRun]:
-    """The runs in the order given; raises `UsageError` naming every path that is no run directory."""
+    """The runs in the order given; raises `UsageError` naming every path that is not a run directory."""
     problems = [problem for path in paths for problem in _no_run(path)]
     if problems:
         raise UsageError(problems)
@@ -92,14 +92,14 @@ def read_runs(paths: Sequence[Path]) -> list[PastRun]:
 def labels(paths: Sequence[Path]) -> list[str]:
     """For each path the fewest of its last parts that tell it from the others; numbered where two paths are one."""
     parts = [path.resolve().parts for path in paths]
-    found: list[str] = []
-    for one in parts:
-        others = [other for other in parts if other != one]
-        ends = (one[-count:] for count in range(1, len(one) + 1))
-        shortest = next((end for end in ends if all(other[-len(end) :] != end for other in others)), one)
-        again = parts[: len(found)].count(one)
-        found.append("/".join(shortest) + (f" ({again + 1})" if again else ""))
-    return found
+    texts: list[str] = []
+    for part in parts:
+        others = [other for other in parts if other != part]
+        ends = (part[-count:] for count in range(1, len(part) + 1))
+        shortest = next((end for end in ends if all(other[-len(end) :] != end for other in others)), part)
+        again = parts[: len(texts)].count(part)
+        texts.append("/".join(shortest) + (f" ({again + 1})" if again else ""))
+    return texts
 
 
 def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
@@ -107,32 +107,32 @@ def differences(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
 
     Runs whose recipe could not be read are left out of the comparison, and have None.
     """
-    found: dict[str, list[Any]] = {}
+    values: dict[str, list[Any]] = {}
     tables: list[Callable[[PastRun], Mapping[str, Any]]] = [lambda run: run.recipe, lambda run: run.surroundings]
     for table in tables:
         known = [table(run) for run in runs if table(run)]
-        for key in dict.fromkeys(key for one in known for key in one):
-            if any(one.get(key) != known[0].get(key) for one in known):
-                found[key] = [table(run).get(key) for run in runs]
-    return found
+        for key in dict.fromkeys(key for data in known for key in data):
+            if any(data.get(key) != known[0].get(key) for data in known):
+                values[key] = [table(run).get(key) for run in runs]
+    return values
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
 def _no_run(path: Path) -> Iterable[Problem]:
-    """Why a path is no run directory; nothing where it is one."""
+    """Why a path is not a run directory; nothing where it is one."""
     if not path.exists():
         folder = path.absolute().parent
-        known = [one.name for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
-        yield Problem(f"there is no run directory '{path}'", hint=did_you_mean(path.name, known))
+        known = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+        yield Problem(f"the run directory '{path}' does not exist", hint=did_you_mean(path.name, known))
     elif not path.is_dir():
-        yield Problem(f"'{path}' is a file, not a run directory", hint=f"perhaps its folder: {path.parent}")
+        yield Problem(f"'{path}' is a file, not a run directory", hint=f"did you mean its folder, {path.parent}?")
     elif not any((path / name).exists() for name in FILES):
-        inside = sorted(one.name for one in path.iterdir() if any((one / name).exists() for name in FILES))
+        inside = sorted(entry.name for entry in path.iterdir() if any((entry / name).exists() for name in FILES))
         held = " ".join(str(path / name) for name in inside[:5])
         hint = f"it holds runs: {held}" if held else "`fttool run` makes them"
-        yield Problem(f"'{path}' is no run directory", hint=hint)
+        yield Problem(f"'{path}' is not a run directory", hint=hint)
 
 
 def _read(path: Path) -> PastRun:
@@ -162,25 +162,25 @@ def _read(path: Path) -> PastRun:
     retention = _table(summary, "retention")
     before, after = _table(retention, "before"), _table(retention, "after")
     for dataset in before:
-        run.kept[dataset] = _measured({"before": before[dataset], "after": after.get(dataset)}, better_is)
+        run.retained[dataset] = _measured({"before": before[dataset], "after": after.get(dataset)}, better_is)
     return run
 
 
 def _file(run: PastRun, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     """A file of the run directory as a table; an empty one where it is missing or damaged, which is noted."""
     try:
-        found = parse((run.path / name).read_text(encoding="utf-8"))
-        if not is_table(found):
+        content = parse((run.path / name).read_text(encoding="utf-8"))
+        if not is_table(content):
             raise ValueError("it holds no table")
     except (OSError, ValueError) as fault:  # among them the errors of tomli and json
         run.problems.append(f"{name} is missing or damaged: {gist(fault)}")
         run.status = "damaged"
         return {}
-    return dict(found)
+    return dict(content)
 
 
 def _last_step(metrics: Path) -> int | None:
-    """The update of the last whole line of `metrics.jsonl`, which a run may be writing just now."""
+    """The update of the last complete line of `metrics.jsonl`, which a run may be writing just now."""
     try:
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         steps = [json.loads(line)["step"] for line in lines if line.endswith("\n")][-1:]
@@ -196,24 +196,24 @@ def _measured(table: Mapping[str, Any], better_is: Mapping[str, Any]) -> dict[st
 
 
 def _surroundings(lock: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    surroundings: dict[str, str] = {}
     for _, entry in children(lock.get("files")):
         if is_table(entry):
             content = str(entry.get("sha256", entry.get("fingerprint", "")))
-            found[f"content of {entry.get('table')}"] = content[:8]
+            surroundings[f"content of {entry.get('table')}"] = content[:8]
     model = _table(lock, "model")
     for name, value in model.items():
         if name == "commit" or str(value).startswith(("sha256:", "bytes:")):
-            found[f"model {name}"] = str(value).removeprefix("sha256:")[:12]
+            surroundings[f"model {name}"] = str(value).removeprefix("sha256:")[:12]
     for name, version in _table(lock, "packages").items():
-        found[f"version of {name}"] = str(version)
+        surroundings[f"version of {name}"] = str(version)
     for name in (code := _table(lock, "code")):
-        found[f"code of {name}"] = str(_table(code, name).get("sha256", ""))[:8]
+        surroundings[f"code of {name}"] = str(_table(code, name).get("sha256", ""))[:8]
     hardware = _table(lock, "hardware")
     if hardware:
         gpus = [str(gpu) for _, gpu in children(hardware.get("gpus"))]
-        found["hardware"] = ", ".join([f"{hardware.get('cores')} cores", *gpus])
-    return found
+        surroundings["hardware"] = ", ".join([f"{hardware.get('cores')} cores", *gpus])
+    return surroundings
 
 
 def _flat(data: Any, key: str = "") -> Iterable[tuple[str, Any]]:
@@ -230,8 +230,8 @@ def _flat(data: Any, key: str = "") -> Iterable[tuple[str, Any]]:
 
 def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The table at a key; an empty one where there is none."""
-    found = data.get(key)
-    return found if is_table(found) else {}
+    table = data.get(key)
+    return table if is_table(table) else {}
 
 
 def _number(value: Any) -> float | None:

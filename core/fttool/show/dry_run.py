@@ -16,8 +16,8 @@ from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.columns import described
 from fttool.rows.rows import Rows
 from fttool.rundir.record import Record, resolved
+from fttool.runs.disk_space import disk_space, refuse_full_disk
 from fttool.runs.preparing import prepare_run
-from fttool.runs.room import refuse_full_disk, room
 from fttool.runs.stages.loop import Prepared
 from fttool.show.closing import lost_in_words
 from fttool.training.groups import Group
@@ -46,10 +46,10 @@ def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
         proven = prepared.trainer.job.proof()
         proven.refuse()
         place = Record.place(loaded)
-        space = room(prepared, place)
+        space = disk_space(prepared, place)
         refuse_full_disk(space, place)
-        found = describe(prepared) | {"proof": proven.figures, "disk": {**asdict(space), "needed": space.needed}}
-    screen.finished(found, page(prepared, found, proven))
+        plan = describe(prepared) | {"proof": proven.figures, "disk": {**asdict(space), "needed": space.needed}}
+    screen.finished(plan, page(prepared, plan, proven))
     return ExitCode.OK
 
 
@@ -67,7 +67,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "accumulation": recipe.accumulation,
         "precision": prepared.numerics.reason,
         "sharding": prepared.plan.reason,
-        "memory": {**asdict(memory), "whole": memory.whole},
+        "memory": {**asdict(memory), "total": memory.total},
         "rows": _rows(prepared),
         "inference": prepared.agreement.described(),
         "tokens": _tokens(rows),
@@ -86,11 +86,11 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
     return {
         "train": len(rows.train),
         "eval": len(rows.eval),
-        "general": {name: len(some) for name, some in rows.general.items()},
-        "retention": {name: len(some) for name, some in rows.retention.items()},
+        "general": {name: len(dataset) for name, dataset in rows.general.items()},
+        "retention": {name: len(dataset) for name, dataset in rows.retention.items()},
         "classes": {
-            part: some.class_counts if prepared.parts.labels else {}
-            for part, some in (("train", rows.train), ("eval", rows.eval))
+            part: dataset.class_counts if prepared.parts.labels else {}
+            for part, dataset in (("train", rows.train), ("eval", rows.eval))
         },
         "encodings": rows.other_encodings,
         "dropped": dict(rows.dropped),
@@ -108,8 +108,8 @@ def _tokens(rows: Rows) -> dict[str, Any]:
         "train": len(rows.train.tokens),
         "learned": rows.train.label_tokens,
         "eval": len(rows.eval.tokens),
-        "general": {name: len(some.tokens) for name, some in rows.general.items()},
-        "retention": {name: len(some.tokens) for name, some in rows.retention.items()},
+        "general": {name: len(dataset.tokens) for name, dataset in rows.general.items()},
+        "retention": {name: len(dataset.tokens) for name, dataset in rows.retention.items()},
         "longest_row": max(rows.learned.lengths),
     }
 
@@ -131,67 +131,67 @@ def _group(group: Group, total: int, updates: range) -> dict[str, Any]:
 
 
 def _epoch(prepared: Prepared) -> list[dict[str, Any]]:
-    """What the first epoch meets of each dataset that is learned from."""
+    """What the first epoch sees of each dataset that is learned from."""
     rows, data = prepared.rows, prepared.loaded.recipe.data
     datasets = [
-        (kind, one.dataset) for kind, some in (("train", data.train), ("general", data.general)) for one in some
+        (kind, one.dataset) for kind, tables in (("train", data.train), ("general", data.general)) for one in tables
     ]
     ends = list(accumulate(rows.learned_sizes))
-    met_rows, met_tokens = [0] * len(ends), [0] * len(ends)
+    seen_rows, seen_tokens = [0] * len(ends), [0] * len(ends)
     for row in prepared.trainer.job.loader.planned():
         dataset = bisect_right(ends, row)
-        met_rows[dataset] += 1
-        met_tokens[dataset] += rows.learned.lengths[row]
+        seen_rows[dataset] += 1
+        seen_tokens[dataset] += rows.learned.lengths[row]
     return [
         {
             "table": table,
             "dataset": name,
-            "rows": met_rows[index],
-            "share_of_rows": met_rows[index] / sum(met_rows),
-            "tokens": met_tokens[index],
-            "share_of_tokens": met_tokens[index] / sum(met_tokens),
-            "passes": met_rows[index] / size if size else 0.0,
+            "rows": seen_rows[index],
+            "share_of_rows": seen_rows[index] / sum(seen_rows),
+            "tokens": seen_tokens[index],
+            "share_of_tokens": seen_tokens[index] / sum(seen_tokens),
+            "passes": seen_rows[index] / size if size else 0.0,
         }
         for index, ((table, name), size) in enumerate(zip(datasets, rows.learned_sizes, strict=False))
     ]
 
 
-def page(prepared: Prepared, found: dict[str, Any], proven: Proven) -> str:
+def page(prepared: Prepared, plan: dict[str, Any], proven: Proven) -> str:
     """The same for people."""
-    points = [(str(point["step"]), f"{point['lr']:.3g}") for point in found["schedule"]]
+    points = [(str(point["step"]), f"{point['lr']:.3g}") for point in plan["schedule"]]
     lines = [
         "# the recipe, with every option",
         "",
         *resolved(prepared.loaded).split("\n"),
         "# rows",
         "",
-        *_row_lines(prepared, found),
+        *_row_lines(prepared, plan),
         "",
         "# parameters",
         "",
-        *_parameter_lines(found),
+        *_parameter_lines(plan),
         "",
         "# memory, by estimate",
         "",
-        *_memory(found["memory"]),
-        *_disk(found["disk"]),
-        *([f"sharding: {found['sharding']}"] if found["sharding"] else []),
+        *_memory(plan["memory"]),
+        *_disk(plan["disk"]),
+        *([f"sharding: {plan['sharding']}"] if plan["sharding"] else []),
         "",
         "# proof",
         "",
-        *aligned([("what batches assume, tried on the model", "largest difference", "allowed"), *proven.lines()]),
+        *aligned([("what batches assume, proven on the model", "largest difference", "allowed"), *proven.lines()]),
         "",
         "# schedule",
         "",
-        f"{found['total_steps']:,} updates, {found['steps_per_epoch']:,} per epoch, "
-        f"accumulation {found['accumulation']}; precision: {found['precision']}",
+        f"{plan['total_steps']:,} updates, {plan['steps_per_epoch']:,} per epoch, "
+        f"accumulation {plan['accumulation']}; precision: {plan['precision']}",
         *aligned([("update", "lr"), *points]),
     ]
     return in_lines(lines)
 
 
-def _row_lines(prepared: Prepared, found: dict[str, Any]) -> list[str]:
-    rows, tokens = found["rows"], found["tokens"]
+def _row_lines(prepared: Prepared, plan: dict[str, Any]) -> list[str]:
+    rows, tokens = plan["rows"], plan["tokens"]
     learned = f"  {tokens['learned']:,} learned ({tokens['learned'] / tokens['train']:.0%})"
     learned = "" if prepared.parts.targets is not None else learned
     return [
@@ -213,17 +213,17 @@ def _row_lines(prepared: Prepared, found: dict[str, Any]) -> list[str]:
         *_conversations(prepared),
         *(f"note    {notice}" for notice in rows["notices"]),
         *_columns(prepared),
-        *_mixture(found["epoch"]),
+        *_mixture(plan["epoch"]),
     ]
 
 
-def _parameter_lines(found: dict[str, Any]) -> list[str]:
-    parameters = found["parameters"]
+def _parameter_lines(plan: dict[str, Any]) -> list[str]:
+    parameters = plan["parameters"]
     frozen = ("frozen", f"{parameters['frozen']:,}", f"{parameters['frozen'] / parameters['total']:.1%}", *[""] * 4)
     return aligned(
         [
             ("parameters", "count", "share", "peak lr", "decay", "pull", "trains in"),
-            *_group_rows(parameters["groups"], found["total_steps"], found["steps_per_epoch"]),
+            *_group_rows(parameters["groups"], plan["total_steps"], plan["steps_per_epoch"]),
             frozen,
         ]
     )
@@ -232,11 +232,11 @@ def _parameter_lines(found: dict[str, Any]) -> list[str]:
 def _conversations(prepared: Prepared) -> list[str]:
     """What masking has made several rows of, and whether inference asks for rows in the tokens of training."""
     rows, agreement = prepared.rows, prepared.agreement
-    lines = [f"{counted(rows.split, 'conversation')} became several rows: one a learned turn"] if rows.split else []
+    lines = [f"{counted(rows.split, 'conversation')} became several rows: one per learned turn"] if rows.split else []
     lines += [f"{counted(count, 'row')} {remark}" for remark, count in rows.learned.remarks.items()]
-    lines += [line for one in agreement.findings() for line in (one.message, f"    {one.hint}")]
+    lines += [line for finding in agreement.findings() for line in (finding.message, f"    {finding.hint}")]
     if agreement.rows and not (agreement.last or agreement.earlier):
-        lines.append(f"asked as inference asks, {agreement.rows:,} of these rows have the tokens of training")
+        lines.append(f"prompted as at inference, {agreement.rows:,} of these rows have the tokens seen in training")
     return lines
 
 
@@ -267,9 +267,9 @@ def _columns(prepared: Prepared) -> list[str]:
 
 def _memory(held: Mapping[str, int]) -> list[str]:
     """What one process would hold if nothing were sharded."""
-    parts = ("weights", "copies", "gradients", "optimizer", "activations", "kept")
+    parts = ("weights", "copies", "gradients", "optimizer", "activations", "regularizers")
     listed = ", ".join(f"{name} {held[name] / MIB:,.0f}" for name in parts if held[name])
-    return [f"{held['whole'] / MIB:,.0f} of {held['device'] / MIB:,.0f} MiB without sharding: {listed}"]
+    return [f"{held['total'] / MIB:,.0f} of {held['device'] / MIB:,.0f} MiB without sharding: {listed}"]
 
 
 def _disk(room: Mapping[str, int]) -> list[str]:
@@ -336,7 +336,7 @@ def _within(stretch: range, updates: range) -> range:
 
 
 def _mixture(epoch: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What an epoch meets of each dataset, where there are several."""
+    """What an epoch sees of each dataset, where there are several."""
     if len(epoch) == 1:
         return []
     return [

@@ -18,9 +18,9 @@ GREY = "0.45"
 def draw(points: Sequence[tuple[str, float, float]], metric: str, file: Path) -> None:
     """Write the plot of (name, gain, loss), all finite, to `file`; raises `UsageError` where that cannot be done."""
     if file.suffix.lower() not in KINDS:
-        raise UsageError(f"'{file}' is no picture that can be drawn", hint=f"end it in {', '.join(KINDS)}")
+        raise UsageError(f"'{file}' does not have the suffix of an image", hint=f"the suffix may be {', '.join(KINDS)}")
     if not file.parent.is_dir():
-        raise UsageError(f"there is no folder '{file.parent}'", hint="make it first")
+        raise UsageError(f"the folder '{file.parent}' does not exist", hint="make it first")
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -96,7 +96,7 @@ def place_names(
         free = [
             box for box in _around(x, y, width, height, len(points)) if not any(_overlap(box, other) for other in taken)
         ]
-        box = next((one for one in free if _within(one, inside)), free[0])
+        box = next((candidate for candidate in free if _within(candidate, inside)), free[0])
         taken.append(box)
         corners.append((box[0], box[1]))
     return corners
@@ -112,8 +112,8 @@ def _around(x: float, y: float, width: float, height: float, rings: int) -> Iter
             yield left, bottom, left + width, bottom + height
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(first: Box, second: Box) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 def _within(box: Box, outer: Box) -> bool:

@@ -48,12 +48,14 @@ class Contract:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One round of tests per variant."""
-        if "made" in metafunc.fixturenames:
-            names = [", ".join(f"{key}={value}" for key, value in one.items()) or "defaults" for one in self.options]
-            metafunc.parametrize("made", self.options, indirect=True, ids=names)
+        if "instance" in metafunc.fixturenames:
+            names = [
+                ", ".join(f"{key}={value}" for key, value in options.items()) or "defaults" for options in self.options
+            ]
+            metafunc.parametrize("instance", self.options, indirect=True, ids=names)
 
     @pytest.fixture
-    def made(self, request: pytest.FixtureRequest) -> Strategy:
+    def instance(self, request: pytest.FixtureRequest) -> Strategy:
         """The strategy with one variant of its options."""
         for module in self.requires:
             if find_spec(module) is None:
@@ -71,8 +73,8 @@ class Contract:
         """It derives from its family's class and from nothing that is a strategy itself, and it has a `build`."""
         family = FAMILIES.get(self.strategy.family)
         assert family is not None and issubclass(self.strategy, family), "it is of another family"
-        above = [one for one in self.strategy.__mro__[1:] if issubclass(one, Strategy)]
-        assert not any("name" in one.model_fields for one in above), "no strategy inherits from another one"
+        above = [base for base in self.strategy.__mro__[1:] if issubclass(base, Strategy)]
+        assert not any("name" in base.model_fields for base in above), "no strategy inherits from another one"
         assert not inspect.isabstract(self.strategy), "it has no build"
 
     def test_everything_is_documented(self) -> None:
@@ -89,37 +91,37 @@ class Contract:
         assert ("name" in schema.get("required", ())) is not serves
         assert schema["additionalProperties"] is False
 
-    def test_options_survive_toml(self, made: Strategy) -> None:
+    def test_options_survive_toml(self, instance: Strategy) -> None:
         """What `recipe.resolved.toml` holds makes the same strategy again."""
-        text = tomli_w.dumps(made.model_dump(mode="json", exclude_none=True))
-        assert type(made).model_validate(tomli.loads(text)) == made
+        text = tomli_w.dumps(instance.model_dump(mode="json", exclude_none=True))
+        assert type(instance).model_validate(tomli.loads(text)) == instance
 
-    def test_it_is_frozen(self, made: Strategy) -> None:
+    def test_it_is_frozen(self, instance: Strategy) -> None:
         """No option can be changed once it is read."""
-        option = list(type(made).model_fields)[-1]
+        option = list(type(instance).model_fields)[-1]
         with pytest.raises(ValidationError, match="frozen"):
-            setattr(made, option, getattr(made, option))
+            setattr(instance, option, getattr(instance, option))
 
-    def test_an_unknown_option_is_refused(self, made: Strategy) -> None:
+    def test_an_unknown_option_is_refused(self, instance: Strategy) -> None:
         """A misspelt option is an error, never ignored."""
         with pytest.raises(ValidationError, match="no_such_option"):
-            type(made).model_validate({**made.model_dump(), "no_such_option": 1})
+            type(instance).model_validate({**instance.model_dump(), "no_such_option": 1})
 
     def test_its_import_is_light(self) -> None:
         """Importing its package imports no torch, transformers, trl or datasets."""
         module = self.strategy.__module__
         assert _heavy_imports(module.rpartition(".")[0] or module) == [], "import these inside build"
 
-    def test_two_builds_do_the_same(self, made: Any) -> None:
+    def test_two_builds_do_the_same(self, instance: Any) -> None:
         """Nothing depends on chance but by the seed in the context."""
-        first, second = (self.outcome(made.build(self.context())) for _ in range(2))
+        first, second = (self.outcome(instance.build(self.context())) for _ in range(2))
         assert first == second
 
-    def test_its_state_comes_back(self, made: Any) -> None:
+    def test_its_state_comes_back(self, instance: Any) -> None:
         """What has `state_dict` is saved with each checkpoint, by `torch.save` and without pickled classes."""
-        used = made.build(self.context())
+        used = instance.build(self.context())
         self.use(used)
-        fresh = _stateful(made.build(self.context()))
+        fresh = _stateful(instance.build(self.context()))
         for name, part in _stateful(used).items():
             saved = part.state_dict()
             fresh[name].load_state_dict(through_a_file(saved))

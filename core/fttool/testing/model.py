@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from typing_extensions import override
 
 from fttool.contracts.layers import layers
 from fttool.contracts.model import (
     FreezingContext,
+    FreezingPlan,
     LayerRatesContext,
     LoadOptions,
     Source,
     SourceContext,
-    Thawing,
-    ThawUnit,
+    TrainableUnit,
 )
 from fttool.errors import FttoolError
 from fttool.testing.contract import Contract
@@ -40,10 +41,12 @@ class ModelSourceContract(Contract):
     def _folder(self, fttool_tiny_model: Path) -> None:
         self.folder = fttool_tiny_model.parent
 
+    @override
     def context(self) -> SourceContext:
         """The folder around the tiny model."""
         return SourceContext(folder=self.folder, trust_remote_code=False, seed=17)
 
+    @override
     def outcome(self, built: Source) -> Any:
         """Where the model comes from, and a hash of its weights."""
         digest = hashlib.sha256()
@@ -58,53 +61,53 @@ class ModelSourceContract(Contract):
         kind = getattr(torch, dtype)
         return source.model(LoadOptions(model_class=AutoModelForCausalLM, dtype=kind, attention=None, config=config))
 
-    def test_model_and_tokenizer_fit(self, made: Any) -> None:
+    def test_model_and_tokenizer_fit(self, instance: Any) -> None:
         """Every token has a row in the embedding; dtype and configuration are those that were asked for."""
-        source = made.build(self.context())
+        source = instance.build(self.context())
         model = self._model(source, "bfloat16", pad_token_id=3)
         embedding: Any = model.get_input_embeddings()
         assert 0 < len(source.tokenizer()) <= embedding.weight.shape[0]
         assert {str(p.dtype) for p in model.parameters()} == {"torch.bfloat16"}, "load.dtype is the weights' format"
         assert model.config.pad_token_id == 3, "load.config holds values of the model's configuration"
 
-    def test_the_origin_is_recorded(self, made: Any) -> None:
+    def test_the_origin_is_recorded(self, instance: Any) -> None:
         """`lock.json` and the model card are told where the model came from."""
-        origin = made.build(self.context()).origin
+        origin = instance.build(self.context()).origin
         assert origin, "lock.json and the model card need to know"
         assert all(isinstance(key, str) and isinstance(value, str) for key, value in origin.items())
 
-    def test_it_says_whether_it_needs_the_network(self, made: Any) -> None:
+    def test_it_says_whether_it_needs_the_network(self, instance: Any) -> None:
         """Without a yes the network stays off."""
-        assert made.needs_network(self.folder) in (True, False)
+        assert instance.needs_network(self.folder) in (True, False)
 
 
 class FreezingContract(Contract):
-    """Freezing: thaw units of parameters that exist, each in one unit, some of them from the first update on."""
+    """Freezing: trainable units of parameters that exist, each in one unit, some of them from the first update on."""
 
     total_steps: ClassVar[int] = 12
     """Updates of the run, in epochs of 4."""
     model: ClassVar[Mapping[str, Any]] = {}
     """How the tiny Llama differs, where the strategy needs something that it lacks: `{"attention_bias": True}`."""
 
+    @override
     def context(self) -> FreezingContext:
-        """The tiny model."""
         return self._context(self.total_steps)
 
     def _context(self, total_steps: int, **changes: Any) -> FreezingContext:
         model = tiny_model(**self.model, **changes)
         return FreezingContext(model=model, layers=layers(model), total_steps=total_steps, steps_per_epoch=4, seed=17)
 
-    def outcome(self, built: Thawing) -> Any:
-        """The units."""
+    @override
+    def outcome(self, built: FreezingPlan) -> Any:
         return list(built.units)
 
     @pytest.mark.parametrize("tied", [False, True], ids=["separate head", "tied head"])
-    def test_units_hold_parameters_once(self, made: Any, tied: bool) -> None:
+    def test_units_hold_parameters_once(self, instance: Any, tied: bool) -> None:
         """Names exist, in one unit each; something trains in every update; the weights that were there stay."""
         context = self._context(self.total_steps, tie_word_embeddings=tied)
         before = {name: (p, p.tolist()) for name, p in context.model.named_parameters()}
         try:
-            units = made.build(context).units
+            units = instance.build(context).units
         except FttoolError as refused:
             assert tied and refused.problems[0].hint, "only a tied head may be refused, with words that help"
             return
@@ -119,13 +122,13 @@ class FreezingContract(Contract):
         lost = [name for name, (p, values) in before.items() if id(p) not in there or p.tolist() != values]
         assert lost == [], "weights were changed, or are no longer the model's; under another name they may be"
 
-    def test_the_saved_model_is_one_that_transformers_loads(self, made: Any, tmp_path: Path) -> None:
+    def test_the_saved_model_is_one_that_transformers_loads(self, instance: Any, tmp_path: Path) -> None:
         """After `export` it has the weights that its class asks for, and computes what the trained one did."""
         import torch
         from transformers import AutoModelForCausalLM
 
         context = self.context()
-        built, ids_1T = made.build(context), torch.tensor([[4, 5, 6, 7]])
+        built, ids_1T = instance.build(context), torch.tensor([[4, 5, 6, 7]])
         with torch.no_grad():
             for name, p in context.model.named_parameters():
                 if any(name in unit.parameters for unit in built.units):
@@ -139,38 +142,38 @@ class FreezingContract(Contract):
             assert not report["missing_keys"] and not report["unexpected_keys"]
             torch.testing.assert_close(loaded(input_ids=ids_1T).logits, trained, rtol=0, atol=1e-5)
 
-    def test_extendable_means_the_same_in_a_longer_run(self, made: Any) -> None:
+    def test_extendable_means_the_same_in_a_longer_run(self, instance: Any) -> None:
         """Unless it says that it is not extendable, a longer run has the same units, and trains them when this does."""
-        if made.extendable:
-            short, long = (made.build(self._context(self.total_steps * times)).units for times in (1, 2))
+        if instance.extendable:
+            short, long = (instance.build(self._context(self.total_steps * times)).units for times in (1, 2))
             assert [unit.parameters for unit in short] == [unit.parameters for unit in long]
             updates = range(self.total_steps)
-            for one, other in zip(short, long, strict=True):
-                turns = [[update for update in updates if _trains(unit, update)] for unit in (one, other)]
-                assert turns[0] == turns[1], f"{min(one.parameters)} …: set extendable to False"
+            for before, after in zip(short, long, strict=True):
+                turns = [[update for update in updates if _trains(unit, update)] for unit in (before, after)]
+                assert turns[0] == turns[1], f"{min(before.parameters)} …: set extendable to False"
 
 
-def _trains(unit: ThawUnit, update: int) -> bool:
+def _trains(unit: TrainableUnit, update: int) -> bool:
     return any(update in stretch for stretch in unit.trains_in)
 
 
 class LayerRatesContract(Contract):
     """Layer rates: a finite factor of at least 0 for every parameter."""
 
+    @override
     def context(self) -> LayerRatesContext:
-        """The tiny model."""
         model = tiny_model()
         return LayerRatesContext(model=model, layers=layers(model))
 
+    @override
     def outcome(self, built: Callable[[str], float]) -> Any:
-        """The factor of every parameter."""
         return {name: built(name) for name, _ in self.context().model.named_parameters()}
 
     @pytest.mark.parametrize("tied", [False, True], ids=["separate head", "tied head"])
-    def test_factors_are_finite(self, made: Any, tied: bool) -> None:
+    def test_factors_are_finite(self, instance: Any, tied: bool) -> None:
         """A factor for every parameter, above 0 for some."""
         model = tiny_model(tie_word_embeddings=tied)
-        rate = made.build(LayerRatesContext(model=model, layers=layers(model)))
+        rate = instance.build(LayerRatesContext(model=model, layers=layers(model)))
         factors = {name: rate(name) for name, _ in model.named_parameters()}
         assert all(math.isfinite(factor) and factor >= 0 for factor in factors.values()), factors
         assert any(factor > 0 for factor in factors.values()), "nothing would train"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from typing_extensions import override
 
 from fttool.contracts.batches import Batches, BatchingContext, MixingContext, RowOrder
 from fttool.contracts.rows import (
@@ -42,17 +43,17 @@ class FormatContract(Contract):
     refuses: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     """Rows that it must refuse."""
 
+    @override
     def context(self) -> FormatContext:
-        """A file's name."""
         return FormatContext(origin="rows.jsonl")
 
+    @override
     def outcome(self, built: RowReader) -> Any:
-        """The examples."""
         return [built(row, "rows.jsonl:1") for row in self.reads]
 
-    def test_good_rows_are_read(self, made: Any) -> None:
+    def test_good_rows_are_read(self, instance: Any) -> None:
         """Each becomes an `Example` that knows where it came from; the raw row stays as it is."""
-        read = made.build(self.context())
+        read = instance.build(self.context())
         for line, row in enumerate(self.reads, start=1):
             before = copy.deepcopy(row)
             example = read(row, f"rows.jsonl:{line}")
@@ -60,24 +61,24 @@ class FormatContract(Contract):
             assert row == before, "the raw row was changed"
             self._check_example(example)
 
-    def test_a_row_that_notes_what_is_read_is_read_alike(self, made: Any) -> None:
+    def test_a_row_that_notes_what_is_read_is_read_alike(self, instance: Any) -> None:
         """Rows come so from a run; something of each is looked up, or nobody could say which columns are read."""
-        read = made.build(self.context())
+        read = instance.build(self.context())
         for row in self.reads:
             noted, _, _ = noted_row(row)
             assert read(noted, "rows.jsonl:1") == read(row, "rows.jsonl:1")
             assert noted.noted & row.keys(), "nothing of the row is looked up"
 
-    def test_bad_rows_are_refused_in_a_sentence(self, made: Any) -> None:
+    def test_bad_rows_are_refused_in_a_sentence(self, instance: Any) -> None:
         """A `ValueError` says what is wrong."""
-        read = made.build(self.context())
+        read = instance.build(self.context())
         for row in self.refuses:
             with pytest.raises(ValueError, match=r"\w+ \w+"):
                 read(row, "rows.jsonl:1")
 
-    def test_whatever_stands_in_a_row_is_read_or_refused(self, made: Any) -> None:
+    def test_whatever_stands_in_a_row_is_read_or_refused(self, instance: Any) -> None:
         """Not a `KeyError`, `TypeError` or `AttributeError`: those would be reported as a fault of fttool."""
-        read = made.build(self.context())
+        read = instance.build(self.context())
         for row in self.reads:
             for key in row:
                 for odd in (None, 5, 0.5, True, "", "text", [], [None], [5], [[]], [{}], {}, {"role": None}):
@@ -106,12 +107,10 @@ class FormatContract(Contract):
         if example.words:
             assert len(example.words) == len(example.labels or ()), "each word has a class"
             borders = [place for word in example.words for place in word]
-            assert borders == sorted(borders) and borders[-1] <= len(example.prompt), (
-                "words stand in the text, in order"
-            )
-            assert all(example.prompt[start:end].strip() for start, end in example.words), "a word is no blank"
+            assert borders == sorted(borders) and borders[-1] <= len(example.prompt), "words are in the text, in order"
+            assert all(example.prompt[start:end].strip() for start, end in example.words), "a word is not blank"
         elif example.labels is not None:
-            assert len(set(example.labels)) == len(example.labels), "a class stands twice"
+            assert len(set(example.labels)) == len(example.labels), "a class occurs twice"
 
 
 def filter_context(**changes: Any) -> FilterContext:
@@ -137,6 +136,7 @@ def filter_context(**changes: Any) -> FilterContext:
 class FilterContract(Contract):
     """A filter: one answer per row, None to keep it or a short reason to drop it."""
 
+    @override
     def context(self) -> FilterContext:
         """The tiny tokenizer; the first row is one that is measured on too."""
         return filter_context()
@@ -145,15 +145,15 @@ class FilterContract(Contract):
         """The rows that it judges."""
         return tiny_examples()
 
+    @override
     def outcome(self, built: RowFilter) -> Any:
-        """The answers."""
         return list(built(self.examples()))
 
-    def test_every_row_gets_an_answer(self, made: Any) -> None:
+    def test_every_row_gets_an_answer(self, instance: Any) -> None:
         """None, or a reason of a few words, which heads a count; the rows stay as they are."""
         rows = self.examples()
         before = copy.deepcopy(rows)
-        answers = made.build(self.context())(rows)
+        answers = instance.build(self.context())(rows)
         assert len(answers) == len(rows)
         for answer in answers:
             if answer is not None:
@@ -161,9 +161,9 @@ class FilterContract(Contract):
                 assert 0 < len(answer) <= 80 and "\n" not in answer, "a reason is a few words: it heads a count"
         assert rows == before, "the rows were changed"
 
-    def test_no_rows_get_no_answers(self, made: Any) -> None:
-        """An empty dataset is no fault."""
-        assert list(made.build(self.context())([])) == []
+    def test_no_rows_get_no_answers(self, instance: Any) -> None:
+        """An empty dataset is not an error."""
+        assert list(instance.build(self.context())([])) == []
 
 
 class MixingContract(Contract):
@@ -178,6 +178,7 @@ class MixingContract(Contract):
     general_sizes: ClassVar[Sequence[int]] = ()
     """Rows of each general dataset, for a strategy that replays them."""
 
+    @override
     def context(self, seed: int = 17) -> MixingContext:
         """Datasets of `sizes` and `tokens`, with rows of one length in each, and general rows of 25 tokens."""
         lengths = [tokens // size for size, tokens in zip(self.sizes, self.tokens, strict=True) for _ in range(size)]
@@ -190,38 +191,38 @@ class MixingContract(Contract):
             lengths=[*lengths, *[25] * sum(self.general_sizes)],
         )
 
+    @override
     def outcome(self, built: RowOrder) -> Any:
-        """Two epochs."""
         return [list(built(epoch)) for epoch in range(2)]
 
-    def test_epochs_are_of_one_length_and_hold_rows(self, made: Any) -> None:
+    def test_epochs_are_of_one_length_and_hold_rows(self, instance: Any) -> None:
         """The run's length is known beforehand, and every index is a row."""
-        order = made.build(self.context())
+        order = instance.build(self.context())
         epochs = [list(order(epoch)) for epoch in range(4)]
         assert len({len(rows) for rows in epochs}) == 1
         assert epochs[0], "an epoch without rows"
         end = sum(self.sizes) + sum(self.general_sizes)
         assert all(type(row) is int and 0 <= row < end for rows in epochs for row in rows)
 
-    def test_it_says_which_rows_an_epoch_has(self, made: Any) -> None:
-        """`uses_general` where general rows are met, `same_rows` where every epoch has the same."""
-        order = made.build(self.context())
+    def test_it_says_which_rows_an_epoch_has(self, instance: Any) -> None:
+        """`uses_general` where general rows are seen, `same_rows` where every epoch has the same."""
+        order = instance.build(self.context())
         epochs = [sorted(order(epoch)) for epoch in range(4)]
         met_general = any(row >= sum(self.sizes) for rows in epochs for row in rows)
-        assert met_general == made.uses_general, "uses_general says otherwise"
-        assert not made.same_rows or all(rows == epochs[0] for rows in epochs), "same_rows says otherwise"
+        assert met_general == instance.uses_general, "uses_general says otherwise"
+        assert not instance.same_rows or all(rows == epochs[0] for rows in epochs), "same_rows says otherwise"
 
-    def test_an_epoch_does_not_depend_on_those_before(self, made: Any) -> None:
+    def test_an_epoch_does_not_depend_on_those_before(self, instance: Any) -> None:
         """A resumed run asks for a later epoch first."""
-        order = made.build(self.context())
+        order = instance.build(self.context())
         forwards = [list(order(epoch)) for epoch in range(3)]
         backwards = [list(order(epoch)) for epoch in reversed(range(3))]
         assert forwards == backwards[::-1]
 
-    def test_seed_and_epoch_shuffle(self, made: Any) -> None:
+    def test_seed_and_epoch_shuffle(self, instance: Any) -> None:
         """Another epoch or seed gives another order."""
-        order = made.build(self.context())
-        other = made.build(self.context(seed=18))
+        order = instance.build(self.context())
+        other = instance.build(self.context(seed=18))
         assert list(order(0)) != list(order(1))
         assert list(order(0)) != list(other(0))
 
@@ -231,8 +232,8 @@ class MaskingContract(Contract):
     are learned, no token is.
     """
 
+    @override
     def context(self) -> MaskingContext:
-        """The tiny tokenizer."""
         return MaskingContext(tokenizer=tiny_tokenizer())
 
     def examples(self) -> Sequence[Example]:
@@ -241,6 +242,7 @@ class MaskingContract(Contract):
             return tiny_tagged()
         return tiny_labelled() if learns_labels(self.strategy) else tiny_examples()
 
+    @override
     def outcome(self, built: RowEncoder) -> Any:
         """Tokens and labels of every row that is not refused."""
         return [(row.input_ids, row.labels) for row in self._encoded(built)]
@@ -249,17 +251,17 @@ class MaskingContract(Contract):
         return [row for _, row in self._pairs(encode)]
 
     def _pairs(self, encode: RowEncoder) -> list[tuple[Example, Encoded]]:
-        found: list[tuple[Example, Encoded]] = []
+        pairs: list[tuple[Example, Encoded]] = []
         for example in self.examples():
             try:
-                found.append((example, encode(example)))
+                pairs.append((example, encode(example)))
             except ValueError as refused:
                 assert len(str(refused).split()) > 2, "a refusal is a sentence"
-        return found
+        return pairs
 
-    def test_labels_are_tokens_or_nothing(self, made: Any) -> None:
+    def test_labels_are_tokens_or_nothing(self, instance: Any) -> None:
         """The token's own id or −100, never shifted; the first is −100, and something is learned."""
-        rows = self._encoded(made.build(self.context()))
+        rows = self._encoded(instance.build(self.context()))
         assert rows, "every row is refused"
         for row in rows:
             assert len(row.input_ids) == len(row.labels) > 0
@@ -274,11 +276,11 @@ class MaskingContract(Contract):
                 assert {*row.words} - {-1} == {*range(len(row.classes or ()))}, "each class has a token, each token one"
             assert row.token_types is None or len(row.token_types) == len(row.input_ids)
 
-    def test_a_turn_that_is_marked_is_not_learned(self, made: Any) -> None:
+    def test_a_turn_that_is_marked_is_not_learned(self, instance: Any) -> None:
         """No token of it, whichever turn it is; a strategy may refuse such rows with a `ValueError`."""
         if learns_labels(self.strategy):
             return
-        tokenizer, encode = self.context().tokenizer, made.build(self.context())
+        tokenizer, encode = self.context().tokenizer, instance.build(self.context())
         for marked, words in ((1, "QQQQ"), (3, "XXXX")):
             turns = [{"role": "user" if index % 2 == 0 else "assistant", "content": "Answer: ok"} for index in range(4)]
             turns[marked] = {"role": "assistant", "content": f"Answer: {words}"}
@@ -291,12 +293,12 @@ class MaskingContract(Contract):
             learned = tokenizer.decode([label for label in row.labels if label != -100])
             assert words[0] not in learned, f"a turn that is not to be learned is: {learned!r}"
 
-    def test_it_says_whether_it_keeps_control_tokens(self, made: Any) -> None:
+    def test_it_says_whether_it_keeps_control_tokens(self, instance: Any) -> None:
         """`keeps_control_tokens` where classes are learned: a classifier is asked with texts as it was trained on."""
         if not learns_labels(self.strategy):
             return
         tokenizer: Any = self.context().tokenizer
-        encode, control = made.build(self.context()), tokenizer.all_special_tokens[-1]
+        encode, control = instance.build(self.context()), tokenizer.all_special_tokens[-1]
         number = tokenizer.convert_tokens_to_ids(control)
         words = self.strategy.level == "word"
         plain, hostile = (
@@ -307,25 +309,25 @@ class MaskingContract(Contract):
             more = encode(hostile).input_ids.count(number) - encode(plain).input_ids.count(number)
         except ValueError:
             more = 0
-        assert bool(more) == made.keeps_control_tokens, "keeps_control_tokens says otherwise"
+        assert bool(more) == instance.keeps_control_tokens, "keeps_control_tokens says otherwise"
 
-    def test_it_says_what_it_cuts(self, made: Any) -> None:
-        """A row that masking itself cuts has `max_length` tokens at most; one that it leaves whole is as ever."""
-        whole = {example.origin: row for example, row in self._pairs(made.build(self.context()))}
-        for example, row in self._pairs(made.build(replace(self.context(), max_length=12))):
+    def test_it_says_what_it_cuts(self, instance: Any) -> None:
+        """A row that masking itself cuts has `max_length` tokens at most; one that it does not cut is as ever."""
+        uncut = {example.origin: row for example, row in self._pairs(instance.build(self.context()))}
+        for example, row in self._pairs(instance.build(replace(self.context(), max_length=12))):
             if row.cut:
-                assert len(row.input_ids) <= 12 < len(whole[example.origin].input_ids)
-                of_all = whole[example.origin].classes
+                assert len(row.input_ids) <= 12 < len(uncut[example.origin].input_ids)
+                of_all = uncut[example.origin].classes
                 assert row.classes == (of_all if row.words is None or of_all is None else of_all[: max(row.words) + 1])
                 lost = len(of_all or ()) - len(row.classes or ())
                 assert row.lost == ({"words": lost} if lost else {}), "lost says what the cut has taken"
             else:
-                assert row == whole[example.origin]
+                assert row == uncut[example.origin]
 
-    def test_the_text_is_the_whole_row(self, made: Any) -> None:
+    def test_the_text_is_the_whole_row(self, instance: Any) -> None:
         """No content is lost between the row and its tokens."""
         tokenizer = self.context().tokenizer
-        encode = made.build(self.context())
+        encode = instance.build(self.context())
         for example in self.examples():
             try:
                 text = tokenizer.decode(encode(example).input_ids)
@@ -342,6 +344,7 @@ class BatchingContract(Contract):
     lengths: ClassVar[Sequence[int]] = (5, 12, 7, 3, 9, 9, 2, 30, 4, 6, 11, 8, 5, 17, 3, 21, 10)
     """Tokens of each row; none is above the strategy's `max_length`."""
 
+    @override
     def context(self) -> BatchingContext:
         """17 rows, micro-batches of 2, updates of 4."""
         return BatchingContext(lengths=self.lengths, micro_batch=2, global_batch=4, pad_id=0, seed=17)
@@ -352,42 +355,42 @@ class BatchingContract(Contract):
         random.Random(epoch).shuffle(rows)
         return rows
 
+    @override
     def outcome(self, built: Batches) -> Any:
-        """The plans of two epochs."""
         return [[[list(group) for group in micro] for micro in built.plan(self.order(e), e)] for e in range(2)]
 
-    def test_every_row_once_per_epoch(self, made: Any) -> None:
-        """No row is lost or met twice."""
-        batches = made.build(self.context())
+    def test_every_row_once_per_epoch(self, instance: Any) -> None:
+        """No row is lost or seen twice."""
+        batches = instance.build(self.context())
         for epoch in range(3):
             plan = batches.plan(self.order(epoch), epoch)
             met = [row for micro in plan for group in micro for row in group]
             assert sorted(met) == list(range(len(self.lengths)))
 
-    def test_sizes_are_bounded(self, made: Any) -> None:
+    def test_sizes_are_bounded(self, instance: Any) -> None:
         """At most `micro_batch` sequences, each of at most `max_length` tokens."""
         context = self.context()
-        plan = made.build(context).plan(self.order(0), 0)
+        plan = instance.build(context).plan(self.order(0), 0)
         assert all(1 <= len(micro) <= context.micro_batch for micro in plan)
         for micro in plan:
             for group in micro:
-                assert sum(self.lengths[row] for row in group) <= max(made.max_length, *self.lengths)
+                assert sum(self.lengths[row] for row in group) <= max(instance.max_length, *self.lengths)
 
-    def test_epochs_have_as_many_micro_batches(self, made: Any) -> None:
+    def test_epochs_have_as_many_micro_batches(self, instance: Any) -> None:
         """The run's length is known beforehand."""
-        batches = made.build(self.context())
+        batches = instance.build(self.context())
         assert len({len(batches.plan(self.order(epoch), epoch)) for epoch in range(4)}) == 1
 
-    def test_a_plan_does_not_depend_on_those_before(self, made: Any) -> None:
+    def test_a_plan_does_not_depend_on_those_before(self, instance: Any) -> None:
         """A resumed run asks for a later epoch first."""
-        batches = made.build(self.context())
+        batches = instance.build(self.context())
         first = batches.plan(self.order(1), 1)
         batches.plan(self.order(2), 2)
         assert batches.plan(self.order(1), 1) == first
 
-    def test_micro_batches_become_tensors(self, made: Any) -> None:
+    def test_micro_batches_become_tensors(self, instance: Any) -> None:
         """Every token arrives once, with its label, but for the first of each row."""
-        batches = made.build(self.context())
+        batches = instance.build(self.context())
         tokens_of = [range(100 * row + 1, 100 * row + 1 + length) for row, length in enumerate(self.lengths)]
         rows = [Encoded(list(tokens), list(tokens)) for tokens in tokens_of]
         for micro in batches.plan(self.order(0), 0):

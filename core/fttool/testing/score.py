@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 class TaskContract(Contract):
     """A task: a model class, a Trainer class, and a score that does not depend on what else is in the micro-batch."""
 
+    @override
     def context(self) -> TaskContext:
         """Nothing; for a task that learns labels, three rows of two of them, which are numbers too."""
         return TaskContext(label_counts={"1": 2, "2": 1}, rows=3) if learns_labels(self.strategy) else TaskContext()
@@ -68,25 +70,26 @@ class TaskContract(Contract):
         """The rows of `batches` in one micro-batch."""
         return self.batch(parts, self.rows())
 
+    @override
     def outcome(self, built: TaskParts) -> Any:
         """The classes, and the losses of a batch."""
         losses_N = built.score(self.model(built).eval(), self.together(built)).losses_N
         return built.model_class, built.trainer_class, built.arguments_class, dict(built.arguments), losses_N.tolist()
 
-    def test_the_trainer_takes_its_arguments(self, made: Any, tmp_path: Path) -> None:
+    def test_the_trainer_takes_its_arguments(self, instance: Any, tmp_path: Path) -> None:
         """A `transformers.Trainer`, and arguments that its arguments class knows."""
         from transformers import Trainer, TrainingArguments
 
-        parts = made.build(self.context())
+        parts = instance.build(self.context())
         assert issubclass(parts.trainer_class, Trainer)
         assert issubclass(parts.arguments_class, TrainingArguments)
         core = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "activation_checkpointing": False}
         arguments: dict[str, Any] = {**core, "report_to": "none", **parts.arguments}
         parts.arguments_class(**arguments)
 
-    def test_a_score_is_one_loss_per_place(self, made: Any) -> None:
+    def test_a_score_is_one_loss_per_place(self, instance: Any) -> None:
         """Logits (N, V), targets (N,) and finite losses (N,) for N > 0 places."""
-        parts = made.build(self.context())
+        parts = instance.build(self.context())
         predictions = parts.score(self.model(parts), self.together(parts))
         (count,) = predictions.losses_N.shape
         assert count > 0
@@ -94,11 +97,11 @@ class TaskContract(Contract):
         assert predictions.targets_N.shape in ((count,), predictions.logits_NV.shape)
         assert predictions.losses_N.isfinite().all()
 
-    def test_a_score_does_not_depend_on_its_neighbours(self, made: Any) -> None:
+    def test_a_score_does_not_depend_on_its_neighbours(self, instance: Any) -> None:
         """Padding and the other rows change nothing, so accumulation 1×8 learns what 8×1 does."""
         import torch
 
-        parts = made.build(self.context())
+        parts = instance.build(self.context())
         for training in (True, False):
             model = self.model(parts).train(training)
             for module in model.modules():
@@ -109,34 +112,34 @@ class TaskContract(Contract):
                 together = parts.score(model, self.together(parts)).losses_N
             torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
-    def test_a_score_trains(self, made: Any) -> None:
+    def test_a_score_trains(self, instance: Any) -> None:
         """Gradients reach the weights."""
-        parts = made.build(self.context())
+        parts = instance.build(self.context())
         model = self.model(parts)
         parts.score(model, self.together(parts)).losses_N.sum().backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         assert gradients and any(gradient.abs().sum() > 0 for gradient in gradients)
 
-    def test_what_it_counts_adds_up(self, made: Any) -> None:
+    def test_what_it_counts_adds_up(self, instance: Any) -> None:
         """The items of micro-batches sum to those of one of the same rows: what the loss of an update is divided by."""
-        parts = made.build(self.context())
+        parts = instance.build(self.context())
         counts = [parts.items(batch) for batch in self.batches(parts)]
         assert 0 < sum(counts) == parts.items(self.together(parts))
 
-    def test_classes_are_named_and_known(self, made: Any) -> None:
+    def test_classes_are_named_and_known(self, instance: Any) -> None:
         """A task that learns classes names them, makes targets of them, and says so of one that it does not know."""
-        parts = made.build(self.context())
+        parts = instance.build(self.context())
         assert learns_labels(self.strategy) == (parts.targets is not None)
-        assert (made.learns in ("row", "word")) == bool(parts.labels)
+        assert (instance.learns in ("row", "word")) == bool(parts.labels)
         if parts.targets is not None:
             assert sorted(parts.labels) == (sorted(self.context().label_counts) if parts.labels else [])
             assert len(parts.targets([(name,) for name in parts.labels])) == len(parts.labels)
             with pytest.raises(ValueError, match=r"\w+ \w+"):
                 parts.targets([("no such class",)])
 
-    def test_the_model_class_alone_is_asked_for_without_rows(self, made: Any) -> None:
+    def test_the_model_class_alone_is_asked_for_without_rows(self, instance: Any) -> None:
         """Verbs that read a finished run have no rows at hand."""
-        assert made.build(TaskContext()).model_class is made.build(self.context()).model_class
+        assert instance.build(TaskContext()).model_class is instance.build(self.context()).model_class
 
     def test_its_defaults_are_keys_of_a_recipe(self) -> None:
         """They fill a recipe that is silent, so a wrong one would be reported as the user's mistake."""
@@ -148,6 +151,7 @@ class TaskContract(Contract):
 class MetricContract(Contract):
     """A metric: statistics that add up over micro-batches and ranks, and a finite number made of their sum."""
 
+    @override
     def context(self) -> MetricContext:
         """Nothing; for a metric of classes, the names of seven: of words, tags of two kinds of entities."""
         if self.strategy.level == "word":
@@ -182,62 +186,66 @@ class MetricContract(Contract):
             ('{"a": 1}', '{"a": [1]}'),
         ]
         rows = [
-            Example(origin=f"rows.jsonl:{line}", prompt="Which?", completion=one) for line, (one, _) in enumerate(pairs)
+            Example(origin=f"rows.jsonl:{line}", prompt="Which?", completion=expected)
+            for line, (expected, _) in enumerate(pairs)
         ]
-        return [Answer(example=row, expected=one, given=two) for row, (one, two) in zip(rows, pairs, strict=True)]
+        return [
+            Answer(example=row, expected=expected, given=given)
+            for row, (expected, given) in zip(rows, pairs, strict=True)
+        ]
 
     def counted(self, built: Measure, seen: slice = slice(None)) -> Tensor:
         """The statistics of what is seen of the predictions, or of the answers."""
         if built.answers is not None:
             return built.answers(self.answers()[seen])
         assert built.statistics is not None
-        whole = self.predictions()
+        predictions = self.predictions()
         part = Predictions(
-            logits_NV=whole.logits_NV[seen],
-            targets_N=whole.targets_N[seen],
-            losses_N=whole.losses_N[seen],
-            rows_N=None if whole.rows_N is None else whole.rows_N[seen],
+            logits_NV=predictions.logits_NV[seen],
+            targets_N=predictions.targets_N[seen],
+            losses_N=predictions.losses_N[seen],
+            rows_N=None if predictions.rows_N is None else predictions.rows_N[seen],
         )
         return built.statistics(part)
 
+    @override
     def outcome(self, built: Measure) -> Any:
-        """The number."""
         return built.value(self.counted(built))
 
-    def test_it_looks_at_what_it_says(self, made: Any) -> None:
+    def test_it_looks_at_what_it_says(self, instance: Any) -> None:
         """At predictions, or at answers where `generates` says so: those are made for such metrics alone."""
-        built = made.build(self.context())
-        assert (built.answers is not None) == made.generates == (built.statistics is None)
+        built = instance.build(self.context())
+        assert (built.answers is not None) == instance.generates == (built.statistics is None)
 
-    def test_statistics_are_float64_of_one_dimension(self, made: Any) -> None:
+    def test_statistics_are_float64_of_one_dimension(self, instance: Any) -> None:
         """A sum in float32 would stop counting at 2²⁴ tokens. Those that are joined have a dimension more."""
         import torch
 
-        measure = made.build(self.context())
+        measure = instance.build(self.context())
         statistics = self.counted(measure)
         assert statistics.dtype == torch.float64, "float32 loses tokens from 2²⁴ on"
         assert statistics.ndim == (2 if measure.joined else 1)
         assert statistics.isfinite().all()
 
     @pytest.mark.parametrize("cut", [0, 5], ids=["none and all", "two parts"])
-    def test_statistics_add_up(self, made: Any, cut: int) -> None:
+    def test_statistics_add_up(self, instance: Any, cut: int) -> None:
         """Those of two parts sum to those of the whole, and those of nothing are 0; joined, they are the whole's."""
         import torch
 
-        measure = made.build(self.context())
+        measure = instance.build(self.context())
         first, second = self.counted(measure, slice(0, cut)), self.counted(measure, slice(cut, None))
         summed = torch.cat([first, second]) if measure.joined else first + second
         torch.testing.assert_close(summed, self.counted(measure), rtol=1e-6, atol=1e-9)
 
-    def test_its_tables_are_tables(self, made: Any) -> None:
+    def test_its_tables_are_tables(self, instance: Any) -> None:
         """Rows of one width, of text and numbers that JSON can hold."""
-        measure = made.build(self.context())
+        measure = instance.build(self.context())
         if measure.details is not None:
             for title, rows in measure.details(self.counted(measure)).items():
                 assert title and len({len(row) for row in rows}) == 1
                 assert json.loads(json.dumps(rows, allow_nan=False)) == [list(row) for row in rows]
 
-    def test_the_number_is_finite(self, made: Any) -> None:
+    def test_the_number_is_finite(self, instance: Any) -> None:
         """A float that can be compared."""
-        value = self.outcome(made.build(self.context()))
+        value = self.outcome(instance.build(self.context()))
         assert isinstance(value, float) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""A tokenizer, a model and rows that are as small as they can be and still are what a run meets.
+"""A tokenizer, a model and rows that are as small as they can be and still are what a run sees.
 
 The tokenizer has one token per printable ASCII character, so what it decodes is what it was given.
 """
@@ -124,11 +124,11 @@ def tiny_tagged() -> list[Example]:
         ("word " * 39 + "Berlin", "O " * 39 + "B-LOC"),
         ("Lee met Constantinopolitan Anna", "B-PER O B-LOC B-PER"),
     ]
-    found: list[Example] = []
+    examples: list[Example] = []
     for line, (text, labels) in enumerate(rows, start=1):
         words = tuple(match.span() for match in re.finditer(r"\S+", text))
-        found.append(Example(origin=f"tiny.jsonl:{line}", prompt=text, words=words, labels=tuple(labels.split())))
-    return found
+        examples.append(Example(origin=f"tiny.jsonl:{line}", prompt=text, words=words, labels=tuple(labels.split())))
+    return examples
 
 
 def tiny_batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from typing_extensions import override
 
 from fttool.contracts.layers import layers
-from fttool.contracts.model import ThawUnit
+from fttool.contracts.model import TrainableUnit
 from fttool.contracts.sharding import Memory, Numerics, PrecisionContext, ShardingContext, ShardingPlan
 from fttool.contracts.task import MicroBatch, learned_tokens
 from fttool.contracts.update import (
@@ -40,38 +41,39 @@ class ScheduleContract(Contract):
     total_steps: ClassVar[Sequence[int]] = (1, 2, 10, 100)
     """Lengths of the runs it is asked about."""
 
+    @override
     def context(self) -> ScheduleContext:
         """A run of 100 updates at a peak rate of 1e-3."""
         return ScheduleContext(total_steps=100, lr=1e-3)
 
+    @override
     def outcome(self, built: Factor) -> Any:
-        """The factors of all updates."""
         return [built(step) for step in range(101)]
 
-    def _factor(self, made: Any, total: int) -> Factor:
-        return made.build(ScheduleContext(total_steps=total, lr=self.context().lr))
+    def _factor(self, instance: Any, total: int) -> Factor:
+        return instance.build(ScheduleContext(total_steps=total, lr=self.context().lr))
 
-    def test_factors_are_finite_and_not_negative(self, made: Any) -> None:
+    def test_factors_are_finite_and_not_negative(self, instance: Any) -> None:
         """At every step of runs of every length."""
         for total in self.total_steps:
-            factor = self._factor(made, total)
+            factor = self._factor(instance, total)
             factors = [factor(step) for step in range(total + 1)]
             assert all(math.isfinite(one) and one >= 0 for one in factors), factors
 
-    def test_something_is_learned(self, made: Any) -> None:
+    def test_something_is_learned(self, instance: Any) -> None:
         """Some step has a rate above 0."""
-        factor = self._factor(made, max(self.total_steps))
+        factor = self._factor(instance, max(self.total_steps))
         assert any(factor(step) > 0 for step in range(max(self.total_steps)))
 
-    def test_it_stands_still_past_the_end(self, made: Any) -> None:
+    def test_it_stands_still_past_the_end(self, instance: Any) -> None:
         """The loop asks once more after the last update."""
         for total in self.total_steps:
-            factor = self._factor(made, total)
+            factor = self._factor(instance, total)
             assert factor(total) == factor(total + 1) == factor(10 * total + 7)
 
-    def test_it_has_no_memory(self, made: Any) -> None:
+    def test_it_has_no_memory(self, instance: Any) -> None:
         """A resumed run asks for a later step first."""
-        factor = made.build(self.context())
+        factor = instance.build(self.context())
         forwards = [factor(step) for step in range(100)]
         assert [factor(step) for step in reversed(range(100))] == forwards[::-1]
 
@@ -79,14 +81,14 @@ class ScheduleContract(Contract):
 class OptimizerContract(Contract):
     """An optimizer: a torch class over core's parameter groups whose state comes back, and that bears pulls."""
 
+    @override
     def context(self) -> OptimizerContext:
-        """A CPU."""
         import torch
 
         return OptimizerContext(device=torch.device("cpu"), unfused=False)
 
+    @override
     def outcome(self, built: OptimizerParts) -> Any:
-        """The weights after two updates."""
         model = tiny_model()
         self._update(model, self._optimizer(built, model), range(2))
         return _weights(model)
@@ -99,7 +101,7 @@ class OptimizerContract(Contract):
         parameters = dict(model.named_parameters())
         groups = make_groups(
             parameters,
-            [ThawUnit(parameters=frozenset(parameters))],
+            [TrainableUnit(parameters=frozenset(parameters))],
             lambda _: 1.0,
             lr=0.01,
             weight_decay=0.1,
@@ -110,7 +112,7 @@ class OptimizerContract(Contract):
         return kind(optimizer_groups(model, groups), **parts.options)
 
     def _update(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, steps: Iterable[int]) -> None:
-        """Updates with random gradients, drawn anew for each step."""
+        """Updates with random gradients, other ones for each step."""
         import torch
 
         for step in steps:
@@ -120,30 +122,30 @@ class OptimizerContract(Contract):
             optimizer.step()
             optimizer.zero_grad()
 
-    def test_an_update_moves_every_parameter(self, made: Any) -> None:
+    def test_an_update_moves_every_parameter(self, instance: Any) -> None:
         """Matrices and vectors, under groups with and without weight decay; all stay finite."""
         model, start = tiny_model(), _weights(tiny_model())
-        self._update(model, self._optimizer(made.build(self.context()), model), range(2))
+        self._update(model, self._optimizer(instance.build(self.context()), model), range(2))
         assert all(p.isfinite().all() for p in model.parameters())
         still = [name for name, values in _weights(model).items() if values == start[name]]
         assert still == []
 
-    def test_it_goes_on_where_it_was(self, made: Any) -> None:
+    def test_it_goes_on_where_it_was(self, instance: Any) -> None:
         """Two updates, a checkpoint, and one more: bit for bit what three updates give."""
         straight, resumed = tiny_model(), tiny_model()
-        self._update(straight, self._optimizer(made.build(self.context()), straight), range(3))
-        before = self._optimizer(made.build(self.context()), resumed)
+        self._update(straight, self._optimizer(instance.build(self.context()), straight), range(3))
+        before = self._optimizer(instance.build(self.context()), resumed)
         self._update(resumed, before, range(2))
-        after = self._optimizer(made.build(self.context()), resumed)
+        after = self._optimizer(instance.build(self.context()), resumed)
         after.load_state_dict(through_a_file(before.state_dict()))
         self._update(resumed, after, [2])
         assert _weights(resumed) == _weights(straight)
 
-    def test_it_bears_a_pull(self, made: Any) -> None:
+    def test_it_bears_a_pull(self, instance: Any) -> None:
         """Core keeps pulls towards the start inside the optimizer, so its class must stand being wrapped."""
         free, held, start = tiny_model(), tiny_model(), tiny_model()
-        self._update(free, self._optimizer(made.build(self.context()), free), range(3))
-        self._update(held, self._optimizer(made.build(self.context()), held, pull=10.0), range(3))
+        self._update(free, self._optimizer(instance.build(self.context()), free), range(3))
+        self._update(held, self._optimizer(instance.build(self.context()), held, pull=10.0), range(3))
         assert all(p.isfinite().all() for p in held.parameters())
         assert _weights(held) != _weights(start)
         assert _weights(held) != _weights(free)
@@ -154,7 +156,7 @@ def _weights(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def regularizer_context(model: PreTrainedModel, run_dir: Path, **changes: Any) -> RegularizerContext:
-    """The context of a causal language model that trains whole: three general rows, and its present weights as start.
+    """The context of a causal language model all of which trains: three general rows, and its present weights as start.
 
     `run_dir` is any folder; `changes` replace fields.
     """
@@ -193,11 +195,13 @@ class RegularizerContract(Contract):
     def _folder(self, tmp_path: Path) -> None:
         self.run_dir = tmp_path
 
+    @override
     def context(self) -> RegularizerContext:
         """The tiny model, with three general rows and a run directory."""
         self.model = tiny_model()
         return regularizer_context(self.model, self.run_dir)
 
+    @override
     def outcome(self, built: Regularization) -> Any:
         """Coefficients, importance, loss and final weights after three updates."""
         import torch
@@ -225,6 +229,7 @@ class RegularizerContract(Contract):
         batch = tiny_batch([tiny_encoded()[row] for row in rows])
         return built.loss(self.model, MicroBatch(inputs=batch, rows=rows, update=3), tiny_score(self.model, batch))
 
+    @override
     def use(self, built: Regularization) -> None:
         """Three updates that change all weights."""
         import torch
@@ -236,22 +241,22 @@ class RegularizerContract(Contract):
             if built.after_update is not None:
                 built.after_update(self.model, step)
 
-    def test_it_does_something(self, made: Any) -> None:
+    def test_it_does_something(self, instance: Any) -> None:
         """A `Regularization` of at least one part."""
-        built = made.build(self.context())
+        built = instance.build(self.context())
         assert isinstance(built, Regularization)
         assert any(bool(getattr(built, name)) for name in built.__dataclass_fields__)
 
-    def test_pulls_have_finite_coefficients(self, made: Any) -> None:
+    def test_pulls_have_finite_coefficients(self, instance: Any) -> None:
         """At least 0 for every parameter, above 0 for some."""
-        pulls = made.build(self.context()).pulls
+        pulls = instance.build(self.context()).pulls
         coefficients = [pull.coefficient(name) for pull in pulls for name, _ in self.model.named_parameters()]
-        assert all(math.isfinite(one) and one >= 0 for one in coefficients)
-        assert not pulls or any(one > 0 for one in coefficients), "it pulls nothing"
+        assert all(math.isfinite(coefficient) and coefficient >= 0 for coefficient in coefficients)
+        assert not pulls or any(coefficient > 0 for coefficient in coefficients), "it pulls nothing"
 
-    def test_importance_is_finite_and_not_negative(self, made: Any) -> None:
+    def test_importance_is_finite_and_not_negative(self, instance: Any) -> None:
         """For parameters that there are, in their shapes, and above 0 somewhere; the model is left as it was."""
-        pulls = made.build(self.context()).pulls
+        pulls = instance.build(self.context()).pulls
         parameters, before = dict(self.model.named_parameters()), _weights(self.model)
         for pull in pulls:
             if pull.importance is not None:
@@ -264,7 +269,7 @@ class RegularizerContract(Contract):
         assert _weights(self.model) == before
         assert self.model.training and all(p.grad is None for p in parameters.values())
 
-    def test_general_rows_are_asked_for_where_it_says_so(self, made: Any) -> None:
+    def test_general_rows_are_asked_for_where_it_says_so(self, instance: Any) -> None:
         """A recipe whose general rows nothing reads is told so, by `uses_general`."""
         asked: list[str | None] = []
         ctx = self.context()
@@ -273,23 +278,23 @@ class RegularizerContract(Contract):
             asked.append(name)
             return ctx.general(name)
 
-        self.outcome(made.build(replace(ctx, general=general)))
-        assert made.uses_general or not asked, "it asks for general rows, and uses_general says otherwise"
+        self.outcome(instance.build(replace(ctx, general=general)))
+        assert instance.uses_general or not asked, "it asks for general rows, and uses_general says otherwise"
 
-    def test_a_loss_is_a_finite_scalar(self, made: Any) -> None:
+    def test_a_loss_is_a_finite_scalar(self, instance: Any) -> None:
         """It is added to the loss of an update."""
-        built = made.build(self.context())
+        built = instance.build(self.context())
         if built.loss is not None:
             if built.modify is not None:
                 built.modify(self.model)
             loss = self.loss(built)
             assert loss.ndim == 0 and loss.isfinite()
 
-    def test_a_loss_is_a_mean_over_what_it_counts(self, made: Any) -> None:
+    def test_a_loss_is_a_mean_over_what_it_counts(self, instance: Any) -> None:
         """So that an update's is the same whatever its micro-batches: of parts of one, weighted by their items."""
         import torch
 
-        built = made.build(self.context())
+        built = instance.build(self.context())
         if built.loss is None:
             return
         if built.modify is not None:
@@ -299,17 +304,17 @@ class RegularizerContract(Contract):
         parts: list[Tensor] = []
         items: list[int] = []
         for rows in ((0,), (1, 2)):
-            some = MicroBatch(inputs=tiny_batch([tiny_encoded()[row] for row in rows]), rows=rows, update=3)
-            items.append(built.items(some) if built.items is not None else learned_tokens(some.inputs))
+            batch = MicroBatch(inputs=tiny_batch([tiny_encoded()[row] for row in rows]), rows=rows, update=3)
+            items.append(built.items(batch) if built.items is not None else learned_tokens(batch.inputs))
             parts.append(self.loss(built, rows))
         mean = sum(part * number for part, number in zip(parts, items, strict=True)) / sum(items)
         torch.testing.assert_close(mean, self.loss(built), rtol=1e-5, atol=1e-6)
 
-    def test_the_model_still_works(self, made: Any) -> None:
+    def test_the_model_still_works(self, instance: Any) -> None:
         """After all that the regularizer does: finite logits, gradients, and weights of the same shapes."""
         import torch
 
-        built = made.build(self.context())
+        built = instance.build(self.context())
         shapes = {name: p.shape for name, p in self.model.state_dict().items()}
         if built.modify is not None:
             built.modify(self.model)
@@ -327,23 +332,24 @@ class RegularizerContract(Contract):
 class PrecisionContract(Contract):
     """A precision: number formats with a reason, or words for why this hardware cannot have them."""
 
+    @override
     def context(self) -> PrecisionContext:
         """A CPU that computes in bfloat16."""
         import torch
 
         return PrecisionContext(device=torch.device("cpu"), native_bf16=True)
 
+    @override
     def outcome(self, built: Numerics) -> Any:
-        """The formats."""
         return built
 
-    def test_hardware_gets_formats_or_words(self, made: Any) -> None:
+    def test_hardware_gets_formats_or_words(self, instance: Any) -> None:
         """Whatever the device: formats and why they were chosen, or an error that says what to do."""
         import torch
 
         for device, native in (("cpu", True), ("cpu", False), ("cuda", True), ("cuda", False), ("mps", False)):
             try:
-                numerics = made.build(PrecisionContext(device=torch.device(device), native_bf16=native))
+                numerics = instance.build(PrecisionContext(device=torch.device(device), native_bf16=native))
             except FttoolError as refused:
                 assert refused.problems[0].hint, "say what to do instead"
                 continue
@@ -355,6 +361,7 @@ class PrecisionContract(Contract):
 class ShardingContract(Contract):
     """Sharding: a plan of as many processes as the recipe can know beforehand, with a way to prove itself."""
 
+    @override
     def context(self) -> ShardingContext:
         """A CPU, layers of one class, and a model of 100 million parameters that takes a fraction of what there is."""
         import torch
@@ -374,14 +381,14 @@ class ShardingContract(Contract):
             device=torch.device("cpu"), layer_classes=frozenset({"LlamaDecoderLayer"}), memory=lambda: memory
         )
 
+    @override
     def outcome(self, built: ShardingPlan) -> Any:
-        """Processes and arguments."""
         return built.processes, sorted(built.arguments)
 
-    def test_the_plan_is_what_the_recipe_knows(self, made: Any) -> None:
+    def test_the_plan_is_what_the_recipe_knows(self, instance: Any) -> None:
         """`world_size`, asked before anything is loaded, is what the plan starts."""
-        plan = made.build(self.context())
-        assert made.world_size >= 1
-        assert plan.processes == made.world_size == made.launch.processes, "override launch, which says both"
+        plan = instance.build(self.context())
+        assert instance.world_size >= 1
+        assert plan.processes == instance.world_size == instance.launch.processes, "override launch, which says both"
         assert isinstance(plan.arguments, Mapping)
         assert callable(plan.prove)

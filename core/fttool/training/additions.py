@@ -39,15 +39,17 @@ class Additions:
         """`varies`: what trains changes during the run, so that none of it may have a bearing on a loss for a while."""
         self.varies = varies
         self._all: list[Addition] = []
-        for strategy, one in zip(strategies, yielded, strict=True):
-            if one.loss is not None:
+        for strategy, regularization in zip(strategies, yielded, strict=True):
+            if regularization.loss is not None:
                 before = sum(other.strategy.id() == strategy.id() for other in self._all)
-                self._all.append(Addition(strategy.id() + (f".{before + 1}" if before else ""), strategy, one))
+                self._all.append(
+                    Addition(strategy.id() + (f".{before + 1}" if before else ""), strategy, regularization)
+                )
         self._totals: dict[str, int] = {}
 
     def counts(self, batches: Sequence[Mapping[str, Any]], update: int) -> list[int]:
         """The items in this process's micro-batches of an update, of each loss that counts items of its own."""
-        items = [one.yielded.items for one in self._all if one.yielded.items is not None]
+        items = [addition.yielded.items for addition in self._all if addition.yielded.items is not None]
         if not items:
             return []
         counted = [micro_batch(batch, batch["rows"], update) for batch in batches if batch["rows"]]
@@ -55,23 +57,23 @@ class Additions:
 
     def begin(self, totals: Sequence[int]) -> None:
         """An update begins; `totals` are the sums of all processes' `counts`."""
-        own = (one.name for one in self._all if one.yielded.items is not None)
+        own = (addition.name for addition in self._all if addition.yielded.items is not None)
         self._totals = dict(zip(own, totals, strict=True))
 
     def terms(
         self, model: PreTrainedModel, batch: MicroBatch, predictions: Predictions, share: float | Tensor
     ) -> Iterator[tuple[str, Tensor, float | Tensor]]:
         """Name, loss, and which share of the update's items the micro-batch has; of the task's items it has `share`."""
-        for one in self._all:
-            loss, items = one.yielded.loss, one.yielded.items
+        for addition in self._all:
+            loss, items = addition.yielded.loss, addition.yielded.items
             assert loss is not None
             term = loss(model, batch, predictions)
-            check_term(one.strategy, term, constant=self.varies)
+            check_term(addition.strategy, term, constant=self.varies)
             if items is None:
-                yield one.name, term, share
+                yield addition.name, term, share
             else:
-                own, total = items(batch) if batch.rows else 0, self._totals[one.name]
-                yield one.name, term, own / total if total else 0.0
+                own, total = items(batch) if batch.rows else 0, self._totals[addition.name]
+                yield addition.name, term, own / total if total else 0.0
 
 
 def micro_batch(batch: Mapping[str, Any], rows: Sequence[Sequence[int]], update: int) -> MicroBatch:

@@ -55,9 +55,9 @@ class Answering:
         """
         answers = [""] * len(prompts)
         with evaluating(self.model):
-            for some, room in self._together(prompts, longest):
-                answered = self._generate([prompts[index] for index in some], room, temperature)
-                for index, ids in zip(some, answered, strict=True):
+            for group, room in self._together(prompts, longest):
+                answered = self._generate([prompts[index] for index in group], room, temperature)
+                for index, ids in zip(group, answered, strict=True):
                     self.tokens += len(ids)
                     answers[index] = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
         return answers
@@ -83,7 +83,7 @@ class Answering:
         return [self._ended(row) for row in output_BT[:, ids_BT.shape[1] :].tolist()]
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """Without what stands behind the end: padding to the longest answer."""
+        """Without what stands after the end: padding to the longest answer."""
         end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
         return ids[: end + 1]
 
@@ -131,7 +131,9 @@ class Answering:
             difference = float(torch.where(ours_V == theirs_V, 0.0, (ours_V - theirs_V).abs()).max())
             allowed = rounding(formats) * float(ours_V.max().abs())
             if not difference <= allowed:
-                return f"padding changes its logits by {difference:.2g}, of which rounding makes at most {allowed:.2g}"
+                return (
+                    f"padding changes its logits by {difference:.2g}, while rounding accounts for at most {allowed:.2g}"
+                )
             if ours_V.argmax() != theirs_V.argmax():  # a tie: the answers part here, and say nothing more
                 break
         return ""
@@ -140,5 +142,5 @@ class Answering:
         """Of the first prompt's answer, token by token, each (V,) in float32."""
         ids_BT, mask_BT = self._padded(prompts)
         settings = self._settings(TRIED, output_logits=True, return_dict_in_generate=True)
-        found: Any = self.model.generate(ids_BT, attention_mask=mask_BT, generation_config=settings)
-        return [logits_BV[0].float() for logits_BV in found.logits]
+        generated: Any = self.model.generate(ids_BT, attention_mask=mask_BT, generation_config=settings)
+        return [logits_BV[0].float() for logits_BV in generated.logits]

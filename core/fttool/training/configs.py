@@ -56,19 +56,19 @@ class Configs:
 
     def undo(self, but: Collection[str] = ()) -> list[Change]:
         """Set every value back, but those of these names; returns what had changed."""
-        found: list[Change] = []
+        changes: list[Change] = []
         for prefix, config, before in self.known:
             now = _values(config)
             for name in [*before, *(name for name in now if name not in before)]:
                 same = name in before and name in now and before[name] == now[name]
                 if same or name in but or name in SAID_BY_SAVING:
                     continue
-                found.append(Change(prefix + name, before.get(name), now.get(name)))
+                changes.append(Change(prefix + name, before.get(name), now.get(name)))
                 if name in before:
                     setattr(config, name, deepcopy(before[name]))
                 else:
                     delattr(config, name)
-        return found
+        return changes
 
 
 def _all(model: Any, tokenizer: Any) -> Iterator[tuple[str, Any]]:

@@ -70,10 +70,10 @@ def evaluating(model: Any) -> Generator[None]:
             module.training = True
 
 
-def spaced(some: Sequence[T], number: int) -> list[T]:
+def spaced(items: Sequence[T], number: int) -> list[T]:
     """So many of them, evenly spaced; all where there are fewer."""
-    number = min(number, len(some))
-    return [some[index * len(some) // number] for index in range(number)]
+    number = min(number, len(items))
+    return [items[index * len(items) // number] for index in range(number)]
 
 
 def asked_examples(recipe: Recipe, examples: Sequence[Example]) -> list[Example]:
@@ -111,12 +111,12 @@ def answered(
     mine = examples if together else examples[world.rank :: world.size]
     given = ask(mine)
     pairs = zip(mine, given, strict=True)
-    answers = [Answer(example=one, expected=expected_answer(one), given=answer) for one, answer in pairs]
+    answers = [Answer(example=example, expected=expected_answer(example), given=answer) for example, answer in pairs]
     counts = answers if world.first or not together else []
-    found = {name: count(counts) for name, count in counting.items()}
+    statistics = {name: count(counts) for name, count in counting.items()}
     return {
-        name: _of_all(values.cpu(), world) if chosen[name].joined else world.total(values.to(device))
-        for name, values in found.items()
+        name: _of_all(values.cpu(), world) if chosen[name].joined else world.all_reduce(values.to(device))
+        for name, values in statistics.items()
     }
 
 
@@ -152,40 +152,40 @@ def summed(
         counted = {name: count(predictions) for name, count in counting.items()}
         if batch["rows"]:
             return counted
-        # a blank: it does not count
+        # padding: this process has fewer micro-batches than others, and all must make as many passes
         return {n: values[:0] if chosen[n].joined else torch.zeros_like(values) for n, values in counted.items()}
 
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in counting}
+    pieces: dict[str, list[torch.Tensor]] = {name: [] for name in counting}
     with evaluating(model):
         for batch in batches:
             for counted in passes(batch, statistics):
                 for name, values in counted.items():
                     if chosen[name].joined:
-                        found[name].append(values.cpu())
+                        pieces[name].append(values.cpu())
                     else:
-                        found[name] = [found[name][0] + values if found[name] else values]
+                        pieces[name] = [pieces[name][0] + values if pieces[name] else values]
     return {
-        name: _of_all(torch.cat(some), world) if chosen[name].joined else world.total(some[0])
-        for name, some in found.items()
-        if some
+        name: _of_all(torch.cat(parts), world) if chosen[name].joined else world.all_reduce(parts[0])
+        for name, parts in pieces.items()
+        if parts
     }
 
 
 def _of_all(rows: torch.Tensor, world: World) -> torch.Tensor:
     """The rows (n, K) of all processes, those of the first one first."""
     gathered: list[torch.Tensor] = [
-        rows.new_tensor(some).view(-1, rows.shape[1]) for some in world.gather(rows.tolist())
+        rows.new_tensor(values).view(-1, rows.shape[1]) for values in world.all_gather(rows.tolist())
     ]
     return torch.cat(gathered)
 
 
 def tables(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """What the metrics have to say beside their numbers, by title."""
-    found: dict[str, Any] = {}
+    by_title: dict[str, Any] = {}
     for name, total in sums.items():
         details = chosen[name].details
-        found |= details(total) if details is not None else {}
-    return found
+        by_title |= details(total) if details is not None else {}
+    return by_title
 
 
 def remarks(chosen: Mapping[str, Measure], sums: Mapping[str, torch.Tensor]) -> dict[str, str]:

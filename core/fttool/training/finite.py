@@ -18,7 +18,7 @@ from fttool.events import Diverged
 from fttool.training import scaling
 from fttool.training.guard import overrides
 from fttool.training.job import Job
-from fttool.training.shards import share
+from fttool.training.shards import local_shard
 
 _Base = Trainer if TYPE_CHECKING else object
 
@@ -55,7 +55,7 @@ class Finite(_Base):
         finite = torch.isfinite(torch.stack(losses)).tolist()
         step = self.state.global_step + 1
         mine = [int(not all(finite)), self.job.asked or 0]
-        anywhere, self.asked = self.job.world.most(mine, self.args.device)
+        anywhere, self.asked = self.job.world.all_reduce_max(mine, self.args.device)
         if anywhere:
             bad = [row for ids, fine in zip(rows, finite, strict=True) if not fine for row in ids]
             self.diverged(f"the loss of update {step} is not finite", bad, step)
@@ -81,15 +81,15 @@ class Finite(_Base):
             what = f"loss scaling skipped all {update} updates: nothing was learned"
             self.diverged(what, self.latest_rows, update)
 
-    def refuse_non_finite_weights(self, *, whole: bool = False) -> None:
+    def refuse_non_finite_weights(self, *, gathered: bool = False) -> None:
         """Raise `DivergedError` where a weight is not finite: it must not be saved. All processes must ask.
 
-        Each looks at its share of the weights, but with `whole` the first at all of them: after `make_whole`.
+        Each looks at its share of the weights, but with `gathered` the first at all of them: after `gather_weights`.
         """
         model: Any = self.model
-        named: Iterable[tuple[str, Tensor]] = model.named_parameters() if whole else self.job.plan.shares(model)
-        found = [] if whole and not self.job.world.first else not_finite(named)
-        every = list(dict.fromkeys(name for some in self.job.world.gather(found) for name in some))
+        named: Iterable[tuple[str, Tensor]] = model.named_parameters() if gathered else self.job.plan.shares(model)
+        bad = [] if gathered and not self.job.world.first else not_finite(named)
+        every = list(dict.fromkeys(name for names in self.job.world.all_gather(bad) for name in names))
         if every:
             more = f" and {len(every) - 1} more" if len(every) > 1 else ""
             are = "are" if more else "is"
@@ -99,12 +99,12 @@ class Finite(_Base):
 
     def diverged(self, what: str, rows: Sequence[int], update: int) -> None:
         """Record and raise that the run cannot go on, naming the rows that each process gives of that update."""
-        every = [row for some in self.job.world.gather(list(rows)) for row in some]
+        every = [row for process_rows in self.job.world.all_gather(list(rows)) for row in process_rows]
         origins = [self.job.rows.learned.origin(row) for row in every]
         self.job.watch.event(Diverged(step=update, what=what, rows=origins))
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
         hint = 'lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"'
-        if any(one.pulls for one in self.job.regularizations):
+        if any(regularization.pulls for regularization in self.job.regularizations):
             hint = f"lower the strength of what pulls, in [[regularizers]]; {hint}"
         raise DivergedError(f"{what}; its rows: {shown}" if shown else what, hint=hint)
 
@@ -118,7 +118,7 @@ def not_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     names: list[str] = []
     largest: list[Tensor] = []
     for name, tensor in named:
-        here = share(tensor.detach())
+        here = local_shard(tensor.detach())
         if here.is_floating_point() and here.numel():
             names.append(name)
             largest.append(torch.linalg.vector_norm(here, math.inf).double().cpu())

@@ -66,7 +66,7 @@ def put_into(formats: Formats, model: nn.Module) -> None:
         p.data = _in(formats.of(name, p), name, p.data)
     saved = model.state_dict().keys()
     for name, buffer in model.named_buffers():
-        # What a file lacks is computed in its own format: it is no weight, and a recipe that names one means all.
+        # A buffer that the files lack is computed in its own format: `checkpoints.dtype` means weights alone.
         known = name in formats.by_name or not formats.by_name
         if name in saved and known:
             buffer.data = _in(formats.of(name, buffer), name, buffer.data)
@@ -74,9 +74,9 @@ def put_into(formats: Formats, model: nn.Module) -> None:
 
 def _in(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
     """The tensor in another format; `ModelError` where that one has no numbers as large."""
-    found = tensor.to(dtype)
-    if dtype == torch.float16 and bool((found.isinf() & tensor.isfinite()).any()):
-        message = f"the weights in {name} are beyond float16, whose numbers end at 65,504"
-        hint = 'say checkpoints.dtype = "bfloat16" or "float32", and resume the run'
+    converted = tensor.to(dtype)
+    if dtype == torch.float16 and bool((converted.isinf() & tensor.isfinite()).any()):
+        message = f"the weights in {name} are beyond float16, whose largest number is 65,504"
+        hint = 'set checkpoints.dtype = "bfloat16" or "float32", and resume the run'
         raise ModelError(Problem(message, hint=hint, key=("checkpoints", "dtype")))
-    return found
+    return converted

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fttool.contracts.model import ThawUnit, Updates
+from fttool.contracts.model import TrainableUnit, Updates
 from fttool.contracts.update import Pull
 from fttool.errors import PluginError, RecipeError
-from fttool.training.shards import close
+from fttool.training.shards import reshard
 
 
 class Pulls(NamedTuple):
@@ -60,7 +60,7 @@ class Group:
 
 def make_groups(
     parameters: Mapping[str, Tensor],
-    units: Sequence[ThawUnit],
+    units: Sequence[TrainableUnit],
     rate: Callable[[str], float],
     *,
     lr: float,
@@ -99,12 +99,12 @@ def make_groups(
 
 def _folded(pulls: Sequence[Pull], name: str) -> Pulls:
     """All pulls at one parameter as one strength per kind."""
-    found = {(towards, decoupled): 0.0 for towards in ("start", "zero") for decoupled in (False, True)}
+    coefficients = {(towards, decoupled): 0.0 for towards in ("start", "zero") for decoupled in (False, True)}
     weighted: set[bool] = set()
     for pull in pulls:
         coefficient = pull.coefficient(name)
         if pull.importance is None:
-            found[pull.towards, pull.decoupled] += coefficient
+            coefficients[pull.towards, pull.decoupled] += coefficient
         elif coefficient:
             weighted.add(pull.decoupled)
     if len(weighted) > 1:
@@ -113,10 +113,10 @@ def _folded(pulls: Sequence[Pull], name: str) -> Pulls:
             hint="make both coupled, or both decoupled",
         )
     return Pulls(
-        pull=found["start", False],
-        decoupled_pull=found["start", True],
-        zero_pull=found["zero", False],
-        decoupled_zero_pull=found["zero", True],
+        pull=coefficients["start", False],
+        decoupled_pull=coefficients["start", True],
+        zero_pull=coefficients["zero", False],
+        decoupled_zero_pull=coefficients["zero", True],
         importance=False in weighted,
         decoupled_importance=True in weighted,
     )
@@ -131,8 +131,8 @@ def folded_importance(pulls: Sequence[Pull], shapes: Mapping[str, torch.Size]) -
         for name, importance in pull.importance().items():
             if name in shapes and pull.coefficient(name):
                 if importance.shape != shapes[name]:
-                    found, wanted = tuple(importance.shape), tuple(shapes[name])
-                    raise PluginError(f"the importance of '{name}' has shape {found}, the parameter {wanted}")
+                    shape, wanted = tuple(importance.shape), tuple(shapes[name])
+                    raise PluginError(f"the importance of '{name}' has shape {shape}, the parameter {wanted}")
                 weighted = pull.coefficient(name) * importance
                 total[name] = total[name] + weighted if name in total else weighted
     return total
@@ -168,7 +168,7 @@ def let_train(model: nn.Module, optimizer: torch.optim.Optimizer, groups: Sequen
     """Let the groups of this update train, and the others wait: without gradients, backward stops above them."""
     waits = {name: not group.trains(update) for group in groups for name in group.names}
     if any(p.requires_grad == waits.get(name) for name, p in model.named_parameters()):
-        close(model)
+        reshard(model)  # parameters that FSDP2 has left gathered are others, which would go on as they were
     by_name = dict(model.named_parameters())
     for group, entry in zip(groups, optimizer.param_groups, strict=True):
         entry["waits"] = not group.trains(update)

@@ -54,7 +54,7 @@ CALLED = (
     Name("torch.cpu:", "_is_avx512_bf16_supported"),
     Name("accelerate:Accelerator", "optimizer_step_was_skipped"),
 )
-"""What core reads or calls that is not a library's public interface, or that a whole check hangs on."""
+"""What core reads or calls that is not a library's public interface, or that a check depends on."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,10 +93,10 @@ def refuse_changed(*pairs: tuple[type, type]) -> None:
     problems = [problem for ours, base in pairs for problem in _differences(ours, base)]
     problems += [_problem(name, "does not read", "sets") for name in SET if not _reads(_owner(name), name.name)]
     for name in CALLED:
-        found = getattr(_owner(name), name.name, None)
-        if found is None:
+        present = getattr(_owner(name), name.name, None)
+        if present is None:
             problems.append(_problem(name, "has no", "uses"))
-        elif name.parameters and not set(name.parameters) <= set(inspect.signature(found).parameters):
+        elif name.parameters and not set(name.parameters) <= set(inspect.signature(present).parameters):
             problems.append(_problem(name, f"takes no {' and '.join(name.parameters)} in", "uses"))
     if problems:
         raise LibraryError(problems)
@@ -150,16 +150,19 @@ def _differences(ours: type, base: type) -> Iterable[Problem]:
 
 def _other_parameters(own: Callable[..., Any], theirs: Callable[..., Any]) -> str:
     """How `theirs` takes other parameters than `own` does; empty where each can stand for the other."""
-    mine, other = (inspect.signature(one).parameters for one in (own, theirs))
+    mine, other = (inspect.signature(function).parameters for function in (own, theirs))
     open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    named = [[name for name, one in some.items() if one.kind not in open_ended] for some in (mine, other)]
-    if any(one.kind in open_ended for one in other.values()):  # it hands on whatever it is given
+    named = [
+        [name for name, parameter in parameters.items() if parameter.kind not in open_ended]
+        for parameters in (mine, other)
+    ]
+    if any(parameter.kind in open_ended for parameter in other.values()):  # it hands on whatever it is given
         return ""
     missing = [name for name in named[0] if name not in other]
     if missing:
         return f"has no parameter '{missing[0]}'"
     new = [name for name in named[1] if name not in mine]
-    if new and not any(one.kind in open_ended for one in mine.values()):
+    if new and not any(parameter.kind in open_ended for parameter in mine.values()):
         return f"has another parameter, '{new[0]}'"
     shared = [name for name in named[1] if name in mine]
     return "" if shared == named[0] else "has its parameters in another order"
@@ -167,8 +170,12 @@ def _other_parameters(own: Callable[..., Any], theirs: Callable[..., Any]) -> st
 
 def _reads(owner: Any, name: str) -> bool:
     """True where a method of the class loads the attribute, or names it to `getattr`."""
-    functions = [inspect.unwrap(one) for one in vars(owner).values() if isinstance(one, FunctionType)]
-    codes = [one.__code__ for one in functions if name in (*one.__code__.co_names, *one.__code__.co_consts)]
+    functions = [inspect.unwrap(function) for function in vars(owner).values() if isinstance(function, FunctionType)]
+    codes = [
+        function.__code__
+        for function in functions
+        if name in (*function.__code__.co_names, *function.__code__.co_consts)
+    ]
     return any(name in _loaded(code) for code in codes)
 
 
@@ -176,7 +183,7 @@ def _reads(owner: Any, name: str) -> bool:
 def _loaded(code: CodeType) -> frozenset[str]:
     """The names and texts that a function's code loads."""
     steps = dis.get_instructions(code)
-    return frozenset(one.argval for one in steps if one.opname.startswith("LOAD") and isinstance(one.argval, str))
+    return frozenset(step.argval for step in steps if step.opname.startswith("LOAD") and isinstance(step.argval, str))
 
 
 def _own(ours: type) -> list[type]:
@@ -214,5 +221,5 @@ def _known(base: type) -> str:
 
 
 def _known_of(library: str) -> str:
-    known = list(dict.fromkeys(one[library] for one in versions_passed() if library in one))
+    known = list(dict.fromkeys(versions[library] for versions in versions_passed() if library in versions))
     return f"known to work: {library} {', '.join(known)}; pip install '{library}=={known[0]}'" if known else ""

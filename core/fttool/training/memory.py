@@ -2,7 +2,7 @@
 
 Weights and gradients are counted; the optimizer's state is what it keeps of a square matrix. Activations are those of a
 common transformer, without attention scores, by the formula of Korthikanti et al. 2022 (arXiv 2205.05198): so many
-numbers per token, layer and hidden dimension, or the inputs of the layers and one whole layer where they are computed
+numbers per token, layer and hidden dimension, or the inputs of the layers and one full layer where they are computed
 again. What regularizers say that they hold is added. Not counted: what
 others of them keep beside the optimizer (an average, mixed weights), what the allocator cannot
 use, and the libraries themselves.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from fttool.contracts.sharding import Memory
-from fttool.training.held import bytes_of
+from fttool.training.held_bytes import bytes_of
 
 if TYPE_CHECKING:
     import torch
@@ -42,14 +42,14 @@ def estimate(
     learned: int,
     recomputed: bool,
     half: bool,
-    kept: int = 0,
+    regularizers: int = 0,
     device: int,
 ) -> Memory:
     """Bytes of one process without sharding.
 
     `optimizer` makes one over `groups`, which are those of the run; a micro-batch has `tokens` slots, `learned` of them
-    reach the head; `recomputed` activations are not kept; `half`: it is computed in 16 bits; regularizers have `kept`
-    bytes of their own; there are `device` bytes.
+    reach the head; `recomputed` activations are not kept; `half`: it is computed in 16 bits; `regularizers` hold
+    that many bytes of their own; there are `device` bytes.
     """
     by_name = dict(model.named_parameters())
     trained = [p for p in by_name.values() if p.requires_grad]
@@ -61,16 +61,16 @@ def estimate(
     used = (*way, layers.final, layers.head, layers.embeddings if layers.tied else ())
     casts = [name for part in used for name in part if by_name[name].element_size() > 2]
     in_layers = [gathered(block) for block in layers.blocks]
-    whole = gathered(by_name)
+    full = gathered(by_name)
     return Memory(
         weights=bytes_of(by_name.values()),
-        gathered=whole,
+        gathered=full,
         copies=gathered(casts) if half else 0,
         gradients=bytes_of(trained),
         optimizer=sum(state_bytes(optimizer, group) for group in groups),
-        unit=max([whole - sum(in_layers), *in_layers]),
+        unit=max([full - sum(in_layers), *in_layers]),
         activations=_activations(model, len(way), tokens, recomputed, half) + PER_LOGIT * learned * _outputs(model),
-        kept=kept,
+        regularizers=regularizers,
         device=device,
     )
 
@@ -82,10 +82,12 @@ def state_bytes(optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimize
     params: list[Tensor] = group["params"]
     toy = torch.nn.Parameter(torch.zeros(SIDE, SIDE, dtype=params[0].dtype))
     toy.grad = torch.ones_like(toy)
-    made = optimizer([{**group, "params": [toy]}])
-    made.step()
-    kept = bytes_of(value for value in made.state[toy].values() if isinstance(value, torch.Tensor) and value.ndim)
-    return kept * sum(p.numel() for p in params) // toy.numel()
+    toy_optimizer = optimizer([{**group, "params": [toy]}])
+    toy_optimizer.step()
+    size = bytes_of(
+        value for value in toy_optimizer.state[toy].values() if isinstance(value, torch.Tensor) and value.ndim
+    )
+    return size * sum(p.numel() for p in params) // toy.numel()
 
 
 def _way_back(by_name: Mapping[str, Tensor], layers: Layers) -> Sequence[Sequence[str]]:

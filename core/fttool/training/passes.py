@@ -28,7 +28,7 @@ def in_one(batch: Batch, work: Callable[[Batch], T]) -> list[T]:
 
 
 def pieces(batch: Batch, rows: int) -> Iterator[Batch]:
-    """A micro-batch of B sequences in pieces of at most `rows`, without the slots behind its longest sequence."""
+    """A micro-batch of B sequences in pieces of at most `rows`, without the slots after its longest sequence."""
     total, width = len(batch["rows"]), batch["input_ids"].shape[1]
     if total <= rows:
         yield batch
@@ -57,10 +57,10 @@ def _flat_pieces(batch: Batch, sequences: int) -> Iterator[Batch]:
         first = last
 
 
-def attempted(work: Callable[[Batch], T], some: Iterable[Batch]) -> list[T] | None:
-    """What `work` makes of each of `some`; None where memory has run out, and as much of it as can be is free again."""
+def attempted(work: Callable[[Batch], T], batches: Iterable[Batch]) -> list[T] | None:
+    """What `work` makes of each of `batches`; None where memory has run out, and as much as can be is free again."""
     try:
-        return [work(piece) for piece in some]
+        return [work(piece) for piece in batches]
     except (MemoryError, RuntimeError) as fault:  # let go of here, for its frames hold the tensors
         if not ran_out_of_memory(fault):
             raise

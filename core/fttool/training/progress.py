@@ -19,9 +19,9 @@ class Progress:
     fits: dict[str, int] = field(default_factory=dict[str, int])
     """Sequences that go through the model at once, where memory ran out on more: in `training`, `evaluation` and for
     `features`."""
-    met_rows: list[int] = field(default_factory=list[int])
+    seen_rows: list[int] = field(default_factory=list[int])
     """Rows seen of each dataset that is learned from."""
-    met_tokens: list[int] = field(default_factory=list[int])
+    seen_tokens: list[int] = field(default_factory=list[int])
     """Tokens seen of each of them."""
     proof: dict[str, Any] = field(default_factory=dict[str, Any])
     """Figures of the proof before the first update."""

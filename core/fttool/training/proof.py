@@ -61,10 +61,10 @@ class Proven:
     def compared(self) -> dict[str, dict[str, Any]]:
         """Each comparison by its name, as `events.jsonl` has them."""
         return {
-            one.name: {"difference": one.difference}
-            | ({} if one.allowed == math.inf else {"allowed": one.allowed, "holds": one.holds})
-            | ({} if one.shown else {"shown": False})
-            for one in self.findings
+            finding.name: {"difference": finding.difference}
+            | ({} if finding.allowed == math.inf else {"allowed": finding.allowed, "holds": finding.holds})
+            | ({} if finding.shown else {"shown": False})
+            for finding in self.findings
         }
 
     @property
@@ -76,24 +76,30 @@ class Proven:
         """What was compared, how far it differs, and how far it may: for people."""
         return [
             (
-                one.claim,
-                f"{one.difference:.1e}",
-                "for comparison" if one.allowed == math.inf else f"{one.allowed:.1e}" if one.shown else UNSEEN,
+                finding.claim,
+                f"{finding.difference:.1e}",
+                "for comparison"
+                if finding.allowed == math.inf
+                else f"{finding.allowed:.1e}"
+                if finding.shown
+                else UNSEEN,
             )
-            for one in self.findings
+            for finding in self.findings
         ]
 
     def notes(self) -> list[str]:
         """What is to be said of a run that goes on: what its model could not be shown to do."""
-        unseen = [one.claim for one in self.findings if one.holds and not one.shown]
+        unseen = [finding.claim for finding in self.findings if finding.holds and not finding.shown]
         if not unseen:
             return []
         return [f"{UNSEEN}, as other tokens make no difference to this model: {'; '.join(unseen)}"]
 
     def refuse(self) -> None:
         """Raise `ModelError` with all that does not hold, each fault once."""
-        failed = {one.name for one in self.findings if not one.holds}
-        problems = [one.problem for one in self.findings if not one.holds and failed.isdisjoint(one.implied_by)]
+        failed = {finding.name for finding in self.findings if not finding.holds}
+        problems = [
+            finding.problem for finding in self.findings if not finding.holds and failed.isdisjoint(finding.implied_by)
+        ]
         if problems:
             raise ModelError(problems)
 
@@ -109,10 +115,13 @@ def prove(model: Any, device: torch.device, comparisons: Iterable[Comparisons], 
     began = time.perf_counter()
     with evaluating(model), untouched_randomness([device] if device.type == "cuda" else []):
         try:
-            found = [finding for some in comparisons for finding in some()]
+            findings = [finding for comparison in comparisons for finding in comparison()]
         except Incomparable as reason:
-            found = [Finding("incomparable", str(reason), math.inf, math.inf, Problem(str(reason)))]
-    everywhere = world.gather([finding.difference for finding in found])
-    worst = [max(each, key=lambda one: math.inf if math.isnan(one) else one) for each in zip(*everywhere, strict=True)]
-    agreed = [replace(finding, difference=most) for finding, most in zip(found, worst, strict=True)]
+            findings = [Finding("incomparable", str(reason), math.inf, math.inf, Problem(str(reason)))]
+    everywhere = world.all_gather([finding.difference for finding in findings])
+    worst = [
+        max(each, key=lambda difference: math.inf if math.isnan(difference) else difference)
+        for each in zip(*everywhere, strict=True)
+    ]
+    agreed = [replace(finding, difference=largest) for finding, largest in zip(findings, worst, strict=True)]
     return Proven(agreed, time.perf_counter() - began)

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fttool.errors import RecipeError
-from fttool.training.shards import shared_like
+from fttool.training.shards import sharded_like
 
 _OURS = ("anchor", "importance", "placeholder")
 """Keys of a parameter's state that are ours and not the optimizer's own."""
@@ -63,7 +63,7 @@ def anchored(optimizer_class: type[Optimizer]) -> type[Optimizer]:
 def set_importance(optimizer: Optimizer, importance: Mapping[Tensor, Tensor]) -> None:
     """Give parameters their F, in their own shape, dtype and device; before the first step, or between two."""
     for p, values in importance.items():
-        optimizer.state[p]["importance"] = shared_like(values, p).clone()
+        optimizer.state[p]["importance"] = sharded_like(values, p).clone()
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def pull_value(optimizer: Optimizer) -> float:
         to_start = group.get("pull", 0.0) + group.get("decoupled_pull", 0.0)
         to_zero = group.get("zero_pull", 0.0) + group.get("decoupled_zero_pull", 0.0)
         weighted = _weighted(group)
-        params = group["params"] or getattr(optimizer, "met", {}).get(index, ())
+        params = group["params"] or getattr(optimizer, "seen", {}).get(index, ())
         states = [(p, optimizer.state.get(p, {})) for p in params]
         if to_start or weighted:
             rows = [(p, *_targets(state, weighted)) for p, state in states if "anchor" in state]
@@ -101,7 +101,7 @@ class _Anchored(Optimizer):
         # GradScaler would hand a fused step scaled gradients, to which no pull can be added, and call it even
         # on overflow. Told that this is not supported, it unscales the gradients itself and skips the step.
         self._step_supports_amp_scaling = False
-        self.met: dict[int, dict[Tensor, None]] = {}
+        self.seen: dict[int, dict[Tensor, None]] = {}
         """Group's index → its parameters. ZeRO 3 lends a group one partition at a time, and none between the steps."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class _Anchored(Optimizer):
             raise ValueError("step takes no closure: a pull is added to gradients that are there already")
         active = [group for group in self.param_groups if not group.get("waits")]
         for index, group in enumerate(self.param_groups):
-            self.met.setdefault(index, {}).update(dict.fromkeys(group["params"]))
+            self.seen.setdefault(index, {}).update(dict.fromkeys(group["params"]))
             self._anchor(group)
         for group in active:
             self._wake(group)
@@ -133,7 +133,7 @@ class _Anchored(Optimizer):
         return result
 
     def _anchor(self, group: Mapping[str, Any]) -> None:
-        """Note θ₀ of parameters met for the first time, waiting ones too; F is 0 where nobody has set it."""
+        """Note θ₀ of parameters seen for the first time, waiting ones too; F is 0 where nobody has set it."""
         if not any(group.get(key) for key in _TO_START):
             return
         new = [p for p in group["params"] if "anchor" not in self.state.get(p, {})]
@@ -189,8 +189,8 @@ class _Anchored(Optimizer):
         """Drop the placeholders of a group that starts now: the optimizer takes its first step with it."""
         for p in group["params"]:
             if self.state.get(p, {}).get("placeholder"):
-                kept = {key: self.state[p][key] for key in _OURS if key in self.state[p]}
-                self.state[p] = {**kept, "placeholder": False}
+                ours = {key: self.state[p][key] for key in _OURS if key in self.state[p]}
+                self.state[p] = {**ours, "placeholder": False}
 
     def _own_step(self, groups: list[dict[str, Any]]) -> Any:
         """The optimizer's own step, over `groups` alone."""
@@ -244,14 +244,14 @@ def _pieces(rows: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[list[Tensor], 
 
 
 def _cut(row: tuple[Tensor, ...], size: int) -> Iterable[tuple[Tensor, ...]]:
-    """Views of at most `size` numbers into each tensor, cut alike; the tensors whole where there are no such views."""
+    """Views of at most `size` numbers into each tensor, cut alike; the tensors uncut where there are no such views."""
     if row[0].numel() <= size:
         return [row]
     from torch.distributed.tensor import DTensor
 
-    if any(isinstance(one, DTensor) or not one.is_contiguous() for one in row):
+    if any(isinstance(tensor, DTensor) or not tensor.is_contiguous() for tensor in row):
         return [row]
-    return zip(*(one.view(-1).split(size) for one in row), strict=True)
+    return zip(*(tensor.view(-1).split(size) for tensor in row), strict=True)
 
 
 def _columns(rows: list[tuple[Tensor, ...]]) -> tuple[list[Tensor], ...]:

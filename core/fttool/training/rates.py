@@ -9,9 +9,9 @@ from __future__ import annotations
 from fttool.contracts.update import Factor
 
 
-def shared_updates(one: Factor, other: Factor, most: int) -> int:
-    """How many of the first updates have the same factor in both; `most` at most."""
-    return next((update for update in range(most) if one(update) != other(update)), most)
+def shared_updates(first: Factor, second: Factor, limit: int) -> int:
+    """How many of the first updates have the same factor in both; `limit` at most."""
+    return next((update for update in range(limit) if first(update) != second(update)), limit)
 
 
 def stable_phase(factor: Factor, total: int) -> range:

@@ -24,7 +24,7 @@ from fttool.rows.rows import Rows
 from fttool.rows.tokens import JoinedRows
 from fttool.training.evaluation import model_inputs
 from fttool.training.randomness import untouched_randomness
-from fttool.training.shards import shared_like
+from fttool.training.shards import sharded_like
 from fttool.world import World
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def regularizer_context(
     track: Track,
     world: World,
 ) -> RegularizerContext:
-    """The context before freezing: every parameter trains, and what `options` says was drawn at random is new."""
+    """The context before freezing: every parameter trains, and what `options` says was newly initialised is new."""
     return RegularizerContext(
         model=model,
         layers=layers(model),
         total_steps=total_steps,
         trained=frozenset(name for name, _ in model.named_parameters()),
-        new=frozenset(options.drawn),
+        new=frozenset(options.newly_initialised),
         seed=loaded.recipe.run.seed,
         folder=loaded.folder,
         run_dir=run_dir,
@@ -87,7 +87,7 @@ class OneByOne(Sequence[Mapping[str, Tensor]]):
 def general_rows(rows: Rows, name: str | None) -> Sequence[Encoded]:
     """The rows of the general dataset of this name, or of all; `RecipeError` where there are none."""
     if not rows.general:
-        hint = 'add [[data.general]] with path = "rows.jsonl": rows that stand for what the model knew'
+        hint = 'add [[data.general]] with path = "rows.jsonl": rows that represent what the model knew'
         raise RecipeError(Problem("there are no general rows", hint=hint))
     if name is None:
         return JoinedRows(rows.general.values())
@@ -113,22 +113,22 @@ def start_model(
     """The model as it was loaded for the task, again, its weights in this format or that of the run; frozen."""
     kind = options.dtype if dtype is None else getattr(torch, dtype)
     with untouched_randomness(range(torch.cuda.device_count())):
-        model = source.model(replace(options, dtype=kind, drawn=set[str]()))
+        model = source.model(replace(options, dtype=kind, newly_initialised=set[str]()))
     if parts.fit is not None:
         parts.fit(model, tokenizer)
     return model.requires_grad_(False).eval()
 
 
 def start(source: Source, options: LoadOptions) -> dict[str, Tensor]:
-    """The weights as the source gives them, in the format of the run; what it draws at random is left out."""
-    again = replace(options, drawn=set[str]())
+    """The weights as the source gives them, in the format of the run; what it initialises at random is left out."""
+    again = replace(options, newly_initialised=set[str]())
     with untouched_randomness(range(torch.cuda.device_count())):
         model = source.model(again)
-    return {name: p.detach() for name, p in model.named_parameters() if name not in again.drawn}
+    return {name: p.detach() for name, p in model.named_parameters() if name not in again.newly_initialised}
 
 
 def shared_alike(weights: Mapping[str, Tensor], model: PreTrainedModel) -> Mapping[str, Tensor]:
     """Weights shared as the model's where those are `DTensor`s; the others stay where they were read."""
     present = dict(model.named_parameters())
-    found = {name: (tensor, present[name]) for name, tensor in weights.items() if name in present}
-    return {name: shared_like(t, p) if isinstance(p, DTensor) else t for name, (t, p) in found.items()}
+    pairs = {name: (tensor, present[name]) for name, tensor in weights.items() if name in present}
+    return {name: sharded_like(t, p) if isinstance(p, DTensor) else t for name, (t, p) in pairs.items()}

@@ -14,5 +14,6 @@ rounded in the format itself."""
 def rounding(formats: Iterable[torch.dtype]) -> float:
     """What is allowed of logits of size 1 where shapes differ, in the coarsest of these formats."""
     return max(
-        (ROUNDINGS_OF_16_BITS if torch.finfo(one).bits <= 16 else ROUNDINGS) * torch.finfo(one).eps for one in formats
+        (ROUNDINGS_OF_16_BITS if torch.finfo(dtype).bits <= 16 else ROUNDINGS) * torch.finfo(dtype).eps
+        for dtype in formats
     )

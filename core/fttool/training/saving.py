@@ -21,16 +21,16 @@ from transformers.trainer_pt_utils import safe_globals
 from fttool import disk
 from fttool.contracts.update import Regularization
 from fttool.errors import PluginError, Problem, UsageError, gist
-from fttool.rights import give_usual_rights
+from fttool.permissions import apply_umask
 from fttool.rundir import checkpoints
 from fttool.training import weights
 from fttool.training.finite import Finite
 from fttool.training.formats import put_into
 from fttool.training.guard import overrides
-from fttool.training.held import bytes_of
+from fttool.training.held_bytes import bytes_of
 from fttool.training.job import Job
 from fttool.training.progress import Progress
-from fttool.training.shards import close, mapped, ordinary, share, whole
+from fttool.training.shards import gathered, local_shard, mapped, reshard, runtime_errors
 from fttool.training.terms import Terms
 
 FILE_SIZE = "5GB"
@@ -51,18 +51,18 @@ class Saving(Finite):
             return
         job.watch.refuse_loss()
         output_dir = self.args.output_dir
-        plugin_state = whole(savable_state(job.stateful), keep=job.world.first)
+        plugin_state = gathered(savable_state(job.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
         job.progress.unlogged_terms = self.terms.unlogged(job.world)
 
         def write(folder: Path) -> None:
-            self.args.output_dir = str(folder)
+            self.args.output_dir = str(folder)  # transformers writes into a `checkpoint-N` of its own in there
             try:
-                with ordinary():
+                with runtime_errors():
                     Trainer._save_checkpoint(self, model, trial)  # not trl's: it writes a model card each time
             finally:
                 self.args.output_dir = output_dir
-            job.world.wait()
+            job.world.barrier()
             if job.world.first:
                 inner = folder / f"checkpoint-{step}"
                 for file in inner.iterdir():
@@ -88,7 +88,9 @@ class Saving(Finite):
     def _checkpoint_bytes(self) -> int:
         """About what a checkpoint takes: the weights that train, and the optimizer's state in all processes."""
         held: Any = self.optimizer
-        state = [value for of in held.state.values() for value in of.values() if isinstance(value, torch.Tensor)]
+        state = [
+            value for moments in held.state.values() for value in moments.values() if isinstance(value, torch.Tensor)
+        ]
         weights_kept = [p for name, p in self._module.named_parameters() if name in self._trained]
         return (bytes_of(weights_kept) + bytes_of(state)) * (self.job.world.size if self._sharded else 1)
 
@@ -113,7 +115,7 @@ class Saving(Finite):
         if self.is_deepspeed_enabled:
             deepspeed_load_checkpoint(self.model_wrapped, resume_from_checkpoint)
         elif self.is_fsdp_enabled:
-            with ordinary():
+            with runtime_errors():
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             weights.load(self._module, self._trained, folder)
@@ -132,14 +134,14 @@ class Saving(Finite):
         """Names of the parameters that train in some update."""
         return {name for group in self.job.groups for name in group.names}
 
-    def make_whole(self, *, changed: bool) -> None:
+    def gather_weights(self, *, changed: bool) -> None:
         """Where an engine holds the weights, give the first process all of them as plain tensors in the machine's
         memory, to be saved; the others and the engine are of no more use then.
 
         `changed`: the model's own weights are newer than what the engine trained them on.
         """
         masters = {} if changed else self._masters()
-        close(self._module)
+        reshard(self._module)
         if self.job.plan.weights_apart or any(isinstance(p, DTensor) for p in self._module.parameters()):
             tensors: Any = self.accelerator.get_state_dict(self.model_wrapped)
             if self.job.world.first:
@@ -152,16 +154,16 @@ class Saving(Finite):
 
     def _masters(self) -> dict[str, torch.Tensor]:
         """What the model's weights are copies of, where these hold less than is to be saved; for the first process."""
-        job, found = self.job, dict[str, torch.Tensor]()
+        job, masters = self.job, dict[str, torch.Tensor]()
         if job.plan.masters is None:
-            return found
+            return masters
         wanted = {name: job.formats.of(name, p) for name, p in self._module.named_parameters()}
         if all(wanted[name] == p.dtype for name, p in self._module.named_parameters()):
-            return found
+            return masters
         for name, tensor in job.plan.masters(self):
             if job.world.first:
-                found[name] = tensor.to("cpu", wanted[name], copy=True)
-        return found
+                masters[name] = tensor.to("cpu", wanted[name], copy=True)
+        return masters
 
     def save_final(self, folder: Path, card: str, export: Callable[[Any, Path], None] | None = None) -> None:
         """The model, tokenizer, chat template and card, ready for `from_pretrained`, and what freezing exports beside.
@@ -179,7 +181,7 @@ class Saving(Finite):
                         export(self.model, aside)
                     put_into(job.formats, self._module)
                 # once more: 16 bits may be too few for them, as for an adapter's sum
-                self.refuse_non_finite_weights(whole=True)
+                self.refuse_non_finite_weights(gathered=True)
                 if first:
                     write_model(self.model, self.processing_class, aside / folder.name)
                     job.files = disk.hashes(aside)
@@ -189,7 +191,7 @@ class Saving(Finite):
             finally:
                 if first:
                     shutil.rmtree(aside, ignore_errors=True)
-        job.world.wait()
+        job.world.barrier()
 
     @overrides("resume")
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -197,7 +199,7 @@ class Saving(Finite):
         scaler = self.accelerator.scaler
         if checkpoint is not None and scaler is not None:  # torch makes FSDP's state by a step, which asks for a scale
             scaler._lazy_init_scale_growth_tracker(self.args.device)  # pyright: ignore[reportPrivateUsage]
-        with ordinary():
+        with runtime_errors():
             super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
@@ -219,7 +221,7 @@ def write_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """A model with all that `from_pretrained` needs."""
     model.save_pretrained(folder, max_shard_size=FILE_SIZE)
     tokenizer.save_pretrained(folder)
-    give_usual_rights(folder)
+    apply_umask(folder)
 
 
 def _replace(aside: Path, folder: Path) -> None:
@@ -254,8 +256,8 @@ def savable_state(stateful: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_numbers(tensor: torch.Tensor) -> torch.Tensor:
-    """To try an average of all weights whole would take its memory twice over again."""
-    return share(tensor).new_empty(0) if type(tensor) in (torch.Tensor, DTensor) else tensor
+    """To try a full average of all weights would take its memory twice over again."""
+    return local_shard(tensor).new_empty(0) if type(tensor) in (torch.Tensor, DTensor) else tensor
 
 
 def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
@@ -283,9 +285,9 @@ def refuse_strange_code(job: Job, folder: Path) -> None:
     """
     if job.plan.code_in is None or job.trusts or folder in job.vouched or not job.world.first:
         return
-    found = checkpoints.whole(folder.parent, int(folder.name.removeprefix(checkpoints.PREFIX)))
-    if isinstance(found, str):
-        raise UsageError(found)
+    checkpoint = checkpoints.intact(folder.parent, int(folder.name.removeprefix(checkpoints.PREFIX)))
+    if isinstance(checkpoint, str):
+        raise UsageError(checkpoint)
     code = "" if checkpoints.is_own(folder) else job.plan.code_in(folder)
     if code:
         message = (
@@ -330,10 +332,10 @@ def _refuse_another_sharding(job: Job, checkpoint: checkpoints.Checkpoint) -> No
 
 def states(**built: Any) -> dict[str, Any]:
     """Of what strategies built, the objects that have state; a dataclass is asked for its fields too."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for place, thing in built.items():
         parts = {place: thing}
         if isinstance(thing, Regularization):
             parts = {f"{place}.{name}": getattr(thing, name) for name in thing.__dataclass_fields__}
-        found |= {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
-    return found
+        by_name |= {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+    return by_name

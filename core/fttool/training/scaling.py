@@ -2,7 +2,7 @@
 
 A scaler multiplies the loss so that small gradients do not vanish in 16 bits. Where they overflow instead it leaves
 weights and optimizer state as they are, and halves the scale. There is one clock, the update's number, and a skipped
-update is one: its rows are met, and schedule, freezing, evaluations and checkpoints go on.
+update is one: its rows are seen, and schedule, freezing, evaluations and checkpoints go on.
 """
 
 from __future__ import annotations

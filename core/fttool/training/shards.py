@@ -1,4 +1,4 @@
-"""Tensors of which each process holds a share (FSDP2's `DTensor`), beside tensors that are whole in each of them."""
+"""Tensors of which each process holds a shard (FSDP2's `DTensor`), beside tensors that each holds in full."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fttool.errors import gist
 T = TypeVar("T")
 
 
-def share(tensor: Tensor) -> Tensor:
-    """What this process holds of it."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
-    """`values`, the same in all processes, with the dtype and device of `parameter`, and split as it is."""
+def sharded_like(values: Tensor, parameter: Tensor) -> Tensor:
+    """`values`, the same in all processes, with the dtype and device of `parameter`, and sharded as it is."""
     if isinstance(values, DTensor) or not isinstance(parameter, DTensor):
         return values.to(parameter)
     values = values.to(parameter.device, parameter.dtype)
@@ -31,7 +31,7 @@ def shared_like(values: Tensor, parameter: Tensor) -> Tensor:
 
 
 @contextmanager
-def ordinary() -> Generator[None]:
+def runtime_errors() -> Generator[None]:
     """Around torch's distributed checkpoints: what they raise is a `BaseException`, which nobody would catch.
 
     Raises `RuntimeError` for it, from what went wrong in the first of the processes where something did.
@@ -50,30 +50,30 @@ def class_of(model: Any) -> str:
     return own[0].__name__
 
 
-def close(model: nn.Module) -> None:
-    """Let each process hold its share alone.
+def reshard(model: nn.Module) -> None:
+    """Leave each process nothing but its shards.
 
-    FSDP2 leaves some modules whole after a forward pass that no backward pass follows. Their parameters are then other
-    tensors than those that the optimizer knows, and would keep their old `requires_grad`.
+    FSDP2 leaves some modules gathered after a forward pass that no backward pass follows. Their parameters are then
+    other tensors than those that the optimizer knows, and would keep their old `requires_grad`.
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
-def whole(state: T, *, keep: bool = True) -> T:
-    """A state in which each shared tensor is put together, in the machine's memory; all processes must ask for it.
+def gathered(state: T, *, keep: bool = True) -> T:
+    """A state with each of its sharded tensors gathered, in the machine's memory: a collective call.
 
     Those that do not `keep` it get empty tensors in their place.
     """
 
-    def one(tensor: Tensor) -> Tensor:
+    def gather(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, DTensor):
             return tensor
-        together = tensor.full_tensor()
-        return together.cpu() if keep else together.new_empty(0)
+        full = tensor.full_tensor()
+        return full.cpu() if keep else full.new_empty(0)
 
-    return mapped(state, one)
+    return mapped(state, gather)
 
 
 def mapped(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -11,10 +11,10 @@ IN_FILES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloa
 
 def stored_formats(folder: Path) -> dict[str, str]:
     """The format of each tensor of floats in a folder's safetensors, by its name; only the headers are read."""
-    found: dict[str, str] = {}
+    formats: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
             header: dict[str, dict[str, str]] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         tensors = {name: entry.get("dtype", "") for name, entry in header.items() if name != "__metadata__"}
-        found |= {name: IN_FILES[dtype] for name, dtype in tensors.items() if dtype in IN_FILES}
-    return found
+        formats |= {name: IN_FILES[dtype] for name, dtype in tensors.items() if dtype in IN_FILES}
+    return formats

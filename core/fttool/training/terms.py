@@ -44,7 +44,7 @@ class Terms:
 
     def unlogged(self, world: World) -> dict[str, float]:
         """The sums since the last line, over all processes: each has its share times their number."""
-        return {name: float(world.total(part)) / world.size for name, part in self._unlogged.items()}
+        return {name: float(world.all_reduce(part)) / world.size for name, part in self._unlogged.items()}
 
     def line(self, step: int, world: World) -> dict[str, float]:
         """Each term's mean over the updates since the last line."""

@@ -22,16 +22,16 @@ from fttool.events import Proof, StoppedEarly
 from fttool.rows.loader import EpochLoader
 from fttool.training.additions import Additions, micro_batch
 from fttool.training.evaluation import answered, note_best, remarks, summed, tables
-from fttool.training.fewer import Use, in_passes
 from fttool.training.groups import folded_importance, let_train
 from fttool.training.guard import Moment, overrides, refuse_changed, refuse_uncalled
+from fttool.training.halving import Use, in_passes
 from fttool.training.job import Job
 from fttool.training.passes import Batch
 from fttool.training.progress import Progress
 from fttool.training.pulls import pull_value, set_importance
 from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
-from fttool.training.shards import close
+from fttool.training.shards import reshard
 from fttool.training.terms import Terms
 from fttool.yielded import check_measure, check_predictions, checked_factor, checked_pull
 
@@ -63,7 +63,7 @@ class Loop(Saving):
         self._began = 0.0
         self._operations_per_slot: int | None = None
         self._dataset_ends = list(accumulate(job.rows.learned_sizes))
-        job.progress.met_rows, job.progress.met_tokens = ([0] * len(self._dataset_ends) for _ in range(2))
+        job.progress.seen_rows, job.progress.seen_tokens = ([0] * len(self._dataset_ends) for _ in range(2))
         self.logged = Progress()
         """What had been counted when a line was last logged."""
         super().__init__(**arguments)
@@ -105,7 +105,7 @@ class Loop(Saving):
         by_name = dict(self._module.named_parameters())
         known = {name for name, _ in self._module.named_parameters(remove_duplicate=False)}
         pairs = zip(self.job.recipe.regularizers, self.job.regularizations, strict=True)
-        pulls = [checked_pull(strategy, pull, known) for strategy, one in pairs for pull in one.pulls]
+        pulls = [checked_pull(strategy, pull, known) for strategy, parts in pairs for pull in parts.pulls]
         return folded_importance(pulls, {name: by_name[name].shape for name in self._trained})
 
     @overrides("start")
@@ -120,7 +120,7 @@ class Loop(Saving):
         """The recipe's schedule as a factor of each group's rate."""
         factor = checked_factor(self.job.recipe.schedule, self.job.factor)
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
-        self._created_lr_scheduler = True
+        self._created_lr_scheduler = True  # or a second `train` would go on with this one
         return self.lr_scheduler
 
     @overrides("update")
@@ -157,15 +157,14 @@ class Loop(Saving):
             tokens[dataset] += lengths[row]
         own = sum(self.job.items(batch) for batch in batch_samples if batch["rows"])
         added = self.additions.counts(batch_samples, self.state.global_step)
-        labels, *met = self.job.world.sums([own, *rows, *tokens, *added], device)
-        self.additions.begin(met[2 * datasets :])
+        labels, *sums = self.job.world.all_reduce_sums([own, *rows, *tokens, *added], device)
+        self.additions.begin(sums[2 * datasets :])
         progress.label_tokens += labels
-        progress.met_rows = [sum(pair) for pair in zip(progress.met_rows, met[:datasets], strict=True)]
-        progress.met_tokens = [
-            sum(pair) for pair in zip(progress.met_tokens, met[datasets : 2 * datasets], strict=True)
-        ]
-        progress.train_tokens = sum(progress.met_tokens)
-        self._update_tokens = sum(met[datasets : 2 * datasets])
+        seen_rows, seen_tokens = sums[:datasets], sums[datasets : 2 * datasets]
+        progress.seen_rows = [sum(pair) for pair in zip(progress.seen_rows, seen_rows, strict=True)]
+        progress.seen_tokens = [sum(pair) for pair in zip(progress.seen_tokens, seen_tokens, strict=True)]
+        progress.train_tokens = sum(progress.seen_tokens)
+        self._update_tokens = sum(seen_tokens)
         return torch.tensor(labels, device=device)
 
     @overrides("update")
@@ -189,7 +188,7 @@ class Loop(Saving):
             self.terms.forget()
             _bare(self.optimizer).zero_grad()
 
-        losses = self.in_passes("training", inputs, lambda some: step(model, dict(some), num_items_in_batch), undo)
+        losses = self.in_passes("training", inputs, lambda piece: step(model, dict(piece), num_items_in_batch), undo)
         return torch.stack(losses).sum() - self.terms.settle()
 
     @overrides("update")
@@ -209,7 +208,7 @@ class Loop(Saving):
         first = not self.job.held  # counting waits for the device: only in the first update
         check_predictions(self.job.recipe.task, predictions, self.job.items(inputs) if first else None)
         losses_N = predictions.losses_N
-        if not batch.rows:  # a blank: computed on, but not learned from
+        if not batch.rows:  # padding: computed on, as other processes wait for this one, but not learned from
             losses_N = losses_N * 0
         loss = losses_N.sum() / num_items_in_batch * size
         if predictions.terms:
@@ -235,7 +234,7 @@ class Loop(Saving):
             values["train_tokens"] = done.train_tokens
             if self.args.fp16:
                 values["skipped_updates"] = done.skipped
-            if any(one.pulls for one in self.job.regularizations):
+            if any(regularization.pulls for regularization in self.job.regularizations):
                 values["penalty"] = self._penalty()
             values |= self.terms.line(self.state.global_step, self.job.world)
             self.logged = replace(done)
@@ -251,7 +250,7 @@ class Loop(Saving):
     def _penalty(self) -> float:
         own = pull_value(_bare(self.optimizer))
         if self.is_deepspeed_enabled:
-            own = float(self.job.world.total(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
+            own = float(self.job.world.all_reduce(torch.tensor(own, dtype=torch.float64, device=self.args.device)))
         return own
 
     @overrides("evaluation")
@@ -271,12 +270,12 @@ class Loop(Saving):
             )
 
         def values_of(sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
-            found: dict[str, float] = {}
+            values: dict[str, float] = {}
             for metric in job.recipe.evaluation.metrics:
                 if metric.id() in sums:
-                    found[metric.id()] = job.measures[metric.id()].value(sums[metric.id()])
-                    check_measure(metric, found[metric.id()])
-            return found
+                    values[metric.id()] = job.measures[metric.id()].value(sums[metric.id()])
+                    check_measure(metric, values[metric.id()])
+            return values
 
         values: dict[str, float] = {}
         if len(job.rows.eval):
@@ -287,7 +286,7 @@ class Loop(Saving):
             for name, said in job.progress.remarks.items():
                 job.watch.note(f"{name}: {said}")
         retained = {dataset: values_of(totals(batches)) for dataset, batches in job.retention_batches.items()}
-        close(self._module)
+        reshard(self._module)
         job.progress.latest, job.progress.retention_latest = values, retained
         job.progress.latest_step = self.state.global_step
         named = {f"eval_{name}": value for name, value in values.items()}
@@ -382,9 +381,9 @@ class _Watch(TrainerCallback):
         model: Any = trainer.model
         job.progress.seconds += time.perf_counter() - trainer._began  # pyright: ignore[reportPrivateUsage]
         skipped = trainer.was_skipped()
-        for one in job.regularizations:
-            if one.after_update is not None and not skipped:
-                one.after_update(model, step)
+        for regularization in job.regularizations:
+            if regularization.after_update is not None and not skipped:
+                regularization.after_update(model, step)
         if not job.held:  # the first update of this process
             trainer.refuse_uncalled("update")
             job.held = job.prove()
@@ -394,9 +393,9 @@ class _Watch(TrainerCallback):
         every = job.recipe.evaluation.every
         if job.rows.measurable and ((every and step % every == 0) or step >= state.max_steps):
             control.should_evaluate = True
-        kept = job.recipe.checkpoints
-        stable_ends = bool(kept.keep_stable and job.stable) and step == job.stable[-1]
-        if last or stable_ends or (kept.every and step % kept.every == 0):
+        settings = job.recipe.checkpoints
+        stable_ends = bool(settings.keep_stable and job.stable) and step == job.stable[-1]
+        if last or stable_ends or (settings.every and step % settings.every == 0):
             control.should_save = True
         if job.signal is not None:
             control.should_training_stop = True

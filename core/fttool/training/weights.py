@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fttool.errors import UsageError
 
 FILE = "trained.safetensors"
-"""Not `model.safetensors`: transformers would load that as a whole model, and draw what is missing at random."""
+"""Not `model.safetensors`: transformers would load that as a whole model, and initialise what is missing at random."""
 FROZEN = "frozen"
 """Key of the fingerprint among the file's metadata."""
 

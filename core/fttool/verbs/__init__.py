@@ -1,6 +1,6 @@
 """What verbs of plugins build on, beside `fttool.api`: arguments, rows, runs to come and finished runs.
 
-Read `unbegun.py`, then `finished.py` and `evaluating.py`; `branching.py` begins a run with another run's checkpoint.
+Read `planning.py`, then `finished.py` and `evaluating.py`; `branching.py` begins a run with another run's checkpoint.
 The names below are promised as those of `fttool.api` are; each is imported once it is asked for, so a verb's help is
 quick.
 """
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from fttool.recipe.loaded import Loaded
     from fttool.rows.files.reader import read_lines
     from fttool.rows.files.source import read_rows
-    from fttool.rundir.holding import holding
     from fttool.rundir.saved import model_head, saved_model
-    from fttool.runs.start import checkpoint_steps, named, stable_steps
+    from fttool.rundir.writer_lock import writer_lock
+    from fttool.runs.start import checkpoint_names, checkpoint_steps, stable_steps
     from fttool.verbs.branching import branch
     from fttool.verbs.evaluating import (
         Evaluation,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         model_classes,
         recipe_of,
     )
-    from fttool.verbs.finished import load_run, measure, model_after, weights_before
-    from fttool.verbs.unbegun import altered, plan_for_gpus, prepare
+    from fttool.verbs.finished import final_model, initial_weights, load_run, measure
+    from fttool.verbs.planning import plan_for_gpus, prepare, with_overrides
     from fttool.watch.aligned import aligned
 
 _HOME = {
@@ -41,30 +41,30 @@ _HOME = {
     "add_overrides": "fttool.cli.recipe_arguments",
     "add_recipe": "fttool.cli.recipe_arguments",
     "aligned": "fttool.watch.aligned",
-    "altered": "fttool.verbs.unbegun",
+    "with_overrides": "fttool.verbs.planning",
     "branch": "fttool.verbs.branching",
     "checkpoint_steps": "fttool.runs.start",
     "evaluate": "fttool.verbs.evaluating",
     "fitting_format": "fttool.verbs.evaluating",
-    "holding": "fttool.rundir.holding",
+    "writer_lock": "fttool.rundir.writer_lock",
     "load_recipe": "fttool.cli.recipe_arguments",
     "load_run": "fttool.verbs.finished",
     "measure": "fttool.verbs.finished",
     "measuring": "fttool.verbs.evaluating",
     "metrics_for": "fttool.verbs.evaluating",
-    "model_after": "fttool.verbs.finished",
+    "final_model": "fttool.verbs.finished",
     "model_classes": "fttool.verbs.evaluating",
     "model_head": "fttool.rundir.saved",
-    "named": "fttool.runs.start",
-    "plan_for_gpus": "fttool.verbs.unbegun",
-    "prepare": "fttool.verbs.unbegun",
+    "checkpoint_names": "fttool.runs.start",
+    "plan_for_gpus": "fttool.verbs.planning",
+    "prepare": "fttool.verbs.planning",
     "read_lines": "fttool.rows.files.reader",
     "read_rows": "fttool.rows.files.source",
     "recipe_of": "fttool.verbs.evaluating",
     "saved_model": "fttool.rundir.saved",
     "stable_steps": "fttool.runs.start",
     "verb_parser": "fttool.cli.parser",
-    "weights_before": "fttool.verbs.finished",
+    "initial_weights": "fttool.verbs.finished",
 }
 
 
@@ -81,21 +81,20 @@ __all__ = [
     "add_overrides",
     "add_recipe",
     "aligned",
-    "altered",
     "branch",
+    "checkpoint_names",
     "checkpoint_steps",
     "evaluate",
+    "final_model",
     "fitting_format",
-    "holding",
+    "initial_weights",
     "load_recipe",
     "load_run",
     "measure",
     "measuring",
     "metrics_for",
-    "model_after",
     "model_classes",
     "model_head",
-    "named",
     "plan_for_gpus",
     "prepare",
     "read_lines",
@@ -104,5 +103,6 @@ __all__ = [
     "saved_model",
     "stable_steps",
     "verb_parser",
-    "weights_before",
+    "with_overrides",
+    "writer_lock",
 ]

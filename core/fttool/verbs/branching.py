@@ -17,7 +17,7 @@ from fttool.launch.joining import must_launch
 from fttool.recipe.loaded import Loaded
 from fttool.recipe.reading import load
 from fttool.recipe.toml import format_value
-from fttool.runs.start import Start, whole
+from fttool.runs.start import Start, intact_checkpoint
 from fttool.runs.stopping import stoppable
 from fttool.watch.screen import Screen, choose, reporting
 
@@ -49,7 +49,7 @@ def branch(
         # The recipe that the new directory will hold: its paths are absolute, and by it an interrupted run goes on.
         own = folder.parent / loaded.name / "recipe.resolved.toml"
         loaded = replace(loaded, path=own, overrides=())
-        start = Start(run=run, checkpoint=whole(run, step))
+        start = Start(run=run, checkpoint=intact_checkpoint(run, step))
         if must_launch(loaded):
             flags = ["--quiet"] * quiet + ["--json"] * as_json + ["--trust-checkpoint"] * trusts
             return _launched(words, loaded, screen, flags)
@@ -63,9 +63,9 @@ def branch(
 
 def _refuse_decided(more: Sequence[str], keys: Mapping[str, Any]) -> None:
     """Raise `UsageError` where `--set` speaks of what the branch decides."""
-    for key in (one.partition("=")[0].strip() for one in more):
+    for key in (override.partition("=")[0].strip() for override in more):
         if any(f"{key}.".startswith(f"{own}.") or f"{own}.".startswith(f"{key}.") for own in keys):
-            raise UsageError(f"--set {key} has no say here", hint="--help shows what does")
+            raise UsageError(f"--set {key} has no effect here", hint="--help lists what can be set")
 
 
 def _launched(words: Sequence[str], loaded: Loaded, screen: Screen, flags: Sequence[str]) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from fttool.rows.rows import Rows
-    from fttool.runs.stages.begun import Begun
+    from fttool.runs.stages.setup import Setup
 
 LOOKED_AT = 20
 """First rows of a file on which formats are tried."""
@@ -81,9 +81,9 @@ def model_classes(model: Path) -> tuple[str, ...]:
 
 def fitting_format(file: Path, level: Level) -> tuple[str, Example] | None:
     """The first installed format for tasks of this level that takes the first rows, and what it makes of the first."""
-    from fttool.rows.fitting import fitting
+    from fttool.rows.format_detection import formats_that_read
 
-    return next(fitting(Plugins.discover(), _first_rows(file), level), None)
+    return next(formats_that_read(Plugins.discover(), _first_rows(file), level), None)
 
 
 def metrics_for(loaded: Loaded, *, generating: bool) -> list[Metric]:
@@ -128,20 +128,20 @@ def evaluate(loaded: Loaded, classes: Sequence[str] = (), *, own: bool, quiet: b
         ModelError: beside what a run refuses, for a model that lacks weights which a run would draw at random.
     """
     from fttool.rows import chat
-    from fttool.runs.stages.begun import begin
     from fttool.runs.stages.rows import READING, build_source
+    from fttool.runs.stages.setup import set_up
 
     watch = Watch(loaded, Record(Path()), choose(quiet=quiet, as_json=False), on=False)
     with explained(loaded):
-        begun = begin(loaded, Path(), watch, ALONE)
+        setup = set_up(loaded, Path(), watch, ALONE)
         watch.stage(READING)
         source = build_source(loaded)
         tokenizer = source.tokenizer()
         chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
         rows, examples = _own_rows(loaded, tokenizer) if own else _given_rows(loaded, tokenizer)
         parts = _task_parts(loaded, rows, classes)
-        model = _model(begun, source, tokenizer, rows, parts)
-        measured = list(_measured(begun, rows, examples, tokenizer, parts, model))
+        model = _model(setup, source, tokenizer, rows, parts)
+        measured = list(_measured(setup, rows, examples, tokenizer, parts, model))
     for notice in rows.notices:
         watch.note(notice)
     dropped, truncated = ({}, 0) if own else (dict(rows.dropped), rows.truncated)
@@ -156,7 +156,7 @@ def _first_rows(file: Path) -> list[Mapping[str, Any]]:
 
 def _table(loaded: Loaded, file: Path) -> RowsTable:
     """The dataset of a file, as the recipe's first dataset is that has a format for it."""
-    from fttool.rows.fitting import takes
+    from fttool.rows.format_detection import takes
 
     tables = [table for _, table in loaded.recipe.data.datasets()]
     level, rows = loaded.recipe.task.learns, _first_rows(file)
@@ -233,23 +233,25 @@ def _task_parts(loaded: Loaded, rows: Rows, classes: Sequence[str]) -> TaskParts
     return parts
 
 
-def _model(begun: Begun, source: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, parts: TaskParts) -> Any:
+def _model(setup: Setup, source: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, parts: TaskParts) -> Any:
     """The model on its device, in the number formats of a run."""
     from fttool.rows import chat
     from fttool.rows.tokens import JoinedRows
     from fttool.runs.stages.model import load_model, load_options
 
-    begun.watch.stage("loading the model")
-    options = load_options(begun.loaded, parts, begun.numerics)
-    model: Any = load_model(source, options, tokenizer, rows, begun.loaded.recipe.run.seed)
-    if options.drawn:
-        message = f"the model's files lack {sorted(options.drawn)[0]}: it would be drawn at random, and measured so"
+    setup.watch.stage("loading the model")
+    options = load_options(setup.loaded, parts, setup.numerics)
+    model: Any = load_model(source, options, tokenizer, rows, setup.loaded.recipe.run.seed)
+    if options.newly_initialised:
+        message = (
+            f"the model's files lack {sorted(options.newly_initialised)[0]}: it would be measured with random weights"
+        )
         raise ModelError(Problem(message, hint="name a model that was trained for this task", key=("model", "source")))
     if parts.fit is not None:
         parts.fit(model, tokenizer)
     chat.stop_at(model, chat.stop_ids(tokenizer, JoinedRows(rows.retention.values())))
-    model.to(begun.device)
-    _compute_in(model, begun.numerics)
+    model.to(setup.device)
+    _compute_in(model, setup.numerics)
     return model
 
 
@@ -265,21 +267,21 @@ def _compute_in(model: Any, numerics: Numerics) -> None:
 
 
 def _measured(
-    begun: Begun, rows: Rows, examples: Examples, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, model: Any
+    setup: Setup, rows: Rows, examples: Examples, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, model: Any
 ) -> Iterator[Measured]:
     """One dataset after the other; metrics of answers look at those that the rows of `examples` ask for."""
     from fttool.runs.stages.batches import Grouping
     from fttool.training.evaluation import answered, asked_examples, measures, remarks, summed, tables
     from fttool.yielded import check_measure
 
-    recipe, chosen = begun.loaded.recipe, measures(begun.loaded.recipe, parts.labels)
+    recipe, chosen = setup.loaded.recipe, measures(setup.loaded.recipe, parts.labels)
     ask, grouping = asking(recipe, model, tokenizer), Grouping.of(recipe, tokenizer, parts, model)
     for dataset, some in rows.retention.items():
-        begun.watch.stage(f"measuring on {dataset}")
+        setup.watch.stage(f"measuring on {dataset}")
         batches = grouping.each_once(some, ALONE)
-        sums = summed(model, batches(), parts.score, chosen, begun.device)
+        sums = summed(model, batches(), parts.score, chosen, setup.device)
         if asked := asked_examples(recipe, examples.get(dataset, ())):
-            sums |= answered(chosen, asked, ask, begun.device)
+            sums |= answered(chosen, asked, ask, setup.device)
         values: dict[str, float] = {}
         for metric in recipe.evaluation.metrics:
             if metric.id() in sums:

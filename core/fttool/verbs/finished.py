@@ -36,7 +36,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Loaded:
     """The recipe that a run directory was made with, every option written out."""
     file = folder / "recipe.resolved.toml"
     if not file.is_file():
-        raise UsageError(f"'{folder}' is no run directory: it has no {file.name}", hint="name one: runs/NAME")
+        raise UsageError(f"'{folder}' is not a run directory: it has no {file.name}", hint="name one: runs/NAME")
     try:
         Record(folder).resolved_recipe()
     except (OSError, ValueError) as fault:
@@ -44,7 +44,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Loaded:
     return load(file, overrides)
 
 
-def weights_before(run: Loaded) -> Mapping[str, Tensor]:
+def initial_weights(run: Loaded) -> Mapping[str, Tensor]:
     """The weights that a run started from, by parameter name, in float32, read again from the model's source.
 
     Without those that the source does not give, such as a new head. Raises `ModelError` where its files have changed.
@@ -73,7 +73,7 @@ def _lock_of(run: Loaded) -> dict[str, Any]:
         raise UsageError(message, hint=AS_WRITTEN) from fault
 
 
-def model_after(run: Loaded) -> PreTrainedModel:
+def final_model(run: Loaded) -> PreTrainedModel:
     """The final model of a run, in the format in which it was saved."""
     from fttool.runs.stages.rows import build_source
 
@@ -104,12 +104,15 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
         moved: Any = model
         moved.to(device())
         named = {"eval": batches.eval_batches} if len(rows.eval) else {}
-        named |= {f"retention_{dataset}": some for dataset, some in batches.retention_batches.items()}
-        found = {place: evaluate(model, some(), parts.score, chosen, model.device) for place, some in named.items()}
+        named |= {f"retention_{dataset}": batches_of for dataset, batches_of in batches.retention_batches.items()}
+        measured = {
+            place: evaluate(model, batches_of(), parts.score, chosen, model.device)
+            for place, batches_of in named.items()
+        }
         if examples := asked_examples(run.recipe, rows.eval_examples):
             sums = answered(chosen, examples, asking(run.recipe, model, tokenizer), model.device)
-            found["eval"] |= {name: chosen[name].value(total) for name, total in sums.items()}
-        return {f"{place}_{name}": value for place, numbers in found.items() for name, value in numbers.items()}
+            measured["eval"] |= {name: chosen[name].value(total) for name, total in sums.items()}
+        return {f"{place}_{name}": value for place, numbers in measured.items() for name, value in numbers.items()}
 
 
 def asking(
@@ -122,7 +125,7 @@ def asking(
 
     settings = recipe.evaluation.generate
     answering = Answering(model=model, tokenizer=tokenizer, at_once=settings.micro_batch, positions=positions_of(model))
-    return lambda some: answering.ask([prompt_ids(one, tokenizer) for one in some], settings.max_tokens)
+    return lambda examples: answering.ask([prompt_ids(example, tokenizer) for example in examples], settings.max_tokens)
 
 
 def _options(run: Loaded, dtype: str) -> LoadOptions:

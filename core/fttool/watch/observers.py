@@ -26,20 +26,22 @@ class Observers:
             self.managers[name] = self._manager(loaded.plugins, name, index)
 
     def _manager(self, plugins: Plugins, name: str, index: int) -> pluggy.PluginManager:
-        made = manager()
+        registry = manager()
         module = plugins.module(name)
-        made.register(module, name)
-        watched = [caller.name for caller in made.get_hookcallers(module) or () if caller.name != "fttool_strategies"]
+        registry.register(module, name)
+        watched = [
+            caller.name for caller in registry.get_hookcallers(module) or () if caller.name != "fttool_strategies"
+        ]
         if not watched:
             message = f"the plugin '{name}' has no observer hook"
             raise PluginError(Problem(message, hint="take it out", key=("plugins", "observe", index)))
-        return made
+        return registry
 
     def call(self, hook: str, **arguments: Any) -> None:
         """Call one hook on every observer that is still on."""
-        for name, one in list(self.managers.items()):
+        for name, registry in list(self.managers.items()):
             try:
-                getattr(one.hook, hook)(**arguments)
+                getattr(registry.hook, hook)(**arguments)
             except (Exception, SystemExit) as fault:  # an observer must not end a run that costs money
                 del self.managers[name]
                 text = f"plugin '{name}' is switched off: {hook} raised {gist(fault)}"

@@ -14,6 +14,8 @@ from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from typing_extensions import override
+
 from fttool.errors import ExitCode, FttoolError, Problem, StoppedError, gist
 from fttool.events import Event, Failed, Logged, Note, Stage, Summary
 from fttool.plain import as_json
@@ -72,18 +74,20 @@ class Lines(Screen):
         self.total = self.first = 0
         self.began = time.monotonic()
 
+    @override
     def stage(self, text: str) -> None:
-        """A line."""
         show(f"… {text}", error=True)
 
+    @override
     def note(self, text: str, hint: str = "") -> None:
         """A line; the hint is a second one."""
         show(f"  {text}", *([f"    {hint}"] if hint else []), error=True)
 
+    @override
     def started(self, total: int, done: int) -> None:
-        """Start the clock."""
         self.total, self.first, self.began = total, done, time.monotonic()
 
+    @override
     def logged(self, step: int, values: Mapping[str, Any]) -> None:
         """A line with loss, rate, speed and what is left."""
         show(f"  {step:>6}/{self.total}  {describe(values)}{self._left(step)}", error=True)
@@ -95,6 +99,7 @@ class Lines(Screen):
         seconds = (time.monotonic() - self.began) / done * (self.total - step)
         return f"  left {_duration(seconds)}"
 
+    @override
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
         tell(*text.split("\n"))
@@ -110,10 +115,11 @@ class Bar(Screen):
         self.progress: Progress | None = None
         self.shown = ""
 
+    @override
     def stage(self, text: str) -> None:
-        """A dim line."""
         self._line(f"… {text}", style="dim")
 
+    @override
     def note(self, text: str, hint: str = "") -> None:
         """A line; the hint is a second one."""
         self._line(f"  {text}")
@@ -123,6 +129,7 @@ class Bar(Screen):
     def _line(self, text: str, style: str | None = None) -> None:
         self.console.print(on_one_line(text), style=style, markup=False)
 
+    @override
     def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
         """A bar of its own, above the run's where that is open, until the last item is done."""
         with self._bar() if self.progress is None else nullcontext(self.progress) as progress:
@@ -134,8 +141,8 @@ class Bar(Screen):
             finally:
                 progress.remove_task(task)
 
+    @override
     def started(self, total: int, done: int) -> None:
-        """Open the bar."""
         self.progress = self._bar()
         self.task = self.progress.add_task("", total=total, completed=done)
         self.progress.start()
@@ -151,11 +158,12 @@ class Bar(Screen):
             console=self.console,
         )
 
+    @override
     def step(self, step: int) -> None:
-        """Move the bar."""
         if self.progress is not None:
             self.progress.update(self.task, completed=step)
 
+    @override
     def logged(self, step: int, values: Mapping[str, Any]) -> None:
         """Training values stand beside the bar; an evaluation stays as a line above it."""
         if self.progress is None:
@@ -165,12 +173,13 @@ class Bar(Screen):
         else:
             self._line(f"  {step:>6}  {describe(values)}")
 
+    @override
     def stopped(self) -> None:
-        """Close the bar."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
 
+    @override
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
         """The closing screen on stdout."""
         tell(*text.split("\n"))
@@ -179,28 +188,28 @@ class Bar(Screen):
 class Json(Screen):
     """Every event as one JSON object per line on stdout, see `fttool.events`."""
 
+    @override
     def event(self, event: Event, *, known: bool = False) -> None:
-        """A line."""
         print(visible_json(json.dumps(as_json(event.stamped()), ensure_ascii=False, default=str)), flush=True)
 
+    @override
     def stage(self, text: str) -> None:
-        """`stage`."""
         self.event(Stage(text=text))
 
+    @override
     def note(self, text: str, hint: str = "") -> None:
-        """`note`."""
         self.event(Note(text=text, hint=hint))
 
+    @override
     def logged(self, step: int, values: Mapping[str, Any]) -> None:
-        """`logged`."""
         self.event(Logged(values=values))
 
+    @override
     def finished(self, summary: Mapping[str, Any], text: str) -> None:
-        """`summary`."""
         self.event(Summary(summary=summary))
 
+    @override
     def failed(self, problems: Sequence[Problem], exit_code: int) -> None:
-        """`failed`."""
         described = [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
         self.event(Failed(exit_code=int(exit_code), problems=described))
 
@@ -240,7 +249,7 @@ def choose(*, quiet: bool, as_json: bool) -> Screen:
 
 
 def _in_a_notebook() -> bool:
-    """Whether rich can draw a bar below a notebook's cell, which is no terminal."""
+    """Whether rich can draw a bar below a notebook's cell, which is not a terminal."""
     asked = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     return type(asked()).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
 
@@ -256,11 +265,11 @@ def describe(values: Mapping[str, Any]) -> str:
         if "penalty" in values:
             parts.insert(1, f"penalty {values['penalty']:.3g}")
         return "  ".join(parts)
-    found: list[str] = []
+    shown: list[str] = []
     for kind, title in (("eval_", "evaluation"), ("retention_", "retention")):
         metrics = {name.removeprefix(kind): value for name, value in values.items() if name.startswith(kind)}
-        found += [title, *(f"{name} {value:.4f}" for name, value in metrics.items())] if metrics else []
-    return "  ".join(found)
+        shown += [title, *(f"{name} {value:.4f}" for name, value in metrics.items())] if metrics else []
+    return "  ".join(shown)
 
 
 def _duration(seconds: float) -> str:

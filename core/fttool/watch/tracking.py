@@ -160,15 +160,15 @@ class MLflow:
 
     def _experiment(self, name: str, files: str | None) -> str:
         """Its id; it is made where there is none, by this run or by another one that is quicker."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(self.client.create_experiment(name, artifact_location=files))
             except Exception:
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics."""
@@ -205,7 +205,7 @@ class Trackers:
                 tracker: Tracker = KNOWN[name]()
                 place = tracker.begin(self._told(step, places.get(name)))
             except (Exception, SystemExit) as fault:
-                hint = "mend it (its own pages say what it needs), or train without: --set 'tracking.to=[]'"
+                hint = "fix it (its own pages say what it needs), or train without: --set 'tracking.to=[]'"
                 message = f"the tracker '{name}' cannot begin: {gist(fault)}"
                 problem = Problem(message, hint=hint, key=("tracking", "to", index))
                 raise TrackerError(problem) from fault
@@ -248,10 +248,12 @@ class Trackers:
 
     def _places(self) -> dict[str, str]:
         try:
-            found: Any = json.loads((self.record.path / PLACES).read_text(encoding="utf-8"))
+            content: Any = json.loads((self.record.path / PLACES).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return {str(name): place for name, place in found.items() if isinstance(place, str)} if is_table(found) else {}
+        return (
+            {str(name): place for name, place in content.items() if isinstance(place, str)} if is_table(content) else {}
+        )
 
 
 def refuse_missing_trackers(recipe: Recipe) -> None:
@@ -265,11 +267,11 @@ def refuse_missing_trackers(recipe: Recipe) -> None:
 
 
 def _is_installed(name: str) -> bool:
-    """True where it can be imported; a folder `wandb` that lies here is no module."""
+    """True where it can be imported; a folder `wandb` that lies here is not a module."""
     if name in sys.modules:
         return True
-    found = find_spec(name)
-    return found is not None and found.origin is not None
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Batches, Batching, BatchingContext, Encoded, RowGroup
 from fttool_plugins.batching import collate
@@ -34,8 +35,8 @@ class Bucketed(Batching):
     """Updates per pool. Larger pads less; smaller keeps lengths and datasets more mixed over neighbouring updates, and
     with 1 an update holds the very rows that mixing has put next to each other."""
 
+    @override
     def build(self, ctx: BatchingContext) -> Batches:
-        """Yield the plan and the collator."""
         return BucketedBatches(ctx, self.pool)
 
 

@@ -71,7 +71,7 @@ def flattened(sequences: Sequence[Sequence[Encoded]]) -> dict[str, Any]:
     """
     import torch
 
-    rows = [row for some in sequences for row in some]
+    rows = [row for sequence in sequences for row in sequence]
     lengths = [len(row.input_ids) for row in rows]
     ends_R = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
     labels = [label for row in rows for label in (IGNORED, *row.labels[1:])]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Batches, Batching, BatchingContext, Encoded, Levels, RowGroup
 from fttool_plugins.batching import collate
 from fttool_plugins.batching.updates import chunks, micro_batches
@@ -30,12 +32,13 @@ class Packed(Batching):
     level: ClassVar[Levels] = "token"
 
     @property
+    @override
     def needs_same_rows(self) -> bool:
         """Other rows would make more or fewer packs."""
         return True
 
+    @override
     def build(self, ctx: BatchingContext) -> Batches:
-        """Yield the plan and the collator."""
         return PackedBatches(ctx, self.max_length)
 
 

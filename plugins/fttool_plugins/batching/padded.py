@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from fttool.api import Batches, Batching, BatchingContext, Encoded, RowGroup
 from fttool_plugins.batching import collate
 from fttool_plugins.batching.updates import chunks, micro_batches
@@ -23,8 +25,8 @@ class Padded(Batching):
 
     name: Literal["padded"] = "padded"
 
+    @override
     def build(self, ctx: BatchingContext) -> Batches:
-        """Yield the plan and the collator."""
         return PaddedBatches(ctx)
 
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
+from typing_extensions import override
+
 from fttool.api import Example, Filter, FilterContext, RowFilter
 
 Part: TypeAlias = Literal["row", "prompt", "answer"]
@@ -25,8 +27,8 @@ class ExactDuplicates(Filter):
     without a prompt are kept), or what is learned (`answer`). Of rows with classes `row` is the text and the classes,
     and `prompt` and `answer` are the text."""
 
+    @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        """Yield the filter."""
         return lambda examples: find_duplicates(examples, self.compare)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from fttool.api import Example, Filter, FilterContext, RowFilter
 
@@ -28,20 +29,20 @@ class Words(Filter):
             raise ValueError(f"min = {self.min} is more than max = {self.max}, so no row would be kept")
         return self
 
+    @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        """Yield the filter."""
         return lambda examples: count_words(examples, self.min, self.max)
 
 
-def count_words(examples: Sequence[Example], fewest: int, most: int | None) -> list[str | None]:
-    """One entry per example: None where its answer has `fewest` to `most` words, else the reason to drop it."""
+def count_words(examples: Sequence[Example], at_least: int, at_most: int | None) -> list[str | None]:
+    """One entry per example: None where its answer has `at_least` to `at_most` words, else the reason to drop it."""
     reasons: list[str | None] = []
     for example in examples:
         count = len(example.answer().split())
-        if count < fewest:
-            reasons.append(f"fewer than {fewest} words")
-        elif most is not None and count > most:
-            reasons.append(f"more than {most} words")
+        if count < at_least:
+            reasons.append(f"fewer than {at_least} words")
+        elif at_most is not None and count > at_most:
+            reasons.append(f"more than {at_most} words")
         else:
             reasons.append(None)
     return reasons

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import Example, Format, FormatContext, Message, RowReader
 from fttool_plugins.format.columns import fetch
 
@@ -30,8 +32,8 @@ class Alpaca(Format):
     history: str = "history"
     """The column of earlier rounds."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_alpaca(row, origin, self)
 
 
@@ -74,7 +76,9 @@ def rounds(value: Any, column: str) -> list[tuple[str, str]]:
     """The earlier rounds of a row, (asked, answered) each; raises `ValueError` where they are not pairs of texts."""
     if value is None or value in ("", []):
         return []
-    if not isinstance(value, list | tuple) or not all(isinstance(one, list | tuple) and len(one) == 2 for one in value):
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in value
+    ):
         raise ValueError(f"'{column}' must be a list of pairs of texts, [question, answer] each")
     return [
         (text(asked, f"{column}[{place}][0]"), text(answered, f"{column}[{place}][1]"))

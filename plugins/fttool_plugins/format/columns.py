@@ -65,13 +65,13 @@ def _advice(row: Mapping[str, Any], column: str, option: str, format_id: str) ->
     columns = frozenset(row) - set(MARKS)
     if any(pair <= columns for pair in _PREFERENCES):
         return "; these are preferences, and no format here learns from a pair of answers"
-    proposals = [one for one in _proposals(row, format_id) if one.reads]
+    proposals = [proposal for proposal in _proposals(row, format_id) if proposal.reads]
     near = difflib.get_close_matches(column, list(row), n=1)
     if not proposals and near:
         proposals = [_Proposal(f'did you mean format = {{name = "{format_id}", {option} = "{near[0]}"}}?', columns)]
     if not proposals:
         return _odd(row, column)
-    best = min(proposals, key=lambda one: len(columns - one.reads))
+    best = min(proposals, key=lambda proposal: len(columns - proposal.reads))
     unread = sorted(columns - best.reads)
     left = f" (which leaves {_quoted(unread)} unread)" if unread else ""
     return f"; {best.text}{left}"
@@ -81,7 +81,7 @@ def _odd(row: Mapping[str, Any], column: str) -> str:
     """What may be wrong with columns that remind of no format."""
     for name, value in row.items():
         if isinstance(value, Mapping) and column in value:
-            return f"; it lies inside '{name}': write what stands there as the row"
+            return f"; it lies inside '{name}': write its content as the row"
     if all(isinstance(value, str) for value in row.values()) and any(name.count(" ") >= 2 for name in row):
         return "; the names look like values: does the file lack a first row that names the columns?"
     return ""

@@ -39,7 +39,7 @@ class Turns(NamedTuple):
     """Indices of those that are marked as not learned."""
 
     def __add__(self, others: Any) -> Turns:
-        """These turns, and the others behind them."""
+        """These turns, and the others after them."""
         behind = frozenset(index + len(self.messages) for index in others.unlearned)
         return Turns(self.messages + others.messages, self.unlearned | behind)
 
@@ -100,7 +100,7 @@ def read_template(row: Mapping[str, Any]) -> dict[str, Any]:
     more = read_variables(row.get("chat_template_kwargs"), "chat_template_kwargs")
     tools, others = read_tools(row.get("tools")), read_tools(more.pop("tools", None))
     if tools and others:
-        raise ValueError("'tools' stands in the row and in its 'chat_template_kwargs'; drop one")
+        raise ValueError("'tools' is both in the row and in its 'chat_template_kwargs'; drop one")
     return {"tools": tools or others, **more} if tools or others else more
 
 
@@ -163,5 +163,5 @@ def _part(part: Any, where: str) -> str:
     if not isinstance(part.get("text"), str):
         raise ValueError(f"{where} has no 'text'")
     if not marked_learned(part, where):
-        raise ValueError(f"{where} is marked as not learned: a turn is learned whole, or not at all")
+        raise ValueError(f"{where} is marked as not learned: a turn is learned in full, or not at all")
     return part["text"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Example, Format, FormatContext, Levels, RowReader
 from fttool_plugins.format.columns import fetch
@@ -33,8 +34,8 @@ class Labelled(Format):
     separator: Annotated[str, Field(min_length=1)] | None = None
     """What stands between several names in one text, as CSV must write them, e.g. `;`; default: a text is one name."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_labelled(row, origin, self, numbers=ctx.level == "number")
 
 
@@ -79,7 +80,7 @@ def read_names(value: Any, column: str, separator: str | None) -> tuple[str, ...
         value = [part for part in value.split(separator) if part.strip()]
     if not isinstance(value, list | tuple):
         return (_name(value, f"'{column}'"),)
-    names = tuple(_name(one, f"entry {number} of '{column}'") for number, one in enumerate(value, 1))
+    names = tuple(_name(entry, f"entry {number} of '{column}'") for number, entry in enumerate(value, 1))
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"'{column}' names {twice[0]!r} twice")
@@ -92,8 +93,8 @@ def _name(value: Any, where: str) -> str:
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
-        found = "null" if value is None else type(value).__name__
-        raise ValueError(f"{where} must name a class as text or a whole number, this is {found}")
+        kind = "null" if value is None else type(value).__name__
+        raise ValueError(f"{where} must name a class as text or a whole number, this is {kind}")
     if not value.strip():
         raise ValueError(f"{where} is empty; to say that no class applies, write an empty list")
     return value.strip()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import Example, Format, FormatContext, RowReader
 from fttool_plugins.format.columns import fetch
 from fttool_plugins.format.conversation import check_order, read_template, read_turns
@@ -25,8 +27,8 @@ class Messages(Format):
     column: str = "messages"
     """The column that holds the list of turns."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_conversation(row, origin, self.column)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import Example, Format, FormatContext, RowReader
 from fttool_plugins.format.columns import fetch
 from fttool_plugins.format.conversation import check_order, read_template, read_turns
@@ -23,8 +25,8 @@ class PromptCompletion(Format):
     completion: str = "completion"
     """The column that is learned."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_pair(row, origin, self.prompt, self.completion)
 
 

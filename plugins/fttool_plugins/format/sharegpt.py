@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from typing_extensions import override
+
 from fttool.api import Example, Format, FormatContext, Message, RowReader
 from fttool_plugins.format.columns import fetch
 from fttool_plugins.format.conversation import Turns, as_message, check_order, each_turn, read_template
@@ -47,8 +49,8 @@ class ShareGPT(Format):
     """What becomes of a first turn that is the assistant's, which nothing has asked for: the row is bad, the turn is
     left out and counted, or it is kept and learned."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_sharegpt(row, origin, self, ctx.note)
 
 
@@ -100,13 +102,13 @@ def _read_turn(turn: Any, where: str, options: ShareGPT) -> tuple[Message, bool]
 def _check_one(turn: Mapping[str, Any], where: str, roles: Mapping[str, Speaker]) -> None:
     """Raise `ValueError` for a turn that has a speaker or words twice, and not the same ones."""
     empty = (None, "")
-    for one, other in (("from", "role"), ("value", "content")):
-        first, second = turn.get(one), turn.get(other)
+    for theirs, ours in (("from", "role"), ("value", "content")):
+        first, second = turn.get(theirs), turn.get(ours)
         if first in empty or second in empty or first == second:
             continue
-        if one == "from" and _speaker(first, where, roles) == _speaker(second, where, roles):
+        if theirs == "from" and _speaker(first, where, roles) == _speaker(second, where, roles):
             continue
-        raise ValueError(f"{where} has '{one}' and '{other}', which differ; leave one out: ignore = [\"{other}\"]")
+        raise ValueError(f"{where} has '{theirs}' and '{ours}', which differ; leave one out: ignore = [\"{ours}\"]")
 
 
 def _speaker(name: Any, where: str, roles: Mapping[str, Speaker]) -> Speaker:
@@ -149,8 +151,8 @@ def _leading(turns: Turns, first: int, options: ShareGPT, note: Callable[[str], 
         return turns
     if options.leading_assistant == "refuse":
         choices = 'format = {name = "sharegpt", leading_assistant = "drop"}, or "keep" to learn it'
-        raise ValueError(f"the assistant speaks first in '{options.column}', and nobody has asked; say: {choices}")
-    note("first turns of the assistant left out, which nobody had asked for")
+        raise ValueError(f"the assistant speaks first in '{options.column}', in answer to nothing; choose: {choices}")
+    note("leading turns of the assistant left out")
     messages = turns.messages[:first] + turns.messages[first + 1 :]
     if not messages:
         raise ValueError(f"'{options.column}' has no turn but the assistant's first, which is left out")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Example, Format, FormatContext, Levels, RowReader
 from fttool_plugins.format.columns import fetch
@@ -34,8 +35,8 @@ class Tagged(Format):
     names: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The tags' names in the order of their numbers, from 0, where rows have numbers instead of names."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_tagged(row, origin, self)
 
 
@@ -81,7 +82,7 @@ def word_column(row: Mapping[str, Any], columns: Tagged) -> str:
 
 def _columns(row: Mapping[str, Any], columns: Tagged) -> tuple[str, str]:
     """The columns of a row's words and of their tags."""
-    numbered = [int(found[1]) for key in row.keys() if (found := COLUMN.fullmatch(key))]  # noqa: SIM118 - only asked for
+    numbered = [int(match[1]) for key in row.keys() if (match := COLUMN.fullmatch(key))]  # noqa: SIM118 - only asked for
     if "tags" in row and "ner_tags" in row and columns.tags is None:
         raise ValueError(
             "the row has both 'tags' and 'ner_tags'; say which: format = {name = \"tagged\", tags = \"…\"}"
@@ -108,8 +109,8 @@ def _tag(value: Any, number: int, column: str, names: Sequence[str] | None) -> s
             raise ValueError(f"{where} is the number {value}, and the format's names go from 0 to {len(names) - 1}")
         return names[value]
     if not isinstance(value, str):
-        found = "null" if value is None else type(value).__name__
-        raise ValueError(f"{where} must be text or a whole number, this is {found}")
+        kind = "null" if value is None else type(value).__name__
+        raise ValueError(f"{where} must be text or a whole number, this is {kind}")
     tag = value.strip()
     if not tag:
         raise ValueError(f"{where} is blank; a word of no entity has the tag O")

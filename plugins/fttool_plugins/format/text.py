@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import Example, Format, FormatContext, RowReader
 from fttool_plugins.format.columns import fetch
 
@@ -16,8 +18,8 @@ class Text(Format):
     column: str = "text"
     """The column that holds the text."""
 
+    @override
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row."""
         return lambda row, origin: read_text(row, origin, self.column)
 
 

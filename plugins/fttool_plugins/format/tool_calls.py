@@ -25,10 +25,10 @@ def without_nulls(value: Any) -> Any:
 
 def read_variables(value: Any, column: str) -> dict[str, Any]:
     """Variables for a chat template: an object, or JSON text of one; raises `ValueError` for anything else."""
-    found = _decoded(value, f"'{column}'") if isinstance(value, str) and value.strip() else without_nulls(value)
-    if found and not isinstance(found, dict):
-        raise ValueError(f"'{column}' must be an object, this is {type(found).__name__}")
-    return found or {}
+    variables = _decoded(value, f"'{column}'") if isinstance(value, str) and value.strip() else without_nulls(value)
+    if variables and not isinstance(variables, dict):
+        raise ValueError(f"'{column}' must be an object, this is {type(variables).__name__}")
+    return variables or {}
 
 
 def read_tools(value: Any) -> list[Any]:
@@ -88,7 +88,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key '{twice[:60]}' stands in an object twice")
+        raise ValueError(f"the key '{twice[:60]}' occurs twice in one object")
     return table
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import give_usual_rights
+from fttool.api import apply_umask
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -20,10 +20,10 @@ DORA = ".lora_magnitude_vector"
 
 @dataclass(frozen=True)
 class Adapter:
-    """What was put into a model, and what trained as a whole beside it."""
+    """What was put into a model, and what trained in full beside it."""
 
     config: LoraConfig
-    whole: frozenset[str]
+    in_full: frozenset[str]
     """Names of parameters; peft calls their modules `modules_to_save`."""
 
     def save(self, model: Any, folder: Path, *, beside_weights: bool = False) -> None:
@@ -36,7 +36,7 @@ class Adapter:
         from safetensors.torch import save_file
 
         tensors: dict[str, Any] = get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)
-        tensors |= {name: p for name, p in model.named_parameters() if name in self.whole}
+        tensors |= {name: p for name, p in model.named_parameters() if name in self.in_full}
         if beside_weights:
             tensors = {f"{name}.weight" if name.endswith(DORA) else name: p for name, p in tensors.items()}
         folder.mkdir(exist_ok=True)
@@ -47,9 +47,9 @@ class Adapter:
         )
         config = copy(self.config)
         config.inference_mode = True
-        config.modules_to_save = sorted({name.rpartition(".")[0] for name in self.whole}) or None
+        config.modules_to_save = sorted({name.rpartition(".")[0] for name in self.in_full}) or None
         config.save_pretrained(str(folder))
-        give_usual_rights(folder)
+        apply_umask(folder)
 
     def save_apart(self, model: Any, folder: str | Path, **options: Any) -> None:
         """In place of `model.save_pretrained`: its weights as they were, under their own names, and the adapter."""

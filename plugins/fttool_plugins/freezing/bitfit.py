@@ -1,14 +1,16 @@
 """`bitfit`: only the bias terms train (BitFit: Ben Zaken et al. 2022, arXiv 2106.10199).
 
 For the model's weights W and biases b: b ← b − update, W stays. In BERT-base the biases are 0.09% of the numbers. The
-paper trains the new classifier of the task whole besides.
+paper trains the new classifier of the task in full besides.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Freezing, FreezingContext, ModelError, Problem, Thawing, ThawUnit
+from typing_extensions import override
+
+from fttool.api import Freezing, FreezingContext, FreezingPlan, ModelError, Problem, TrainableUnit
 
 
 def is_bias(parameter: str) -> bool:
@@ -31,11 +33,12 @@ class BitFit(Freezing):
     """Whether the whole head trains. Default: a classifier does, for it is new; a language model's head does not."""
 
     @property
+    @override
     def trains_matrices(self) -> bool:
-        """None of a layer."""
         return False
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit; raises `ModelError` where there are no biases, or no head to train."""
         kind = type(ctx.model).__name__
         head = set(ctx.layers.head)
@@ -48,5 +51,5 @@ class BitFit(Freezing):
             tied = f"the head of {kind} shares its weights with the input embeddings"
             message = f"freezing.head is true, but {tied if ctx.layers.tied else f'{kind} has none'}"
             raise ModelError(Problem(message, key=("freezing", "head"), hint="leave head out"))
-        whole = is_new if self.head is None else self.head
-        return Thawing(units=[ThawUnit(parameters=frozenset(biases | head if whole else biases))])
+        trains_head = is_new if self.head is None else self.head
+        return FreezingPlan(units=[TrainableUnit(parameters=frozenset(biases | head if trains_head else biases))])

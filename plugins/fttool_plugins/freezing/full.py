@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Freezing, FreezingContext, Thawing, ThawUnit
+from typing_extensions import override
+
+from fttool.api import Freezing, FreezingContext, FreezingPlan, TrainableUnit
 
 
 class Full(Freezing):
@@ -16,6 +18,8 @@ class Full(Freezing):
 
     name: Literal["full"] = "full"
 
-    def build(self, ctx: FreezingContext) -> Thawing:
-        """Yield one unit of all parameters."""
-        return Thawing(units=[ThawUnit(parameters=frozenset(name for name, _ in ctx.model.named_parameters()))])
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
+        return FreezingPlan(
+            units=[TrainableUnit(parameters=frozenset(name for name, _ in ctx.model.named_parameters()))]
+        )

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
-from fttool.api import Features, Freezing, FreezingContext, ModelError, Thawing, ThawUnit, layers
+from fttool.api import Features, Freezing, FreezingContext, FreezingPlan, ModelError, TrainableUnit, layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,7 +20,7 @@ class HeadOnly(Freezing):
     """Only the head trains: the output projection of a language model, or the classifier.
 
     The backbone keeps its weights bit for bit, and needs neither gradients nor optimizer state; it has no dropout. What
-    it computes of the training rows is the same in every epoch, so in a run that meets its rows more than once it is
+    it computes of the training rows is the same in every epoch, so in a run that sees its rows more than once it is
     computed once, before the first update, and an update costs the head alone. Only the hidden states that the head
     reads are kept: of the learned tokens, or one per row for a classifier.
 
@@ -41,29 +42,30 @@ class HeadOnly(Freezing):
     """What is beyond goes into a file in the run directory, up to this size in GB; beyond both, nothing is kept."""
 
     @property
+    @override
     def trains_matrices(self) -> bool:
-        """None of a layer."""
         return False
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit of the head; raises `ModelError` where the model has none of its own."""
         if ctx.layers.tied and self.untie:
             untie(ctx.model)
-        found = layers(ctx.model)
-        if found.tied:
+        parts = layers(ctx.model)
+        if parts.tied:
             raise ModelError(
                 "freezing is head-only, but this model's head shares its weights with the input embeddings",
                 hint='give it its own with freezing = {name = "head-only", untie = true}, or set freezing = "full"',
             )
-        if not found.head:
+        if not parts.head:
             raise ModelError(
                 f"freezing is head-only, but {type(ctx.model).__name__} has no head",
                 hint='set freezing = "full"',
             )
-        kept = Features(memory_gb=self.memory_gb, disk_gb=self.disk_gb) if self.features == "auto" else None
-        return Thawing(
-            units=[ThawUnit(parameters=frozenset(found.head) | ctx.new)],
-            features=kept or Features(memory_gb=0, disk_gb=0),
+        features = Features(memory_gb=self.memory_gb, disk_gb=self.disk_gb) if self.features == "auto" else None
+        return FreezingPlan(
+            units=[TrainableUnit(parameters=frozenset(parts.head) | ctx.new)],
+            features=features or Features(memory_gb=0, disk_gb=0),
         )
 
 
@@ -73,6 +75,6 @@ def untie(model: PreTrainedModel) -> None:
 
     head: Any = model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().clone())
-    for config in {id(one): one for one in (model.config, model.config.get_text_config())}.values():
+    for config in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
         config.tie_word_embeddings = False
     model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)

@@ -1,7 +1,7 @@
-"""`lisa`: a few layers at a time, drawn anew every K updates (LISA: Pan et al. 2024, arXiv 2403.17919).
+"""`lisa`: a few layers at a time, sampled anew every K updates (LISA: Pan et al. 2024, arXiv 2403.17919).
 
 Embeddings, final norm and head train in every update. Of the L layers, n train in updates [pK, (p+1)K): a sample
-without replacement that depends on the seed and the period p alone, so a resumed run draws what the whole one drew.
+without replacement that depends on the seed and the period p alone, so a resumed run samples the same layers.
 Each layer trains in a share n/L of the updates on average.
 """
 
@@ -12,15 +12,16 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
-from fttool.api import ALWAYS, Freezing, FreezingContext, Problem, Thawing, ThawUnit, Updates
+from fttool.api import ALWAYS, Freezing, FreezingContext, FreezingPlan, Problem, TrainableUnit, Updates
 from fttool_plugins.freezing.stack import refuse_more_than, stack
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
 
 
-def drawn(period: int, *, layers: int, n: int, seed: int) -> list[int]:
+def sampled(period: int, *, layers: int, n: int, seed: int) -> list[int]:
     """The layers of a period: n of `range(layers)`."""
     return random.Random(f"lisa:{seed}:{period}").sample(range(layers), n)
 
@@ -37,7 +38,7 @@ def turns(periods: Sequence[int], every: int, total: int) -> Updates:
 
 
 class Lisa(Freezing):
-    """Embeddings, final norm and head train always, and of the layers `n` that are drawn at random (arXiv 2403.17919).
+    """Embeddings, final norm and head train always, and of the layers, `n` that are sampled (arXiv 2403.17919).
 
     A layer that rests has no gradient, and the activations that only its weights need are not kept. Its moments stay
     in the optimizer for its next turn, so the optimizer's state grows to the size that it has with `full`.
@@ -50,33 +51,36 @@ class Lisa(Freezing):
     n: Annotated[int, Field(ge=1)] = 2
     """Layers that train at a time; γ in the paper."""
     every: Annotated[int, Field(ge=1)] = 20
-    """Updates between two draws; K in the paper."""
+    """Updates between two samplings; K in the paper."""
 
     @property
+    @override
     def extendable(self) -> bool:
-        """False: in a longer run other layers would have been drawn together, and parameters are grouped by that."""
+        """False: in a longer run other layers would have been sampled together, and parameters are grouped by that."""
         return False
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse a run in which nothing is drawn anew: most layers would never train."""
+        """Refuse a run in which nothing is sampled anew: most layers would never train."""
         total = recipe.run.max_steps
         if total is not None and self.every >= max(total, 2):
-            message = f"lisa draws layers every {self.every} updates, and run.max_steps is {total}: it draws once"
+            message = f"lisa samples layers every {self.every} updates, and run.max_steps is {total}: it samples once"
             yield Problem(message, key=("freezing", "every"), hint=f"set every = {max(1, total // 10)}")
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit a layer, and one of what always trains; raises `ModelError` for too few layers."""
         blocks = stack(ctx, self.name)
         refuse_more_than(ctx, "n", self.n)
         periods: list[list[int]] = [[] for _ in blocks]
         for period in range(-(-ctx.total_steps // self.every)):
-            for layer in drawn(period, layers=len(blocks), n=self.n, seed=ctx.seed):
+            for layer in sampled(period, layers=len(blocks), n=self.n, seed=ctx.seed):
                 periods[layer].append(period)
         always = frozenset([*ctx.layers.embeddings, *ctx.layers.final, *ctx.layers.head])
-        return Thawing(
-            units=[ThawUnit(parameters=always, trains_in=ALWAYS)]
+        return FreezingPlan(
+            units=[TrainableUnit(parameters=always, trains_in=ALWAYS)]
             + [
-                ThawUnit(parameters=frozenset(block), trains_in=turns(met, self.every, ctx.total_steps))
+                TrainableUnit(parameters=frozenset(block), trains_in=turns(met, self.every, ctx.total_steps))
                 for block, met in zip(blocks, periods, strict=True)
             ]
         )

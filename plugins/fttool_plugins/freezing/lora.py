@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
-from fttool.api import Freezing, FreezingContext, ModelError, Problem, RecipeError, Thawing, ThawUnit
+from fttool.api import Freezing, FreezingContext, FreezingPlan, ModelError, Problem, RecipeError, TrainableUnit
 from fttool_plugins.freezing.adapter import NAME, Adapter
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ class Lora(Freezing):
 
     Gradients, optimizer state and checkpoints are those of the adapters, a few hundredths of the model's; activations
     are hardly fewer than in full fine-tuning. Adapters want a higher rate: 1e-4 to 5e-4 rather than 1e-5 to 5e-5. The
-    head of a classifier, and whatever else the model's source does not give, trains as a whole.
+    head of a classifier, and whatever else the model's source does not give, trains in full.
 
     At the end `adapter/` in the run directory is what `PeftModel.from_pretrained(base, "adapter")` loads. In `model/`
     is the model as one: by default with the adapters added to its weights, which plain transformers loads.
 
     A pull towards the start acts on the adapters' matrices: B goes to 0 and A to its random start. So the change of the
     model goes to 0 too, but the strength is not that of a pull on the model's own weights. Experts that an architecture
-    holds in one tensor are no linear layers, and get no adapter.
+    holds in one tensor are not linear layers, and get no adapter.
 
     Use it where memory is short or many variants of one model are to be kept; its learning rate is about ten times
     that of `full`. Cost: state of a few percent of the parameters; the backward pass still runs through every
@@ -61,11 +62,12 @@ class Lora(Freezing):
     adapter beside them; transformers loads both where peft is installed. In 16 bits, adding rounds."""
 
     @property
+    @override
     def adapts(self) -> bool:
-        """It does."""
         return True
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Put adapters into the model; yield one unit of them, and of a new head."""
         try:
             from peft import LoraConfig, LoraModel
@@ -76,8 +78,8 @@ class Lora(Freezing):
         import torch
 
         model, before = ctx.model, {id(p) for p in ctx.model.parameters()}
-        whole = trained_as_they_are(ctx)
-        chosen = self._chosen(ctx, whole)
+        in_full = trained_as_they_are(ctx)
+        chosen = self._chosen(ctx, in_full)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType] - a float serves as well
@@ -100,23 +102,25 @@ class Lora(Freezing):
                 raise ModelError(Problem(f"peft: {refused}", hint=hint, key=("freezing", "targets"))) from refused
         cast_adapter_dtype(model, NAME)  # to float32, over weights in 16 bits too
         adapters = {name for name, p in model.named_parameters() if id(p) not in before}
-        return Thawing(
-            units=[ThawUnit(parameters=frozenset(adapters | whole))],
-            export=partial(self._export, tuner=tuner, adapter=Adapter(config, whole)),
+        return FreezingPlan(
+            units=[TrainableUnit(parameters=frozenset(adapters | in_full))],
+            export=partial(self._export, tuner=tuner, adapter=Adapter(config, in_full)),
         )
 
-    def _chosen(self, ctx: FreezingContext, whole: frozenset[str]) -> Mapping[str, nn.Module]:
+    def _chosen(self, ctx: FreezingContext, in_full: frozenset[str]) -> Mapping[str, nn.Module]:
         """The linear layers that get an adapter; raises `RecipeError` for a target that fits none of them."""
         named = dict(ctx.model.named_parameters())
-        outside = {id(named[name]) for name in (*ctx.layers.embeddings, *ctx.layers.head, *whole)}
-        found = {name: one for name, one in linear_layers(ctx.model).items() if id(one.weight) not in outside}
+        outside = {id(named[name]) for name in (*ctx.layers.embeddings, *ctx.layers.head, *in_full)}
+        candidates = {
+            name: layer for name, layer in linear_layers(ctx.model).items() if id(layer.weight) not in outside
+        }
         if not self.targets:
             inside = {id(named[name]) for block in ctx.layers.blocks for name in block}
-            found = {name: one for name, one in found.items() if id(one.weight) in inside}
-            if not found:
+            candidates = {name: layer for name, layer in candidates.items() if id(layer.weight) in inside}
+            if not candidates:
                 message = f"{type(ctx.model).__name__} has no linear layers in a stack of layers"
                 raise ModelError(message, hint='name them: freezing = {name = "lora", targets = ["…"]}')
-        ends = sorted({name.rpartition(".")[2] for name in found})
+        ends = sorted({name.rpartition(".")[2] for name in candidates})
         problems = [
             Problem(
                 f"no linear layer is called '{target}'",
@@ -124,12 +128,12 @@ class Lora(Freezing):
                 key=("freezing", "targets", place),
             )
             for place, target in enumerate(self.targets)
-            if not any(fits(name, target) for name in found)
+            if not any(fits(name, target) for name in candidates)
         ]
         if problems:
             raise RecipeError(problems)
         targets = self.targets or ("*",)
-        return {name: one for name, one in found.items() if any(fits(name, target) for target in targets)}
+        return {name: layer for name, layer in candidates.items() if any(fits(name, target) for target in targets)}
 
     def _export(self, model: Any, run_dir: Path, *, tuner: Any, adapter: Adapter) -> None:
         adapter.save(model, run_dir / "adapter")
@@ -143,7 +147,7 @@ class Lora(Freezing):
 
 
 def trained_as_they_are(ctx: FreezingContext) -> frozenset[str]:
-    """What trains as a whole: the head of a model that is no language model, and whatever is new."""
+    """What trains in full: the head of a model that is not a language model, and whatever is new."""
     head = ctx.layers.head if ctx.model.get_output_embeddings() is None else ()
     return frozenset(head) | ctx.new
 
@@ -164,7 +168,7 @@ def is_transposed(module: nn.Module) -> bool:
 
 
 def fits(name: str, target: str) -> bool:
-    """True where a target means a layer: its whole name, or the end of it behind a dot."""
+    """True where a target means a layer: its whole name, or the end of it after a dot."""
     return fnmatchcase(name, target) or fnmatchcase(name, f"*.{target}")
 
 

@@ -12,8 +12,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
+from typing_extensions import override
 
-from fttool.api import Freezing, FreezingContext, Problem, RecipeError, Thawing, ThawUnit
+from fttool.api import Freezing, FreezingContext, FreezingPlan, Problem, RecipeError, TrainableUnit
 
 if TYPE_CHECKING:
     from fttool.api import Recipe
@@ -39,15 +40,16 @@ class Patterns(Freezing):
     freeze: tuple[Pattern, ...] = ()
     """Shell patterns of names that stay as they are; they win over `train`."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse to freeze everything."""
         for place, pattern in enumerate(self.freeze):
             if set(pattern) == {"*"}:
                 message = f"freezing.freeze has '{pattern}', which is every parameter: nothing would train"
                 hint = "freeze wins over train: name what trains in train, and leave freeze out"
                 yield Problem(message, key=("freezing", "freeze", place), hint=hint)
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit; raises `RecipeError` for patterns that fit nothing, or leave nothing to train."""
         names = [name for name, _ in ctx.model.named_parameters()]
         problems = [
@@ -66,7 +68,7 @@ class Patterns(Freezing):
         if not trained:
             message, hint = "freezing.freeze covers all that freezing.train names", "narrow freeze, or widen train"
             raise RecipeError(Problem(message, key=("freezing", "freeze"), hint=hint))
-        return Thawing(units=[ThawUnit(parameters=trained)])
+        return FreezingPlan(units=[TrainableUnit(parameters=trained)])
 
     def _hint(self, pattern: str, names: Sequence[str], ctx: FreezingContext) -> str:
         """The nearest names; for a tied weight the one under which the model lists it."""

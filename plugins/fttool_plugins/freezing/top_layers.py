@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
-from fttool.api import Freezing, FreezingContext, Thawing, ThawUnit
+from fttool.api import Freezing, FreezingContext, FreezingPlan, TrainableUnit
 from fttool_plugins.freezing.stack import refuse_more_than, stack
 
 
@@ -34,7 +35,8 @@ class TopLayers(Freezing):
     embeddings: bool = False
     """Whether the input embeddings train too, and with them a head that shares their weights."""
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    @override
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit; raises `ModelError` where the model has fewer layers."""
         blocks = stack(ctx, self.name)
         refuse_more_than(ctx, "n", self.n)
@@ -45,4 +47,4 @@ class TopLayers(Freezing):
             names.update(ctx.layers.head)
         if self.embeddings:
             names.update(ctx.layers.embeddings)
-        return Thawing(units=[ThawUnit(parameters=frozenset(names))])
+        return FreezingPlan(units=[TrainableUnit(parameters=frozenset(names))])

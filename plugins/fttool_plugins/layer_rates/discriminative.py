@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import LayerRates, LayerRatesContext, Layers, ModelError, Problem
 
@@ -48,6 +49,7 @@ class Discriminative(LayerRates):
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Rate of a layer over that of the layer above it; 0.3846 is ULMFiT's 1/2.6, meant for four layers."""
 
+    @override
     def build(self, ctx: LayerRatesContext) -> Callable[[str], float]:
         """Yield the factors; raises `ModelError` for a model without a stack of layers."""
         if not ctx.layers.blocks:

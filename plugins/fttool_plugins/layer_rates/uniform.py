@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import LayerRates, LayerRatesContext
 
 
@@ -16,8 +18,8 @@ class Uniform(LayerRates):
 
     name: Literal["uniform"] = "uniform"
 
+    @override
     def build(self, ctx: LayerRatesContext) -> Callable[[str], float]:
-        """Yield the factor 1 for every name."""
         return uniform
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from fttool.api import Message, TemplateFault
+from fttool.api import ChatTemplateError, Message
 from fttool_plugins.masking.answers import THOUGHT
 from fttool_plugins.masking.prompts import REMEMBERED
 from fttool_plugins.masking.spans import LEARNED, spans
@@ -55,14 +55,14 @@ class Additions:
         messages: Sequence[Message],
         template: Mapping[str, Any],
     ) -> None:
-        """Raise `TemplateFault` where something is learned of message `index` that is neither its own nor a mark.
+        """Raise `ChatTemplateError` where something is learned of message `index` that is neither its own nor a mark.
 
         `turn` are the characters of the turn, from the first that the model writes to its end.
         """
         for gap in self._gaps(written, index, *turn):
             words = self._words(gap, messages[index])
             if words and not (gap.before is None and self._is_chosen(gap.text, messages[:index], template)):
-                raise TemplateFault(
+                raise ChatTemplateError(
                     f"the chat template writes {words!r} into the answer of message {index + 1}, which is neither the "
                     "message's own nor a mark of the format: the model would learn to write it, and the next turn's "
                     "history would have it twice"
@@ -103,7 +103,7 @@ class Additions:
             if len(self._chosen) >= REMEMBERED:
                 self._chosen.clear()
             tried = (self._writer.tried([*head, _call(arguments)], template) for arguments in ({}, "{}"))
-            called = next((one for one in tried if one), None)
+            called = next((render for render in tried if render), None)
             places = spans(called, len(head)) if called else []
             self._chosen[lead] = called is not None and any(
                 not called.text[: place.start].endswith(lead) for place in places[:1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Encoded, Example, MaskingContext, RowEncoder
 from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
@@ -15,12 +17,13 @@ class All(OfText):
     """Learn every token but the first, which nothing predicts: continued pre-training.
 
     label_t = token_t for t ≥ 1. Of a conversation that is all the chat template writes. A row of plain text
-    gets BOS in front where the tokenizer adds one, and EOS behind it, so that its end is learned. A conversation with a
+    gets BOS in front where the tokenizer adds one, and EOS after it, so that its end is learned. A conversation with a
     turn that is marked as not learned is refused.
     """
 
     name: Literal["all"] = "all"
 
+    @override
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for an empty row and where the chat template refuses."""
         tokenizer, plain = ctx.tokenizer, PlainText(ctx.tokenizer, self.control_tokens)
@@ -37,7 +40,7 @@ class All(OfText):
                 )
             controlled = control.check_conversation(example.messages, example.template)
             if controlled and control.as_text:
-                return conversations.whole(example.messages, example.template)
+                return conversations.encode_all(example.messages, example.template)
             text = render(tokenizer, example.messages, example.template)
             encoding = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
             ids = list(encoding["input_ids"])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fttool.api import Message, TemplateFault
+from fttool.api import ChatTemplateError, Message
 
 if TYPE_CHECKING:
     from fttool_plugins.masking.writing import Written
@@ -20,17 +20,17 @@ THOUGHT = re.compile(r"[<\[][^<>\[\]\s]*(?:think|thought|reason|channel)[^<>\[\]
 
 
 def check_not_empty(message: Message, number: int) -> None:
-    """Raise `ValueError` where an assistant's turn has neither text nor tool calls; a thought alone is no answer.
+    """Raise `ValueError` where an assistant's turn has neither text nor tool calls; a thought alone is not an answer.
 
     `number` counts messages from 1, for the sentence.
     """
     if not message.get("tool_calls") and not any(text.strip() for text in _texts(message)):
-        found = "null" if message.get("content") is None else "empty"
-        raise ValueError(f"message {number}, an assistant turn, has {found} content and no tool calls")
+        what = "null" if message.get("content") is None else "empty"
+        raise ValueError(f"message {number}, an assistant turn, has {what} content and no tool calls")
 
 
 def check_not_left_out(message: Message, number: int, written: Written) -> None:
-    """Raise `TemplateFault` where the template leaves out a message's text or a tool that it calls, or says it twice.
+    """Raise `ChatTemplateError` where the template leaves out a message's text or a tool call, or writes it twice.
 
     A thought may be dropped (templates do so in earlier turns), and so may what is said beside a tool call.
     `number` counts messages from 1.
@@ -38,22 +38,22 @@ def check_not_left_out(message: Message, number: int, written: Written) -> None:
     calls = written.of(number - 1, "tool_calls", "function_call")
     for name in _called(message):
         if not any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", call) for call in calls):
-            raise TemplateFault(f"the chat template leaves out the call of tool {name!r} in message {number}")
+            raise ChatTemplateError(f"the chat template leaves out the call of tool {name!r} in message {number}")
     said = "".join(_texts(message))
-    found, whole = _ink("".join(written.of(number - 1, "content"))), _ink(said)
+    written_ink, said_ink = _ink("".join(written.of(number - 1, "content"))), _ink(said)
     answer = _ink(THOUGHT.split(said)[-1])
-    if THOUGHT.sub("", found) == THOUGHT.sub("", whole):
+    if THOUGHT.sub("", written_ink) == THOUGHT.sub("", said_ink):
         return
-    if answer and whole.endswith(found) and found.endswith(answer):
+    if answer and said_ink.endswith(written_ink) and written_ink.endswith(answer):
         return
-    if message.get("tool_calls") and not found:
+    if message.get("tool_calls") and not written_ink:
         return
     what = f"the text of message {number}, {said.strip()[:40]!r},"
-    if not found:
-        raise TemplateFault(f"the chat template leaves out {what} which then has no place of its own")
-    if found.count(whole) > 1 or (answer and found.count(answer) > whole.count(answer)):
-        raise TemplateFault(f"the chat template writes {what} more than once, so it has no place of its own")
-    raise TemplateFault(f"the chat template rewrites {what} or leaves out a part: it writes {found[:40]!r}")
+    if not written_ink:
+        raise ChatTemplateError(f"the chat template leaves out {what} which then has no place of its own")
+    if written_ink.count(said_ink) > 1 or (answer and written_ink.count(answer) > said_ink.count(answer)):
+        raise ChatTemplateError(f"the chat template writes {what} more than once, so its place is ambiguous")
+    raise ChatTemplateError(f"the chat template rewrites {what} or leaves out a part: it writes {written_ink[:40]!r}")
 
 
 def _ink(text: str) -> str:

@@ -15,7 +15,7 @@ class Assistant(OfTurns):
     writes them, and so is the token that ends it. A turn that the row marks as not learned is only read.
     Works with any chat template; no `{% generation %}` is needed.
 
-    Of a row of plain text the completion and the EOS behind it are learned.
+    Of a row of plain text the completion and the EOS after it are learned.
     """
 
     name: Literal["assistant"] = "assistant"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Example
 from fttool_plugins.masking.of_turns import OfTurns
 
@@ -16,11 +18,11 @@ class Completion(OfTurns):
     there, up to and including the token that ends each turn, −100 elsewhere. Where the format makes no such
     split, every turn of the assistant is learned, as with `assistant`.
 
-    Of a row of plain text the completion and the EOS behind it are learned.
+    Of a row of plain text the completion and the EOS after it are learned.
     """
 
     name: Literal["completion"] = "completion"
 
+    @override
     def first(self, example: Example) -> int:
-        """The first message of the completion."""
         return example.completion_from

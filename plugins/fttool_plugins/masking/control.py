@@ -3,7 +3,7 @@
 A tokenizer makes the token itself of it, wherever it stands. In a conversation that is a turn's boundary where no turn
 ends, and a forged turn that is learned. So such rows are refused, or their text is encoded as the text that it is.
 
-Only special tokens count: those that are no text to the tokenizer. In plain text BOS in front and EOS at the end are
+Only special tokens count: those that are not text to the tokenizer. In plain text BOS in front and EOS at the end are
 what a person may write there, and mean.
 """
 
@@ -27,7 +27,7 @@ ControlTokens: TypeAlias = Literal["refuse", "text", "keep"]
 SHOWN = 3
 """Places that are named of one token."""
 LEADS = ("\n", "x", ".", "0")
-"""What a text is put behind to be tokenized as in the middle of others, for SentencePiece puts a space in front of what
+"""What a text is put after to be tokenized as in the middle of others, for SentencePiece puts a space in front of what
 stands alone; the first that does not grow together with it."""
 AS_TEXT = "with control tokens in their text, encoded as text"
 KEPT = "with control tokens in their text, read as such"
@@ -45,9 +45,9 @@ class Control:
         self._pieces: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
         """Text of a control token → its pieces as text, and the characters each stands for."""
 
-    def remarks(self, found: bool) -> tuple[str, ...]:
+    def remarks(self, any_found: bool) -> tuple[str, ...]:
         """What is to be said of a row that has such text."""
-        return (AS_TEXT if self._choice == "text" else KEPT,) if found else ()
+        return (AS_TEXT if self._choice == "text" else KEPT,) if any_found else ()
 
     @property
     def as_text(self) -> bool:
@@ -59,27 +59,27 @@ class Control:
 
         Raises `ValueError` with their number and places where they are refused.
         """
-        found = [(token, place) for place, text in texts for token in self._pattern.findall(text)]
-        if found and self._choice == "refuse":
-            shown = ", ".join(_shown(token, found) for token in dict.fromkeys(token for token, _ in found))
-            number = f"{len(found)} control token{'s' if len(found) > 1 else ''}"
+        tokens = [(token, place) for place, text in texts for token in self._pattern.findall(text)]
+        if tokens and self._choice == "refuse":
+            shown = ", ".join(_shown(token, tokens) for token in dict.fromkeys(token for token, _ in tokens))
+            number = f"{len(tokens)} control token{'s' if len(tokens) > 1 else ''}"
             raise ValueError(
                 f'the row\'s text has {number}: {shown}; [masking] control_tokens = "text" encodes such text as text, '
                 '"keep" as the control tokens'
             )
-        return bool(found)
+        return bool(tokens)
 
     def check_conversation(self, messages: Iterable[Message], variables: Mapping[str, Any]) -> bool:
         """`check` of all that a chat template is given of a row.
 
         Raises `ValueError` for those in a variable too, which cannot be told from the template's own: only kept.
         """
-        found = self.check(texts_of(messages, variables))
+        tokens = self.check(texts_of(messages, variables))
         for name in variables.keys() - {"tools", "documents"}:
             for text in _strings(variables[name]) if self._choice != "keep" else ():
                 if token := self._pattern.search(text):
                     raise ValueError(f"the template's variable '{name}' has the control token {token.group()!r}")
-        return found
+        return tokens
 
     def own(self, tokens: Tokens, written: Written) -> list[int]:
         """The control tokens whose whole text messages, tools or documents have written, and not the template."""
@@ -107,12 +107,12 @@ class Control:
 
     def ids(self, text: str) -> list[int]:
         """The tokens of plain text, with no control token among them."""
-        found: list[int] = []
+        ids: list[int] = []
         borders = [0, *(place for match in self._pattern.finditer(text) for place in match.span()), len(text)]
         for index, (start, end) in enumerate(pairwise(borders)):
             part = text[start:end]
-            found += self._text(part)[0] if index % 2 else self._behind(found, part)
-        return found
+            ids += self._text(part)[0] if index % 2 else self._behind(ids, part)
+        return ids
 
     def _behind(self, before: list[int], text: str) -> list[int]:
         if not text:
@@ -130,7 +130,7 @@ class Control:
         return self._pieces[text]
 
     def _plain(self, text: str, *, split: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        """A text as it is tokenized behind others; with `split`, special tokens are made into pieces."""
+        """A text as it is tokenized after others; with `split`, special tokens are made into pieces."""
         options: dict[str, Any] = {"add_special_tokens": False, "truncation": False, "verbose": False}
         options["split_special_tokens"] = split
         for lead in LEADS:
@@ -166,9 +166,9 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _shown(token: str, found: list[tuple[str, str]]) -> str:
+def _shown(token: str, tokens: list[tuple[str, str]]) -> str:
     """Where in a row a token is: `'</s>' in message 1 (user, content), message 2 (assistant, content) (2 times)`."""
-    places = Counter(place for one, place in found if one == token)
+    places = Counter(place for other_token, place in tokens if other_token == token)
     named = [place + (f" ({count} times)" if count > 1 else "") for place, count in places.items()][:SHOWN]
     more = len(places) - len(named)
     return f"{token!r} in {', '.join(named)}{f' and {more} more' if more else ''}"

@@ -28,11 +28,11 @@ def as_asked(example: Example, first: int = 0) -> Sequence[Example]:
     ]
     if not learned:
         return (example,)
-    one = len(learned) == 1
+    single = len(learned) == 1
     return [
         replace(
             example,
-            origin=example.origin if one else f"{example.origin}#{index + 1}",
+            origin=example.origin if single else f"{example.origin}#{index + 1}",
             messages=example.messages[: index + 1],
             completion_from=index,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Encoded, Example, Levels, MaskingContext, RowEncoder
 from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
@@ -14,13 +16,14 @@ from fttool_plugins.masking.texts import encode_texts
 class Label(OfText):
     """Learn the classes of a row, or its number; its text is read whole, with the tokenizer's special tokens around it.
 
-    A text that is too long loses its end, but not the special token behind it; of two texts the longer one is cut. Two
+    A text that is too long loses its end, but not the special token after it; of two texts the longer one is cut. Two
     are joined by the tokenizer's separator, or by a line break where it has none.
     """
 
     name: Literal["label"] = "label"
     level: ClassVar[Levels] = ("row", "number")
 
+    @override
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for a row without classes, without a token left of its text, and
         for control tokens in a text where they are refused.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
 from fttool_plugins.masking.control import ControlTokens
 from fttool_plugins.masking.history import History, as_asked
@@ -18,13 +20,13 @@ class OfText(Masking):
     control_tokens: ControlTokens = "refuse"
     """What becomes of rows whose texts hold a control token of the tokenizer (`<|im_end|>` in a question, `</s>` in an
     answer): they are refused, encoded as the `text` that they are, or kept as the tokens that they read like (`keep`:
-    for plain text that was written with a template already). BOS in front of plain text and EOS behind it are meant,
+    for plain text that was written with a template already). BOS in front of plain text and EOS after it are meant,
     where tokens are learned. A classifier is asked in the same way: what reads like a control token is text to it, but
     under `keep`."""
 
     @property
+    @override
     def keeps_control_tokens(self) -> bool:
-        """True under `keep`."""
         return self.control_tokens == "keep"
 
 
@@ -33,7 +35,7 @@ class OfTurns(OfText):
 
     history: History = "as-rendered"
     """In which history a turn is learned: `as-rendered`, all of a conversation in one render, or `as-asked`, each
-    learned turn as a row of its own, behind the render of the turns before it, as inference asks for it. Use `as-asked`
+    learned turn as a row of its own, after the render of the turns before it, as inference asks for it. Use `as-asked`
     with templates that write earlier turns otherwise than the last (without their thoughts, with another token at the
     end); a conversation of n learned turns costs n rows then, whose histories are read again and again."""
 
@@ -46,6 +48,7 @@ class OfTurns(OfText):
         """Index of the first message whose turn may be learned."""
         return 0
 
+    @override
     def split(self, example: Example) -> Sequence[Example]:
         """A row a learned turn where the history is as asked, else the row as it is."""
         return as_asked(example, self.first(example)) if self.history == "as-asked" else (example,)
@@ -54,6 +57,7 @@ class OfTurns(OfText):
         """Where learning begins in a row that `split` has given."""
         return example.completion_from if self.history == "as-asked" else self.first(example)
 
+    @override
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` where no right mask can be found."""
         conversations = Conversations(ctx.tokenizer, thoughts=self.thoughts, control=self.control_tokens)

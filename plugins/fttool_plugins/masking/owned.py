@@ -43,9 +43,9 @@ class Owned(str):
     _runs: Runs
 
     def __new__(cls, text: str = "", runs: Runs | None = None) -> Owned:
-        made = super().__new__(cls, text)
-        made._runs = ((len(text), None),) if runs is None else runs
-        return made
+        owned = super().__new__(cls, text)
+        owned._runs = ((len(text), None),) if runs is None else runs
+        return owned
 
     def __str__(self) -> str:
         return self
@@ -82,24 +82,24 @@ class Owned(str):
 
     def _cut(self, start: int, length: int, text: str) -> Owned:
         """`text`, which stands at `start` and is `length` characters long, with its owners."""
-        found: list[tuple[int, Owner | None]] = []
+        runs: list[tuple[int, Owner | None]] = []
         begin = 0
         for count, owner in self._runs:
             inside = min(begin + count, start + length) - max(begin, start)
             if inside > 0:
-                found.append((inside, owner))
+                runs.append((inside, owner))
             begin += count
-        return Owned(text, tuple(found))
+        return Owned(text, tuple(runs))
 
     def _pieces(self, pieces: Iterable[str]) -> list[str]:
-        """Pieces that stand in this text one behind the other, with their owners."""
-        found: list[str] = []
+        """Pieces that stand in this text one after the other, with their owners."""
+        owned_pieces: list[str] = []
         place = 0
         for piece in pieces:
             place = super().find(piece, place)
-            found.append(self._cut(place, len(piece), piece))
+            owned_pieces.append(self._cut(place, len(piece), piece))
             place += len(piece)
-        return found
+        return owned_pieces
 
     # -- what templates do with text, under the names that `str` has -------------------------------------------------
 
@@ -129,12 +129,12 @@ class Owned(str):
     def _separated(self, pieces: list[str], sep: str | None) -> list[str]:
         if sep is None:
             return self._pieces(pieces)
-        found: list[str] = []
+        owned_pieces: list[str] = []
         place = 0
         for piece in pieces:
-            found.append(self._cut(place, len(piece), piece))
+            owned_pieces.append(self._cut(place, len(piece), piece))
             place += len(piece) + len(sep)
-        return found
+        return owned_pieces
 
     def splitlines(self, keepends: bool = False) -> list[str]:
         return self._pieces(super().splitlines(keepends))
@@ -181,7 +181,7 @@ def is_markup(value: Any) -> bool:
 
 
 def add_markup(left: str, right: str, escape: Callable[[str], str]) -> str:
-    """The two one behind the other, of which one is markup and the other is escaped."""
+    """The two one after the other, of which one is markup and the other is escaped."""
     parts: list[str] = []
     for text in (left, right):
         if is_markup(text):
@@ -219,7 +219,7 @@ def plain(text: str) -> str:
 
 
 def join(parts: Iterable[str]) -> str:
-    """The texts one behind the other."""
+    """The texts one after the other."""
     parts = list(parts)
     if not any(isinstance(part, Owned) for part in parts):
         return "".join(parts)
@@ -233,8 +233,8 @@ def join_with(separator: str, parts: list[str]) -> str:
 
 def as_a_whole(text: str, source: Any) -> str:
     """`text` as made of `source`: all of it has the one owner found there, or `SEVERAL`."""
-    found = set(_owners(source))
-    owners = {owner._replace(part=0, size=0) if len(found) > 1 else owner for owner in found}
+    of_source = set(_owners(source))
+    owners = {owner._replace(part=0, size=0) if len(of_source) > 1 else owner for owner in of_source}
     return Owned(text, ((len(text), owners.pop() if len(owners) == 1 else SEVERAL),)) if owners else text
 
 
@@ -257,7 +257,7 @@ def found_again(text: str, source: Any) -> str:
             placed.append((place, part))
     written: list[str] = []
     done = 0
-    for place, part in sorted(placed, key=lambda one: one[0]):
+    for place, part in sorted(placed, key=lambda placing: placing[0]):
         if place < done:
             return as_a_whole(text, source)
         written += [str.__getitem__(text, slice(done, place)), part]

@@ -53,7 +53,7 @@ class PlainText:
         labels = ids.copy() if learn_prompt else [IGNORED] * len(head) + tail
         labels[0] = IGNORED
         if all(label in (IGNORED, eos) for label in labels):
-            raise ValueError(f"the text {completion!r} is too short: only the EOS behind it would be learned")
+            raise ValueError(f"the text {completion!r} is too short: only the EOS after it would be learned")
         return Encoded(ids, labels, remarks=self._control.remarks(controlled), literal=literal)
 
     def _inside(self, prompt: str, completion: str) -> tuple[str, str]:

@@ -1,15 +1,15 @@
 """Where the prompt of inference ends in front of an answer: what stands before is never learned.
 
 Inference writes the messages before an answer and then the template's generation prompt. So the template is asked for
-just that, and its text behind the last message is held against what stands in front of the answer in training. The
-answer begins behind all that both have in common
+just that, and its text after the last message is held against what stands in front of the answer in training. The
+answer begins after all that both have in common
 
 - where the one begins with the other: the template writes the same header in both (numbered, dated, in words), with
-  or without a name, and what it writes behind (`<think>\n\n</think>\n\n`) the model itself has to write;
+  or without a name, and what it writes after (`<think>\n\n</think>\n\n`) the model itself has to write;
 - up to a thought that only the prompt opens, so that labels do not depend on whether a thought is asked for.
 
-Where the template asks for nothing behind these messages (a tool's answer, say) or refuses them (none at all), the
-prompt that it writes behind others is looked for. Where it asks for nothing at all, the answer may have no header.
+Where the template asks for nothing after these messages (a tool's answer, say) or refuses them (none at all), the
+prompt that it writes after others is looked for. Where it asks for nothing at all, the answer may have no header.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fttool.api import Message, TemplateFault
+from fttool.api import ChatTemplateError, Message
 from fttool_plugins.masking.answers import THOUGHT
 from fttool_plugins.masking.spans import Span, in_common, words_end
 from fttool_plugins.masking.writing import Writer, Written
@@ -42,7 +42,7 @@ class _Prompt(NamedTuple):
 
 
 class Prompts:
-    """Finds where answers begin; remembers it for every header that it has met."""
+    """Finds where answers begin; remembers it for every header that it has seen."""
 
     def __init__(self, writer: Writer, special: re.Pattern[str]) -> None:
         self._writer = writer
@@ -55,7 +55,7 @@ class Prompts:
     ) -> tuple[int, str]:
         """The first character of answer `index` that the model is to write, and how the template asks for it.
 
-        Raises `TemplateFault` where that cannot be told.
+        Raises `ChatTemplateError` where that cannot be told.
         """
         front = written.text[span.before : span.start]
         options = {key: value for key, value in template.items() if key not in ("tools", "documents")}
@@ -66,20 +66,20 @@ class Prompts:
             if len(self._begins) >= REMEMBERED:
                 self._begins.clear()
             self._begins[key] = self._find(front, span, index, messages, template, calls[1])
-        found = self._begins[key]
-        if isinstance(found, str):
+        beginning = self._begins[key]
+        if isinstance(beginning, str):
             before = written.owner(span.before - 1) if span.before else None
             place = (
-                f"behind the {before.field} of message {before.message + 1}, "
+                f"after the {before.field} of message {before.message + 1}, "
                 if before and before.message is not None
                 else ""
             )
-            raise TemplateFault(f"{place}message {index + 1} {found}")
-        begin = span.before + found.length
+            raise ChatTemplateError(f"{place}message {index + 1} {beginning}")
+        begin = span.before + beginning.length
         if any(begin < run.end <= span.start and run.owner == (index, "role", *run.owner[2:]) for run in written.runs):
-            asked = front[: found.length]
-            raise TemplateFault(f"message {index + 1} {_complaint(front, [asked] if asked.strip() else [])}")
-        return begin, found.asked
+            asked = front[: beginning.length]
+            raise ChatTemplateError(f"message {index + 1} {_complaint(front, [asked] if asked.strip() else [])}")
+        return begin, beginning.asked
 
     def _find(
         self, front: str, span: Span, index: int, messages: Sequence[Message], template: Mapping[str, Any], field: str
@@ -94,9 +94,9 @@ class Prompts:
             return _Prompt(length, asked[1])
         others = [prompt for prompt in self._elsewhere(messages, template) if prompt.strip()]
         for prompt in others:
-            found = _prompt_within(front, prompt, described)
-            if found is not None:
-                return _Prompt(found, prompt)
+            within = _prompt_within(front, prompt, described)
+            if within is not None:
+                return _Prompt(within, prompt)
         if asked is None and not others:
             length = 0
         if length is None or not _is_bare(front[length:], field):
@@ -110,7 +110,7 @@ class Prompts:
         return same if front[:same].endswith("\n") and not self._special.search(prompt, same) else None
 
     def _asked(self, head: Sequence[Message], template: Mapping[str, Any]) -> tuple[str, str] | None:
-        """What inference has behind the words of these messages, up to a thought, and what of it asks for an answer.
+        """What inference has after the words of these messages, up to a thought, and what of it asks for an answer.
 
         None where the template refuses them.
         """
@@ -130,7 +130,7 @@ class Prompts:
         return asked.text[words : max(words, same)] + added, added
 
     def _elsewhere(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Iterator[str]:
-        """How the template asks for an answer behind other messages: all of these, parts of them, a question."""
+        """How the template asks for an answer after other messages: all of these, parts of them, a question."""
         heads: list[Sequence[Message]] = [messages]
         heads += [messages[:place] for place, message in enumerate(messages) if message.get("role") == "assistant"]
         heads += [[QUESTION], [{**QUESTION, "content": [{"type": "text", "text": "?"}]}]]
@@ -150,7 +150,7 @@ def _behind_words(written: Written, index: int) -> str:
 def _prompt_length(front: str, prompt: str, described: int) -> int | None:
     """The length of the prompt at the beginning of `front`; None where the two part before either ends.
 
-    What describes the message (a name) ends at `described`: the prompt, which knows none, may go on behind it.
+    What describes the message (a name) ends at `described`: the prompt, which knows none, may go on after it.
     """
     same = in_common(front, prompt)
     rest = prompt[same:]
@@ -160,7 +160,7 @@ def _prompt_length(front: str, prompt: str, described: int) -> int | None:
         at = front.find(rest, described)
         if at >= 0:
             return at + len(rest)
-        # A name may stand in the place of the role: what the prompt has behind the role stands behind the name.
+        # A name may stand in the place of the role: what the prompt has after the role stands after the name.
         tails = (rest[place:] for place in range(1, len(rest)))
         return next((described + len(tail) for tail in tails if front.startswith(tail, described)), None)
     return same if same == len(front) or not rest.strip() else None
@@ -178,7 +178,7 @@ def _prompt_within(front: str, prompt: str, described: int) -> int | None:
 
 
 def _behind(front: str, end: int, prompt: str, described: int) -> int:
-    """The end of a header of which `end` is known: behind what describes the message and the white space there."""
+    """The end of a header of which `end` is known: after what describes the message and the white space there."""
     blank = prompt[len(prompt.rstrip()) :]
     if end < described:
         end, blank = described, front[described : len(front) - len(front[described:].lstrip())]
@@ -195,7 +195,7 @@ def _is_bare(rest: str, field: str) -> bool:
 def _complaint(front: str, prompts: Sequence[str]) -> str:
     if not any(prompt.strip() for prompt in prompts):
         return (
-            f"begins with {front[-40:]!r}, but the chat template takes no notice of add_generation_prompt: inference "
+            f"begins with {front[-40:]!r}, but the chat template ignores add_generation_prompt: inference "
             "would ask for an answer without it"
         )
     return (

@@ -2,7 +2,7 @@
 
 A turn of the assistant is found by content, not by place: its span begins with the first and ends with the last
 character that its content, its thoughts or its calls own, and none of another message stands between. What the
-template writes in front of a span (the header) and behind it (the end of the turn) reaches to the next text that a
+template writes in front of a span (the header) and after it (the end of the turn) reaches to the next text that a
 message wrote. Roles do not count as text of a message here: many templates write `<|im_start|>` + role.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from fttool.api import TemplateFault
+from fttool.api import ChatTemplateError
 from fttool_plugins.masking.owned import Owner
 from fttool_plugins.masking.writing import Written
 
@@ -32,7 +32,7 @@ class Span:
     end: int
     """Behind its last one."""
     after: int
-    """The first character of the text that another message wrote behind it; the length of the render without one."""
+    """The first character of the text that another message wrote after it; the length of the render without one."""
     described: int
     """Behind the last character between `before` and `start` that describes the message, its role aside: a name, say.
     `before` where there is none."""
@@ -44,10 +44,10 @@ def spans(written: Written, message: int, alone: Written | None = None) -> list[
     `alone` is a render in which no message follows. What the template writes of a text beyond what it writes there, it
     writes for another message: the name of a tool beside the tool's answer, say.
 
-    Raises `TemplateFault` where the template writes what describes a message into its words.
+    Raises `ChatTemplateError` where the template writes what describes a message into its words.
     """
     left = _shares(written, alone, message) if alone else {}
-    found: list[Span] = []
+    runs: list[Span] = []
     before = described = 0
     open_, aside = False, None
     for run in written.runs:
@@ -58,21 +58,21 @@ def spans(written: Written, message: int, alone: Written | None = None) -> list[
             says = left[run.owner] >= 0
         if says:
             if open_ and aside:
-                raise TemplateFault(
+                raise ChatTemplateError(
                     f"the chat template writes {written.text[aside.start : aside.end][:40]!r}, the {aside.owner.field} "
                     f"of a message, into the middle of what message {message + 1} says"
                 )
-            span = found.pop() if open_ else Span(before, run.start, run.end, len(written.text), max(before, described))
-            found.append(replace(span, end=run.end))
+            span = runs.pop() if open_ else Span(before, run.start, run.end, len(written.text), max(before, described))
+            runs.append(replace(span, end=run.end))
             open_, aside = True, None
-        elif run.owner.field == "role" or (own and not found):
+        elif run.owner.field == "role" or (own and not runs):
             aside = run
             described = run.end if own and run.owner.field != "role" else described
         else:
             if open_:
-                found[-1] = replace(found[-1], after=run.start)
+                runs[-1] = replace(runs[-1], after=run.start)
             open_, before = False, run.end
-    return found
+    return runs
 
 
 def says_twice(written: Written, message: int) -> bool:
@@ -89,11 +89,11 @@ def _shares(written: Written, alone: Written, message: int) -> dict[Owner, int]:
 
 def _count(written: Written, message: int) -> Counter[Owner]:
     """The number of characters that each text of a message's words has in a render."""
-    found: Counter[Owner] = Counter()
+    counts: Counter[Owner] = Counter()
     for run in written.runs:
         if run.owner.message == message and run.owner.field in LEARNED:
-            found[run.owner] += run.end - run.start
-    return found
+            counts[run.owner] += run.end - run.start
+    return counts
 
 
 def words_end(written: Written) -> int:
@@ -103,5 +103,5 @@ def words_end(written: Written) -> int:
 
 def in_common(first: str, second: str) -> int:
     """The number of characters with which both texts begin."""
-    parted = (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    parted = (place for place, (mine, other) in enumerate(zip(first, second, strict=False)) if mine != other)
     return next(parted, min(len(first), len(second)))

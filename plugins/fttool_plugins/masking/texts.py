@@ -1,6 +1,6 @@
 """One text or two as a model reads them whole: with the tokenizer's own special tokens, and cut so that these stay.
 
-To cut off the end of `[CLS] … [SEP]` would take the `[SEP]` away, which the model has met in every text it was trained
+To cut off the end of `[CLS] … [SEP]` would take the `[SEP]` away, which the model has seen in every text it was trained
 on. So the tokenizer cuts, and of two texts the longer one. What reads like a special token in a text can be made the
 text that it is: a typed `[SEP]` would end the text where it does not end.
 """

@@ -1,4 +1,4 @@
-"""Thoughts of the assistant: whether they are whole, where they stand in a turn, and which of them are learned.
+"""Thoughts of the assistant: whether they are complete, where they stand in a turn, and which of them are learned.
 
 A thought stands in a turn's content, between tags in front of the answer, or under a key of its own. Data sets lose one
 of the tags (DeepSeek-R1's prompts open the thought, and so its answers only close it), or have it in both places. A
@@ -44,7 +44,7 @@ _CLOSES = re.compile(r"[<\[](?:/[^<>\[\]\s]+|\|?[^<>\[\]\s]*end[^<>\[\]\s]*|[^<>
 
 
 def check_thoughts(message: Message, number: int, template: str) -> None:
-    """Raise `ValueError` where a turn's thought is not whole, or stands in its content and beside it.
+    """Raise `ValueError` where a turn's thought is incomplete, or stands in its content and beside it.
 
     `number` counts messages from 1; `template` is the chat template's source. Tags that are quoted as code are text,
     but where the template itself looks for them, and would split the text there.
@@ -101,15 +101,15 @@ class _Tag(NamedTuple):
 
 def _tags(content: str, template: str) -> Iterator[_Tag]:
     """The tags of thoughts in a text, but for those quoted as code that the template takes no notice of."""
-    quoted = [range(*found.span()) for found in _CODE.finditer(content)]
-    for found in _PAIRS.finditer(content):
-        text, place = found.group(), found.start()
-        name = found["name"] or ""
+    quoted = [range(*match.span()) for match in _CODE.finditer(content)]
+    for match in _PAIRS.finditer(content):
+        text, place = match.group(), match.start()
+        name = match["name"] or ""
         known = text in template or (name and (f"<{name}>" in template or f"</{name}>" in template))
-        if not known and (any(place in some for some in quoted) or (name and name.lower() not in _ANYWHERE)):
+        if not known and (any(place in stretch for stretch in quoted) or (name and name.lower() not in _ANYWHERE)):
             continue
         either = re.sub(r"/|start_|begin_|end_", "", text.lower())
-        yield _Tag(text, either, place, found.end(), _is_closing(found))
+        yield _Tag(text, either, place, match.end(), _is_closing(match))
 
 
 class Thought(NamedTuple):
@@ -146,6 +146,6 @@ def thought(written: Written, start: int, end: int) -> Thought | None:
     return Thought(start, closing.end() + len(behind) - len(behind.lstrip()), not said)
 
 
-def _is_closing(found: re.Match[str]) -> bool:
-    slash = found["close"] or found["close2"] or found["close3"]
-    return bool(slash) or (found["edge"] or found["edge2"] or "").upper() == "END"
+def _is_closing(match: re.Match[str]) -> bool:
+    slash = match["close"] or match["close2"] or match["close3"]
+    return bool(slash) or (match["edge"] or match["edge2"] or "").upper() == "END"

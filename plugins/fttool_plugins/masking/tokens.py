@@ -27,7 +27,7 @@ _FILLS = re.compile(r"\W*(?:pad|padding|unk|mask|unused_?\d*)\W*", re.IGNORECASE
 """How such tokens are written where the tokenizer does not say what they are for."""
 
 Offsets = Sequence[tuple[int, int]]
-"""The first character of each token and the one behind its last, as the tokenizer has them."""
+"""The first character of each token and the one after its last, as the tokenizer has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ class Tokens:
         return cls(text, ids, offsets, special_ids, reach)
 
     def place(self, token: int) -> tuple[int, int]:
-        """The characters that a token stands for, from the first to the one behind the last: its ink.
+        """The characters that a token stands for, from the first to the one after the last: its ink.
 
         Both ascend from token to token.
         """
         offset, end = self.offsets[token]
         done = self.reach[token - 1] if token else 0
         # The pieces of one character share its offsets, so one may begin before what is done; what no offset holds
-        # belongs to the token behind it.
+        # belongs to the token after it.
         start, end = min(offset, done) if end >= done else done, self.reach[token]
         piece = self.text[start:end]
         ink = piece.strip()
@@ -76,7 +76,7 @@ class Tokens:
         return range(first, last)
 
     def is_special(self, token: int) -> bool:
-        """True for what is no text: BOS, EOS, the ends of turns and their like."""
+        """True for what is not text: BOS, EOS, the ends of turns and their like."""
         return self.ids[token] in self.special_ids
 
     def is_blank(self, token: int) -> bool:
@@ -89,7 +89,7 @@ class Tokens:
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids that are no text; added tokens like `<think>` are text unless they are marked special."""
+    """The ids that are not text; added tokens like `<think>` are text unless they are marked special."""
     added = tokenizer.added_tokens_decoder.items()
     return frozenset(tokenizer.all_special_ids) | {index for index, token in added if token.special}
 
@@ -121,10 +121,10 @@ class Tokenization:
         self._endings: dict[str, tuple[list[int], Offsets]] = {}
         """The end of a prompt, from its last special token on → its tokens."""
         self._growing: dict[str, bool] = {}
-        """The last characters of a prompt → whether the text must be cut behind them."""
+        """The last characters of a prompt → whether the text must be cut after them."""
 
     def tokens(self, text: str, begins: Sequence[int] = ()) -> Tokens:
-        """The tokens of a text as it stands: nothing is added in front or behind, nothing is cut off.
+        """The tokens of a text as it stands: nothing is added in front or after, nothing is cut off.
 
         `begins` are the characters at which the model begins to write. Inference makes tokens of what stands before
         alone, so where a token of the whole text reaches over such a border ("ASSISTANT: " + "Hello"), or those in
@@ -139,9 +139,9 @@ class Tokenization:
             )
         borders = sorted(begin for begin in begins if 0 < begin < len(text))
         always = [border for border in borders if self._grows(text[max(0, border - NEAR) : border])]
-        whole = self._in_parts(text, always)
-        cuts = [border for border in borders if border not in always and not self._is_border(border, whole)]
-        return self._cut(whole, cuts) if cuts else whole
+        uncut = self._in_parts(text, always)
+        cuts = [border for border in borders if border not in always and not self._is_border(border, uncut)]
+        return self._cut(uncut, cuts) if cuts else uncut
 
     def _grows(self, ending: str) -> bool:
         """True where a prompt that ends so has other tokens at its end as soon as a word follows, whichever it is."""
@@ -153,7 +153,7 @@ class Tokenization:
         return self._growing[ending]
 
     def _in_parts(self, text: str, cuts: Sequence[int]) -> Tokens:
-        """The tokens of a text whose parts are tokenized apart, each as it is read behind the one before."""
+        """The tokens of a text whose parts are tokenized apart, each as it is read after the one before."""
         first, *others = [0, *cuts, len(text)][1:]
         ids, offsets = self._encode(text[:first])
         for start, end in pairwise([first, *others]):
@@ -162,22 +162,22 @@ class Tokenization:
             offsets += [(begin + start, end + start) for begin, end in places]
         return Tokens.of(text, ids, offsets, self._special)
 
-    def _is_border(self, place: int, whole: Tokens) -> bool:
+    def _is_border(self, place: int, uncut: Tokens) -> bool:
         """True where the text before `place` has the same tokens alone."""
-        first, start = self._head(place, whole)
-        alone = self._ending(whole.text[start:place])[0]
-        return whole.ids[first : first + len(alone)] == alone
+        first, start = self._head(place, uncut)
+        alone = self._ending(uncut.text[start:place])[0]
+        return uncut.ids[first : first + len(alone)] == alone
 
-    def _head(self, place: int, whole: Tokens) -> tuple[int, int]:
+    def _head(self, place: int, uncut: Tokens) -> tuple[int, int]:
         """The last special token that ends before `place`, and its first character; no token reaches over it.
 
         (0, 0) where there is none.
         """
-        ids, reach = whole.ids, whole.reach
+        ids, reach = uncut.ids, uncut.reach
         first = bisect_left(reach, place)
         while first > 0 and (first == len(ids) or ids[first] not in self._special or reach[first] > place):
             first -= 1
-        start = whole.offsets[first][0] if ids[first] in self._special else 0
+        start = uncut.offsets[first][0] if ids[first] in self._special else 0
         return (first, start) if start else (0, 0)
 
     def _ending(self, ending: str) -> tuple[list[int], Offsets]:
@@ -190,44 +190,44 @@ class Tokenization:
             self._endings[ending] = self._encode(ending)
         return self._endings[ending]
 
-    def _cut(self, whole: Tokens, cuts: Sequence[int]) -> Tokens:
+    def _cut(self, uncut: Tokens, cuts: Sequence[int]) -> Tokens:
         """The tokens with those around each cut made anew: of the end of the prompt alone, and of what stands behind.
 
-        That reaches from the special token in front of a cut to the next one behind it, or to the next cut.
+        That reaches from the special token in front of a cut to the next one after it, or to the next cut.
         """
-        text, ids, offsets = whole.text, list[int](), list[tuple[int, int]]()
-        kept, done = 0, 0  # tokens of the whole and characters that have their tokens
+        text, ids, offsets = uncut.text, list[int](), list[tuple[int, int]]()
+        taken, done = 0, 0  # tokens of the whole and characters that have their tokens
 
-        def add(some: tuple[Sequence[int], Offsets], shift: int = 0) -> None:
-            ids.extend(some[0])
-            offsets.extend((begin + shift, end + shift) for begin, end in some[1])
+        def add(piece: tuple[Sequence[int], Offsets], shift: int = 0) -> None:
+            ids.extend(piece[0])
+            offsets.extend((begin + shift, end + shift) for begin, end in piece[1])
 
         for cut, following in pairwise([*cuts, len(text)]):
-            first, start = self._head(cut, whole)
+            first, start = self._head(cut, uncut)
             if start >= done:
-                add((whole.ids[kept:first], whole.offsets[kept:first]))
+                add((uncut.ids[taken:first], uncut.offsets[taken:first]))
                 add(self._ending(text[start:cut]), start)
             elif done < cut:  # within the text of a special token
                 add(self._behind(text[done:cut]), done)
-            behind = next(self._specials(whole, cut), len(whole.ids))
-            kept, done = behind, min(whole.offsets[behind][0] if behind < len(whole.ids) else len(text), following)
+            behind = next(self._specials(uncut, cut), len(uncut.ids))
+            taken, done = behind, min(uncut.offsets[behind][0] if behind < len(uncut.ids) else len(text), following)
             add(self._behind(text[cut:done]), cut)
-        add((whole.ids[kept:], whole.offsets[kept:]))
+        add((uncut.ids[taken:], uncut.offsets[taken:]))
         return Tokens.of(text, ids, offsets, self._special)
 
-    def _specials(self, whole: Tokens, place: int) -> Iterator[int]:
-        """The special tokens that begin at a character or behind it."""
-        tokens = range(bisect_left(whole.reach, place), len(whole.ids))
-        return (token for token in tokens if whole.ids[token] in self._special and whole.offsets[token][0] >= place)
+    def _specials(self, uncut: Tokens, place: int) -> Iterator[int]:
+        """The special tokens that begin at a character or after it."""
+        tokens = range(bisect_left(uncut.reach, place), len(uncut.ids))
+        return (token for token in tokens if uncut.ids[token] in self._special and uncut.offsets[token][0] >= place)
 
     def _behind(self, text: str) -> tuple[list[int], Offsets]:
-        """The tokens of a text as it is read behind others."""
-        leading = self._ending("\n")[0]  # SentencePiece puts a space before a text, but not behind a line break
+        """The tokens of a text as it is read after others."""
+        leading = self._ending("\n")[0]  # SentencePiece puts a space before a text, but not after a line break
         ids, offsets = self._encode("\n" + text)
         if ids[: len(leading)] != leading:
             return self._encode(text)
-        found = offsets[len(leading) :]
-        return ids[len(leading) :], [(max(0, begin - 1), max(0, end - 1)) for begin, end in found]
+        rest = offsets[len(leading) :]
+        return ids[len(leading) :], [(max(0, begin - 1), max(0, end - 1)) for begin, end in rest]
 
     def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoding = self._tokenizer(

@@ -8,9 +8,9 @@ the template. The labels of a turn run
 - from the end of the prompt of inference (`<|im_start|>assistant\n`, see `prompts.py`)
 - over what the message's own content, thoughts and calls own (`spans.py`) and what the template writes among them
 - up to and including the special token at which generation stops there (`<|im_end|>`, see `ends.py`), and EOS, where
-  the template writes that behind the last turn.
+  the template writes that after the last turn.
 
-White space behind that token is not learned. A thought is: a generation prompt that opens one (`<think>\n`) counts up
+White space after that token is not learned. A thought is: a generation prompt that opens one (`<think>\n`) counts up
 to there, so that labels do not depend on whether thinking is asked for.
 
 What people type is text, even where it reads like the template's own marks: turns are told apart by which message
@@ -25,7 +25,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fttool.api import Encoded, Message, ModelError, TemplateFault, chat_text
+from fttool.api import ChatTemplateError, Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.additions import Additions
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
 from fttool_plugins.masking.control import Control, ControlTokens
@@ -51,7 +51,7 @@ class Turn(NamedTuple):
     start: int
     end: int
     added: str
-    """The end of the turn where the template leaves it out behind the last one; it stands behind the conversation."""
+    """The end of the turn where the template leaves it out after the last one; it stands after the conversation."""
 
 
 class _Talk(NamedTuple):
@@ -90,7 +90,7 @@ class Conversations:
         """Tokens of the whole conversation, labels on the assistant's turns from message `first` on that are learned.
 
         `template` holds more variables for the chat template (`tools`, `enable_thinking` …). Raises `ValueError`
-        where there is no such turn or it is empty, where its thought is not whole, where control tokens in the texts
+        where there is no such turn or it is empty, where its thought is incomplete, where control tokens in the texts
         are refused, and where the template refuses the conversation, leaves out a turn's text or never ends a turn.
         """
         roles = [message.get("role") for message in messages]
@@ -116,15 +116,15 @@ class Conversations:
         for turn in turns:
             begin, teaches_empty = self._behind_thought(turn, written)
             empty |= teaches_empty
-            found = _learned(turn, tokens)
-            first_token = next((token for token in found if tokens.place(token)[1] > begin), found.stop)
-            labels[first_token : found.stop] = tokens.ids[first_token : found.stop]
+            inside = _learned(turn, tokens)
+            first_token = next((token for token in inside if tokens.place(token)[1] > begin), inside.stop)
+            labels[first_token : inside.stop] = tokens.ids[first_token : inside.stop]
         labels[0] = IGNORED  # nothing predicts the first token
         remarks = (*self._control.remarks(controlled), *([EMPTY] if empty else []))
         literal = controlled and self._control.as_text
         return Encoded(tokens.ids, labels, turns=tuple(learned), remarks=remarks, literal=literal)
 
-    def whole(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Encoded:
+    def encode_all(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Encoded:
         """Tokens of a conversation whose texts hold control tokens, which are encoded as text; all but the first are
         learned. Raises `ValueError` where it cannot be told which they are.
         """
@@ -141,11 +141,11 @@ class Conversations:
 
     def _behind_thought(self, turn: Turn, written: Written) -> tuple[int, bool]:
         """The character from which a turn is learned, and whether an empty thought is."""
-        found = thought(written, turn.start, turn.end)
-        if found is None:
+        closing = thought(written, turn.start, turn.end)
+        if closing is None:
             return turn.start, False
-        skipped = self._thoughts == "skip" or (self._thoughts == "skip-empty" and found.empty)
-        return (found.end, False) if skipped else (turn.start, found.empty)
+        skipped = self._thoughts == "skip" or (self._thoughts == "skip-empty" and closing.empty)
+        return (closing.end, False) if skipped else (turn.start, closing.empty)
 
     def _written(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Written:
         """The conversation and who wrote each character of it, proven to be the text that inference writes."""
@@ -159,7 +159,7 @@ class Conversations:
         else:
             reason = "it writes another text where its texts are followed"
         if written is None or written.text != text:
-            raise TemplateFault(
+            raise ChatTemplateError(
                 f"it cannot be told which message wrote what the chat template writes: {reason}; masking 'all' works "
                 "without"
             )
@@ -170,7 +170,7 @@ class Conversations:
         message, written = talk.messages[index], talk.written
         try:
             check_not_left_out(message, index + 1, written)
-        except TemplateFault as fault:
+        except ChatTemplateError as fault:
             wanted = wants_parts(talk.messages, index, lambda said: self._writer.tried(said, talk.template))
             if not wanted:
                 raise
@@ -179,7 +179,7 @@ class Conversations:
         alone = self._writer.tried(talk.messages[: index + 1], talk.template) if twice else None
         places = spans(written, index, alone)
         if not places:
-            raise TemplateFault(f"the chat template leaves out message {index + 1}")
+            raise ChatTemplateError(f"the chat template leaves out message {index + 1}")
         prompt = ""
         for at, span in enumerate(places):
             start = span.start
@@ -222,11 +222,11 @@ def _arguments(kind: type[PreTrainedTokenizerBase]) -> frozenset[str]:
 
 
 def _learned(turn: Turn, tokens: Tokens) -> range:
-    """The tokens of a turn without white space behind; raises `ValueError` where none is text."""
-    found = tokens.within(turn.start, turn.end)
-    while found and tokens.is_blank(found[-1]):
-        found = found[:-1]
-    if tokens.are_frame(found):
+    """The tokens of a turn without white space after; raises `ValueError` where none is text."""
+    inside = tokens.within(turn.start, turn.end)
+    while inside and tokens.is_blank(inside[-1]):
+        inside = inside[:-1]
+    if tokens.are_frame(inside):
         written = tokens.text[turn.start : turn.end]
-        raise TemplateFault(f"of message {turn.message + 1} the chat template writes no text, only {written!r}")
-    return found
+        raise ChatTemplateError(f"of message {turn.message + 1} the chat template writes no text, only {written!r}")
+    return inside

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Encoded, Example, Levels, MaskingContext, RowEncoder
 from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
@@ -26,12 +28,13 @@ class Words(OfText):
     """Learn the classes of a text's words, whichever tokens these become; the task says which tokens speak for a word.
 
     The text is read whole, with the special tokens that the tokenizer puts around it. One that is too long loses words
-    at its end, but not the special token behind it; lost words are counted.
+    at its end, but not the special token after it; lost words are counted.
     """
 
     name: Literal["words"] = "words"
     level: ClassVar[Levels] = "word"
 
+    @override
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for a row without words or classes, for a word of which the
         tokenizer makes no token, and for control tokens in the text where they are refused.
@@ -73,14 +76,14 @@ def encode_words(
     Raises `ValueError` where no word has a token, or `max_length` leaves none; single words may be without one.
     """
     plain: dict[str, Any] = {"truncation": False, "padding": False, "verbose": False, "split_special_tokens": as_text}
-    whole: Any = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **plain)
-    ids = list(whole["input_ids"])
-    around = [bool(one) for one in whole["special_tokens_mask"]]
+    encoding: Any = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **plain)
+    ids = list(encoding["input_ids"])
+    around = [bool(flag) for flag in encoding["special_tokens_mask"]]
     unknown: Any = tokenizer.unk_token_id
     inside = {token for token, is_around in zip(ids, around, strict=True) if not is_around}
     if as_text and inside & (special_ids(tokenizer) - {unknown}):
         raise ValueError("the tokenizer cannot write a control token of the row as text: it makes a token of it")
-    words = _words(text, places, whole["offset_mapping"], around)
+    words = _words(text, places, encoding["offset_mapping"], around)
     if max(words, default=-1) < 0:
         raise ValueError(f"the tokenizer makes no token of the text {text[:40]!r}")
     if max_length is None or len(ids) <= max_length:
@@ -91,23 +94,23 @@ def encode_words(
 def _words(text: str, places: Places, offsets: Places, around: Sequence[bool]) -> list[int]:
     """Which word each token is of, by its first character that is not blank."""
     starts = [start for start, _ in places]
-    found: list[int] = []
+    words_T: list[int] = []
     for (first, last), is_around in zip(offsets, around, strict=True):
         inside = text[first:last]
         place = first + len(inside) - len(inside.lstrip())
         word = bisect_right(starts, place) - 1
-        found.append(-1 if is_around or not inside.strip() or word < 0 or place >= places[word][1] else word)
-    return found
+        words_T.append(-1 if is_around or not inside.strip() or word < 0 or place >= places[word][1] else word)
+    return words_T
 
 
 def _cut(
     ids: list[int], words: list[int], around: Sequence[bool], max_length: int
 ) -> tuple[list[int], list[int], bool]:
-    """The first tokens of the text, with the special tokens in front of it and behind it."""
+    """The first tokens of the text, with the special tokens in front of it and after it."""
     text = [place for place, is_around in enumerate(around) if not is_around]
     room = max_length - (len(ids) - len(text))
-    kept = set(text[: max(room, 0)])
-    chosen = [place for place, is_around in enumerate(around) if is_around or place in kept]
+    staying = set(text[: max(room, 0)])
+    chosen = [place for place, is_around in enumerate(around) if is_around or place in staying]
     left = [words[place] for place in chosen]
     if max(left, default=-1) < 0:
         special = len(around) - len(text)

@@ -97,7 +97,7 @@ class Writer:
         Asked once of messages that are texts with the same keys: what transformers changes hangs on these.
         """
         kinds = {tuple(message) for message in messages}
-        texts = not any(given.values()) and all(type(text) is str for one in messages for text in one.values())
+        texts = not any(given.values()) and all(type(text) is str for turn in messages for text in turn.values())
         if texts and kinds <= self._as_given:
             return messages, None, None
         seen, tools, documents = json.loads(chat_text(self._tokenizer, messages, chat_template=_SEEN, **given))
@@ -116,15 +116,15 @@ class Writer:
 
 
 def _read(text: str) -> Written:
-    found: list[Run] = []
+    merged: list[Run] = []
     place = 0
     for count, owner in runs(text):
         if owner and count:
-            if found and found[-1].end == place and found[-1].owner == owner:
-                found[-1] = Run(found[-1].start, place + count, owner)
+            if merged and merged[-1].end == place and merged[-1].owner == owner:
+                merged[-1] = Run(merged[-1].start, place + count, owner)
             else:
-                found.append(Run(place, place + count, owner))
+                merged.append(Run(place, place + count, owner))
         place += count
     return Written(
-        "".join((text,)) if not isinstance(text, Owned) else str.__getitem__(text, slice(None)), tuple(found)
+        "".join((text,)) if not isinstance(text, Owned) else str.__getitem__(text, slice(None)), tuple(merged)
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext, Predictions
 from fttool_plugins.metric.counts import predicted_and_true
 from fttool_plugins.metric.token_accuracy import share
@@ -19,8 +21,8 @@ class Accuracy(Metric):
     level: ClassVar[Levels] = ("row", "word")
     greater_is_better: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield hits and count, and their ratio."""
         return Measure(statistics=right_rows_and_count, value=share)
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Answer, Measure, Metric, MetricContext
 from fttool_plugins.metric.normalised import mean, normalised, sum_and_count
 
@@ -25,14 +27,14 @@ class AnswerF1(Metric):
     greater_is_better: ClassVar[bool] = True
     generates: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the sum of all F1 and their number, and the mean."""
         return Measure(answers=scores, value=mean)
 
 
 def scores(answers: Sequence[Answer]) -> Tensor:
     """Σ F1 and the number of answers, float64, shape (2,)."""
-    return sum_and_count([f1(one.given, one.expected) for one in answers])
+    return sum_and_count([f1(answer.given, answer.expected) for answer in answers])
 
 
 def f1(given: str, expected: str) -> float:

@@ -68,6 +68,6 @@ def class_tables(total: Tensor, names: Sequence[str]) -> dict[str, Table]:
     return tables
 
 
-def ratio(part: float, whole: float) -> float:
+def ratio(part: float, total: float) -> float:
     """Part over whole; 0 of nothing is 0."""
-    return part / whole if whole else 0.0
+    return part / total if total else 0.0

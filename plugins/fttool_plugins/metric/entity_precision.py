@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext
 from fttool_plugins.metric.entities import entity_measure, precision
 
@@ -18,6 +20,6 @@ class EntityPrecision(Metric):
     level: ClassVar[Levels] = "word"
     greater_is_better: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the counts of each kind, and what is made of their sums."""
         return entity_measure(ctx, self.name, precision)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Answer, Measure, Metric, MetricContext
 from fttool_plugins.metric.normalised import mean, normalised, sum_and_count
 
@@ -24,11 +26,11 @@ class ExactMatch(Metric):
     normalise: bool = False
     """True: upper and lower case, punctuation, English articles and white space make no difference, as in SQuAD."""
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield matches and count, and their ratio."""
         return Measure(answers=self.matches, value=mean)
 
     def matches(self, answers: Sequence[Answer]) -> Tensor:
         """Right answers and their number, float64, shape (2,)."""
         form = normalised if self.normalise else str.strip
-        return sum_and_count([float(form(one.given) == form(one.expected)) for one in answers])
+        return sum_and_count([float(form(answer.given) == form(answer.expected)) for answer in answers])

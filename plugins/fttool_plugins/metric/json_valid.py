@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Answer, Measure, Metric, MetricContext
 from fttool_plugins.metric.normalised import mean, sum_and_count
 
@@ -31,21 +33,21 @@ class JsonValid(Metric):
     kind: Literal["any", "object", "array"] = "any"
     """What the JSON must be: a number or a word in quotation marks is JSON too."""
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the answers that are JSON and their number, and their ratio."""
         return Measure(answers=self.valid, value=mean)
 
     def valid(self, answers: Sequence[Answer]) -> Tensor:
         """Answers that are JSON and their number, float64, shape (2,)."""
-        return sum_and_count([float(self._is_json(one.given.strip())) for one in answers])
+        return sum_and_count([float(self._is_json(answer.given.strip())) for answer in answers])
 
     def _is_json(self, text: str) -> bool:
         fence = FENCED.fullmatch(text) if self.fenced else None
         try:
-            found: Any = json.loads(fence[1] if fence else text, parse_constant=_refuse)
+            parsed: Any = json.loads(fence[1] if fence else text, parse_constant=_refuse)
         except (ValueError, RecursionError):
             return False
-        return isinstance(found, {"any": object, "object": dict, "array": list}[self.kind])
+        return isinstance(parsed, {"any": object, "object": dict, "array": list}[self.kind])
 
 
 def _refuse(name: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext, Predictions
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ class Loss(Metric):
     name: Literal["loss"] = "loss"
     level: ClassVar[Levels] = None
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield sum and count, and their ratio."""
         return Measure(statistics=sum_and_count, value=mean)
 
 

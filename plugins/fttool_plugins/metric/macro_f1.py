@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext
 from fttool_plugins.metric.counts import class_counts, class_tables, ratio, split
 
@@ -22,8 +24,8 @@ class MacroF1(Metric):
     level: ClassVar[Levels] = ("row", "word")
     greater_is_better: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the counts per class, and what is made of them."""
         classes = len(ctx.labels)
         return Measure(
             statistics=class_counts,
@@ -35,6 +37,6 @@ class MacroF1(Metric):
 def macro_f1(total: Tensor, classes: int) -> float:
     """The mean F1 of the classes that occur or are predicted, from 0 to 1."""
     right_C, predicted_C, true_C, _ = split(total, classes)
-    met_C = predicted_C + true_C
-    scores = [ratio(2 * right, met) for right, met in zip(right_C.tolist(), met_C.tolist(), strict=True) if met]
+    seen_C = predicted_C + true_C
+    scores = [ratio(2 * right, met) for right, met in zip(right_C.tolist(), seen_C.tolist(), strict=True) if met]
     return ratio(sum(scores), len(scores))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext
 from fttool_plugins.metric.loss import mean, sum_and_count
 
@@ -14,6 +16,6 @@ class MeanSquaredError(Metric):
     name: Literal["mse"] = "mse"
     level: ClassVar[Levels] = "number"
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the sum of squared errors and the number of rows, and their ratio."""
         return Measure(statistics=sum_and_count, value=mean)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext
 from fttool_plugins.metric.correlation import correlation_measure
 
@@ -18,6 +20,6 @@ class Pearson(Metric):
     level: ClassVar[Levels] = "number"
     greater_is_better: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield all pairs of numbers, and their correlation."""
         return correlation_measure()

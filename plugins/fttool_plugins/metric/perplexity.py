@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from fttool.api import Measure, Metric, MetricContext
 from fttool_plugins.metric.loss import mean, sum_and_count
 
@@ -17,8 +19,8 @@ class Perplexity(Metric):
 
     name: Literal["perplexity"] = "perplexity"
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the loss's statistics and the exponential of their ratio."""
         return Measure(statistics=sum_and_count, value=perplexity)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Answer, Measure, Metric, MetricContext, Problem
 from fttool_plugins.metric.normalised import mean, sum_and_count
 
@@ -31,13 +33,13 @@ class RougeL(Metric):
     stem: bool = False
     """True: English words of more than three letters are compared by their stems (Porter's)."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """It needs the package."""
         if find_spec("rouge_score") is None:
             yield Problem("rouge-l needs rouge-score, which is not installed", hint=INSTALL)
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield the sum of all F-measures and their number, and the mean."""
         from rouge_score.rouge_scorer import RougeScorer  # pyright: ignore
 
         scorer: Any = RougeScorer(["rougeL"], use_stemmer=self.stem)
@@ -46,4 +48,4 @@ class RougeL(Metric):
 
 def scores(answers: Sequence[Answer], score: Callable[[str, str], Any]) -> Tensor:
     """Σ F and the number of answers, float64, shape (2,)."""
-    return sum_and_count([float(score(one.expected, one.given)["rougeL"].fmeasure) for one in answers])
+    return sum_and_count([float(score(answer.expected, answer.given)["rougeL"].fmeasure) for answer in answers])

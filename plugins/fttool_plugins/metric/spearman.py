@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Levels, Measure, Metric, MetricContext
 from fttool_plugins.metric.correlation import correlation_measure, ranks
 
@@ -17,6 +19,6 @@ class Spearman(Metric):
     level: ClassVar[Levels] = "number"
     greater_is_better: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield all pairs of numbers, and the correlation of their ranks."""
         return correlation_measure(ranks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from fttool.api import Measure, Metric, MetricContext, Predictions
 
 if TYPE_CHECKING:
@@ -16,8 +18,8 @@ class TokenAccuracy(Metric):
     name: Literal["token-accuracy"] = "token-accuracy"
     greater_is_better: ClassVar[bool] = True
 
+    @override
     def build(self, ctx: MetricContext) -> Measure:
-        """Yield hits and count, and their ratio."""
         return Measure(statistics=hits_and_count, value=share)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Mixing, MixingContext, RowOrder
 
 
@@ -18,8 +20,8 @@ class Concatenate(Mixing):
     shuffle: bool = True
     """Whether the order is random; else the datasets follow each other as in the recipe, each in its file's order."""
 
+    @override
     def build(self, ctx: MixingContext) -> RowOrder:
-        """Yield the order of an epoch."""
         rows = sum(ctx.sizes)
         if not self.shuffle:
             return lambda epoch: range(rows)

@@ -3,13 +3,13 @@
 Drawing datasets at random gives a share that strays by √n. Here the next row comes from the dataset whose turn it is,
 by the rule of worst-case fair queueing (WF²Q, Bennett & Zhang 1996, "WF²Q: Worst-case Fair Weighted Fair Queueing"): of
 the datasets that are not ahead of their share, the one whose next row would be the first to end if all were served at
-once, each at the rate of its share. With met(d) what has been met of dataset d, total = Σ met, share(d), and cost 1 for
-each row, or its number of tokens:
+once, each at the rate of its share. With seen(d) what has been seen of dataset d, total = Σ seen, share(d), and cost 1
+for each row, or its number of tokens:
 
-    candidates   met(d) ≤ share(d) · total
-    next         the candidate with the smallest (met(d) + cost(d's next row)) / share(d)
+    candidates   seen(d) ≤ share(d) · total
+    next         the candidate with the smallest (seen(d) + cost(d's next row)) / share(d)
 
-At every row of the order, met(d) − share(d) · total lies between −L and (1 − share(d)) · L, with L the largest cost:
+At every row of the order, seen(d) − share(d) · total lies between −L and (1 − share(d)) · L, with L the largest cost:
 one row, or the tokens of the longest row. So over any stretch of a run a dataset strays from its share by less than
 2 L, and by at most L where there are two datasets. With three, no order keeps every stretch within one row for all
 shares (balanced words over three letters exist for few of them), so the 2 is not for want of trying.
@@ -27,23 +27,23 @@ from fractions import Fraction
 def weights(shares: Sequence[float]) -> list[int]:
     """Whole numbers in the proportion of shares, as they are written: 0.7 and 0.3 give 7 and 3."""
     exact = [Fraction(repr(share)) for share in shares]
-    denominator = math.lcm(*(one.denominator for one in exact))
-    numbers = [int(one * denominator) for one in exact]
+    denominator = math.lcm(*(fraction.denominator for fraction in exact))
+    numbers = [int(fraction * denominator) for fraction in exact]
     divisor = math.gcd(*numbers)
     return [number // divisor for number in numbers]
 
 
 def next_dataset(weight: Sequence[int]) -> Callable[[Sequence[int], int, Sequence[int]], int]:
-    """A function from what was met of each dataset, its sum, and the cost of each dataset's next row to whose turn it
+    """A function from what was seen of each dataset, its sum, and the cost of each dataset's next row to whose turn it
     is. It is called once a row of the run, so it computes nothing twice."""
-    whole, common = sum(weight), math.lcm(*weight)
-    inverse = [common // one for one in weight]
+    total_weight, common = sum(weight), math.lcm(*weight)
+    inverse = [common // number for number in weight]
 
-    def choose(met: Sequence[int], total: int, cost: Sequence[int]) -> int:
+    def choose(seen: Sequence[int], total: int, cost: Sequence[int]) -> int:
         chosen, earliest = -1, 0
-        for d, one in enumerate(weight):
-            if met[d] * whole <= one * total:
-                end = (met[d] + cost[d]) * inverse[d]
+        for d, share in enumerate(weight):
+            if seen[d] * total_weight <= share * total:
+                end = (seen[d] + cost[d]) * inverse[d]
                 if chosen < 0 or end < earliest:
                     chosen, earliest = d, end
         return chosen
@@ -55,9 +55,9 @@ def next_dataset(weight: Sequence[int]) -> Callable[[Sequence[int], int, Sequenc
 class _Place:
     """Where an epoch begins."""
 
-    drawn: tuple[int, ...]
-    """Rows drawn from each dataset before."""
-    met: tuple[int, ...]
+    taken: tuple[int, ...]
+    """Rows taken from each dataset before."""
+    seen: tuple[int, ...]
     """The same as cost."""
 
 
@@ -65,7 +65,7 @@ class _Place:
 class Interleaved:
     """The order, cut into epochs of `length` rows; a call gives an epoch's row indices.
 
-    An epoch goes on where the one before ended, also within the datasets: none of a dataset's rows is met again before
+    An epoch goes on where the one before ended, also within the datasets: none of a dataset's rows is seen again before
     all of them were, and each pass over them is shuffled anew.
     """
 
@@ -95,23 +95,23 @@ class Interleaved:
 
     def _walk(self, begin: _Place) -> tuple[list[int], _Place]:
         """The rows of the epoch that begins there, and where the next one begins."""
-        drawn, met, total = list(begin.drawn), list(begin.met), sum(begin.met)
+        taken, seen, total = list(begin.taken), list(begin.seen), sum(begin.seen)
         choose = next_dataset(self.weight)
-        passes = [self._pass(d, drawn[d] // len(rows)) for d, rows in enumerate(self.datasets)]
-        upcoming = [order[drawn[d] % len(order)] for d, order in enumerate(passes)]
+        passes = [self._pass(d, taken[d] // len(rows)) for d, rows in enumerate(self.datasets)]
+        upcoming = [order[taken[d] % len(order)] for d, order in enumerate(passes)]
         cost = [self._cost(row) for row in upcoming]
-        found: list[int] = []
+        row_order: list[int] = []
         for _ in range(self.length):
-            d = choose(met, total, cost)
-            found.append(upcoming[d])
-            met[d] += cost[d]
+            d = choose(seen, total, cost)
+            row_order.append(upcoming[d])
+            seen[d] += cost[d]
             total += cost[d]
-            drawn[d] += 1
-            if drawn[d] % len(passes[d]) == 0:
-                passes[d] = self._pass(d, drawn[d] // len(passes[d]))
-            upcoming[d] = passes[d][drawn[d] % len(passes[d])]
+            taken[d] += 1
+            if taken[d] % len(passes[d]) == 0:
+                passes[d] = self._pass(d, taken[d] // len(passes[d]))
+            upcoming[d] = passes[d][taken[d] % len(passes[d])]
             cost[d] = self._cost(upcoming[d])
-        return found, _Place(tuple(drawn), tuple(met))
+        return row_order, _Place(tuple(taken), tuple(seen))
 
     def _pass(self, dataset: int, number: int) -> list[int]:
         """A dataset's rows in the order of one pass over them."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Mixing, MixingContext, Problem, Recipe, RowOrder
 from fttool_plugins.mixing.interleave import Interleaved, weights
@@ -14,7 +15,7 @@ from fttool_plugins.mixing.interleave import Interleaved, weights
 class Replay(Mixing):
     """Mix a share of the rows of `[[data.general]]` into the training rows, constant through the run.
 
-    General rows stand for what the model knew. How many it takes depends on how far the new rows are from them:
+    General rows represent what the model knew. How many it takes depends on how far the new rows are from them:
     Ibrahim et al. (2024, arXiv 2403.08763) need 1% to 5% for a weak shift and about 25% for a strong one, of tokens, in
     continued pre-training.
 
@@ -32,28 +33,29 @@ class Replay(Mixing):
 
     name: Literal["replay"] = "replay"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """General rows, as a share of all rows that are met; 0.05 is one in twenty."""
+    """General rows, as a share of all rows that are seen; 0.05 is one in twenty."""
     by: Literal["rows", "tokens"] = "rows"
     """What the share is of: rows, or tokens. General rows are often longer, and then these differ much."""
 
     @property
+    @override
     def uses_general(self) -> bool:
-        """General rows are learned from."""
         return True
 
     @property
+    @override
     def same_rows(self) -> bool:
-        """Epochs meet other general rows, or some of them again."""
+        """Epochs see other general rows, or some of them again."""
         return False
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """There is something to replay."""
         if not recipe.data.general:
-            hint = "add [[data.general]] with rows that stand for what the model knew"
+            hint = "add [[data.general]] with rows that represent what the model knew"
             yield Problem("mixing 'replay' has no general rows to replay", hint=hint, key=("mixing",))
 
+    @override
     def build(self, ctx: MixingContext) -> RowOrder:
-        """Yield the order of an epoch."""
         trained, every = sum(ctx.sizes), sum(ctx.sizes) + sum(ctx.general_sizes)
         lengths = ctx.lengths if self.by == "tokens" else None
         general, training = weights([self.share, 1.0])

@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import DataError, Mixing, MixingContext, Problem, Recipe, RowOrder, did_you_mean
 from fttool_plugins.mixing.interleave import Interleaved, weights
@@ -21,7 +22,7 @@ class Weighted(Mixing):
     The share holds from each row to the next, not on average: at any row of the run a dataset has strayed from it by at
     most one row (`by = "rows"`), or by at most the tokens of the longest row (`by = "tokens"`); over any stretch of the
     run by as much where there are two datasets, by less than twice that where there are more. A dataset is gone through
-    in passes, each shuffled anew, as often as its share asks for: a small one with a large share is met again and
+    in passes, each shuffled anew, as often as its share asks for: a small one with a large share is seen again and
     again, which `--dry-run` shows. An epoch is as many rows as the training datasets hold together, so a run is as long
     as it would be with `concatenate`.
 
@@ -39,17 +40,19 @@ class Weighted(Mixing):
     """What is shared out: rows, or tokens. Rows of unlike length make these differ."""
 
     @property
+    @override
     def same_rows(self) -> bool:
-        """An epoch meets some rows more often than others."""
+        """An epoch sees some rows more often than others."""
         return False
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Every training dataset has a share, every share a dataset, and together they are 1."""
         names = [table.dataset for table in recipe.data.train]
         key = ("mixing", "shares")
         for name in self.shares:
             if name not in names:
-                message = f"mixing.shares names '{name}', which is no training dataset"
+                message = f"mixing.shares names '{name}', which is not a training dataset"
                 yield Problem(message, hint=did_you_mean(name, names), key=(*key, name))
         for name in names:
             if name not in self.shares:
@@ -60,8 +63,8 @@ class Weighted(Mixing):
             message = f"mixing.shares add up to {total:.6g}, not to 1"
             yield Problem(message, hint="shares are parts of the whole, e.g. 0.7 and 0.3", key=key)
 
+    @override
     def build(self, ctx: MixingContext) -> RowOrder:
-        """Yield the order of an epoch."""
         for index, (name, size) in enumerate(zip(ctx.names, ctx.sizes, strict=True)):
             if not size:
                 message = f"no row of the training dataset '{name}' is left, and it has a share of {self.shares[name]}"

@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import ModelSource, Source, SourceContext
 from fttool_plugins.model import loading
 
@@ -19,8 +21,8 @@ class Builtin(ModelSource):
     path: Literal["tiny-chat"] = "tiny-chat"  # pyright: ignore[reportIncompatibleVariableOverride] - it is frozen
     """Which one."""
 
+    @override
     def build(self, ctx: SourceContext) -> Source:
-        """Yield the loaders."""
         folder = Path(str(files("fttool_plugins.model"))) / self.path.replace("-", "_")
         return Source(
             tokenizer=lambda: loading.tokenizer(folder, local_files_only=True),

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from fttool.api import LoadOptions, ModelError, ModelSource, Problem, Source, SourceContext
 from fttool_plugins.model import loading
 
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
 
 
 class Config(ModelSource):
-    """A model of random weights, e.g. `config:tiny/config.json`, drawn with the run's seed."""
+    """A model of random weights, e.g. `config:tiny/config.json`, randomly initialised by the run's seed."""
 
     name: Literal["config"] = "config"
     tokenizer: str | None = None
     """Folder of the tokenizer; default: the folder of the configuration file."""
 
+    @override
     def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
         """Refuse a configuration or a tokenizer's folder that is not there."""
         yield from loading.refusal(lambda: self._file(folder, recipe.model.trust_remote_code))
@@ -29,8 +32,8 @@ class Config(ModelSource):
             hint = loading.nearest(there) or "name the folder of a tokenizer"
             yield Problem(f"there is no folder '{there}'", hint=hint, key=("tokenizer",))
 
+    @override
     def build(self, ctx: SourceContext) -> Source:
-        """Yield the loaders."""
         file = self._file(ctx.folder, ctx.trust_remote_code)
         folder = loading.local(ctx.folder, self.tokenizer) if self.tokenizer else file.parent
         return Source(
@@ -44,14 +47,14 @@ class Config(ModelSource):
         file = loading.local(folder, self.path)
         if not file.is_file():
             near = loading.nearest(file)
-            hint = "config: wants a model's config.json"
-            raise ModelError(f"there is no '{file}'", hint=f"{near} {hint}" if near else hint)
+            hint = "config: takes a model's config.json"
+            raise ModelError(f"'{file}' does not exist", hint=f"{near} {hint}" if near else hint)
         loading.refuse_code(file, trust_remote_code)
         return file
 
 
 def random_weights(file: Path, load: LoadOptions, seed: int) -> PreTrainedModel:
-    """A model of the file's architecture with freshly drawn weights."""
+    """A model of the file's architecture with randomly initialised weights."""
     import torch
     from transformers import AutoConfig, set_seed
 

@@ -61,9 +61,9 @@ def model(where: str | Path, load: LoadOptions, **options: Any) -> PreTrainedMod
             hint = f'leave model.attention = "{load.attention}" out, or set it to "sdpa" or "eager"'
         raise ModelError(f"cannot load the model of '{where}': {_first_line(fault)}", hint=hint) from fault
     _refuse_adapter(where, getattr(loaded, "_hf_peft_config_loaded", False))
-    drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-    _refuse_random_weights(where, loaded, set(drawn))
-    load.drawn.update(drawn)
+    newly_initialised = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    _refuse_random_weights(where, loaded, set(newly_initialised))
+    load.newly_initialised.update(newly_initialised)
     if "gguf_file" in options:
         _forget_quantizer(loaded)
     return loaded
@@ -109,7 +109,7 @@ def _refuse_adapter(where: str | Path, has_one: bool) -> None:
 
 
 def _refuse_random_weights(where: str | Path, loaded: PreTrainedModel, missing: set[str]) -> None:
-    """Refuse weights that the files lack: transformers draws them at random and goes on.
+    """Refuse weights that the files lack: transformers initialises them at random and goes on.
 
     Only a model without a language-model head may have new ones, outside its embeddings and layers: a classifier.
     """
@@ -212,18 +212,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def hashes(*paths: Path) -> Mapping[str, str]:
     """`sha256:…` of each file, or `bytes:…` of one too large to hash at every start."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for path in sorted(paths):
         size = path.stat().st_size
         if size > HASHED_UP_TO:
-            found[path.name] = f"bytes:{size}"
+            digests[path.name] = f"bytes:{size}"
             continue
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
-        found[path.name] = f"sha256:{digest.hexdigest()}"
-    return found
+        digests[path.name] = f"sha256:{digest.hexdigest()}"
+    return digests
 
 
 def folder_hashes(folder: Path) -> Mapping[str, str]:

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import ModelError, ModelSource, Problem, Source, SourceContext
 from fttool_plugins.model import loading
 from fttool_plugins.model.pretrained import gguf
@@ -25,10 +27,12 @@ class Package(ModelSource):
 
     name: Literal["package"] = "package"
 
+    @override
     def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
         """Refuse a package that is not installed, or that holds no model or several."""
         return loading.refusal(lambda: self._place(recipe.model.trust_remote_code))
 
+    @override
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders; a missing package, or none or several models in it, is a `ModelError`."""
         package, inside, place = self._place(ctx.trust_remote_code)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import LoadOptions, ModelError, ModelSource, Problem, Source, SourceContext
 from fttool_plugins.model import loading
 
@@ -26,14 +28,17 @@ class Pretrained(ModelSource):
     revision: str | None = None
     """Commit, tag or branch on the hub; default: the main branch."""
 
+    @override
     def needs_network(self, folder: Path) -> bool:
         """True for a hub id: a name that no local path has."""
         return not loading.local(folder, self.path).exists()
 
+    @override
     def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
         """Refuse a path that does not exist, a folder that holds no model, and a file that is not GGUF."""
         return loading.refusal(lambda: self._place(folder, recipe.model.trust_remote_code))
 
+    @override
     def build(self, ctx: SourceContext) -> Source:
         """Yield the loaders; a path that does not exist is a `ModelError` with the nearest names."""
         place = self._place(ctx.folder, ctx.trust_remote_code)
@@ -63,7 +68,7 @@ class Pretrained(ModelSource):
             hint = loading.nearest(local) or "name a model's folder or GGUF file"
             if self._may_be_hub_id():
                 hint += '; a model on the hub is meant for certain with model.source = {path = "…", revision = "main"}'
-            raise ModelError(f"there is no '{local}'", hint=hint)
+            raise ModelError(f"'{local}' does not exist", hint=hint)
         return local
 
     def _is_hub_id(self, folder: Path) -> bool:
@@ -105,4 +110,4 @@ def gguf(file: Path, origin: dict[str, str]) -> Source:
 def refuse_other_files(file: Path) -> None:
     """Raise `ModelError` for a file that is not GGUF by its name."""
     if file.suffix != ".gguf":
-        raise ModelError(f"'{file}' is a file, but no GGUF", hint="name the model's folder")
+        raise ModelError(f"'{file}' is a file, but not a GGUF", hint="name the model's folder")

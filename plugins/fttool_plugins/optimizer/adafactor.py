@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Optimizer, OptimizerContext, OptimizerParts, Problem
 
@@ -44,13 +45,15 @@ class Adafactor(Optimizer):
     clip_threshold: Annotated[float, Field(ge=1)] = 1.0
     """Highest RMS of a tensor's step before it is scaled; unit-free."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse an engine that cuts matrices up: there are no rows and columns in the pieces."""
         if recipe.sharding.flat:
             engine = recipe.sharding.id()
             message = f"adafactor sums over rows and columns, and {engine} hands an optimizer flat pieces of matrices"
-            yield Problem(message, key=("optimizer", "name"), hint='say sharding.name = "fsdp", or optimizer = "adamw"')
+            yield Problem(message, key=("optimizer", "name"), hint='set sharding.name = "fsdp", or optimizer = "adamw"')
 
+    @override
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
         """Yield `torch.optim.Adafactor`; rate and decay come with the groups."""
         import torch
@@ -60,6 +63,6 @@ class Adafactor(Optimizer):
             "eps": (self.eps, self.smallest_rms),
             "d": self.clip_threshold,
         }
-        from fttool_plugins.optimizer.whole import on_whole_tensors
+        from fttool_plugins.optimizer.gathered import on_gathered_tensors
 
-        return OptimizerParts(optimizer_class=on_whole_tensors(torch.optim.Adafactor), options=options)
+        return OptimizerParts(optimizer_class=on_gathered_tensors(torch.optim.Adafactor), options=options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Optimizer, OptimizerContext, OptimizerParts
 
@@ -29,6 +30,7 @@ class AdamW(Optimizer):
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator; in units of the gradient."""
 
+    @override
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
         """Yield `torch.optim.AdamW`; rate and decay come with the groups."""
         import torch

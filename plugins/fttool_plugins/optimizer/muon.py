@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Optimizer, OptimizerContext, OptimizerParts, Problem, RecipeError
 from fttool_plugins.optimizer.adamw import FUSED_ON, Beta
@@ -24,11 +25,11 @@ class Muon(Optimizer):
     """A step with all singular values near 1 for the matrices of the layers; the rest is left to AdamW (2502.16982).
 
     B ← momentum·B + (1 − momentum)·g, O = orthogonalised B (or g and B mixed once more, with `nesterov`), then
-    θ ← θ − lr·weight_decay·θ − lr·a·O, with a from `adjust_lr`. Embeddings, head, norms, biases and whatever is no
-    matrix of a layer go by `adamw`'s rule; `fttool run --dry-run` shows which is which. Keeps one number per weight of
-    a matrix, two of the rest.
+    θ ← θ − lr·weight_decay·θ − lr·a·O, with a from `adjust_lr`. Embeddings, head, norms, biases and all else that is
+    not a matrix of a layer go by `adamw`'s rule; `fttool run --dry-run` shows which is which. Keeps one number per
+    weight of a matrix, two of the rest.
 
-    The orthogonalisation takes whole matrices, and `ns_steps` times three products of them in bfloat16 per update:
+    The orthogonalisation takes full matrices, and `ns_steps` times three products of them in bfloat16 per update:
     cheap on a GPU, but as long as hundreds of AdamW's steps on a CPU that has to emulate bfloat16.
 
     Use it for long runs on many rows, best where the model was pre-trained with it too. Cost: 4 bytes per matrix
@@ -52,19 +53,20 @@ class Muon(Optimizer):
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's, added to the denominator; in units of the gradient."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse engines that cut matrices up, as the orthogonalisation needs them whole, and freezing that trains no
+        """Refuse engines that cut matrices up, as the orthogonalisation needs full ones, and freezing that trains no
         matrix of a layer.
         """
         if recipe.sharding.flat:
-            message = f"muon needs whole matrices, and {recipe.sharding.id()} hands an optimizer flat pieces of them"
-            yield Problem(message, key=("optimizer", "name"), hint='say sharding.name = "fsdp", or optimizer = "adamw"')
+            message = f"muon needs full matrices, and {recipe.sharding.id()} hands an optimizer flat pieces of them"
+            yield Problem(message, key=("optimizer", "name"), hint='set sharding.name = "fsdp", or optimizer = "adamw"')
         if not recipe.freezing.trains_matrices:
             message = f"muon is for the matrices of layers, and freezing '{recipe.freezing.id()}' trains none of them"
-            yield Problem(message, key=("optimizer", "name"), hint='say optimizer = "adamw"')
+            yield Problem(message, key=("optimizer", "name"), hint='set optimizer = "adamw"')
 
+    @override
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
-        """Yield `MuonAdamW`, and which rule each parameter goes by."""
         from fttool_plugins.optimizer.muon_adamw import MuonAdamW
 
         fused = not ctx.unfused and ctx.device.type in FUSED_ON
@@ -81,7 +83,9 @@ class Muon(Optimizer):
 
     def _rule(self, name: str, parameter: Tensor, layers: Layers) -> Mapping[str, Any]:
         if not layers.blocks:
-            raise RecipeError("muon is for the matrices of layers, and this model has none", hint='say "adamw"')
+            raise RecipeError(
+                "muon is for the matrices of layers, and this model has none", hint='set optimizer = "adamw"'
+            )
         if parameter.ndim == 2 and "bias" not in name and any(name in block for block in layers.blocks):
             return {"rule": "muon", **({"transposed": True} if name in layers.transposed else {})}
         return {"rule": "adamw", "lr": self.adamw_lr or self.lr}

@@ -10,7 +10,7 @@ import torch
 from torch.optim import AdamW, Muon, Optimizer
 
 from fttool.api import RecipeError
-from fttool_plugins.optimizer.whole import shared, step_whole
+from fttool_plugins.optimizer.gathered import shared, step_gathered
 
 RULES: Mapping[str, type[Muon] | type[AdamW]] = {"muon": Muon, "adamw": AdamW}
 
@@ -59,7 +59,7 @@ class MuonAdamW(Optimizer):
                 own = optimizer_class(groups)
                 own.state = self.state
                 if rule == "muon" and shared(groups):
-                    step_whole(own, own.step)
+                    step_gathered(own, own.step)
                 else:
                     own.step()
         return loss
@@ -85,5 +85,5 @@ def _oriented(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _refuse_pieces(groups: list[dict[str, Any]]) -> None:
     flat = next((p for group in groups for p in group["params"] if p.ndim != 2), None)
     if flat is not None:
-        message = f"muon needs whole matrices, and was handed a tensor of shape {tuple(flat.shape)}"
+        message = f"muon needs full matrices, and was handed a tensor of shape {tuple(flat.shape)}"
         raise RecipeError(message, hint='use optimizer = "adamw" with this sharding')

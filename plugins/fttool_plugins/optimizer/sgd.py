@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Optimizer, OptimizerContext, OptimizerParts, Problem
 
@@ -33,12 +34,13 @@ class SGD(Optimizer):
     nesterov: bool = False
     """Step by g + momentum·b instead of b; needs momentum."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse Nesterov's step without a momentum."""
         if self.nesterov and self.momentum == 0:
             message = "nesterov = true needs a momentum above 0"
             yield Problem(message, key=("optimizer", "momentum"), hint="the usual momentum is 0.9")
 
+    @override
     def build(self, ctx: OptimizerContext) -> OptimizerParts:
         """Yield `torch.optim.SGD`; rate and decay come with the groups."""
         import torch

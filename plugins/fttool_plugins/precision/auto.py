@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Numerics, Precision, PrecisionContext
 
 
@@ -17,8 +19,8 @@ class Auto(Precision):
 
     name: Literal["auto"] = "auto"
 
+    @override
     def build(self, ctx: PrecisionContext) -> Numerics:
-        """Yield bf16 or fp32."""
         if ctx.native_bf16:
             return Numerics(autocast="bf16", reason=f"bf16, because {ctx.device} computes in it natively")
         return Numerics(autocast="no", reason=f"fp32, because {ctx.device} does not compute in bf16 natively")

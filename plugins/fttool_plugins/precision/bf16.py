@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Numerics, Precision, PrecisionContext, RecipeError
 
 
@@ -22,10 +24,11 @@ class Bf16(Precision):
     updates: 0.02 − 1e-5 is 0.02 there, so a low rate trains nothing."""
 
     @property
+    @override
     def half_weights(self) -> bool:
-        """Where it is told so."""
         return self.weights == "bfloat16"
 
+    @override
     def build(self, ctx: PrecisionContext) -> Numerics:
         """Yield bf16; raises `RecipeError` on an accelerator without it."""
         if not ctx.native_bf16 and ctx.device.type != "cpu":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Numerics, Precision, PrecisionContext, RecipeError
 
 
@@ -12,7 +14,7 @@ class Fp16(Precision):
 
     The weights stay in float32. The loss is multiplied by a scale so that small gradients do not vanish; an
     update whose gradients overflow is skipped, whatever the optimizer, and the scale halved. A skipped update leaves
-    weights and optimizer state as they are, and is an update in every other respect: its rows are met, and schedule,
+    weights and optimizer state as they are, and is an update in every other respect: its rows are seen, and schedule,
     freezing, evaluations and checkpoints go on by its number. `summary.json` counts them; a run diverges after 20 in a
     row, or where all were skipped.
 
@@ -22,6 +24,7 @@ class Fp16(Precision):
 
     name: Literal["fp16"] = "fp16"
 
+    @override
     def build(self, ctx: PrecisionContext) -> Numerics:
         """Yield fp16; raises `RecipeError` on a CPU."""
         if ctx.device.type == "cpu":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Numerics, Precision, PrecisionContext
 
 
@@ -16,6 +18,6 @@ class Fp32(Precision):
 
     name: Literal["fp32"] = "fp32"
 
+    @override
     def build(self, ctx: PrecisionContext) -> Numerics:
-        """Yield fp32."""
         return Numerics(autocast="no", reason="fp32, as the recipe says")

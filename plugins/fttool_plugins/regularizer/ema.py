@@ -11,6 +11,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, RecipeError, Regularization, Regularizer, RegularizerContext, ShareOrSteps, to_steps
 
@@ -47,15 +48,16 @@ class EMA(Regularizer):
     """Share of the run, or updates, after which averaging begins."""
 
     @property
+    @override
     def watches_weights(self) -> bool:
-        """It takes them in."""
         return True
 
     @property
+    @override
     def sets_final_weights(self) -> bool:
-        """To their average."""
         return True
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse what the average would silently overwrite, and a start that the run does not reach."""
         if recipe.evaluation.best is not None:
@@ -64,14 +66,14 @@ class EMA(Regularizer):
                 hint="take one of the two out",
                 key=("evaluation", "best"),
             )
-        above = takewhile(lambda one: one is not self, recipe.regularizers)
-        if any(one.sets_final_weights for one in above):
-            yield Problem("ema overwrites the final weights of what stands above it", hint="put it first, and once")
+        above = takewhile(lambda other: other is not self, recipe.regularizers)
+        if any(other.sets_final_weights for other in above):
+            yield Problem("ema overwrites the final weights of those listed above it", hint="list it first, and once")
         if recipe.run.max_steps is not None:
             yield from self._never(recipe.run.max_steps)
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
-        """Yield the average: fed after each update, written into the model at the end."""
         never = list(self._never(ctx.total_steps))
         if never:
             raise RecipeError(never)
@@ -104,7 +106,7 @@ class Average:
         """Take in the weights after an update."""
         import torch
 
-        from fttool.api import shared_like
+        from fttool.api import sharded_like
 
         self.updates = updates
         if updates < self.first:
@@ -113,21 +115,21 @@ class Average:
         if not self.mean:
             self.mean = {name: p.to(torch.float32, copy=True) for name, p in weights.items()}
         else:
-            kept = decay_of(self.taken_in, decay=self.decay, warmup=self.warmup)
+            decay = decay_of(self.taken_in, decay=self.decay, warmup=self.warmup)
             for name, p in weights.items():
-                self.mean[name] = shared_like(self.mean[name], p.float()).lerp_(p.float(), 1 - kept)
+                self.mean[name] = sharded_like(self.mean[name], p.float()).lerp_(p.float(), 1 - decay)
         self.taken_in += 1
 
     def write(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Make the average the final weights; where there is none yet, they stay."""
         import torch
 
-        from fttool.api import shared_like
+        from fttool.api import sharded_like
 
         with torch.no_grad():
             for name, p in weights:
                 if name in self.mean:
-                    p.copy_(shared_like(self.mean[name], p))
+                    p.copy_(sharded_like(self.mean[name], p))
 
     def state_dict(self) -> dict[str, Any]:
         """The average by parameter name, of how many updates it is, from which on, and how many there were."""

@@ -1,7 +1,7 @@
 """`ewc`: weights that matter to what the model knew are held more tightly (elastic weight consolidation).
 
 The penalty Σ_i (λ/2)·F_i(θ_i − θ*_i)² of Kirkpatrick et al. 2017 (arXiv 1612.00796), with F the diagonal of the Fisher
-information on rows that stand for what the model knew. Over several tasks F = γ·F_previous + F_new and θ* are the
+information on rows that represent what the model knew. Over several tasks F = γ·F_previous + F_new and θ* are the
 weights after the latest, which is online EWC (Schwarz et al. 2018, arXiv 1805.06370).
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, Pull, RecipeError, Regularization, Regularizer, RegularizerContext, did_you_mean
 from fttool_plugins.regularizer import importance_file
@@ -49,10 +50,10 @@ class EWC(Regularizer):
     strength: Annotated[float, Field(gt=0)]
     """λ in Σ (λ/2)·F_i(θ_i − θ_i⁰)²; the gradient is λF(θ − θ⁰). F may be small: look at the penalty that is logged."""
     fisher: Literal["true", "empirical"] = "true"
-    """`true`: labels are drawn from the model, which is the Fisher information. `empirical`: they are the rows' own.
+    """`true`: labels are sampled from the model, which is the Fisher information. `empirical`: they are the rows' own.
     With `file` it has no effect but in `fttool importance`, which makes that file."""
     examples: Annotated[int, Field(ge=1)] = 200
-    """Rows that F is averaged over, drawn by the seed; each costs a forward and a backward pass. All where there are
+    """Rows that F is averaged over, sampled by the seed; each costs a forward and a backward pass. All where there are
     fewer. With `file` it has no effect but in `fttool importance`."""
     rows: Annotated[str, Field(min_length=1)] | None = None
     """Name of the general dataset; default: all of them."""
@@ -68,6 +69,7 @@ class EWC(Regularizer):
     parameters: Patterns = ("*",)
     """Which weights are pulled: shell patterns of names; default: all that train."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse 16-bit weights, adapters, nothing to compute F from, and options that contradict each other."""
         yield from refuse_16_bits(recipe, self.name)
@@ -79,7 +81,7 @@ class EWC(Regularizer):
         known = [dataset.dataset for dataset in recipe.data.general]
         if self.file is None and not known:
             yield Problem(
-                "ewc needs rows that stand for what the model knew",
+                "ewc needs rows that represent what the model knew",
                 hint='add [[data.general]] with path = "rows.jsonl", or name an importance file: file = "…"',
             )
         elif self.rows is not None and self.rows not in known:
@@ -88,13 +90,14 @@ class EWC(Regularizer):
             yield Problem("ewc reads F from file, and so computes nothing on rows", hint="take one of the two out")
         if self.previous is None and self.gamma != 1:
             yield Problem("ewc has a gamma, but no previous importance", hint='set previous = "…", or leave gamma out')
-        computing = [one for one in recipe.regularizers if isinstance(one, EWC) and one.file is None]
+        computing = [other for other in recipe.regularizers if isinstance(other, EWC) and other.file is None]
         if len(computing) > 1 and computing[-1] is self:
             yield Problem(
                 f"two ewc would write the same {FILE}",
                 hint="compute one beforehand, fttool importance RECIPE -o FILE, and name it: file = …",
             )
 
+    @override
     def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
         """Refuse importance files that are not there."""
         for option, named_file in (("file", self.file), ("previous", self.previous)):
@@ -103,10 +106,12 @@ class EWC(Regularizer):
                 yield replace(problem, key=(option,))
 
     @property
+    @override
     def uses_general(self) -> bool:
         """True where the importance is not read from a file."""
         return self.file is None
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield a pull of coefficient λ and its importance; raises `RecipeError` for a file of another model."""
         pulled = (named(self.parameters, self.name, ctx) & ctx.trained) - ctx.new
@@ -115,24 +120,26 @@ class EWC(Regularizer):
                 "ewc pulls pre-trained weights, and none of those that train are",
                 hint="leave it out, or let other parameters train: [freezing], or its own parameters = […]",
             )
-        file, previous = (ctx.folder / Path(one).expanduser() if one else None for one in (self.file, self.previous))
+        file, previous = (
+            ctx.folder / Path(option).expanduser() if option else None for option in (self.file, self.previous)
+        )
         if file is not None:
             importance_file.check(file, ctx.model, pulled, same_weights=True)
         if previous is not None:
             importance_file.check(previous, ctx.model, pulled, same_weights=False)
 
         def importance() -> Mapping[str, Tensor]:
-            found, notes = (
+            fisher, notes = (
                 self._computed(ctx, pulled) if file is None else importance_file.read(file, ctx.model, pulled)
             )
             if previous is not None:
                 earlier, _ = importance_file.read(previous, ctx.model, pulled)
                 for name, values in earlier.items():
-                    found[name].add_(values, alpha=self.gamma)
+                    fisher[name].add_(values, alpha=self.gamma)
                 notes = {**notes, "previous": self.previous, "gamma": self.gamma}
             if ctx.writes and (file is None or previous is not None):
-                importance_file.write(ctx.run_dir / FILE, found, notes)
-            return found
+                importance_file.write(ctx.run_dir / FILE, fisher, notes)
+            return fisher
 
         def coefficient(name: str) -> float:
             return self.strength if name in pulled else 0.0
@@ -151,10 +158,12 @@ class EWC(Regularizer):
         rows = ctx.general(self.rows)
         chosen = random.Random(ctx.seed).sample(range(len(rows)), min(self.examples, len(rows)))
         parameters = {name: p for name, p in ctx.model.named_parameters() if name in pulled}
-        draw = torch.Generator(ctx.model.device).manual_seed(ctx.seed) if self.fisher == "true" else None
+        generator = torch.Generator(ctx.model.device).manual_seed(ctx.seed) if self.fisher == "true" else None
         shown = ctx.track(chosen, f"weighing {len(pulled)} tensors on {len(chosen)} general rows")
-        found, labels = diagonal_fisher(ctx.model, (rows[row] for row in shown), ctx.score, parameters, draw=draw)
-        return found, {
+        values, labels = diagonal_fisher(
+            ctx.model, (rows[row] for row in shown), ctx.score, parameters, generator=generator
+        )
+        return values, {
             "kind": self.fisher,
             "examples": len(chosen),
             "labels": labels,

@@ -2,7 +2,7 @@
 
 F_i = mean over n examples of (∂ log p(y|x) / ∂θ_i)², where log p(y|x) is the sum over the example's labels: its learned
 tokens, or its classes. Each example's gradient is squared by itself: the square of a mean over B gradients is about B
-times too small, since most of them cancel. True Fisher: y is drawn from the model. Empirical: y are the labels of the
+times too small, since most of them cancel. True Fisher: y is sampled from the model. Empirical: y are the labels of the
 rows, which measures something else where the model is far from them (Kunstner et al. 2019, arXiv 1905.12558).
 """
 
@@ -32,11 +32,11 @@ def diagonal_fisher(
     score: Callable[[PreTrainedModel, Mapping[str, Tensor]], Predictions],
     parameters: Mapping[str, Tensor],
     *,
-    draw: torch.Generator | None,
+    generator: torch.Generator | None,
 ) -> tuple[dict[str, Tensor], int]:
     """F of `parameters`, and the number of labels in all examples.
 
-    `examples` are micro-batches of one row each. With a generator, labels are drawn from the model; without one,
+    `examples` are micro-batches of one row each. With a generator, labels are sampled from the model; without one,
     they are the rows' own. The model is in evaluation mode meanwhile; no `.grad` is touched.
     """
     weights = list(parameters.values())
@@ -47,7 +47,7 @@ def diagonal_fisher(
     try:
         for example in examples:
             predictions = score(model, example)
-            targets_N = predictions.targets_N if draw is None else drawn(predictions, draw)
+            targets_N = predictions.targets_N if generator is None else sampled_labels(predictions, generator)
             loss = surprise(predictions.logits_NV, targets_N)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
             torch._foreach_addcmul_(squares, gradients, gradients)
@@ -65,12 +65,12 @@ def diagonal_fisher(
     return named, labels
 
 
-def drawn(predictions: Predictions, draw: torch.Generator) -> Tensor:
-    """Labels drawn from what the model says, in the shape of the targets: one of V each, or V times yes or no."""
+def sampled_labels(predictions: Predictions, generator: torch.Generator) -> Tensor:
+    """Labels sampled from what the model predicts, in the shape of the targets: one of V each, or V times yes or no."""
     logits_NV = predictions.logits_NV.detach()
     if predictions.targets_N.ndim == 2:
-        return torch.bernoulli(logits_NV.sigmoid(), generator=draw)
-    return torch.multinomial(logits_NV.softmax(-1), 1, generator=draw).squeeze(1)
+        return torch.bernoulli(logits_NV.sigmoid(), generator=generator)
+    return torch.multinomial(logits_NV.softmax(-1), 1, generator=generator).squeeze(1)
 
 
 def surprise(logits_NV: Tensor, targets_N: Tensor) -> Tensor:

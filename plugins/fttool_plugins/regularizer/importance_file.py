@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.api import Problem, RecipeError, did_you_mean, give_usual_rights
+from fttool.api import Problem, RecipeError, apply_umask, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +18,13 @@ ANEW = "compute it with this recipe: fttool importance RECIPE -o FILE"
 
 
 def write(path: Path, importance: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-    """Write the file whole, or not at all; `notes` say how the importance was found."""
+    """Write the complete file, or nothing; `notes` say how the importance was found."""
     from safetensors.torch import save_file
 
     aside = path.with_name(f".{path.name}.partial")
     tensors = {name: values.detach().float().contiguous().cpu() for name, values in importance.items()}
     save_file(tensors, aside, metadata={"format": "pt", **{key: str(value) for key, value in notes.items()}})
-    give_usual_rights(aside)
+    apply_umask(aside)
     aside.replace(path)
 
 
@@ -82,7 +82,7 @@ def missing(path: Path) -> Problem | None:
     if path.is_file():
         return None
     there = [one.name for one in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
-    return Problem(f"there is no importance file '{path}'", hint=did_you_mean(path.name, there) or ANEW)
+    return Problem(f"the importance file '{path}' does not exist", hint=did_you_mean(path.name, there) or ANEW)
 
 
 @contextmanager
@@ -96,4 +96,4 @@ def _opened(path: Path) -> Generator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as fault:
-        raise RecipeError(f"'{path}' is no whole safetensors file: {fault}", hint=ANEW) from fault
+        raise RecipeError(f"'{path}' is not a complete safetensors file: {fault}", hint=ANEW) from fault

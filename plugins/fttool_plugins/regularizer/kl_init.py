@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import (
     MicroBatch,
@@ -50,7 +51,7 @@ class KLInit(Regularizer):
     """λ: how much the divergence counts beside the task's loss, both in nats per token."""
     on: Literal["learned", "general"] = "learned"
     """What is compared: the predictions that are learned, or those of general rows, of which each row that is learned
-    from brings one along, drawn by the seed for each update anew."""
+    from brings one along, sampled by the seed anew for each update."""
     rows: Annotated[str, Field(min_length=1)] | None = None
     """Name of the general dataset; default: all of them. Only with `on = "general"`."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -60,23 +61,26 @@ class KLInit(Regularizer):
     and the divergence begins near 0 and not at it."""
 
     @property
+    @override
     def uses_general(self) -> bool:
         """True where general rows are compared."""
         return self.on == "general"
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse general rows that are not there, and a dataset that is named and not used."""
         known = [dataset.dataset for dataset in recipe.data.general]
         if self.on == "learned":
             if self.rows is not None:
                 message = "kl-init has rows, and compares those that are learned from"
-                yield Problem(message, hint='say on = "general", or leave rows out')
+                yield Problem(message, hint='set on = "general", or leave rows out')
         elif not known:
-            hint = 'add [[data.general]] with path = "rows.jsonl", or say on = "learned"'
-            yield Problem("kl-init needs rows that stand for what the model knew", hint=hint)
+            hint = 'add [[data.general]] with path = "rows.jsonl", or set on = "learned"'
+            yield Problem("kl-init needs rows that represent what the model knew", hint=hint)
         elif self.rows is not None and self.rows not in known:
             yield Problem(f"no general dataset is called '{self.rows}'", hint=did_you_mean(self.rows, known))
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield the loss; raises `RecipeError` for a head that is new, whose predictions before training are chance."""
         if ctx.layers.head and ctx.new.issuperset(ctx.layers.head):
@@ -131,8 +135,8 @@ class Start:
         import torch
 
         if self._model is None:
-            [made] = [self.ctx.start_model(self.dtype) for _ in self.ctx.track([0], "reading the model again")]
-            self._model = cast("Any", made).to(batch["input_ids"].device)
+            [model] = [self.ctx.start_model(self.dtype) for _ in self.ctx.track([0], "reading the model again")]
+            self._model = cast("Any", model).to(batch["input_ids"].device)
         with torch.no_grad():
             return self.ctx.score(self._model, batch)
 
@@ -161,8 +165,8 @@ class GeneralRows:
 
     def chosen(self, batch: MicroBatch) -> Sequence[int]:
         """The general rows of a micro-batch; one where it has no row, for each process computes as often."""
-        drawn = [random.Random(f"{self.ctx.seed} {batch.update} {row}") for row in batch.rows]
-        return [draw.randrange(len(self.rows)) for draw in drawn] or [0]
+        generators = [random.Random(f"{self.ctx.seed} {batch.update} {row}") for row in batch.rows]
+        return [draw.randrange(len(self.rows)) for draw in generators] or [0]
 
     def items(self, batch: MicroBatch) -> int:
         """Their labels."""

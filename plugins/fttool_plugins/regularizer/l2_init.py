@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, Pull, RecipeError, Regularization, Regularizer, RegularizerContext
 from fttool_plugins.regularizer.pulled import Patterns, named, refuse_16_bits
@@ -37,10 +38,11 @@ class L2Init(Regularizer):
     parameters: Patterns = ("*",)
     """Which weights are pulled: shell patterns of names, e.g. `["*.mlp.*"]`; default: all that train."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Refuse 16-bit weights."""
         return refuse_16_bits(recipe, self.name)
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield a pull of coefficient 2λ; raises `RecipeError` for a pattern that fits no parameter, and for patterns
         that fit none that trains.

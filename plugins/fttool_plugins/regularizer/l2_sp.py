@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, Pull, RecipeError, Regularization, Regularizer, RegularizerContext
 from fttool_plugins.regularizer.pulled import refuse_16_bits
@@ -39,12 +40,14 @@ class L2SP(Regularizer):
     decoupled: bool = False
     """False: added to the gradient, as in the paper; Adam rescales it. True: w −= lr·α(w − w⁰), and w −= lr·βw."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse 16-bit weights, and a penalty of nothing."""
         yield from refuse_16_bits(recipe, self.name)
         if self.alpha == self.beta == 0:
             yield Problem("l2-sp with alpha = 0 and beta = 0 pulls nothing", hint="set alpha = 0.1, or leave it out")
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield a pull towards the start for the weights that the source gives, and one towards zero for the others;
         raises `RecipeError` where neither pulls a weight that trains.

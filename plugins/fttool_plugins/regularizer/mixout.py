@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, RecipeError, Regularization, Regularizer, RegularizerContext
 from fttool_plugins.regularizer.pulled import Patterns, named
@@ -29,7 +30,7 @@ class Mixout(Regularizer):
 
     Mixed are the weights of linear layers that train (`Linear`, and GPT-2's `Conv1D`), not their biases, embeddings or
     a head, of which all counts that stands between the last layer and the classes, such as ModernBERT's `head.dense`.
-    Experts that an architecture holds in one tensor, and the router that chooses among them, are no linear layers and
+    Experts that an architecture holds in one tensor, and the router that chooses among them, are not linear layers and
     are not mixed; where that leaves out more than half of the matrices' weights, as in Mixtral, `parameters` must say
     that it is meant. Evaluation and the saved model use the trained weights alone. Masks come from torch's random
     state, which checkpoints hold, so a resumed run draws the same.
@@ -47,6 +48,7 @@ class Mixout(Regularizer):
     parameters: Patterns = ("*",)
     """Which weights may be mixed: shell patterns of names; default: those of all linear layers in the backbone."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse what leaves no layer to train that could be mixed, and two that would mix the same layers."""
         if recipe.freezing.adapts:
@@ -60,10 +62,11 @@ class Mixout(Regularizer):
                 f"mixout mixes linear layers of the backbone, and {recipe.freezing.id()} trains none of them",
                 hint='leave mixout out, or train some of them: freezing = {name = "top-layers", n = 2}',
             )
-        others = [one for one in recipe.regularizers if isinstance(one, Mixout)]
-        if others[-1] is self and len(others) > 1 and any("*" in one.parameters for one in others):
+        others = [other for other in recipe.regularizers if isinstance(other, Mixout)]
+        if others[-1] is self and len(others) > 1 and any("*" in other.parameters for other in others):
             yield Problem(TWICE, hint="put it once, or narrow their parameters = […]")
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield a change of the linear layers' class; raises `RecipeError` where there are none, and where they hold
         less than half of the weights of the matrices that train.

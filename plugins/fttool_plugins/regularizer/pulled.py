@@ -20,7 +20,7 @@ Patterns: TypeAlias = Annotated[tuple[str, ...], Field(min_length=1)]
 def named(patterns: Iterable[str], strategy: str, ctx: RegularizerContext) -> frozenset[str]:
     """The model's parameters that fit any of the patterns; raises `RecipeError` for one that fits none."""
     names = [name for name, _ in ctx.model.named_parameters()]
-    found: set[str] = set()
+    chosen: set[str] = set()
     for pattern in patterns:
         fitting = {name for name in names if fnmatchcase(name, pattern)}
         if not fitting:
@@ -28,8 +28,8 @@ def named(patterns: Iterable[str], strategy: str, ctx: RegularizerContext) -> fr
                 f"{strategy}: no parameter is called '{pattern}'",
                 hint=f"the model's are {names[0]}, {names[len(names) // 2]} …",
             )
-        found |= fitting
-    return frozenset(found)
+        chosen |= fitting
+    return frozenset(chosen)
 
 
 def refuse_16_bits(recipe: Recipe, strategy: str) -> Iterable[Problem]:

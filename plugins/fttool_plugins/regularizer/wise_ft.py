@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from fttool.api import Fraction, Problem, RecipeError, Regularization, Regularizer, RegularizerContext
 
 if TYPE_CHECKING:
@@ -43,10 +45,11 @@ class WiseFT(Regularizer):
     """α: 1 is the fine-tuned model, 0 the one before."""
 
     @property
+    @override
     def sets_final_weights(self) -> bool:
-        """To the mixture."""
         return True
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse adapters: their weights are none of the model's, so there is nothing to mix them with; and a second
         mixing, which would be one of another α.
@@ -57,9 +60,12 @@ class WiseFT(Regularizer):
                 hint="leave it out; with freezing.merge = true, mix afterwards: fttool merge runs/… --alpha 0.5",
             )
 
-        if next(one for one in recipe.regularizers if isinstance(one, WiseFT)) is not self:
-            yield Problem("wise-ft stands twice, and would mix the mixture", hint="put it once; its alphas multiply")
+        if next(other for other in recipe.regularizers if isinstance(other, WiseFT)) is not self:
+            yield Problem(
+                "wise-ft is listed twice, and would mix the mixture", hint="list it once; its alphas multiply"
+            )
 
+    @override
     def build(self, ctx: RegularizerContext) -> Regularization:
         """Yield the mixing as the last change of the weights; raises `RecipeError` where nothing that the source gives
         trains.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Factor, ScheduleContext, ShareOrSteps
 from fttool_plugins.schedule.warmed import Warmed
 
@@ -26,6 +28,6 @@ class Constant(Warmed):
     name: Literal["constant"] = "constant"
     warmup: ShareOrSteps = 0.0
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `constant`."""
         return partial(constant, warmup=self.warmup_steps(ctx.total_steps))

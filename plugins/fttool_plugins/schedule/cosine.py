@@ -6,6 +6,8 @@ import math
 from functools import partial
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Factor, ScheduleContext
 from fttool_plugins.schedule.warmed import Falling
 
@@ -28,7 +30,7 @@ class Cosine(Falling):
 
     name: Literal["cosine"] = "cosine"
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `cosine`."""
         total = ctx.total_steps
         return partial(cosine, warmup=self.warmup_steps(total), total=total, floor=self.floor(ctx))

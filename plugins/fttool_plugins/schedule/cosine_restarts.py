@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Factor, PositiveShareOrSteps, Problem, ScheduleContext, to_steps
 from fttool_plugins.schedule.warmed import Falling
@@ -80,6 +81,7 @@ class CosineRestarts(Falling):
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Rate at the end of a cycle, in the unit of `optimizer.lr`; a group with another rate has that share of it."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run, an end above the peak, and cycles said in two ways."""
         yield from super().check(recipe)
@@ -87,8 +89,8 @@ class CosineRestarts(Falling):
             message = "both schedule.cycles and schedule.first say how long a cycle is"
             yield Problem(message, key=("schedule", "cycles"), hint="keep one")
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `cosine_restarts`."""
         total = ctx.total_steps
         warmup = self.warmup_steps(total)
         if self.first is None:

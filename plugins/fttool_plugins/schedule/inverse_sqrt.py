@@ -11,6 +11,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Factor, ScheduleContext, ShareOrSteps
 from fttool_plugins.schedule.warmed import Falling
@@ -43,8 +44,8 @@ class InverseSqrt(Falling):
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Lowest rate, in the unit of `optimizer.lr`; a group with another rate has that share of it."""
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `inverse_sqrt`."""
         warmup = self.warmup_steps(ctx.total_steps)
         timescale = self.timescale or warmup or TIMESCALE
         return partial(inverse_sqrt, warmup=warmup, total=ctx.total_steps, floor=self.floor(ctx), timescale=timescale)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Factor, ScheduleContext
 from fttool_plugins.schedule.warmed import Falling
 
@@ -26,7 +28,7 @@ class Linear(Falling):
 
     name: Literal["linear"] = "linear"
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `linear`."""
         total = ctx.total_steps
         return partial(linear, warmup=self.warmup_steps(total), total=total, floor=self.floor(ctx))

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Factor, ScheduleContext
 from fttool_plugins.schedule.warmed import Falling
@@ -32,7 +33,7 @@ class Polynomial(Falling):
     power: Annotated[float, Field(gt=0)] = 2.0
     """p in ((N−t)/(N−W))^p; unit-free."""
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `polynomial`."""
         warmup = self.warmup_steps(ctx.total_steps)
         return partial(polynomial, warmup=warmup, total=ctx.total_steps, floor=self.floor(ctx), power=self.power)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Factor, Problem, ScheduleContext, ShareOrSteps
 from fttool_plugins.schedule.warmed import Warmed, check_floor
@@ -44,6 +45,7 @@ class SlantedTriangular(Warmed):
     min_lr: Annotated[float, Field(ge=0)] | None = None
     """Rate at both ends in the unit of `optimizer.lr`, in place of `ratio`; a group has its share of it."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run, ends above the peak, and ends said in two ways."""
         yield from super().check(recipe)
@@ -52,8 +54,8 @@ class SlantedTriangular(Warmed):
             message = "both schedule.ratio and schedule.min_lr say what the rate is at both ends"
             yield Problem(message, key=("schedule", "ratio"), hint="keep one")
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `slanted_triangular`."""
         warmup = self.warmup_steps(ctx.total_steps)
         floor = 1 / (self.ratio or RATIO) if self.min_lr is None else self.min_lr / ctx.lr
         return partial(slanted_triangular, warmup=warmup, total=ctx.total_steps, floor=floor)

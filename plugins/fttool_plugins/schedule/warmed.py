@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, RecipeError, Schedule, ScheduleContext, ShareOrSteps, to_steps
 
@@ -26,6 +27,7 @@ class Warmed(Schedule):
     warmup: ShareOrSteps = 0.06
     """Climb from rate 0, which is the first step's: a share of the run below 1, steps from 1 on."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run, where the recipe says how long the run is."""
         total = recipe.run.max_steps
@@ -48,6 +50,7 @@ class Falling(Warmed):
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     """Rate at the end, in the unit of `optimizer.lr`; a group with another rate ends at that share of it."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse a climb that is longer than the run and an end above the peak."""
         yield from super().check(recipe)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from typing_extensions import override
+
 from fttool.api import Factor, Problem, RecipeError, ScheduleContext, ShareOrSteps, to_steps
 from fttool_plugins.schedule.warmed import Falling
 
@@ -52,14 +54,15 @@ class WarmupStableDecay(Falling):
     shape: Shape = "1-sqrt"
     """How it falls over u from 0 to 1: 1−u, ½(1+cos πu), or 1−√u, the best in 2405.18392."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Refuse phases that are longer than the run, an end above the peak, and a decay of one update."""
         yield from super().check(recipe)
         total = recipe.run.max_steps
         if self.decay == 1:
-            message = "a decay of 1 update is none: its first update still has the full rate"
+            message = "a decay of 1 update lowers no rate: its first update still has the full rate"
             yield Problem(
-                message, key=("schedule", "decay"), hint="say 2 or more; below 1 it is a share of the run: 0.1"
+                message, key=("schedule", "decay"), hint="use 2 or more; below 1 it is a share of the run: 0.1"
             )
         if self.warmup < 1 and self.decay < 1 and self.warmup + self.decay > 1:
             message = f"warmup {self.warmup:g} and decay {self.decay:g} of the run are more than all of it"
@@ -68,8 +71,8 @@ class WarmupStableDecay(Falling):
             try:
                 self.phases(total)
             except RecipeError as error:
-                found = error.problems[0]
-                yield Problem(found.message, key=("schedule", "decay"), hint=found.hint)
+                problem = error.problems[0]
+                yield Problem(problem.message, key=("schedule", "decay"), hint=problem.hint)
 
     def phases(self, total: int) -> tuple[int, int]:
         """W and D of a run of `total` steps; raises `RecipeError` where they are longer than the run.
@@ -85,8 +88,8 @@ class WarmupStableDecay(Falling):
             raise RecipeError(Problem(message, hint=hint, key=("schedule", "decay")))
         return climb, fall
 
+    @override
     def build(self, ctx: ScheduleContext) -> Factor:
-        """Yield `wsd`."""
         climb, fall = self.phases(ctx.total_steps)
         floor = self.floor(ctx)
         return partial(wsd, warmup=climb, decay=fall, total=ctx.total_steps, floor=floor, shape=self.shape)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan
 from fttool_plugins.sharding.ddp import DDP
@@ -23,7 +24,7 @@ USABLE = 0.9
 
 
 class Auto(SeveralProcesses):
-    """The least sharding that fits into memory: `ddp`, else `fsdp` that keeps weights whole while it computes, else
+    """The least sharding that fits into memory: `ddp`, else `fsdp` that keeps weights gathered while it computes, else
     `fsdp`, else `fsdp` with offload to the machine's memory. One process is never sharded.
 
     What the run holds is estimated from the model, the optimizer and the largest micro-batch, and must leave a tenth of
@@ -39,18 +40,20 @@ class Auto(SeveralProcesses):
     """Gigabytes (2^30 bytes) of each process's device; default: what it has. To ask a dry run about another machine."""
 
     @property
+    @override
     def sharded(self) -> bool:
         """It may be, where there are several processes."""
         return self.processes > 1
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """What it may choose must be able to run the recipe."""
         yield from super().check(recipe)
         if self.processes > 1:
             yield from refuse_16_bits(recipe)
 
+    @override
     def build(self, ctx: ShardingContext) -> ShardingPlan:
-        """Yield the plan of the strategy that is chosen."""
         if ctx.memory is None:
             hint = "fttool run --dry-run says what it would be (of which GPUs: sharding.memory_gb); name that one here"
             raise RecipeError("sharding 'auto' is decided when the model is loaded", hint=hint)
@@ -71,13 +74,13 @@ class Auto(SeveralProcesses):
     def _choices(self, memory: Memory) -> list[_Choice]:
         """From the fastest on."""
         if self.processes == 1:
-            return [_Choice("none", Unsharded(), memory.whole)]
+            return [_Choice("none", Unsharded(), memory.total)]
         options = self.model_dump(exclude={"name", "memory_gb"})
         state = memory.weights + memory.gradients + memory.optimizer
-        always = memory.activations + memory.kept
+        always = memory.activations + memory.regularizers
         share, layers = state / self.processes + always, 2 * memory.unit
         return [
-            _Choice("ddp", DDP(**options), memory.whole + memory.gradients),
+            _Choice("ddp", DDP(**options), memory.total + memory.gradients),
             _Choice(
                 "fsdp (reshard_after_forward = false)",
                 FSDP(**options, reshard_after_forward=False),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import RecipeError, ShardingContext, ShardingPlan, bytes_held
 from fttool_plugins.sharding.several import SeveralProcesses
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DDP(SeveralProcesses):
-    """Each of several processes holds the whole model and all optimizer state; gradients are averaged (torch's
+    """Each of several processes holds the full model and all optimizer state; gradients are averaged (torch's
     DistributedDataParallel).
 
     An update takes the rows that it would take in one process, shared out; so the numbers are the same, up to the order
@@ -30,8 +31,8 @@ class DDP(SeveralProcesses):
     bucket_mb: Annotated[int, Field(ge=1)] | None = None
     """Megabytes of gradients that are sent at once, while the rest of them is computed; default: torch's, 25."""
 
+    @override
     def build(self, ctx: ShardingContext) -> ShardingPlan:
-        """Yield the options of DistributedDataParallel."""
         arguments = {
             "ddp_backend": {"cuda": "nccl"}.get(ctx.device.type, "gloo"),
             "ddp_bucket_cap_mb": self.bucket_mb,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan, bytes_held
 from fttool_plugins.sharding.pickles import code_in_distributed
 from fttool_plugins.sharding.several import SeveralProcesses
@@ -21,8 +23,8 @@ class FSDP(SeveralProcesses):
     them while it is computed (torch's `fully_shard`, FSDP2).
 
     Layers are found in any architecture. With AdamW in fp32 a process holds 16/N bytes per parameter, before
-    activations, and one or two whole layers while it computes. While the model is loaded each process holds all of it
-    in the machine's memory. Zhao et al. 2023 (arXiv 2304.11277).
+    activations, and one or two gathered layers while it computes. While the model is loaded each process holds all of
+    it in the machine's memory. Zhao et al. 2023 (arXiv 2304.11277).
 
     Use it where the model and its optimizer state do not fit into one device. Cost: one half more communication than
     `ddp`: each layer is gathered for the forward and again for the backward pass, besides the sums of gradients.
@@ -30,8 +32,8 @@ class FSDP(SeveralProcesses):
 
     name: Literal["fsdp"] = "fsdp"
     reshard_after_forward: bool = True
-    """False: a layer stays whole from its forward to its backward pass, which saves the second gathering and costs the
-    memory of all parameters (ZeRO-2 in other words)."""
+    """False: a layer stays gathered from its forward to its backward pass, which saves the second all-gather and costs
+    the memory of all parameters (ZeRO-2 in other words)."""
     cpu_offload: bool = False
     """Parameters, gradients and optimizer state stay in the machine's memory, and the update is made there: slow, and
     the last resort."""
@@ -40,13 +42,14 @@ class FSDP(SeveralProcesses):
     model.gradient_checkpointing, which gathers each layer a third time."""
     state: Literal["sharded", "full"] = "sharded"
     """Format of checkpoints. `sharded`: each process writes its share (torch's distributed checkpoints, which any
-    number of processes can read). `full`: the first process writes the whole, as one file."""
+    number of processes can read). `full`: the first process writes all of it, as one file."""
 
     @property
+    @override
     def sharded(self) -> bool:
-        """It is."""
         return True
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Two kinds of activation checkpointing exclude each other, and what trains is in float32."""
         yield from super().check(recipe)
@@ -58,8 +61,8 @@ class FSDP(SeveralProcesses):
                 key=("model", "gradient_checkpointing"),
             )
 
+    @override
     def build(self, ctx: ShardingContext) -> ShardingPlan:
-        """Yield the options of accelerate's FSDP2."""
         config = {
             "version": 2,
             "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
@@ -91,7 +94,7 @@ def refuse_16_bits(recipe: Recipe) -> Iterable[Problem]:
     if recipe.precision.half_weights and not recipe.freezing.adapts:
         yield Problem(
             "fsdp holds what trains in float32, whatever precision.weights says",
-            hint='leave precision.weights out: the computation stays in bf16; or say sharding.name = "ddp"',
+            hint='leave precision.weights out: the computation stays in bf16; or set sharding.name = "ddp"',
             key=("precision", "weights"),
         )
 
@@ -121,9 +124,9 @@ def _prove(trainer: Trainer) -> Mapping[str, int]:
     from torch.distributed.tensor import DTensor
 
     model: Any = trainer.model
-    whole = [name for name, p in model.named_parameters() if not isinstance(p, DTensor)]
-    if not isinstance(model, FSDPModule) or whole:
-        what = f"'{whole[0]}' is held whole" if whole else f"the model is a {type(model).__name__}"
+    unsharded = [name for name, p in model.named_parameters() if not isinstance(p, DTensor)]
+    if not isinstance(model, FSDPModule) or unsharded:
+        what = f"'{unsharded[0]}' is not sharded" if unsharded else f"the model is a {type(model).__name__}"
         raise RecipeError(
             f"sharding 'fsdp' is not on: {what}", hint='sharding.name = "ddp" holds everything in each process'
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from fttool.api import Sharding, ShardingContext, ShardingPlan, bytes_held
 
 
@@ -17,6 +19,6 @@ class Unsharded(Sharding):
 
     name: Literal["none"] = "none"
 
+    @override
     def build(self, ctx: ShardingContext) -> ShardingPlan:
-        """Yield a plan of one process."""
         return ShardingPlan(processes=1, prove=bytes_held)

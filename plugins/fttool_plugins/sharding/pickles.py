@@ -61,8 +61,8 @@ def code_in_deepspeed(checkpoint: Path) -> str:
     return _first(_wrong_in_deepspeed(file) for file in sorted(checkpoint.rglob("*.pt")))
 
 
-def _first(found: Iterable[str]) -> str:
-    return next(filter(None, found), "")
+def _first(names: Iterable[str]) -> str:
+    return next(filter(None, names), "")
 
 
 def _wrong_in_distributed(file: Path) -> str:

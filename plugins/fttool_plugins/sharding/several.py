@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import Launch, Problem, Sharding
 
@@ -26,16 +27,17 @@ class SeveralProcesses(Sharding):
     """How often all processes start again, from the newest complete checkpoint, after one has died."""
 
     @property
+    @override
     def launch(self) -> Launch:
-        """`processes` on `nodes`."""
         return Launch(processes=self.processes, nodes=self.nodes, max_restarts=self.max_restarts)
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Each machine starts as many processes as every other, and shares are for two processes at least."""
         if self.sharded and self.processes == 1:
             yield Problem(
                 f"{self.id()} shares what a run holds among processes, and there is one",
-                hint='take two or more, or say sharding = "none"',
+                hint='use two or more, or set sharding = "none"',
                 key=("sharding", "processes"),
             )
         if self.processes % self.nodes:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from fttool.api import Problem, RecipeError, ShardingContext, ShardingPlan
 from fttool_plugins.sharding.pickles import code_in_deepspeed
 from fttool_plugins.sharding.several import SeveralProcesses
@@ -42,33 +44,35 @@ class ZeRO(SeveralProcesses):
     """Parameters stay in the machine's memory and come to the device layer by layer; stage 3 only."""
 
     @property
+    @override
     def sharded(self) -> bool:
-        """It is."""
         return True
 
     @property
+    @override
     def flat(self) -> bool:
-        """It hands them out."""
         return True
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         """Parameters can be offloaded only where they are in shares."""
         yield from super().check(recipe)
-        averages = [place for place, one in enumerate(recipe.regularizers) if one.watches_weights]
+        averages = [place for place, regularizer in enumerate(recipe.regularizers) if regularizer.watches_weights]
         if self.stage == 3 and averages:
             name = recipe.regularizers[averages[0]].id()
             yield Problem(
                 f"{name} looks at the weights after each update, and zero stage 3 leaves none in the model then",
-                hint='say sharding.name = "fsdp", or a lower stage',
+                hint='set sharding.name = "fsdp", or a lower stage',
                 key=("regularizers", averages[0]),
             )
         if self.offload_parameters and self.stage != 3:
             yield Problem(
-                f"offload_parameters needs stage 3: stage {self.stage} keeps whole parameters on each device",
+                f"offload_parameters needs stage 3: stage {self.stage} keeps all parameters on each device",
                 hint="stage = 3, or offload_optimizer = true",
                 key=("sharding", "offload_parameters"),
             )
 
+    @override
     def build(self, ctx: ShardingContext) -> ShardingPlan:
         """Yield a DeepSpeed configuration; what the recipe says elsewhere comes from the Trainer's arguments."""
         try:
@@ -135,7 +139,7 @@ def _engine() -> dict[str, Any]:
 
 
 def _engage(trainer: Any) -> None:
-    """Models that are loaded from now on (the weights before training, read again) are whole ones."""
+    """Models that are loaded from now on (the weights before training, read again) are unsharded."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
@@ -157,7 +161,7 @@ def _split(model: PreTrainedModel, *, dtype: str, offload: Mapping[str, Any] | N
 
 
 def _one_by_one(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Each weight whole in each process while it is the latest; what the first has changed is everyone's then."""
+    """Each weight gathered in each process while it is the latest; what the first has changed is everyone's then."""
     import deepspeed
 
     for name, p in model.named_parameters():
@@ -166,7 +170,7 @@ def _one_by_one(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _masters(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
-    """The float32 weights that are trained, whole in each process; the model's own are 16-bit copies of them."""
+    """The float32 weights that are trained, gathered in each process; the model's own are 16-bit copies of them."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     engine: Any = trainer.model_wrapped
@@ -199,7 +203,7 @@ def _in_flat_groups(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[
 
 
 def _in_partitions(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[Tensor, Tensor]:
-    """Stage 3: the optimizer holds this process's piece of each parameter, one behind the other."""
+    """Stage 3: the optimizer holds this process's piece of each parameter, one after the other."""
     engine: Any = trainer.model_wrapped
     optimizer, rank = engine.optimizer, trainer.args.process_index
     placed: dict[Tensor, Tensor] = {}
@@ -214,9 +218,9 @@ def _in_partitions(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[T
 
 def _prove(trainer: Trainer, *, stage: int) -> Mapping[str, int]:
     engine: Any = trainer.model_wrapped
-    found = engine.zero_optimization_stage() if trainer.is_deepspeed_enabled else 0
-    if found != stage:
-        raise RecipeError(f"sharding 'zero' is not on: DeepSpeed runs stage {found}, not {stage}", hint=INSTALL)
+    stage_on = engine.zero_optimization_stage() if trainer.is_deepspeed_enabled else 0
+    if stage_on != stage:
+        raise RecipeError(f"sharding 'zero' is not on: DeepSpeed runs stage {stage_on}, not {stage}", hint=INSTALL)
     from fttool.api import bytes_of
 
     parameters = [getattr(p, "ds_tensor", p) for p in engine.module.parameters()]

@@ -32,8 +32,8 @@ def targets(rows: Sequence[tuple[str, ...]], names: Sequence[str], *, multi_labe
                 known = did_you_mean(name, names)
                 raise ValueError(f"no training row has the class {name!r}, so it cannot be told from others; {known}")
         if len(row) != 1 and not multi_label:
-            found = " and ".join(map(repr, row)) if row else "no class"
-            raise ValueError(f"the row has {found}; where rows may have several or none, set task.multi_label = true")
+            what = " and ".join(map(repr, row)) if row else "no class"
+            raise ValueError(f"the row has {what}; where rows may have several or none, set task.multi_label = true")
     if not multi_label:
         return torch.tensor([numbers[row[0]] for row in rows])
     hot_BC = torch.zeros(len(rows), len(names))

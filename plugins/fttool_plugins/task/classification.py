@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
+from typing_extensions import override
 
 from fttool.api import (
     DataError,
@@ -68,9 +69,10 @@ class Classification(Task):
     """How much the classes count in the training loss: each row alike, each class alike, or as a table of class and
     weight says (1 for the others). With `multi_label` it weighs rows that have a class against those that do not."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Names that stand twice, or that are needed twice over, weights of what is no class, and options for classes
-        where numbers are learned.
+        """Refuse repeated names, a single class, weights of what is not a class, and options for classes where numbers
+        are learned.
         """
         if self.kind == "regression":
             yield from self._idle()
@@ -86,13 +88,13 @@ class Classification(Task):
         yield from self._unknown(self.labels)
 
     @property
+    @override
     def learns(self) -> Level | None:
-        """Classes of rows, or numbers."""
         return "number" if self.kind == "regression" else "row"
 
     @classmethod
+    @override
     def filled(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Other metrics where numbers are learned."""
         if options.get("kind") != "regression":
             return cls.defaults
         return {**cls.defaults, "evaluation.metrics": ["pearson", "spearman", "mse"]}
@@ -107,8 +109,8 @@ class Classification(Task):
                 message = f'task.{key} is for classes, and task.kind = "regression" learns numbers'
                 yield Problem(message, hint="leave one of the two out", key=("task", key))
 
+    @override
     def build(self, ctx: TaskContext) -> TaskParts:
-        """Yield `AutoModelForSequenceClassification`, `Trainer`, the names of the classes and the scoring function."""
         from transformers import AutoModelForSequenceClassification
 
         if self.kind == "regression":
@@ -170,7 +172,7 @@ class Classification(Task):
         """Names in `class_weights` that are none of these."""
         for name in self.class_weights if isinstance(self.class_weights, Mapping) else ():
             if name not in names:
-                message = f"task.class_weights names {name!r}, which is no class"
+                message = f"task.class_weights names {name!r}, which is not a class"
                 yield Problem(message, hint=did_you_mean(name, names), key=("task", "class_weights", name))
 
 

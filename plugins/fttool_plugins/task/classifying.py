@@ -60,7 +60,7 @@ def _logits(
     import torch
 
     pad_id: Any = tokenizer.pad_token_id or 0
-    found: list[Tensor] = []
+    logits: list[Tensor] = []
     for start in range(0, len(texts), ROWS_AT_ONCE):
         rows = [
             encode_texts(tokenizer, *pair, max_length, as_text=as_text) for pair in texts[start : start + ROWS_AT_ONCE]
@@ -73,8 +73,8 @@ def _logits(
                 types = torch.tensor(row.token_types or [0])
                 inputs["token_type_ids"][index, : len(types)] = types
         with torch.no_grad():
-            found.append(model(**inputs).logits.float())
-    return torch.cat(found)
+            logits.append(model(**inputs).logits.float())
+    return torch.cat(logits)
 
 
 def reads_as_text(masking: Masking | None) -> bool:

@@ -2,7 +2,7 @@
 
 A tag is `O`, or a letter and the entity's kind: B begins one, I goes on, E ends it, S is one by itself. So IOB2 and
 IOBES are read, and tags that do not follow their scheme as the scorer of CoNLL-2000 (Tjong Kim Sang and Buchholz 2000)
-and seqeval's default read them: an I behind `O`, or of another kind than the tag before, begins an entity too.
+and seqeval's default read them: an I after `O`, or of another kind than the tag before, begins an entity too.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def kinds(tags: Iterable[str]) -> list[str]:
 
 def entities(tags: Sequence[str]) -> list[Entity]:
     """The entities of a sentence, from the tags of its words, in their order."""
-    found: list[Entity] = []
+    spans: list[Entity] = []
     before, kind_before = OUTSIDE, ""
     for place, tag in enumerate(tags):
         letter, kind = _parts(tag)
         goes_on = letter in ("I", "E") and before in ("B", "I") and kind == kind_before
         if goes_on:
-            found[-1] = found[-1]._replace(last=place)
+            spans[-1] = spans[-1]._replace(last=place)
         elif kind:
-            found.append(Entity(kind, place, place))
+            spans.append(Entity(kind, place, place))
         before, kind_before = letter, kind
-    return found
+    return spans
 
 
 def _parts(tag: str) -> tuple[str, str]:

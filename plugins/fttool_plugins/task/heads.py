@@ -1,4 +1,4 @@
-"""Models with a head that says one thing of a whole row: where they read it, and how they pad."""
+"""Models with a head that predicts one thing per row: where they read it, and how they pad."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
             raise ModelError(Problem(message, hint=hint, key=("model", "source")))
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
-    for one in {id(c): c for c in (config, config.get_text_config())}.values():
-        one.pad_token_id = tokenizer.pad_token_id
+    for each in {id(c): c for c in (config, config.get_text_config())}.values():
+        each.pad_token_id = tokenizer.pad_token_id

@@ -26,15 +26,15 @@ def targets(rows: Sequence[tuple[str, ...]]) -> Tensor:
     """The number of each row, float32, (B,); raises `ValueError` for a row that has not just one."""
     import torch
 
-    found: list[float] = []
+    numbers: list[float] = []
     for row in rows:
         if len(row) != 1:
             raise ValueError(f"the row has {len(row)} labels, and one number is learned of each")
         try:
-            found.append(float(row[0]))
+            numbers.append(float(row[0]))
         except ValueError:
             raise ValueError(f"the label {row[0]!r} is not a number, and the task learns numbers") from None
-    return torch.tensor(found)
+    return torch.tensor(numbers)
 
 
 def refuse_constant(ctx: TaskContext) -> None:

@@ -38,7 +38,7 @@ def _listed_coefficient(model: Any) -> float:
 def refuse_without_router(model: Any, asked: float | None) -> None:
     """Raise where the recipe asks for the loss of a model that has no router."""
     if asked and not has_router(model):
-        message = f"{type(model).__name__} is no mixture of experts that says what its router chose"
+        message = f"{type(model).__name__} is not a mixture of experts that returns its router's choices"
         raise ModelError(Problem(message, hint="leave task.router_loss out", key=KEY))
 
 
@@ -47,9 +47,11 @@ def said(model: Any, asked: float | None) -> Sequence[str]:
     if not has_router(model):
         return []
     if asked is not None:
-        return [f"the router's load-balancing loss counts {asked:g} times, as the recipe says"]
+        return [f"the router's load-balancing loss has the coefficient {asked:g}, as the recipe says"]
     if coefficient := own_coefficient(model):
-        return [f"the router's load-balancing loss counts {coefficient:g} times, as the model's configuration says"]
+        return [
+            f"the router's load-balancing loss has the coefficient {coefficient:g}, as the model's configuration says"
+        ]
     there = _listed_coefficient(model)
     return [
         "the router's load-balancing loss is off, as the model's configuration says (output_router_logits = false); "
@@ -63,7 +65,7 @@ def balancing(model: Any, outputs: Any, batch: Mapping[str, Tensor]) -> Tensor:
     top_k = getattr(model, "num_experts_per_tok", None) or getattr(config, "num_experts_per_tok", None)
     gates: Sequence[Tensor] | None = getattr(outputs, "router_logits", None)
     if not gates or top_k is None:
-        message = f"{type(model).__name__} does not say what its router chose"
+        message = f"{type(model).__name__} does not return its router's choices"
         raise ModelError(Problem(message, hint="switch its load-balancing loss off: task.router_loss = 0", key=KEY))
     return balancing_loss(gates, top_k, real_tokens(batch).flatten())
 

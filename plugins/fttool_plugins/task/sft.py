@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import ModelError, Predictions, Task, TaskContext, TaskParts
 from fttool_plugins.task import router
@@ -46,8 +47,8 @@ class SupervisedFineTuning(Task):
     """Which places go through the model's head: the learned ones alone, which a run proves to be the same to its model,
     or all of them, for a model that looks at the others' logits too."""
 
+    @override
     def build(self, ctx: TaskContext) -> TaskParts:
-        """Yield `AutoModelForCausalLM`, `SFTTrainer` and the scoring function."""
         from transformers import AutoModelForCausalLM
         from trl.trainer.sft_config import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer

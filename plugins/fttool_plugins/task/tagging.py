@@ -53,19 +53,19 @@ def tagged(
 
     `as_text` makes text of what reads like a special token. The model is in evaluation mode.
     """
-    found = [[OUTSIDE] * len(example.words) for example in examples]
+    tags_of = [[OUTSIDE] * len(example.words) for example in examples]
     parts = [
         part
         for index, example in enumerate(examples)
         for part in _parts(tokenizer, example, index, max_length, as_text)
     ]
     for start in range(0, len(parts), TEXTS_AT_ONCE):
-        some = parts[start : start + TEXTS_AT_ONCE]
-        for part, tags in zip(some, _ask(model, tokenizer, some), strict=True):
+        window = parts[start : start + TEXTS_AT_ONCE]
+        for part, tags in zip(window, _ask(model, tokenizer, window), strict=True):
             for word, tag in reversed([*zip(part.words, tags, strict=True)]):  # the first token speaks last
                 if word >= 0:
-                    found[part.example][part.first + word] = tag
-    return found
+                    tags_of[part.example][part.first + word] = tag
+    return tags_of
 
 
 def spans(example: Example, tags: Sequence[str]) -> list[Span]:
@@ -73,11 +73,11 @@ def spans(example: Example, tags: Sequence[str]) -> list[Span]:
     text, places = example.prompt, example.words
     if not all(map(is_of_entities, tags)):
         return [Span(text[start:end], tag, start, end) for (start, end), tag in zip(places, tags, strict=True)]
-    found: list[Span] = []
+    listed: list[Span] = []
     for kind, first, last in entities(tags):
         start, end = places[first][0], places[last][1]
-        found.append(Span(text[start:end], kind, start, end))
-    return found
+        listed.append(Span(text[start:end], kind, start, end))
+    return listed
 
 
 def in_words(example: Example, tags: Sequence[str]) -> str:

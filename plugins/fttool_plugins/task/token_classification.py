@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.api import (
     DataError,
@@ -60,14 +61,14 @@ class TokenClassification(Task):
     pieces: Literal["first", "all"] = "first"
     """Which tokens of a word learn its tag: the first one, or all of them, so that long words count more."""
 
+    @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
-        """Names that stand twice."""
         twice = sorted({name for name in self.labels or () if (self.labels or ()).count(name) > 1})
         if twice:
             yield Problem(f"task.labels names {twice[0]!r} twice", hint="name it once", key=("task", "labels"))
 
+    @override
     def build(self, ctx: TaskContext) -> TaskParts:
-        """Yield `AutoModelForTokenClassification`, `Trainer`, the names of the tags and the scoring function."""
         from transformers import AutoModelForTokenClassification
 
         names = self._names(ctx)
@@ -112,7 +113,7 @@ def configuration(names: Sequence[str]) -> dict[str, Any]:
 
 
 def targets(rows: Sequence[tuple[str, ...]], names: Sequence[str]) -> Tensor:
-    """The number of each word's tag, (B, W), and −100 behind the last word of a row.
+    """The number of each word's tag, (B, W), and −100 after the last word of a row.
 
     Raises `ValueError` for a row with a tag that is not among `names`.
     """

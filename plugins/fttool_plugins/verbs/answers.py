@@ -53,8 +53,8 @@ def of_rows(asked: Asked, texts: Sequence[Text]) -> list[Answer]:
     model, tokenizer, max_length, as_text = asked
     pairs = [(text.first, text.second) for text in texts]
     if model.config.problem_type == "regression":
-        found = numbers(model, tokenizer, pairs, max_length, as_text=as_text)
-        return [_number(text, number) for text, number in zip(texts, found, strict=True)]
+        predicted = numbers(model, tokenizer, pairs, max_length, as_text=as_text)
+        return [_number(text, number) for text, number in zip(texts, predicted, strict=True)]
     several = model.config.problem_type == "multi_label_classification"
     said = classify(model, tokenizer, pairs, max_length, as_text=as_text)
     return [_classes(text, chosen(p, multi_label=several), p) for text, p in zip(texts, said, strict=True)]
@@ -63,20 +63,20 @@ def of_rows(asked: Asked, texts: Sequence[Text]) -> list[Answer]:
 def of_words(asked: Asked, texts: Sequence[Text]) -> list[Answer]:
     """The pieces of each text that have a label: entities, or all words where tags are not of entities."""
     model, tokenizer, max_length, as_text = asked
-    places = [[found.span() for found in WORD.finditer(text.first)] for text in texts]
+    places = [[match.span() for match in WORD.finditer(text.first)] for text in texts]
     words = [
-        text.words or tuple(text.first[start:end] for start, end in some)
-        for text, some in zip(texts, places, strict=True)
+        text.words or tuple(text.first[start:end] for start, end in row_spans)
+        for text, row_spans in zip(texts, places, strict=True)
     ]
-    read = [joined(text.origin, some) for text, some in zip(texts, words, strict=True)]
+    read = [joined(text.origin, row_spans) for text, row_spans in zip(texts, words, strict=True)]
     tags = tagged(model, tokenizer, read, max_length, as_text=as_text)
-    found: list[Answer] = []
+    answers: list[Answer] = []
     for index, text in enumerate(texts):
         said = read[index] if text.words else replace(read[index], prompt=text.first, words=tuple(places[index]))
-        some = spans(said, tags[index])
-        data = {"origin": text.origin, "text": said.prompt, "spans": [span._asdict() for span in some]}
-        found.append(Answer(f"{in_words(said, tags[index])}  {_shortly(said.prompt)}", data))
-    return found
+        row_spans = spans(said, tags[index])
+        data = {"origin": text.origin, "text": said.prompt, "spans": [span._asdict() for span in row_spans]}
+        answers.append(Answer(f"{in_words(said, tags[index])}  {_shortly(said.prompt)}", data))
+    return answers
 
 
 def blank(asked: Asked, text: Text) -> Answer:

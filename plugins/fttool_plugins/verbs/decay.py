@@ -18,9 +18,9 @@ from fttool.verbs import (
     Loaded,
     add_overrides,
     branch,
+    checkpoint_names,
     checkpoint_steps,
     load_run,
-    named,
     stable_steps,
     verb_parser,
 )
@@ -75,19 +75,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="run the code in a sharded checkpoint of somebody else's",
+        help="run the code in a sharded checkpoint that somebody else wrote",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
-    shown.add_argument("-q", "--quiet", action="store_true", help="show nothing but errors")
+    shown.add_argument("-q", "--quiet", action="store_true", help="show errors only")
     return parser
 
 
 def _updates(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of updates")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of updates")
     if int(text) < 2:
-        what = f"{text!r} is no number of updates for a decay: its first one still has the full rate; say at least 2"
+        what = f"{text!r} is not a length for a decay: its first update still has the full rate; use at least 2"
         raise argparse.ArgumentTypeError(what)
     return int(text)
 
@@ -96,7 +96,7 @@ def _chosen(run: Loaded, folder: Path, asked: str | None) -> int:
     """The step of the checkpoint to start from; raises `UsageError` where none, or not the one asked for, will do."""
     phases = {step: stable_steps(run, step) for step in checkpoint_steps(run)}
     stable = [step for step, phase in phases.items() if step in phase]
-    there = named([*phases])
+    there = checkpoint_names([*phases])
     if asked is not None and (step := _step(asked)) not in phases:
         raise UsageError(f"'{folder}' has no checkpoint '{asked}'", hint=f"there are {there}")
     if phases and not any(phases.values()):
@@ -108,7 +108,7 @@ def _chosen(run: Loaded, folder: Path, asked: str | None) -> int:
     step = stable[-1] if asked is None else _step(asked)
     if step not in stable:
         message = f"checkpoint-{step} of '{folder}' lies outside the stable phase: its rate is not the full one"
-        raise UsageError(message, hint=f"of the stable phase are {named(stable)}")
+        raise UsageError(message, hint=f"of the stable phase are {checkpoint_names(stable)}")
     return step
 
 

@@ -23,7 +23,6 @@ from fttool.verbs import (
     Measured,
     add_overrides,
     aligned,
-    altered,
     evaluate,
     fitting_format,
     load_recipe,
@@ -34,6 +33,7 @@ from fttool.verbs import (
     model_head,
     recipe_of,
     verb_parser,
+    with_overrides,
 )
 
 EXAMPLES = """\
@@ -79,7 +79,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--generate", action="store_true", help="metrics that look at the model's answers too: slower")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write that object into a file, too")
-    parser.add_argument("-q", "--quiet", action="store_true", help="show nothing but the result")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     options = parser.parse_args(words)
     _refuse_output(options.out)
     settings = _settings(options)
@@ -104,7 +104,7 @@ def main(words: Sequence[str]) -> int:
 def _refuse_output(file: Path | None) -> None:
     """Before minutes are spent on what cannot be written."""
     if file is not None and not file.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder '{file.parent}'", hint="make it, or name another file: --out FILE")
+        raise UsageError(f"the folder '{file.parent}' does not exist", hint="make it, or name another file: --out FILE")
 
 
 # -- how it is measured ------------------------------------------------------------------------------------------------
@@ -118,10 +118,10 @@ def _settings(options: argparse.Namespace) -> Loaded:
         _refuse_nothing(options.model, is_run=is_run)
         model = str(options.model)
     if options.recipe is not None:
-        return altered(load_recipe(options), {"model.source": model})
+        return with_overrides(load_recipe(options), {"model.source": model})
     if is_run:
         run = load_run(options.model, options.overrides)
-        return _with_saved_template(altered(run, {"model.source": model}), options.overrides)
+        return _with_saved_template(with_overrides(run, {"model.source": model}), options.overrides)
     if not options.rows:
         hint = "name files of rows: fttool evaluate MODEL rows.jsonl"
         raise UsageError(f"'{options.model}' is not a run, which would have rows of its own", hint=hint)

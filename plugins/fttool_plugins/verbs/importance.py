@@ -33,10 +33,10 @@ def main(words: Sequence[str]) -> int:
     parser = verb_parser("importance", __doc__, EXAMPLES)
     add_recipe(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: what the recipe names, or " + FILE)
-    parser.add_argument("-q", "--quiet", action="store_true", help="show nothing but the result")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     options = parser.parse_args(words)
     loaded = load_recipe(options)
-    ewc = next((one for one in loaded.recipe.regularizers if isinstance(one, EWC)), None)
+    ewc = next((regularizer for regularizer in loaded.recipe.regularizers if isinstance(regularizer, EWC)), None)
     if ewc is None:
         raise UsageError(
             f"'{options.recipe}' has no ewc, which says on what and how importance is found",
@@ -44,13 +44,15 @@ def main(words: Sequence[str]) -> int:
         )
     if not loaded.recipe.data.general:
         hint = 'add [[data.general]] with path = "rows.jsonl"'
-        raise RecipeError("importance is found on rows that stand for what the model knows", hint=hint)
+        raise RecipeError("importance is computed on rows that represent what the model knows", hint=hint)
     named = loaded.folder / Path(ewc.file).expanduser() if ewc.file else Path(FILE)
     output: Path = options.output or named
     if output.exists():
         raise UsageError(f"'{output}' exists; it is never overwritten", hint="choose another file: -o FILE")
     if not output.parent.is_dir():
-        raise UsageError(f"there is no folder '{output.parent}'", hint="make it, or choose another file: -o FILE")
+        raise UsageError(
+            f"the folder '{output.parent}' does not exist", hint="make it, or choose another file: -o FILE"
+        )
     alone = ewc.model_copy(update={"file": None})
     recipe = loaded.recipe.model_copy(update={"regularizers": (alone,)})
     with _folder_beside(output) as folder:
@@ -58,9 +60,9 @@ def main(words: Sequence[str]) -> int:
         (regularization,) = prepared.update.regularizations
         (pull,) = regularization.pulls
         assert pull.importance is not None
-        found = pull.importance()
+        importance = pull.importance()
         (folder / FILE).rename(output)
-    show(f"{output}: the importance of {sum(one.numel() for one in found.values()):,} weights")
+    show(f"{output}: the importance of {sum(tensor.numel() for tensor in importance.values()):,} weights")
     return ExitCode.OK
 
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fttool.api import ExitCode, UsageError, give_usual_rights, show
-from fttool.verbs import holding, load_run, measure, model_after, verb_parser, weights_before
+from fttool.api import ExitCode, UsageError, apply_umask, show
+from fttool.verbs import final_model, initial_weights, load_run, measure, verb_parser, writer_lock
 from fttool_plugins.regularizer.wise_ft import interpolate
 
 EXAMPLES = """\
@@ -43,15 +43,15 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: RUN/model-A")
     parser.add_argument("--no-eval", action="store_true", help="do not measure it")
-    parser.add_argument("-q", "--quiet", action="store_true", help="show nothing but the result")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     options = parser.parse_args(words)
     output: Path = options.output or options.run / f"model-{options.alpha:g}"
     if output.exists():
         raise UsageError(f"'{output}' exists; it is never overwritten", hint="choose another folder: -o DIR")
     run = load_run(options.run)
     inside = output.resolve().is_relative_to(options.run.resolve())
-    with holding(options.run) if inside else nullcontext(), _whole(output) as folder:
-        model, before = model_after(run), weights_before(run)
+    with writer_lock(options.run) if inside else nullcontext(), _whole(output) as folder:
+        model, before = final_model(run), initial_weights(run)
         if not _moved(model, before):
             raise UsageError(
                 f"nothing to mix: the weights that '{options.run}' started from are its final ones",
@@ -73,7 +73,7 @@ def _share(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value
 
 
@@ -89,7 +89,7 @@ def _whole(output: Path) -> Generator[Path]:
         raise UsageError(message, hint="choose another folder: -o DIR") from fault
     try:
         yield aside
-        give_usual_rights(aside)
+        apply_umask(aside)
         aside.rename(output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -108,10 +108,10 @@ def _table(run: Path, measured: Mapping[str, float], alpha: float) -> list[str]:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
 
     def recorded(when: str) -> dict[str, float]:
-        found = {f"eval_{name}": value for name, value in summary["eval"][when].items()}
+        values_by_name = {f"eval_{name}": value for name, value in summary["eval"][when].items()}
         for dataset, values in summary["retention"][when].items():
-            found |= {f"retention_{dataset}_{name}": value for name, value in values.items()}
-        return found
+            values_by_name |= {f"retention_{dataset}_{name}": value for name, value in values.items()}
+        return values_by_name
 
     before, after = recorded("before"), recorded("after")
     if not measured:
@@ -119,6 +119,6 @@ def _table(run: Path, measured: Mapping[str, float], alpha: float) -> list[str]:
     width = max(map(len, measured))
     lines = [f"  {'':<{width}}  {'before':>10}  {f'alpha {alpha:g}':>10}  {'after':>10}"]
     for name, value in measured.items():
-        numbers = "  ".join(f"{one:>10.4f}" for one in (before[name], value, after[name]))
+        numbers = "  ".join(f"{number:>10.4f}" for number in (before[name], value, after[name]))
         lines.append(f"  {name:<{width}}  {numbers}")
     return lines

@@ -41,11 +41,11 @@ def main(words: Sequence[str]) -> int:
     parser = verb_parser("predict", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, or any classifier's folder")
     parser.add_argument("--text", action="append", default=[], help="a text; may be given several times")
-    parser.add_argument("--second", action="append", default=[], help="its second text, where rows are of two")
+    parser.add_argument("--second", action="append", default=[], help="its second text, for rows of two texts")
     parser.add_argument(
         "--file", type=Path, help="rows (.jsonl, .csv, .tsv, .conll), lines (.txt), or a folder of texts"
     )
-    parser.add_argument("--json", action="store_true", help="a JSON object per text, with all that is said of it")
+    parser.add_argument("--json", action="store_true", help="a JSON object per text, with everything predicted for it")
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run the Python code in the model's folder: read it first"
     )
@@ -98,13 +98,13 @@ def _number(text: Text) -> str:
 def _columns(run: Loaded | None) -> Labelled:
     """The columns that the run's rows have their texts in."""
     formats = [table.format for table in run.recipe.data.train] if run else []
-    return next((one for one in formats if isinstance(one, Labelled)), Labelled())
+    return next((form for form in formats if isinstance(form, Labelled)), Labelled())
 
 
 def _words(run: Loaded | None) -> Tagged | None:
     """The columns that the run's rows have their words in; None where they have texts."""
     formats = [table.format for table in run.recipe.data.train] if run else []
-    return next((one for one in formats if isinstance(one, Tagged)), None)
+    return next((form for form in formats if isinstance(form, Tagged)), None)
 
 
 def _max_length(run: Loaded | None, tokenizer: Any, model: Any) -> int | None:
@@ -121,7 +121,7 @@ def _texts(options: argparse.Namespace, run: Loaded | None) -> Iterator[Text]:
             f"{len(options.text)} --text and {len(options.second)} --second do not make pairs", hint="give one for each"
         )
     if options.text and options.file:
-        raise UsageError("--text and --file exclude each other", hint="leave one out")
+        raise UsageError("--text and --file cannot be combined", hint="leave one out")
     if options.file:
         if options.file.suffix == ".txt":
             return _of_lines(options.file)

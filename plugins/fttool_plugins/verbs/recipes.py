@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     inner = parser.add_subparsers(dest="verb", metavar="copy", help="fttool recipes copy --help explains it")
     copy = inner.add_parser("copy", help="copy a recipe and its rows", description="Copy a recipe and its rows.")
     copy.add_argument("name", metavar="NAME", help="quickstart, remember … as `fttool recipes` lists them")
-    copy.add_argument("--dir", type=Path, default=Path(), metavar="DIR", help="folder that receives it (default: here)")
+    copy.add_argument("--dir", type=Path, default=Path(), metavar="DIR", help="folder to copy it to (default: here)")
     copy.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
     options = parser.parse_args(words)
     if options.verb == "copy":
@@ -103,18 +103,18 @@ def copied(name: str, target: Path) -> list[str]:
     if target.exists() and not target.is_dir():
         raise UsageError(f"'{target}' is not a folder", hint="name one: --dir DIR")
     text = (folder() / f"{name}.toml").read_text(encoding="utf-8")
-    found = list(pieces(name, text))
-    old = [piece for piece in found if (target / piece.path).exists()]
+    wanted = list(pieces(name, text))
+    old = [piece for piece in wanted if (target / piece.path).exists()]
     others = [piece for piece in old if not _is(target / piece.path, piece.content)]
     if others:
         there = ", ".join(str(target / piece.path) for piece in others)
         raise UsageError(f"in the way, and not overwritten: {there}", hint="name another folder: --dir DIR")
-    for piece in found:
+    for piece in wanted:
         if piece not in old:
             path = target / piece.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(piece.content)
-    said = [f"{'there already' if piece in old else 'wrote'}  {target / piece.path}" for piece in found]
+    said = [f"{'there already' if piece in old else 'wrote'}  {target / piece.path}" for piece in wanted]
     return [*said, *_what_next(name, text, target)]
 
 
@@ -140,12 +140,12 @@ def _needed(text: str) -> set[Path]:
     """Rows, configurations and the schema that a recipe names, with their licences; scripts that its comment names."""
     home = folder()
     schema = [line.removeprefix("#:schema ") for line in _opening(text) if line.startswith("#:schema ")]
-    found = {Path(value) for value in [*schema, *_texts(tomli.loads(text))] if (home / value).is_file()}
+    paths = {Path(value) for value in [*schema, *_texts(tomli.loads(text))] if (home / value).is_file()}
     scripts = {Path(script).parent for script in re.findall(r"recipes/(\S+\.py)\b", "\n".join(_opening(text)))}
-    beside = {place for place in {path.parent for path in found} if place != Path()}
+    beside = {place for place in {path.parent for path in paths} if place != Path()}
     licences = {path for place in beside for path in (home / place).glob("LICENSE*")}
     made_by = {path for place in scripts for kind in MADE_BY for path in (home / place).glob(kind)}
-    return found | {path.relative_to(home) for path in licences | made_by}
+    return paths | {path.relative_to(home) for path in licences | made_by}
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -159,8 +159,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _what_next(name: str, text: str, target: Path) -> list[str]:
     """What to type: `run`, where the rows are there, else `validate`."""
-    datasets = [one for part in tomli.loads(text)["data"].values() if isinstance(part, list) for one in part]
-    lacking = [one["path"] for one in datasets if not (folder() / one["path"]).exists()]
+    datasets = [dataset for part in tomli.loads(text)["data"].values() if isinstance(part, list) for dataset in part]
+    lacking = [dataset["path"] for dataset in datasets if not (folder() / dataset["path"]).exists()]
     path = target / f"{name}.toml"
     if lacking:
         return ["", f"not with it: {', '.join(lacking)}", f"next: read how to get it in {path}"]

@@ -57,7 +57,7 @@ def _print(text: str) -> None:
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        message = "standard output cannot hold the recipe's path or an override: it is no text in its encoding"
+        message = "standard output cannot hold the recipe's path or an override: its encoding has no bytes for it"
         raise UsageError(message, hint="write a file: -o FILE") from None
     print(text, end="")
 
@@ -124,7 +124,7 @@ ON_EACH_MACHINE = """\
 # on each machine, with --machine_rank N (from 0), and --main_process_ip HOST --main_process_port PORT of machine 0
 """
 DEEPSPEED_IN_THE_RECIPE = """\
-# What DeepSpeed does comes from the recipe: accelerate takes no second word on it, nor on mixed_precision.
+# What DeepSpeed does comes from the recipe: accelerate refuses to have it, or mixed_precision, set twice.
 # For a script of your own, add under deepspeed_config: deepspeed_config_file, from fttool render RECIPE --to deepspeed
 """
 
@@ -155,15 +155,15 @@ def accelerate(loaded: Loaded) -> str:
 def _fsdp(options: Mapping[str, Any]) -> dict[str, Any]:
     """The Trainer's `fsdp_config` in accelerate's words."""
     # accelerate's own default loads the weights in the first process only, which the run does not.
-    found: dict[str, Any] = {"cpu_ram_efficient_loading": False} | {
-        key.removeprefix("fsdp_"): one for key, one in options.items()
+    settings: dict[str, Any] = {"cpu_ram_efficient_loading": False} | {
+        key.removeprefix("fsdp_"): option for key, option in options.items()
     }
-    if "cpu_offload" in found:
-        found["offload_params"] = found.pop("cpu_offload")
-    layers = found.pop("transformer_layer_cls_to_wrap", None)
+    if "cpu_offload" in settings:
+        settings["offload_params"] = settings.pop("cpu_offload")
+    layers = settings.pop("transformer_layer_cls_to_wrap", None)
     if layers:
-        found["transformer_layer_cls_to_wrap"] = layers if isinstance(layers, str) else ",".join(layers)
-    return {f"fsdp_{key}": value for key, value in found.items()}
+        settings["transformer_layer_cls_to_wrap"] = layers if isinstance(layers, str) else ",".join(layers)
+    return {f"fsdp_{key}": value for key, value in settings.items()}
 
 
 def deepspeed(loaded: Loaded) -> str:
@@ -174,7 +174,7 @@ def deepspeed(loaded: Loaded) -> str:
     if not config:
         raise UsageError(
             f"sharding '{recipe.sharding.id()}' does not run on DeepSpeed",
-            hint='take one that does: sharding = {name = "zero", processes = …}',
+            hint='choose one that does: sharding = {name = "zero", processes = …}',
         )
     if not isinstance(config, Mapping):
         message = f"sharding '{recipe.sharding.id()}' has its DeepSpeed configuration in '{config}'"
@@ -205,7 +205,7 @@ def _filled(config: Mapping[str, Any], known: Mapping[str, Any], place: str = ""
             filled[key] = known[f"{place}{key}"]
         else:
             message = f"'{place}{key}' is left to the run, which finds it when the model is there"
-            raise UsageError(message, hint="start the run by its own: fttool run RECIPE")
+            raise UsageError(message, hint="start the run itself: fttool run RECIPE")
     return filled
 
 

@@ -83,7 +83,7 @@ def test_a_verb_that_is_not_there_is_answered_with_what_does_the_job(
 ) -> None:
     assert main([word]) == 2
     said = capsys.readouterr().err
-    assert f"there is no verb '{word}'" in said and len(said.splitlines()) == 2
+    assert f"unknown command '{word}'" in said and len(said.splitlines()) == 2
 
 
 def test_what_is_proposed_instead_of_a_verb_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
@@ -462,7 +462,7 @@ def test_generate_answers_from_a_run(
         (["?", "--temperature", "inf"], "--temperature must be a number"),
         ([""], "the question is empty"),
         ([" \n"], "the question is empty"),
-        (["why " * 2000], "the model's positions end at 1024"),
+        (["why " * 2000], "the model has positions for 1024"),
     ],
 )
 def test_generate_refuses_what_has_no_answer(
@@ -479,7 +479,7 @@ def test_generate_stays_within_the_models_positions(fttool_tiny_model: Path, cap
     asked = len(tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
     assert 500 < asked < 1024
     assert main(["generate", str(fttool_tiny_model), "why " * 190, "--max-tokens", "2000"]) == 0
-    assert capfd.readouterr().err == f"the model's positions leave {1024 - asked} tokens for the answer\n"
+    assert capfd.readouterr().err == f"the model has positions for {1024 - asked} tokens of the answer\n"
 
 
 def test_generate_runs_a_models_own_code_only_when_told(

@@ -84,7 +84,7 @@ def test_a_script_is_one(shell: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def by_bash(line: str, folder: Path, environment: dict[str, str]) -> set[str]:
-    """bash splits at `=` and puts what is behind it in place of what it had there."""
+    """bash splits at `=` and puts what is after it in place of what it had there."""
     ask = f'source fttool.bash; COMP_LINE="{line}"; COMP_POINT=${{#COMP_LINE}}; _fttool; '
     ask += 'printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", ask], cwd=folder, env=environment, capture_output=True, text=True, check=True)

@@ -126,7 +126,7 @@ def test_a_model_source_is_asked_as_it_is(capsys: pytest.CaptureFixture[str]) ->
         ("builtin:tiny-cat", 2, "is not a model source"),
         ("package:no_such_package", 5, "no installed package is named 'no_such_package'"),
         ("runs/qickstart", 2, "did you mean 'runs/quickstart'?"),
-        ("owner/name", 2, "there is no model in 'owner/name'"),
+        ("owner/name", 2, "no model found in 'owner/name'"),
     ],
 )
 def test_a_source_that_is_not_there_is_said(

@@ -85,8 +85,8 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ("a--b", "cannot be a plugin's name"),
         ("", "cannot be a plugin's name"),
         ("fttool-acme", "leave 'fttool-' out"),
-        ("schedule", "'schedule' is a name of fttool's own"),
-        ("fttool", "'fttool' is a name of fttool's own"),
+        ("schedule", "'schedule' is reserved by fttool"),
+        ("fttool", "'fttool' is reserved by fttool"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(

@@ -116,8 +116,8 @@ def test_one_family_and_a_word(site: Path, capsys: pytest.CaptureFixture[str]) -
     ("words", "code", "said"),
     [
         (["--family", "schedul"], 2, "did you mean 'schedule'?"),
-        (["zzzz"], 6, "no strategy speaks of 'zzzz'"),
-        (["cosin", "--family", "model"], 6, "no strategy speaks of 'cosin'"),
+        (["zzzz"], 6, "no strategy mentions 'zzzz'"),
+        (["cosin", "--family", "model"], 6, "no strategy mentions 'cosin'"),
         (["wsdd"], 6, "did you mean 'wsd'?"),
     ],
 )

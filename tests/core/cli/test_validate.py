@@ -108,12 +108,12 @@ def test_all_that_is_wrong_is_listed_in_one_go(capsys: pytest.CaptureFixture[str
         place('name = "wordz"'): ("unknown strategy 'wordz'", "'words'"),
         place("regularizers"): ("strength' is missing", ""),
         place("warmup"): ("schedule.warmup", ""),
-        place("source"): ("there is no '", "tinny'"),
+        place("source"): ("' does not exist", "tinny'"),
         place("chat_template"): ("no such file", "chat_2.jinja"),
         place('path = "chat.jsonl"'): ("no such file", "chats.jsonl"),
         place('path = "table.parquet"'): ("a Parquet file", "read_parquet"),
-        place("file ="): ("there is no importance file", "'importance.safetensors'"),
-        "bad.jsonl:2": ("no assistant turn", "mend or delete"),
+        place("file ="): ("the importance file", "'importance.safetensors'"),
+        "bad.jsonl:2": ("no assistant turn", "fix or delete"),
     }
     where = [one["where"] for one in found]
     assert sorted(where) == sorted(expected)
@@ -125,7 +125,7 @@ def test_all_that_is_wrong_is_listed_in_one_go(capsys: pytest.CaptureFixture[str
 
 
 def test_what_stands_further_down_in_a_list_keeps_its_place(capsys: pytest.CaptureFixture[str]) -> None:
-    """Entries that are wrong are taken out of lists; those behind them are still located where they are."""
+    """Entries that are wrong are taken out of lists; those after them are still located where they are."""
     wrong = [{"path": 3}, {"name": "a"}, {"path": "missing-1.jsonl"}, {"path": "x", "hub": 1}, {"path": "bad.jsonl"}]
     several = {"train": [*wrong, {"path": "missing-2.jsonl"}], "eval": [{"path": "missing-3.jsonl", "formt": "text"}]}
     Path("r.toml").write_text(dumps(recipe(data=several)))
@@ -228,7 +228,7 @@ def test_a_changed_recipe_and_a_run_that_exists_are_refused_without_torch(
     other = ["run", "r.toml", "--resume", "--set", "run.name=other"]
     found = list(asked([changed, ["run", "r.toml"], other]).values())
     assert [one[0] for one in found] == [2, 2, 2] and [one[2] for one in found] == [[], [], []]
-    for one, said in zip(found, ("optimizer.lr was", "never overwritten", "there is no run to resume"), strict=True):
+    for one, said in zip(found, ("optimizer.lr was", "never overwritten", "no run to resume"), strict=True):
         assert said in one[1]
 
 
@@ -272,7 +272,7 @@ def test_a_hub_id_is_not_taken_for_a_path(capsys: pytest.CaptureFixture[str]) ->
         assert problems(capsys) == (0, []), source
     Path("r.toml").write_text(dumps(recipe(model={"source": "owner/model"})))
     code, (found,) = problems(capsys)
-    assert code == 5 and "there is no '" in found["message"] and 'revision = "main"' in found["hint"]
+    assert code == 5 and "' does not exist" in found["message"] and 'revision = "main"' in found["hint"]
 
 
 def test_metrics_that_nothing_measures_are_said_beside_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,14 +81,14 @@ def test_a_verb_of_two_distributions_is_a_clash_that_names_both(
 ) -> None:
     install(tmp_path, "far", {"merge": "far_verb:main", "own": "far_verb:main"}, group=COMMANDS_GROUP, far_verb=RAN)
     install(tmp_path, "near", {"own": "far_verb:main"}, group=COMMANDS_GROUP)
-    for path in (sys.path[0], ""):  # before fttool's own path and behind it
+    for path in (sys.path[0], ""):  # before fttool's own path and after it
         monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path] if path else [*sys.path, str(tmp_path)])
         for verb, owners in (("merge", ("fttool ", "far 1.0")), ("own", ("far 1.0", "near 1.0"))):
             assert main([verb, "--help"]) == 6
             said = capsys.readouterr()
             assert "ran" not in said.out and all(owner in said.err for owner in owners)
             assert f"'{verb}'" in said.err and "pip uninstall" in said.err
-        assert lines(capsys)["merge"] == "unusable: two distributions bring it (fttool plugins)"
+        assert lines(capsys)["merge"] == "unusable: two distributions provide it (fttool plugins)"
 
 
 def test_a_verb_of_core_stays_what_it_is_and_the_claim_is_listed(
@@ -101,7 +101,7 @@ def test_a_verb_of_core_stays_what_it_is_and_the_claim_is_listed(
     assert lines(capsys)["schema"] == VERBS["schema"]
     assert main(["plugins", "--json"]) == 0
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["distribution"] == "far"]
-    assert (row["plugin"], row["status"]) == ("schema", "clash") and "a verb of fttool itself" in row["error"]
+    assert (row["plugin"], row["status"]) == ("schema", "clash") and "is a built-in command" in row["error"]
 
 
 def test_a_distribution_that_is_listed_twice_is_no_clash(

@@ -14,7 +14,7 @@ def test_each_damaged_file_is_named_and_a_whole_run_is_whole(
 ) -> None:
     run = run_recipe(fttool_recipe | {"evaluation": {"samples": 0}}, tmp_path).run_dir
     assert main(["verify", str(run)]) == 0
-    assert capsys.readouterr().out == f"{run}: whole\n"
+    assert capsys.readouterr().out == f"{run}: intact\n"
     checked = ["model/model.safetensors", "model/tokenizer.json", "checkpoints/checkpoint-4/optimizer.pt"]
     for name in [*checked, "recipe.resolved.toml", "lock.json", "metrics.jsonl"]:
         file = run / name

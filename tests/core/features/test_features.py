@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from fttool.api import Features, Predictions, Regularization, Regularizer, RegularizerContext, hookimpl
-from fttool.features.kept import Kept, Room, Vectors
-from fttool.features.observed import NotKept, observe
+from fttool.features.cache import Budget, FeatureCache, Vectors
+from fttool.features.observed import NotCached, observe
 from fttool.testing import RunResult, plugins, run_recipe, tiny_tokenizer
 from fttool.training import proof
 
@@ -257,7 +257,7 @@ def test_beyond_all_bounds_the_base_model_runs(tmp_path: Path, recipe: dict[str,
 def test_vectors_come_back_from_memory_and_file(tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.bfloat16):
-        room = Room(Features(memory_gb=300 * dtype.itemsize / 1e9, disk_gb=1), tmp_path)
+        room = Budget(Features(memory_gb=300 * dtype.itemsize / 1e9, disk_gb=1), tmp_path)
         kept = Vectors(1000, room)
         values = torch.randn(200, 3, generator=draw).to(dtype)
         tokens = torch.randperm(1000, generator=draw)[:200].numpy()
@@ -274,9 +274,9 @@ def test_vectors_come_back_from_memory_and_file(tmp_path: Path) -> None:
 
 
 def test_room_ends_in_memory_and_then_on_disk(tmp_path: Path) -> None:
-    room = Room(Features(memory_gb=10e-9, disk_gb=20e-9), tmp_path)
+    room = Budget(Features(memory_gb=10e-9, disk_gb=20e-9), tmp_path)
     assert [room.take(6), room.take(6), room.take(2), room.take(12)] == [True, False, False, False]
-    with pytest.raises(NotKept, match="more than the 1e-08 GB in memory and 2e-08 GB on disk"):
+    with pytest.raises(NotCached, match="more than the 1e-08 GB in memory and 2e-08 GB on disk"):
         room.take(1)
 
 
@@ -308,7 +308,7 @@ def test_not_where_a_regularizer_changes_modules(tmp_path: Path, recipe: dict[st
 
 def test_not_where_each_row_is_met_once(tmp_path: Path, recipe: dict[str, Any]) -> None:
     run = run_recipe(recipe, tmp_path, overrides=["run.epochs=1"])
-    assert "hardly one twice" in said(run)["reason"]
+    assert "hardly any of them twice" in said(run)["reason"]
 
 
 def test_not_where_the_forward_pass_goes_around_the_base_model(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -395,7 +395,7 @@ def test_a_mean_under_a_mask_may_be_kept() -> None:
     ids=["a maximum", "a mean without a mask", "nothing"],
 )
 def test_what_a_head_reads_in_other_ways_is_not_kept(head: Any, why: str) -> None:
-    with pytest.raises(NotKept, match=why):
+    with pytest.raises(NotCached, match=why):
         read_by(head, torch.ones(4))
 
 
@@ -403,9 +403,9 @@ def test_a_vector_of_a_sequence_belongs_to_one_row(tmp_path: Path) -> None:
     model = Tiny(lambda h, w: h @ w, torch.ones(4))
     model.base_model.forward = lambda ids: torch.ones(len(ids), 4)
     found = observe(model.score, model, {"input_ids": IDS}, PLACES)
-    kept = Kept(5, Room(Features(memory_gb=1, disk_gb=0), tmp_path))
+    kept = FeatureCache(5, Budget(Features(memory_gb=1, disk_gb=0), tmp_path))
     kept.add(found, PLACES, rows=[0, 1])
-    with pytest.raises(NotKept, match="several rows share one"):
+    with pytest.raises(NotCached, match="several rows share one"):
         kept.add(found, PLACES, rows=[0, 1, 2])
 
 
@@ -413,11 +413,11 @@ def test_features_that_give_other_losses_are_not_used(
     tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes back of what was kept is held against the model's own forward before the first update."""
-    from fttool.features.kept import Vectors
+    from fttool.features.cache import Vectors
 
     plain = run_recipe(recipe, tmp_path, overrides=["run.name=plain", "freezing.features=off"])
     get = Vectors.get
     monkeypatch.setattr(Vectors, "get", lambda self, slots: get(self, slots[::-1]))  # those of other tokens
     mended = run_recipe(recipe, tmp_path, overrides=["run.name=mended"])
-    assert not has_kept(mended) and "gives other losses than the model" in said(mended)["reason"]
+    assert not has_kept(mended) and "gives losses that differ from the model's" in said(mended)["reason"]
     assert losses(mended) == losses(plain)

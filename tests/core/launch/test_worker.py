@@ -86,7 +86,7 @@ def reported(folder: Path, fault: BaseException, code: int = 1) -> dict[str, Any
 
 
 def test_what_was_expected_is_reported_as_it_is_shown(folder: Path) -> None:
-    found = reported(folder, DataError(Problem("a bad row", hint="mend it", where="rows.jsonl:3")), 4)
+    found = reported(folder, DataError(Problem("a bad row", hint="fix it", where="rows.jsonl:3")), 4)
     assert (found["rank"], found["exit_code"], found["text"], found["expected"]) == (1, 4, "what is shown", True)
     assert found["problems"][0]["message"] == "a bad row" and found["problems"][0]["where"] == "rows.jsonl:3"
     assert not found["lost_touch"] and not found["with_fewer_rows"]

@@ -43,7 +43,7 @@ def alone(model: Any, row: Encoded) -> Tensor:
 
 
 def padded(model: Any, rows: Sequence[Encoded]) -> list[Tensor]:
-    """By hand: zeros behind each row."""
+    """By hand: zeros after each row."""
     width = max(len(row.input_ids) for row in rows)
     ids = torch.tensor([row.input_ids + [0] * (width - len(row.input_ids)) for row in rows])
     return [losses(some, row) for some, row in zip(model(input_ids=ids, use_cache=False).logits, rows, strict=True)]

@@ -120,7 +120,7 @@ def behind_the_layers(change: Callable[[torch.Tensor], torch.Tensor], of: Any = 
 
 
 def from_afar(distance: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What each place is told of the one so far behind it; of one before it with a negative distance."""
+    """What each place is told of the one so far after it; of one before it with a negative distance."""
 
     def change(hidden_BTD: torch.Tensor) -> torch.Tensor:
         moved_BTD = torch.zeros_like(hidden_BTD)

@@ -288,11 +288,11 @@ def test_an_override_reaches_into_lists(tmp_path: Path) -> None:
         ("optimizer.lr=-1", "--set optimizer.lr: optimizer.lr: "),
         ("schedule.name=wds", "--set schedule.name: unknown strategy 'wds'"),
         ("run.sed=1", "--set run.sed: unknown key 'run.sed'"),
-        ("nonsense", "--set 'nonsense' is no override"),
+        ("nonsense", "--set 'nonsense' is not an override"),
         ("data.train.4.limit=1", "--set data.train.4.limit: data.train has no entry 4"),
         ("recipe.x=1", "--set recipe.x: recipe is a value, not a table"),
-        ("filters.0.min=3", "--set filters.0.min: there is no list filters"),
-        ("data.0=3", "--set data.0: there is no list data"),
+        ("filters.0.min=3", "--set filters.0.min: the recipe has no list filters"),
+        ("data.0=3", "--set data.0: the recipe has no list data"),
     ],
 )
 def test_a_wrong_override_is_located_at_itself(tmp_path: Path, override: str, expected: str) -> None:
@@ -367,7 +367,7 @@ def test_formats_belong_to_their_task(tmp_path: Path) -> None:
         "metric 'accuracy'",
         "masking 'label'",
     ]
-    assert "a task that learns the classes of whole rows or a number for each row, not for 'sft'" in found[0]
+    assert "a task that learns a class for each row or a number for each row, not for 'sft'" in found[0]
 
 
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:

@@ -303,20 +303,20 @@ def test_a_key_defined_twice_is_located_with_its_first_place(
     text: str, name: str, second: tuple[int, int], first: str
 ) -> None:
     error = error_of(text)
-    assert error.message == f"'{name}' is defined twice; it first stands at {first}"
+    assert error.message == f"'{name}' is defined twice; it is first defined at {first}"
     assert (error.line, error.column) == second
 
 
 def test_a_value_that_is_used_as_a_table() -> None:
     error = error_of('schedule = "wsd"\n[schedule.more]\n')
-    assert error.message == "'schedule' is already a value, not a table; it first stands at line 1, column 1"
+    assert error.message == "'schedule' is already a value, not a table; it is first defined at line 1, column 1"
     assert (error.line, error.column) == (2, 2)
 
 
 @pytest.mark.parametrize(
     ("text", "place", "hint"),
     [
-        ("[run]\nname = stdlib-qa\n", (2, 8), 'text stands in quotes: "stdlib-qa"'),
+        ("[run]\nname = stdlib-qa\n", (2, 8), 'text needs quotes: "stdlib-qa"'),
         ("a = True", (1, 5), "TOML writes true"),
         ("a = [1, None]", (1, 9), "TOML has no null: leave the key out"),
         ("run:\n  name: x", (1, 4), "TOML sets a key with '=', not with ':'"),
@@ -411,7 +411,7 @@ def test_a_syntax_error_in_a_file(tmp_path: Path) -> None:
     assert refusal(path) == (
         "this is not TOML: invalid value",
         f"{path}:2:8",
-        'text stands in quotes: "x"',
+        'text needs quotes: "x"',
     )
 
 

@@ -131,7 +131,7 @@ def test_a_first_look_encodes_no_more_rows_than_it_shows(tmp_path: Path) -> None
         rows_of(tmp_path, **tables)
 
 
-# -- rows that stand for what the model knew ------------------------------------------------------------------------
+# -- rows that represent what the model knew ------------------------------------------------------------------------
 
 
 def texts(rows: TokenRows) -> list[str]:

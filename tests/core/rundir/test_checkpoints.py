@@ -96,16 +96,16 @@ def test_a_checkpoint_under_another_root_is_the_same_and_outlives_the_first(
     if not can_link:
         monkeypatch.setattr("os.link", refuse)
     checkpoints.save(tmp_path / "one", 5, write, {"train_tokens": 7})
-    first = checkpoints.whole(tmp_path / "one", 5)
+    first = checkpoints.intact(tmp_path / "one", 5)
     assert isinstance(first, checkpoints.Checkpoint)
     (tmp_path / "two").mkdir()
     checkpoints.link(first, tmp_path / "two")
-    second = checkpoints.whole(tmp_path / "two", 5)
+    second = checkpoints.intact(tmp_path / "two", 5)
     assert isinstance(second, checkpoints.Checkpoint)
     assert checkpoints.seal(first) == checkpoints.seal(second)
     assert (second.path / "inner" / "state").samefile(first.path / "inner" / "state") == can_link
     shutil.rmtree(tmp_path / "one")
-    assert checkpoints.whole(tmp_path / "two", 5) == second
+    assert checkpoints.intact(tmp_path / "two", 5) == second
 
 
 def test_a_crash_while_copying_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_crash_while_copying_leaves_no_checkpoint(tmp_path: Path, monkeypatch:
         raise KeyboardInterrupt
 
     checkpoints.save(tmp_path / "one", 5, write, {})
-    first = checkpoints.whole(tmp_path / "one", 5)
+    first = checkpoints.intact(tmp_path / "one", 5)
     assert isinstance(first, checkpoints.Checkpoint)
     (tmp_path / "two").mkdir()
     monkeypatch.setattr("os.link", crash)
@@ -129,7 +129,7 @@ def test_only_the_checkpoints_asked_for_are_looked_at(tmp_path: Path) -> None:
     found, rejected = checkpoints.newest(tmp_path, range(5))
     assert found is not None and found.step == 2
     assert rejected == ["checkpoint-4 is damaged: model.safetensors"]
-    assert checkpoints.whole(tmp_path, 8) == "there is no checkpoint-8"
+    assert checkpoints.intact(tmp_path, 8) == "there is no checkpoint-8"
     assert [path.name for path in checkpoints.after(tmp_path, 4)] == ["checkpoint-6"]
 
 

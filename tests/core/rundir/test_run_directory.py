@@ -109,7 +109,7 @@ def test_a_disk_that_takes_no_line_more_ends_the_run_with_its_reason(
 
     def act() -> None:
         monkeypatch.setattr(lines, "append", refuse)
-        monkeypatch.setattr(disk, "write_whole", refuse)
+        monkeypatch.setattr(disk, "write_atomically", refuse)
 
     run = watched(recipe, tmp_path, act)
     assert run.exit_code == 9 and disk.REFUSALS[number] in str(run.error)

@@ -60,7 +60,7 @@ def forge(path: Path) -> None:
     seal = hashlib.sha256(json.dumps(counted).encode()).hexdigest()
     guess = hmac.new(b"", seal.encode(), hashlib.sha256).hexdigest()
     (path / checkpoints.MANIFEST).write_text(json.dumps({**counted, "sha256": seal, "signature": guess}))
-    assert isinstance(checkpoints.whole(path.parent, 5), checkpoints.Checkpoint)  # by its hashes all is well
+    assert isinstance(checkpoints.intact(path.parent, 5), checkpoints.Checkpoint)  # by its hashes all is well
 
 
 def test_what_this_user_wrote_needs_no_word(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def write(path: Path, question: str, count: int) -> str:
 
 @pytest.fixture
 def recipe(fttool_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """Six updates on new rows; two datasets that stand for what the model knew."""
+    """Six updates on new rows; two datasets that represent what the model knew."""
     fttool_recipe["run"] = {"max_steps": 6, "micro_batch": 4, "log_every": 1, "seed": 3}
     fttool_recipe["optimizer"] = {"name": "adamw", "lr": 1e-2}
     fttool_recipe["schedule"] = "constant"
@@ -98,7 +98,7 @@ def test_it_changes_nothing_of_what_is_learned(tmp_path: Path, recipe: dict[str,
     with_more = run_recipe(recipe, tmp_path, overrides=["run.name=more"])
     del recipe["data"]["retention"], recipe["data"]["general"]
     without = run_recipe(recipe, tmp_path, overrides=["run.name=without"])
-    assert with_more.summary["datasets"]["general"]["books"]["met_rows"] == 0
+    assert with_more.summary["datasets"]["general"]["books"]["seen_rows"] == 0
     assert without.summary["retention"] == {"before": {}, "after": {}, "delta": {}}
     for run in (with_it, with_more):
         assert run.summary["eval"] == without.summary["eval"]
@@ -211,7 +211,7 @@ def test_gained_and_lost_in_words() -> None:
         retention = {"before": {"docs": {"m": before}}, "after": {"docs": {"m": after}}}
         return gained_and_lost({"eval": numbers, "retention": retention, "better_is": {"m": better}})
 
-    nowhere = ", which stand for what it knew:"
+    nowhere = ", which represent what it knew:"
     for before, after, better, words in [
         (2.0, 1.5, "lower", ("gained", "nothing lost", "better by 0.5000")),
         (2.0, 2.5, "lower", ("nothing gained", "lost", "worse by 0.5000")),

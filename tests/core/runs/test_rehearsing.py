@@ -12,8 +12,8 @@ import torch
 
 from fttool.cli import main
 from fttool.errors import DiskError, ModelError
+from fttool.runs.disk_space import DiskSpace, refuse_full_disk
 from fttool.runs.rehearsing import refuse_unsavable
-from fttool.runs.room import Room, refuse_full_disk
 from fttool.testing import tiny
 
 
@@ -41,7 +41,7 @@ def test_a_tokenizer_that_cannot_be_saved_is_refused_by_a_dry_run(
     named = [{"name": "default", "template": text}, {"name": "../x", "template": "e"}]
     config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": named}))
     assert dry_run(recipe, tmp_path) == 5
-    assert "'../x', which is no file name: it cannot be saved" in capsys.readouterr().err
+    assert "'../x', which cannot be a file name: it cannot be saved" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -79,12 +79,12 @@ def test_a_tokenizer_that_fails_to_be_saved_is_named() -> None:
 
 
 def test_a_disk_without_room_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    room = Room(checkpoint=300, checkpoints=3, model=100, there=0, free=999)
+    room = DiskSpace(checkpoint=300, checkpoints=3, model=100, there=0, free=999)
     with pytest.raises(
         DiskError, match=r"has 999 bytes free, and the run needs 3 checkpoints of 300 bytes.*1,000 bytes"
     ):
         refuse_full_disk(room, tmp_path)
-    refuse_full_disk(Room(checkpoint=300, checkpoints=3, model=100, there=1, free=999), tmp_path)
+    refuse_full_disk(DiskSpace(checkpoint=300, checkpoints=3, model=100, there=1, free=999), tmp_path)
 
 
 def test_a_dry_run_says_what_is_written_and_refuses_a_full_disk(
@@ -106,4 +106,4 @@ def test_a_name_that_the_disk_does_not_take_is_refused_by_a_dry_run(
     tmp_path: Path, recipe: dict[str, Any], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dry_run(recipe, tmp_path, "--set", f"run.name={name}") == 2
-    assert "the disk takes no folder of the name" in capsys.readouterr().err
+    assert "no folder can be created under the name" in capsys.readouterr().err

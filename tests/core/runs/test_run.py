@@ -36,7 +36,7 @@ from fttool.recipe.reading import load
 from fttool.rundir.record import Record, lock, with_seal
 from fttool.runs.resume import refuse_differences
 from fttool.testing import RunResult, plugins, run_recipe
-from fttool.verbs import load_run, weights_before
+from fttool.verbs import initial_weights, load_run
 
 from ...rows import write_talks
 from ...runs import (
@@ -137,7 +137,7 @@ def test_a_run_that_saves_nothing_is_logged_and_measured_all_the_same(
     assert not (run.run_dir / "model").exists() and not list((run.run_dir / "checkpoints").iterdir())
     assert "checkpoint_saved" not in {event["event"] for event in run.events}
     assert main([*words, "--resume"]) == 2
-    assert "--no-save exclude each other" in capsys.readouterr().err
+    assert "--no-save cannot be combined" in capsys.readouterr().err
 
 
 @pytest.mark.full
@@ -376,7 +376,7 @@ def test_a_verb_that_needs_an_edited_lock_refuses_it(tmp_path: Path, recipe: dic
     lock_file = record.path / "lock.json"
     lock_file.write_text(lock_file.read_text().replace('"python"', '"cobra"'))
     with pytest.raises(UsageError, match=re.escape(f"'{lock_file}' is missing or damaged")) as refused:
-        weights_before(load_run(record.path))
+        initial_weights(load_run(record.path))
     assert "fttool verify" in refused.value.problems[0].hint
 
 
@@ -776,7 +776,7 @@ def test_a_run_directory_is_complete_or_absent(tmp_path: Path, recipe: dict[str,
         first.create(loaded, {}, die)
     assert not list((tmp_path / "runs").iterdir())
     Record.at(loaded, resume=False).create(loaded, {})
-    with pytest.raises(UsageError, match="made meanwhile"):
+    with pytest.raises(UsageError, match="created meanwhile"):
         first.create(loaded, {})
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["recipe"]
 

@@ -63,7 +63,7 @@ def compared(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int =
 def test_gains_have_the_sign_of_what_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run,) = read_runs([made(tmp_path / "a")])
     assert (run.gained["loss"].gain, run.gained["accuracy"].gain) == (1.0, 0.5)
-    assert run.kept["old"]["loss"].gain == -0.25 and run.lost("loss") == 0.25 and run.lost("accuracy") == 0
+    assert run.retained["old"]["loss"].gain == -0.25 and run.lost("loss") == 0.25 and run.lost("accuracy") == 0
     out, err = compared(capsys, tmp_path / "a")
     assert ["loss", "3.0000", "→", "2.0000", "+1.0000"] in [line.split() for line in out.splitlines()]
     assert "old loss" in out and "1.0000 → 1.2500  −0.2500" in out and "0.2500 → 0.7500  +0.5000" in out
@@ -157,11 +157,11 @@ def test_each_run_has_a_label_of_its_own(paths: list[str], expected: list[str]) 
 @pytest.mark.parametrize(
     ("what", "sentence", "hint"),
     [
-        ("runs/aa", "there is no run directory", "did you mean 'a'?"),
-        ("runs/a/summary.json", "is a file, not a run directory", "perhaps its folder"),
-        ("runs", "is no run directory", "it holds runs: "),
-        ("empty", "is no run directory", "`fttool run` makes them"),
-        ("no/where/at/all", "there is no run directory", ""),
+        ("runs/aa", "runs/aa' does not exist", "did you mean 'a'?"),
+        ("runs/a/summary.json", "is a file, not a run directory", "did you mean its folder"),
+        ("runs", "is not a run directory", "it holds runs: "),
+        ("empty", "is not a run directory", "`fttool run` makes them"),
+        ("no/where/at/all", "no/where/at/all' does not exist", ""),
     ],
 )
 def test_what_is_no_run_is_refused(
@@ -330,8 +330,8 @@ def test_the_plot_has_every_run_that_can_be_drawn(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--plot", "plot.txt"], "end it in .png, .svg, .pdf"),
-        (["--plot", "nowhere/plot.png"], "there is no folder 'nowhere'"),
+        (["--plot", "plot.txt"], "the suffix may be .png, .svg, .pdf"),
+        (["--plot", "nowhere/plot.png"], "the folder 'nowhere' does not exist"),
         (["--plot", "plot.png", "--metric", "los"], "did you mean 'loss'?"),
         (["--metric", "loss"], "add --plot FILE.png"),
     ],

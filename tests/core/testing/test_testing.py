@@ -20,6 +20,7 @@ from fttool.api import (
     Filter,
     Format,
     Freezing,
+    FreezingPlan,
     LayerRates,
     Masking,
     Measure,
@@ -32,8 +33,7 @@ from fttool.api import (
     Schedule,
     Strategy,
     Task,
-    Thawing,
-    ThawUnit,
+    TrainableUnit,
     from_update,
 )
 from fttool.errors import ExitCode, RecipeError
@@ -65,7 +65,7 @@ def laws(bad: type[Any], **more: Any) -> set[str]:
             continue
         with tempfile.TemporaryDirectory() as folder:
             contract.run_dir = Path(folder)
-            values = {"made": bad(**contract.options[0]), "tied": False, "cut": 5, "tmp_path": Path(folder)}
+            values = {"instance": bad(**contract.options[0]), "tied": False, "cut": 5, "tmp_path": Path(folder)}
             arguments = {one: values[one] for one in law.__code__.co_varnames[1 : law.__code__.co_argcount]}
             try:
                 law(**arguments)
@@ -184,16 +184,16 @@ def zero(weights: Any) -> None:
             p.mul_(float("nan"))
 
 
-def first_unit(ctx: Any, **changes: Any) -> ThawUnit:
-    return ThawUnit(parameters=frozenset(ctx.layers.blocks[0]), **changes)
+def first_unit(ctx: Any, **changes: Any) -> TrainableUnit:
+    return TrainableUnit(parameters=frozenset(ctx.layers.blocks[0]), **changes)
 
 
-def late(ctx: Any) -> ThawUnit:
+def late(ctx: Any) -> TrainableUnit:
     return first_unit(ctx, trains_in=from_update(3))
 
 
-def thawing(*units: ThawUnit) -> Thawing:
-    return Thawing(units=units)
+def unfreezing(*units: TrainableUnit) -> FreezingPlan:
+    return FreezingPlan(units=units)
 
 
 MUTANTS: dict[str, tuple[Callable[[], type[Any]], set[str]]] = {
@@ -252,24 +252,24 @@ MUTANTS: dict[str, tuple[Callable[[], type[Any]], set[str]]] = {
     "first token learned": (lambda: faulty_batching("learns the first token"), {"test_micro_batches_become_tensors"}),
     "no such parameter": (
         lambda: strategy(
-            Freezing, lambda self, ctx: thawing(first_unit(ctx), ThawUnit(parameters=frozenset({"no.such"})))
+            Freezing, lambda self, ctx: unfreezing(first_unit(ctx), TrainableUnit(parameters=frozenset({"no.such"})))
         ),
         {"test_units_hold_parameters_once"},
     ),
     "in two units": (
-        lambda: strategy(Freezing, lambda self, ctx: thawing(first_unit(ctx), late(ctx))),
+        lambda: strategy(Freezing, lambda self, ctx: unfreezing(first_unit(ctx), late(ctx))),
         {"test_units_hold_parameters_once"},
     ),
     "nothing at first": (
-        lambda: strategy(Freezing, lambda self, ctx: thawing(late(ctx))),
+        lambda: strategy(Freezing, lambda self, ctx: unfreezing(late(ctx))),
         {"test_units_hold_parameters_once"},
     ),
     "extendable, but other stages": (
         lambda: strategy(
             Freezing,
-            lambda self, ctx: thawing(
+            lambda self, ctx: unfreezing(
                 first_unit(ctx),
-                ThawUnit(parameters=frozenset(ctx.layers.head), trains_in=from_update(ctx.total_steps // 2)),
+                TrainableUnit(parameters=frozenset(ctx.layers.head), trains_in=from_update(ctx.total_steps // 2)),
             ),
         ),
         {"test_extendable_means_the_same_in_a_longer_run"},
@@ -277,9 +277,10 @@ MUTANTS: dict[str, tuple[Callable[[], type[Any]], set[str]]] = {
     "extendable, but other units": (
         lambda: strategy(
             Freezing,
-            lambda self, ctx: thawing(
+            lambda self, ctx: unfreezing(
                 first_unit(ctx),
-                *[ThawUnit(parameters=frozenset(ctx.layers.head), trains_in=from_update(15))] * (ctx.total_steps > 15),
+                *[TrainableUnit(parameters=frozenset(ctx.layers.head), trains_in=from_update(15))]
+                * (ctx.total_steps > 15),
             ),
         ),
         {"test_extendable_means_the_same_in_a_longer_run"},

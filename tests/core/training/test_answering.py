@@ -91,7 +91,7 @@ def test_models_of_attention_are_asked_together(kind: str, monkeypatch: pytest.M
     )
     answering.ask(PROMPTS, 2)
     assert answering.alone == ""
-    assert widths[2:] == [(3, 9), (3, 3)], "behind the two of the trial"
+    assert widths[2:] == [(3, 9), (3, 3)], "after the two of the trial"
     assert model.training
 
 
@@ -133,7 +133,7 @@ def test_answers_end_where_the_model_has_no_positions_left() -> None:
 
 
 def test_an_answer_ends_with_its_end_and_not_with_that_of_others() -> None:
-    """Each of several ends counts, and what stands behind it is padding; the end is no part of the text."""
+    """Each of several ends counts, and what stands after it is padding; the end is no part of the text."""
     model = tiny_model()
     ends = {int(by_hand(model, prompt, 3).split()[-1]) for prompt in PROMPTS[:2]}
     model.generation_config.eos_token_id = sorted(ends)

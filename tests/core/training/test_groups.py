@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fttool.contracts.model import ALWAYS, ThawUnit, from_update
+from fttool.contracts.model import ALWAYS, TrainableUnit, from_update
 from fttool.contracts.update import Pull
 from fttool.errors import PluginError, RecipeError
 from fttool.training.groups import Pulls, folded_importance, let_train, make_groups, optimizer_groups
@@ -23,8 +23,8 @@ def groups_of(model, *units, pulls=(), rate=lambda name: 1.0):
     return make_groups(parameters, units, rate, lr=0.1, weight_decay=0.5, pulls=pulls)
 
 
-def all_of(model) -> ThawUnit:
-    return ThawUnit(parameters=frozenset(name for name, _ in model.named_parameters()))
+def all_of(model) -> TrainableUnit:
+    return TrainableUnit(parameters=frozenset(name for name, _ in model.named_parameters()))
 
 
 def test_matrices_decay_and_vectors_do_not():
@@ -38,8 +38,8 @@ def test_matrices_decay_and_vectors_do_not():
 def test_groups_are_split_only_where_something_differs():
     model = network()
     units = [
-        ThawUnit(parameters=frozenset({"0.weight"}), trains_in=from_update(2)),
-        ThawUnit(parameters=frozenset({"2.weight", "2.bias"})),
+        TrainableUnit(parameters=frozenset({"0.weight"}), trains_in=from_update(2)),
+        TrainableUnit(parameters=frozenset({"2.weight", "2.bias"})),
     ]
     pulls = [
         Pull(coefficient=lambda name: 0.5),
@@ -110,8 +110,8 @@ def test_an_importance_of_another_shape_is_refused():
 
 def test_backward_stops_above_what_waits_and_its_gradient_counts_in_no_norm():
     model = network()
-    late = ThawUnit(parameters=frozenset({"0.weight", "0.bias"}), trains_in=(range(1, 2), range(3, sys.maxsize)))
-    groups = groups_of(model, late, ThawUnit(parameters=frozenset({"2.weight", "2.bias"})))
+    late = TrainableUnit(parameters=frozenset({"0.weight", "0.bias"}), trains_in=(range(1, 2), range(3, sys.maxsize)))
+    groups = groups_of(model, late, TrainableUnit(parameters=frozenset({"2.weight", "2.bias"})))
     optimizer = anchored(torch.optim.AdamW)(optimizer_groups(model, groups))
     trained = []
     for update in range(5):

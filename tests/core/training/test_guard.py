@@ -72,8 +72,10 @@ def test_a_method_that_hands_on_whatever_it_is_given_is_as_good() -> None:
 
 
 def test_a_name_of_ours_that_a_library_comes_to_use_is_refused() -> None:
-    changed = without(Trainer, "", make_whole=lambda self: None)
-    with pytest.raises(LibraryError, match=r"has Trainer\.make_whole now, a name that fttool uses for something else"):
+    changed = without(Trainer, "", gather_weights=lambda self: None)
+    with pytest.raises(
+        LibraryError, match=r"has Trainer\.gather_weights now, a name that fttool uses for something else"
+    ):
         refuse_changed((Loop, changed))
 
 

@@ -55,7 +55,7 @@ def test_weights_gradients_and_state_are_what_the_run_counts(
     # a step counter per parameter, and the few numbers of adafactor, whose rows and columns depend on the shape
     few = 4 * 64 + (counted["parameter_bytes"] // 8 if recipe.get("optimizer", {}).get("name") == "adafactor" else 0)
     assert held["optimizer"] == pytest.approx(counted["optimizer_bytes"], abs=few)
-    assert held["device"] > 2**28 and held["whole"] == sum(
+    assert held["device"] > 2**28 and held["total"] == sum(
         held[part] for part in ("weights", "copies", "gradients", "optimizer", "activations")
     )
 

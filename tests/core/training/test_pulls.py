@@ -97,9 +97,9 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in model.parameters()]
 
 
-def wait(optimizer: Optimizer, update: int, thaws_at: int) -> None:
-    """The first group waits until `thaws_at`, as core tells it before each update."""
-    optimizer.param_groups[0]["waits"] = update < thaws_at
+def wait(optimizer: Optimizer, update: int, starts_at: int) -> None:
+    """The first group waits until `starts_at`, as core tells it before each update."""
+    optimizer.param_groups[0]["waits"] = update < starts_at
 
 
 def distance(ours: list[Tensor], twin: list[Tensor]) -> float:
@@ -415,30 +415,30 @@ def test_resume_is_bitwise_equal_to_an_uninterrupted_run(make, stop, tmp_path):
 @every_optimizer
 @pytest.mark.parametrize("reserve", [False, True])
 def test_a_waiting_group_is_as_if_it_were_not_there(make, reserve):
-    """Until it thaws: training without it. From then on: an optimizer that meets it for the first time."""
-    thaws_at = 3
+    """Until it unfreezes: training without it. From then on: an optimizer that meets it for the first time."""
+    starts_at = 3
     ours, twin = network(), network()
     first, second = ours.parameters()
     twin_first, twin_second = twin.parameters()
     ours_step = pulled(make)([{"params": [first], "reserve": reserve}, {"params": [second]}])
     twin_step = make([twin_second])
     for update in range(6):
-        wait(ours_step, update, thaws_at)
-        if update == thaws_at:
+        wait(ours_step, update, starts_at)
+        if update == starts_at:
             twin_step.add_param_group({"params": [twin_first]})
         backward(ours, update)
         ours_step.step()
         backward(twin, update)
         twin_step.step()
         torch.testing.assert_close(weights(ours), weights(twin), **BITWISE)
-        if update < thaws_at:
+        if update < starts_at:
             torch.testing.assert_close(first.detach(), weights(network())[0], **BITWISE)
     assert not torch.equal(first, weights(network())[0])
     theirs = [{k: v for k, v in g.items() if k not in ("params", "waits", "reserve")} for g in ours_step.param_groups]
     assert theirs == [{k: v for k, v in g.items() if k != "params"} for g in reversed(twin_step.param_groups)]
 
 
-def test_reserved_state_is_there_from_the_first_step_and_adam_counts_from_the_thaw():
+def test_reserved_state_is_there_from_the_first_step_and_adam_counts_from_the_unfreeze():
     model = network()
     first, second = model.parameters()
     optimizer = anchored(AdamW)([{"params": [first], "pull": 0.5, "reserve": True}, {"params": [second]}], lr=0.1)
@@ -476,7 +476,7 @@ def test_a_group_that_waits_now_and_then_keeps_its_state():
     torch.testing.assert_close(weights(ours), weights(twin), **BITWISE)
 
 
-def test_a_pull_begins_with_the_thaw():
+def test_a_pull_begins_with_the_unfreeze():
     ours, twin = network(), network()
     start = weights(twin)
     ours_step = anchored(AdamW)([{"params": ours.parameters(), "pull": 0.8}], lr=0.02)

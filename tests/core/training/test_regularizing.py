@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from fttool.api import (
     Freezing,
     FreezingContext,
+    FreezingPlan,
     Pull,
     RecipeError,
     Regularization,
     Regularizer,
     RegularizerContext,
-    Thawing,
-    ThawUnit,
+    TrainableUnit,
     hookimpl,
 )
 from fttool.testing import plugins, run_recipe, tiny_model
@@ -67,12 +67,12 @@ class Adapter(Freezing):
 
     name: Literal["acme.adapter"] = "acme.adapter"
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit of both."""
         made: Any = ctx.model
         made.model.norm.register_parameter("shift", torch.nn.Parameter(torch.zeros(16)))
         made.model.norm.register_forward_hook(lambda module, inputs, output: output + module.shift)
-        return Thawing(units=[ThawUnit(parameters=frozenset({"model.norm.shift", "model.norm.weight"}))])
+        return FreezingPlan(units=[TrainableUnit(parameters=frozenset({"model.norm.shift", "model.norm.weight"}))])
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_layers_join_when_their_update_comes(scaled: Scaled, pulled: bool) -> No
 @pytest.mark.full
 @pytest.mark.parametrize("step", [2, 5, 6, 9])
 def test_a_resumed_run_is_bitwise_equal(scaled: Scaled, step: int, tmp_path: Path) -> None:
-    """From a checkpoint behind a skipped update too."""
+    """From a checkpoint after a skipped update too."""
     pull = {"name": "l2-init", "strength": 0.1}
     whole = scaled.run(PLANTED, pull, checkpoints={"every": 1, "keep": 20})
     last, scale = scaled.weights[-1], scaled.trainer.accelerator.scaler.get_scale()

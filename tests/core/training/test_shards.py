@@ -13,13 +13,13 @@ from torch.distributed import checkpoint as dcp
 
 from fttool.disk import writing
 from fttool.errors import DiskError
-from fttool.training.shards import ordinary
+from fttool.training.shards import runtime_errors
 
 
 def test_a_distributed_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"could not be written or read: .*metadata"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with ordinary():
+        with runtime_errors():
             dcp.load({"a": torch.ones(2)}, checkpoint_id=tmp_path, no_dist=True)
 
 
@@ -30,5 +30,5 @@ def test_a_disk_that_is_full_while_one_is_written(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DiskError, match="no space is left on the disk"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with writing(tmp_path), ordinary():
+        with writing(tmp_path), runtime_errors():
             dcp.save({"a": torch.ones(2)}, checkpoint_id=tmp_path / "one", no_dist=True)

@@ -86,14 +86,14 @@ def test_what_else_the_chat_template_gets(columns: dict[str, Any], template: dic
         ({"tools": "now"}, "'tools' is text, and not JSON: "),
         ({"tools": ["[]"]}, "tool 1 of 'tools' must be an object, this is list"),
         ({"tools": [1]}, "tool 1 of 'tools' must be an object, this is int"),
-        ({"tools": '[{"name": "f", "name": "g"}]'}, "'tools' is text, and not JSON: the key 'name' stands in an"),
+        ({"tools": '[{"name": "f", "name": "g"}]'}, "'tools' is text, and not JSON: the key 'name' occurs twice"),
         ({"tools": '[{"name": NaN}]'}, "'tools' is text, and not JSON: NaN is not a number of JSON"),
         ({"tools": '[{"name": "\\ud800"}]'}, "'tools' is JSON text with half a character in it"),
         ({"chat_template_kwargs": "x"}, "'chat_template_kwargs' is text, and not JSON: "),
         ({"chat_template_kwargs": "[1]"}, "'chat_template_kwargs' must be an object, this is list"),
         (
             {"tools": [CALL], "chat_template_kwargs": {"tools": [CALL]}},
-            "'tools' stands in the row and in its 'chat_template_kwargs'; drop one",
+            "'tools' is both in the row and in its 'chat_template_kwargs'; drop one",
         ),
     ],
 )
@@ -290,8 +290,8 @@ def test_a_turn_that_is_marked_as_learned_is_as_ever(mark: dict[str, Any]) -> No
         ({"train": "no"}, "must be 0, 1, true or false, this is the text 'no'"),
         ({"loss": [0]}, "must be 0, 1, true or false, this is list"),
         ({"weight": 1, "train": False}, "contradict each other: weight 1, train False"),
-        ({"train_detail": [{"begin": 0, "end": 3}]}, "'train_detail': a turn is learned whole and alike"),
-        ({"loss_weight": 0}, "'loss_weight': a turn is learned whole and alike"),
+        ({"train_detail": [{"begin": 0, "end": 3}]}, "'train_detail': a turn is learned in full"),
+        ({"loss_weight": 0}, "'loss_weight': a turn is learned in full"),
         ({"label": False}, "'label', which may say whether it is learned: write 'weight' 0 or 1"),
         ({"mask": True}, 'be ignored, beside the path: ignore = ["mask"]'),
         ({"Weight": 0}, "'Weight', which may say whether it is learned"),
@@ -299,7 +299,7 @@ def test_a_turn_that_is_marked_as_learned_is_as_ever(mark: dict[str, Any]) -> No
         ({"score": -1}, "'score', which may say whether it is learned"),
         ({"trainOnTurn": False}, "'trainOnTurn', which may say whether it is learned"),
         ({"isMasked": 1}, "'isMasked', which may say whether it is learned"),
-        ({"loss_weights": [0]}, "'loss_weights': a turn is learned whole and alike"),
+        ({"loss_weights": [0]}, "'loss_weights': a turn is learned in full"),
         ({"skip_loss": True}, "'skip_loss', which may say whether it is learned"),
         ({"do_not_train": True}, "'do_not_train', which may say whether it is learned"),
         ({"message-weight": 0}, "'message-weight', which may say whether it is learned"),
@@ -321,10 +321,10 @@ def test_what_says_nothing_against_a_turn_is_kept(beside: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("mark", "sentence"),
     [
-        ({"weight": 0}, "is marked as not learned: a turn is learned whole, or not at all"),
-        ({"train": False}, "is marked as not learned: a turn is learned whole, or not at all"),
+        ({"weight": 0}, "is marked as not learned: a turn is learned in full, or not at all"),
+        ({"train": False}, "is marked as not learned: a turn is learned in full, or not at all"),
         ({"weight": 0.5}, "has weight 0.5, and a loss is not scaled"),
-        ({"loss_mask": [0, 1]}, "'loss_mask': a turn is learned whole and alike"),
+        ({"loss_mask": [0, 1]}, "'loss_mask': a turn is learned in full"),
         ({"isMasked": True}, "'isMasked', which may say whether it is learned"),
     ],
 )
@@ -395,7 +395,7 @@ def test_arguments_as_text_and_as_an_object_are_one_form() -> None:
 def test_a_key_that_stands_twice_among_200_000_is_found_at_once() -> None:
     """With a look through all keys for each of them this would take minutes."""
     pairs = ", ".join(f'"k{number}": 1' for number in [*range(200_000), 199_999])
-    with pytest.raises(ValueError, match="the key 'k199999' stands in an object twice"):
+    with pytest.raises(ValueError, match="the key 'k199999' occurs twice in one object"):
         read({"messages": called(f"{{{pairs}}}")})
 
 
@@ -436,7 +436,7 @@ def test_random_arguments_have_one_form_however_they_are_written(seed: int) -> N
         ([{"name": "f", "arguments": 3}], "must be an object, this is int"),
         ([{"name": "f", "arguments": '"{}"'}], "must be an object, this is str"),
         ([{"name": "f", "arguments": "{'n': 1}"}], "is text, and not JSON"),
-        ([{"name": "f", "arguments": '{"n": 1, "n": 2}'}], "the key 'n' stands in an object twice"),
+        ([{"name": "f", "arguments": '{"n": 1, "n": 2}'}], "the key 'n' occurs twice in one object"),
         ([{"name": "f", "arguments": '{"n": Infinity}'}], "Infinity is not a number of JSON"),
         ({"name": "f"}, "'tool_calls' of turn 2 of 'messages' (assistant) must be a list of objects"),
         (["f"], "must be a list of objects"),

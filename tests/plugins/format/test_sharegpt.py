@@ -101,7 +101,7 @@ def test_what_a_recipe_maps_goes_before_what_is_known() -> None:
 def test_an_answer_that_nobody_asked_for(front: list[Any]) -> None:
     row = {"conversations": [*front, {"from": "gpt", "value": "Welcome!"}, HUMAN, {**GPT, "train": False}, HUMAN, GPT]}
     said = refusal(row)
-    assert said.startswith("the assistant speaks first in 'conversations', and nobody has asked; say: ")
+    assert said.startswith("the assistant speaks first in 'conversations', in answer to nothing; choose: ")
     assert 'leading_assistant = "drop"' in said
     notes = Counter[str]()
     dropped, kept = read(row, notes, leading_assistant="drop"), read(row, notes, leading_assistant="keep")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from fttool.api import ALWAYS, Freezing, FreezingContext, LayerRatesContext, Layers, ModelError, ThawUnit, layers
+from fttool.api import ALWAYS, Freezing, FreezingContext, LayerRatesContext, Layers, ModelError, TrainableUnit, layers
 from fttool.training.groups import Group, freeze_the_rest, let_train, make_groups, optimizer_groups
 from fttool_plugins.freezing.bitfit import BitFit
 from fttool_plugins.freezing.full import Full
@@ -35,7 +35,7 @@ MODES: dict[str, Freezing] = {
 BIASED = ("gpt2", "gpt_neox", "bert", "distilbert")
 
 
-def built(strategy: Freezing, model: PreTrainedModel) -> list[ThawUnit]:
+def built(strategy: Freezing, model: PreTrainedModel) -> list[TrainableUnit]:
     context = FreezingContext(model=model, layers=layers(model), total_steps=UPDATES, steps_per_epoch=3, seed=5)
     return list(strategy.build(context).units)
 
@@ -44,7 +44,9 @@ def uniform(_: str) -> float:
     return 1.0
 
 
-def groups_of(model: PreTrainedModel, units: list[ThawUnit], rate: Callable[[str], float] = uniform) -> list[Group]:
+def groups_of(
+    model: PreTrainedModel, units: list[TrainableUnit], rate: Callable[[str], float] = uniform
+) -> list[Group]:
     groups = make_groups(dict(model.named_parameters()), units, rate, lr=0.01, weight_decay=0.0, pulls=())
     freeze_the_rest(model, groups)
     return groups

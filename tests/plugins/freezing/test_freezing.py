@@ -10,7 +10,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from fttool.api import Freezing, FreezingContext, ModelError, ThawUnit, from_update, layers
+from fttool.api import Freezing, FreezingContext, ModelError, TrainableUnit, from_update, layers
 from fttool_plugins.freezing import fttool_strategies
 from fttool_plugins.freezing.full import Full
 from fttool_plugins.freezing.head_only import HeadOnly
@@ -28,7 +28,7 @@ def config(tied: bool = False) -> LlamaConfig:
     )
 
 
-def units(strategy: Freezing, model: PreTrainedModel) -> list[ThawUnit]:
+def units(strategy: Freezing, model: PreTrainedModel) -> list[TrainableUnit]:
     context = FreezingContext(model=model, layers=layers(model), total_steps=10, steps_per_epoch=5, seed=0)
     return list(strategy.build(context).units)
 

@@ -1,4 +1,4 @@
-"""`gradual`: which layer thaws in which update, against tables written by hand."""
+"""`gradual`: which layer unfreezes in which update, against tables written by hand."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from .contexts import EMBEDDINGS, HEAD, NORM, layer, llama, starts, units
 
 NEVER = None
 TABLE: list[tuple[dict[str, Any], list[int], int | None]] = [
-    # options, update in which layers 0 to 3 thaw, the same of the embeddings; 12 updates in epochs of 3
+    # options, update in which layers 0 to 3 unfreeze, the same of the embeddings; 12 updates in epochs of 3
     ({}, [12, 9, 6, 3], 15),
     ({"every": 1}, [4, 3, 2, 1], 5),
     ({"every": 2.0}, [8, 6, 4, 2], 10),
@@ -34,7 +34,7 @@ TABLE: list[tuple[dict[str, Any], list[int], int | None]] = [
 
 
 @pytest.mark.parametrize(("options", "expected", "embeddings"), TABLE, ids=[str(row[0]) for row in TABLE])
-def test_layers_thaw_in_their_turn(options: dict[str, Any], expected: list[int], embeddings: int | None) -> None:
+def test_layers_unfreeze_in_their_turn(options: dict[str, Any], expected: list[int], embeddings: int | None) -> None:
     found = units(Gradual(**options))
     table = starts(found)
     assert table.pop(NORM) == table.pop(HEAD) == 0
@@ -42,7 +42,7 @@ def test_layers_thaw_in_their_turn(options: dict[str, Any], expected: list[int],
     for number, update in enumerate(expected):
         assert {table.pop(name) for name in layer(number)} == {update}
     assert not table
-    for unit in found:  # once thawed, for good
+    for unit in found:  # once unfrozen, for good
         [turn] = unit.trains_in
         assert 10**9 in turn
 
@@ -53,7 +53,7 @@ def test_stages_take_every_layer_once() -> None:
     assert stages(range(2), start=2, each=1) == [range(2)]
 
 
-def test_a_tied_head_thaws_with_the_embeddings_and_the_top_layer_stands_in_for_it() -> None:
+def test_a_tied_head_unfreezes_with_the_embeddings_and_the_top_layer_stands_in_for_it() -> None:
     tied = llama(tie_word_embeddings=True)
     table = starts(units(Gradual(every=2), tied))
     assert [table[min(layer(number))] for number in range(4)] == [6, 4, 2, 0]
@@ -77,7 +77,7 @@ def test_a_start_beyond_the_layers_is_refused_with_their_number() -> None:
         units(Gradual(start=5))
 
 
-def test_an_encoder_decoder_thaws_from_the_decoders_top_to_the_encoders_bottom() -> None:
+def test_an_encoder_decoder_unfreezes_from_the_decoders_top_to_the_encoders_bottom() -> None:
     table = starts(units(Gradual(every=1, embeddings="never"), tiny("t5")))
     at = {update: {name.split(".block.")[0] for name, first in table.items() if first == update} for update in range(6)}
     assert all("decoder" in at[update] for update in range(3)) and "encoder" not in at[2]
@@ -115,7 +115,7 @@ def test_a_layer_an_epoch_needs_more_than_one_epoch(tmp_path: Path, overrides: l
     if not refused:
         load(file, overrides)
         return
-    with pytest.raises(RecipeError, match="gradual thaws a layer after each epoch, and this run has one") as caught:
+    with pytest.raises(RecipeError, match="gradual unfreezes a layer after each epoch, and this run has one") as caught:
         load(file, overrides)
     [problem] = caught.value.problems
     assert problem.where == "--set freezing" and "every = 0.1" in problem.hint

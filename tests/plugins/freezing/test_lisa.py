@@ -1,17 +1,17 @@
-"""`lisa`: n layers at a time, drawn by seed and period alone."""
+"""`lisa`: n layers at a time, sampled by seed and period alone."""
 
 from collections import Counter
 from itertools import combinations
 
 import pytest
 
-from fttool.api import ALWAYS, ModelError, ThawUnit
-from fttool_plugins.freezing.lisa import Lisa, drawn, turns
+from fttool.api import ALWAYS, ModelError, TrainableUnit
+from fttool_plugins.freezing.lisa import Lisa, sampled, turns
 
 from .contexts import EMBEDDINGS, HEAD, NORM, layer, llama, units
 
 
-def training(found: list[ThawUnit], update: int) -> set[int]:
+def training(found: list[TrainableUnit], update: int) -> set[int]:
     """The layers that train in an update."""
     names = {name for unit in found if any(update in turn for turn in unit.trains_in) for name in unit.parameters}
     return {number for number in range(4) if layer(number) <= names}
@@ -38,7 +38,7 @@ def test_embeddings_norm_and_head_always_train() -> None:
 
 def test_a_draw_depends_on_seed_and_period_alone() -> None:
     """Known values: a resumed run, another machine and a later version draw the same."""
-    assert [drawn(period, layers=32, n=2, seed=17) for period in range(4)] == [
+    assert [sampled(period, layers=32, n=2, seed=17) for period in range(4)] == [
         [0, 29],
         [0, 10],
         [20, 8],
@@ -52,7 +52,7 @@ def test_a_draw_depends_on_seed_and_period_alone() -> None:
 def test_every_pair_is_drawn_equally_often() -> None:
     """Without replacement, and no layer preferred: χ² over the 28 pairs of 8 layers, 27 degrees of freedom."""
     draws = 5600
-    met = Counter(tuple(sorted(drawn(period, layers=8, n=2, seed=0))) for period in range(draws))
+    met = Counter(tuple(sorted(sampled(period, layers=8, n=2, seed=0))) for period in range(draws))
     assert set(met) == set(combinations(range(8), 2))
     expected = draws / 28
     assert sum((count - expected) ** 2 / expected for count in met.values()) < 55.5  # p = 0.001

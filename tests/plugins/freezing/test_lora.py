@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from fttool.api import FreezingContext, ModelError, RecipeError, Thawing, layers
+from fttool.api import FreezingContext, FreezingPlan, ModelError, RecipeError, layers
 from fttool.cli import main
 from fttool.testing import RunResult, run_recipe, tiny_model, tiny_tokenizer
 from fttool.training.groups import freeze_the_rest, make_groups
@@ -31,7 +31,7 @@ loading_peft = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is
 """peft asks transformers by the old name."""
 
 
-def built(strategy: Lora, model: PreTrainedModel, new: frozenset[str] = frozenset()) -> Thawing:
+def built(strategy: Lora, model: PreTrainedModel, new: frozenset[str] = frozenset()) -> FreezingPlan:
     context = {"total_steps": 10, "steps_per_epoch": 5, "seed": 5, "new": new}
     return strategy.build(FreezingContext(model=model, layers=layers(model), **context))
 
@@ -45,9 +45,11 @@ def logits(model: nn.Module, kind: str) -> Tensor:
         return model.eval()(**inputs(kind)).logits
 
 
-def train(model: PreTrainedModel, thawing: Thawing, kind: str, updates: int = 3) -> set[str]:
+def train(model: PreTrainedModel, unfreezing: FreezingPlan, kind: str, updates: int = 3) -> set[str]:
     """Some updates with a large rate; returns the names of what changed."""
-    groups = make_groups(dict(model.named_parameters()), thawing.units, lambda _: 1.0, lr=1, weight_decay=0, pulls=[])
+    groups = make_groups(
+        dict(model.named_parameters()), unfreezing.units, lambda _: 1.0, lr=1, weight_decay=0, pulls=[]
+    )
     freeze_the_rest(model, groups)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
@@ -67,17 +69,17 @@ def test_on_any_architecture(kind: str, variant: str, tmp_path: Path) -> None:
     """The first update starts from the model as it was, only adapters (and a new head) change, all can be merged."""
     model, original = tiny(kind), tiny(kind)
     names = {name for name, _ in model.named_parameters()}
-    thawing = built(Lora(rank=4, **VARIANTS[variant]), model)
+    unfreezing = built(Lora(rank=4, **VARIANTS[variant]), model)
     at_first, before = logits(model, kind), logits(original, kind)
     torch.testing.assert_close(at_first, before, rtol=0, atol=1e-6 if variant == "dora" else 0)
-    changed = train(model, thawing, kind)
-    [unit] = thawing.units
+    changed = train(model, unfreezing, kind)
+    [unit] = unfreezing.units
     head = set(layers(model).head) if kind in ENCODERS else set[str]()
     assert changed == unit.parameters == {name for name in unit.parameters if ".lora_" in name} | head
     trained = logits(model, kind)
     assert not torch.allclose(trained, before, atol=1e-3)
-    assert thawing.export is not None
-    thawing.export(model, tmp_path)
+    assert unfreezing.export is not None
+    unfreezing.export(model, tmp_path)
     assert {name for name, _ in model.named_parameters()} == names
     torch.testing.assert_close(logits(model, kind), trained, rtol=0, atol=1e-5)
 
@@ -93,10 +95,10 @@ def product(config: Mapping[str, Any], tensors: Mapping[str, Tensor], layer: str
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
 def test_merged_weights_are_those_of_the_formula(kind: str, variant: str, tmp_path: Path) -> None:
     model, original = tiny(kind), dict(tiny(kind).named_parameters())
-    thawing = built(Lora(rank=4, alpha=6, **VARIANTS[variant]), model)
-    train(model, thawing, kind)
-    assert thawing.export is not None
-    thawing.export(model, tmp_path)
+    unfreezing = built(Lora(rank=4, alpha=6, **VARIANTS[variant]), model)
+    train(model, unfreezing, kind)
+    assert unfreezing.export is not None
+    unfreezing.export(model, tmp_path)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     factors = [name.removeprefix("base_model.model.") for name in tensors if "lora_A" in name]
@@ -130,10 +132,10 @@ def test_the_same_seed_draws_the_same_adapters_and_nothing_else() -> None:
 
 def test_adapters_over_16_bit_weights_are_in_float32() -> None:
     model = tiny_model().to(torch.bfloat16)
-    thawing = built(Lora(), model)
+    unfreezing = built(Lora(), model)
     dtypes = {".lora_" in name: p.dtype for name, p in model.named_parameters()}
     assert dtypes == {True: torch.float32, False: torch.bfloat16}
-    assert train(model, thawing, "llama", updates=1)
+    assert train(model, unfreezing, "llama", updates=1)
 
 
 # -- which layers --------------------------------------------------------------------------------------------------
@@ -155,10 +157,10 @@ def adapted(model: PreTrainedModel) -> set[str]:
 @loading_peft
 def test_targets_are_names_ends_of_names_or_patterns(targets: list[str], expected: list[str], tmp_path: Path) -> None:
     model = tiny_model()
-    thawing = built(Lora(targets=tuple(targets)), model)
+    unfreezing = built(Lora(targets=tuple(targets)), model)
     assert adapted(model) == {f"model.layers.{name}" for name in expected}
-    assert thawing.export is not None
-    thawing.export(model, tmp_path)
+    assert unfreezing.export is not None
+    unfreezing.export(model, tmp_path)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path / "adapter")
     assert adapted(loaded.get_base_model()) == {f"model.layers.{name}" for name in expected}
 

@@ -1,4 +1,4 @@
-"""Whole runs in which layers thaw, rest and learn at rates of their own: against a twin, and stopped in the middle."""
+"""Runs in which layers unfreeze, rest and learn at rates of their own: against a twin, and stopped in the middle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVERYTHING: dict[str, Any] = {
     "regularizers": [{"name": "l2-init", "strength": PULL}],
     "checkpoints": {"every": 1, "keep": 99},
 }
-"""Thawing, rates by layer, weight decay, a pull and a floor, over accumulated updates."""
+"""FreezingPlan, rates by layer, weight decay, a pull and a floor, over accumulated updates."""
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def twin(recipe: dict[str, Any], folder: Path) -> dict[str, Tensor]:
         model.zero_grad()
         for batch in micro_batches:
             (job.score(model, {k: v for k, v in batch.items() if k != "rows"}).losses_N.sum() / labels).backward()
-        thawed = [name for name in named if update >= 2 * part(name)]
-        gradients = {name: named[name].grad.double() for name in thawed}
+        unfrozen = [name for name in named if update >= 2 * part(name)]
+        gradients = {name: named[name].grad.double() for name in unfrozen}
         norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients.values()))
         for name, gradient in gradients.items():
             gradient = gradient * min(1.0, CLIP / (norm + 1e-6)) + 2 * PULL * (value[name] - start[name])
@@ -146,7 +146,7 @@ def test_recomputed_activations_change_nothing(
 # -- what stays ----------------------------------------------------------------------------------------------------
 
 
-def test_what_never_thaws_keeps_its_bits_and_has_no_state(tmp_path: Path, recipe: dict[str, Any]) -> None:
+def test_what_never_unfreezes_keeps_its_bits_and_has_no_state(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["freezing"] = {"name": "top-layers", "n": 1}
     run = run_recipe(recipe, tmp_path)
     before, after = load_file(Path(recipe["model"]["source"]) / "model.safetensors"), weights(run)
@@ -157,7 +157,7 @@ def test_what_never_thaws_keeps_its_bits_and_has_no_state(tmp_path: Path, recipe
     assert len(state["state"]) == len(trained)
 
 
-def test_a_run_too_short_to_thaw_all_says_so(
+def test_a_run_too_short_to_unfreeze_all_says_so(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe["freezing"] = {"name": "gradual", "every": 5}
@@ -171,7 +171,9 @@ def test_a_run_too_short_to_thaw_all_says_so(
     assert {name for name in before if torch.equal(before[name], after[name])} == idle
     counts = {name: tensor.numel() for name, tensor in before.items()}
     numbers, total = sum(counts[name] for name in idle), sum(counts.values())
-    said = f"freezing 'gradual': {numbers:,} of {total:,} parameters get no turn in 8 updates, and stay as they are"
+    said = (
+        f"freezing 'gradual': {numbers:,} of {total:,} parameters are never trained in 8 updates, and stay as they are"
+    )
     assert said in capsys.readouterr().err
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["trained_parameters"] == total - numbers
@@ -189,7 +191,7 @@ def test_a_new_head_that_never_trains_is_said(tmp_path: Path, fttool_tiny_model:
         "model": {"source": str(fttool_tiny_model)},
         "data": {"train": [{"path": "rows.jsonl"}]},
     }
-    said = "score.weight: drawn at random, for the model's files lack it, and never trained"
+    said = "score.weight: randomly initialised, as the model's files lack it, and never trained"
     for train, expected in (("*.mlp.*", [said]), ("score.*", [])):
         notes: list[str] = []
         prepared({**recipe, "freezing": {"name": "patterns", "train": [train]}}, tmp_path, Noting(notes))
@@ -233,7 +235,7 @@ def test_a_run_stopped_in_the_middle_goes_on_bitwise(
 
 
 def test_a_run_can_be_made_longer_where_stages_are_updates(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    """The layers that the shorter run did not reach thaw in the longer one."""
+    """The layers that the shorter run did not reach unfreeze in the longer one."""
     recipe |= {"schedule": "constant", "freezing": {"name": "gradual", "every": 3}}
     recipe["run"] = {**recipe["run"], "max_steps": 5}
     run_recipe(recipe, tmp_path)

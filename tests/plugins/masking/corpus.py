@@ -203,7 +203,7 @@ def _prompts(
         if found is None:
             yield f"no word is learned in {run.text!r}"
             continue
-        if found["number"] in begun:  # a message that goes on behind the answer of the tool that it calls
+        if found["number"] in begun:  # a message that goes on after the answer of the tool that it calls
             continue
         begun.add(found["number"])
         lead = run.text[: found.start()]
@@ -224,7 +224,7 @@ def _prompts(
             yield f"the prompt {header!r} is learned"
         asks = asked != unasked and header and text.startswith(prompt)
         if asks and before.rstrip() != prompt.rstrip():
-            yield f"what is learned begins behind {before[-20:]!r}, the prompt of inference ends {prompt[-20:]!r}"
+            yield f"what is learned begins after {before[-20:]!r}, the prompt of inference ends {prompt[-20:]!r}"
         if text.startswith(asked) and not thought and run is runs[0]:
             expected = tokenizer(asked, add_special_tokens=False)["input_ids"]
             if ids[: len(expected)] != expected:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from fttool.api import Example, MaskingContext, TemplateFault
+from fttool.api import ChatTemplateError, Example, MaskingContext
 from fttool_plugins.masking.assistant import Assistant
 
 Speaking = Callable[[str | None], PreTrainedTokenizerFast]
@@ -27,7 +27,7 @@ THINKING = tuple({**turn, "reasoning_content": "Hm, so"} if turn["role"] == "ass
 
 
 def chatml(answer: str, ask: str = ASK, behind: str = "") -> str:
-    """ChatML with another form of the assistant's turns, and something behind each turn's end."""
+    """ChatML with another form of the assistant's turns, and something after each turn's end."""
     return (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}" + answer + "{% else %}"
         "{{ m.content }}{% endif %}<|im_end|>" + behind + "\n{% endfor %}" + ask
@@ -44,8 +44,8 @@ WORDS = {
     "a number in front": (chatml("Step {{ loop.index }}: {{ m.content }}"), "'Step 2:'"),
     "a word in front": (chatml("Answer: {{ m.content }}"), "'Answer:'"),
     "a line in front": (chatml("Answer:\n{{ m.content }}"), "'Answer:'"),
-    "a word behind": (chatml("{{ m.content }} [over]"), r"'\[over\]'"),
-    "a count behind": (chatml("{{ m.content }} ({{ m.content | length }})"), r"'\(6\)'"),
+    "a word after": (chatml("{{ m.content }} [over]"), r"'\[over\]'"),
+    "a count after": (chatml("{{ m.content }} ({{ m.content | length }})"), r"'\(6\)'"),
     "quotation marks": (chatml("{{ m.content | tojson }}"), "'\"'"),
     "letters within": (chatml("{% for c in m.content %}{{ c }}.{% endfor %}"), r"'\.'"),
     "another separator": (chatml("{{ m.content.split(' ') | join('_') }}"), "'_'"),
@@ -60,7 +60,7 @@ WORDS = {
         "{% endif %}<|message|>{{ m.content }}<|end|>{% endfor %}{{ '<|start|>assistant' if add_generation_prompt }}",
         "'part 2'",
     ),
-    "a number behind a thought": (
+    "a number after a thought": (
         chatml("<think>{{ m.reasoning_content }}</think>{{ loop.index }}. {{ m.content }}"),
         r"'2\.'",
     ),
@@ -70,7 +70,7 @@ WORDS = {
 @pytest.mark.parametrize("kind", WORDS)
 def test_words_of_the_template_in_an_answer_are_refused_by_name(kind: str, speaking: Speaking) -> None:
     template, words = WORDS[kind]
-    with pytest.raises(TemplateFault, match=f"writes {words} into the answer of message 2"):
+    with pytest.raises(ChatTemplateError, match=f"writes {words} into the answer of message 2"):
         learned(speaking(template), THINKING if "reasoning" in template else TALK)
 
 
@@ -108,10 +108,10 @@ def test_marks_of_the_format_are_learned(kind: str, speaking: Speaking) -> None:
 
 PLAIN = "{{ m.content }}"
 ENDS = {
-    "padding behind": chatml(PLAIN, behind="<|endoftext|>").replace("<|endoftext|>", "{{ pad_token }}"),
+    "padding after": chatml(PLAIN, behind="<|endoftext|>").replace("<|endoftext|>", "{{ pad_token }}"),
     "padding in a line of its own": chatml(PLAIN, behind="\n{{ pad_token }}"),
     "always asks": chatml(PLAIN, ask="{{ '<|im_start|>assistant\n' }}"),
-    "always a turn of the system behind": chatml(PLAIN, ask="<|im_start|>system\nBe brief.<|im_end|>\n" + ASK),
+    "always a turn of the system after": chatml(PLAIN, ask="<|im_start|>system\nBe brief.<|im_end|>\n" + ASK),
     "newest first": chatml(PLAIN).replace("in messages", "in messages | reverse"),
 }
 
@@ -141,7 +141,7 @@ CALLING: tuple[dict[str, Any], ...] = (
 
 
 def test_a_call_whose_text_is_another_at_the_end_is_masked(speaking: Speaking) -> None:
-    """It is written with its id only where an answer follows, so no text is common behind both but the token."""
+    """It is written with its id only where an answer follows, so no text is common after both but the token."""
     template = chatml(
         "{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }} {{ c.function.arguments.at }}"
         "{% endfor %}{% if m.tool_calls %}{{ ')' if messages[-1] is sameas m else ']' }}</tool_call>{% endif %}"
@@ -152,20 +152,20 @@ def test_a_call_whose_text_is_another_at_the_end_is_masked(speaking: Speaking) -
 
 
 BLAMES = {
-    "a name behind": (
+    "a name after": (
         chatml("{{ m.content }}{% if m.name %} -- {{ m.name }}{% endif %}"),
         TALK,
-        "message 2 has its name written between what it says and the token that ends it, behind ' -- '",
+        "message 2 has its name written between what it says and the token that ends it, after ' -- '",
     ),
     "another message within": (
         chatml("{{ m.content }}{% if not loop.last %} next: {{ loop.nextitem.content }}{% endif %}"),
         TALK,
-        "message 2 has no end: behind what it says the chat template writes ' next: ' here, and '<|im_end|>",
+        "message 2 has no end: after its content the chat template writes ' next: ' here, and '<|im_end|>",
     ),
     "the question within": (
         chatml("You asked: {{ loop.previtem.content }}\n{{ m.content }}"),
         TALK,
-        "behind the content of message 1, message 2 begins with '\\n', but the chat template asks for an answer with",
+        "after the content of message 1, message 2 begins with '\\n', but the chat template asks for an answer with",
     ),
     "two answers, ended by the next role": (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
@@ -179,6 +179,6 @@ BLAMES = {
 @pytest.mark.parametrize("kind", BLAMES)
 def test_what_is_wrong_is_named(kind: str, speaking: Speaking) -> None:
     template, messages, sentence = BLAMES[kind]
-    with pytest.raises(TemplateFault) as fault:
+    with pytest.raises(ChatTemplateError) as fault:
         learned(speaking(template), messages)
     assert sentence in str(fault.value)

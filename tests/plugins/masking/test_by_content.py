@@ -110,7 +110,7 @@ KINDS: dict[str, tuple[Template, Learned]] = {
         "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
         ["AAA<|user|>", "BBB<|user|>"],
     ),
-    "ended by the next role, a line behind": (
+    "ended by the next role, a line after": (
         "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
         ["AAA\n<|user|>", "BBB\n<|user|>"],
@@ -175,7 +175,7 @@ def test_a_conversation_that_begins_with_the_assistant(
         ),
         (ENDED.replace("{{ m.content }}", "{{ m.content | replace('A', 'C') }}") + ASK, "leaves out|rewrites"),
         (ENDED + "{% if add_generation_prompt %}<|assistant|>{% endif %}", "asks for an answer with '<|assistant|>'"),
-        (ENDED, "takes no notice of add_generation_prompt"),
+        (ENDED, "ignores add_generation_prompt"),
     ],
 )
 def test_what_cannot_be_told_apart_is_an_error(

@@ -91,7 +91,7 @@ def test_as_text_the_template_alone_writes_control_tokens(
         assert [i for i in row.labels if i in ids] == [i for i in twin.labels if i in ids]
         text = tokenizer.decode(row.input_ids)
         rendered = tokenizer.apply_chat_template(talk(*said).messages, tokenize=False)
-        assert text.startswith(rendered)  # behind it stands the end of GLM's last turn, the next role's token
+        assert text.startswith(rendered)  # after it stands the end of GLM's last turn, the next role's token
         learned = {Assistant: (1, 3), Completion: (3,), All: (0, 1, 2, 3)}[strategy]
         answers = tokenizer.decode([label for label in row.labels if label != -100])
         assert [said[index] in answers for index in range(4)] == [index in learned for index in range(4)]
@@ -151,7 +151,7 @@ CALLS = (
 @pytest.mark.parametrize("control", ["text", "keep"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_control_tokens_in_a_call_do_not_move_its_end(control: Any, count: int, speaking: Speaking) -> None:
-    """Twin: with harmless words in the call, the same ends are learned, and nothing behind them."""
+    """Twin: with harmless words in the call, the same ends are learned, and nothing after them."""
     tokenizer = speaking(CALLS)
 
     def row(word: str) -> Example:

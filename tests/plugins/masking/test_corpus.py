@@ -21,7 +21,7 @@ EXPECTED = (
     "leaves out the call of tool",  # the template cannot write calls
     "leaves out the text of message",  # it wants content in parts, or wants none beside a call
     "rewrites the text of message",  # it prints a list of parts as Python does
-    "has no end",  # words behind a tool's answer from which the next turn goes on
+    "has no end",  # words after a tool's answer from which the next turn goes on
 )
 """What refused conversations are refused for."""
 

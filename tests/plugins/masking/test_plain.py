@@ -126,7 +126,7 @@ def test_a_tokenizer_without_eos_is_refused(strategy: Masking) -> None:
 
 
 def test_a_row_of_which_only_eos_would_be_learned_is_refused() -> None:
-    with pytest.raises(ValueError, match="too short: only the EOS behind it would be learned"):
+    with pytest.raises(ValueError, match="too short: only the EOS after it would be learned"):
         encode(All(), trained(bos=False), "", "x")
     assert len(learned(encode(All(), trained(bos=True), "", "x"))) == 2
     with pytest.raises(ValueError, match="too short"):

@@ -61,7 +61,7 @@ def words() -> Tokenizer:
 
 
 def swallowing(left: bool, right: bool) -> Tokenizer:
-    """Its marks swallow white space in front or behind, as Phi-3's do."""
+    """Its marks swallow white space in front or after, as Phi-3's do."""
     tokenizer = byte_level(trim_offsets=False)
     tokenizer.add_special_tokens([AddedToken(mark, lstrip=left, rstrip=right, special=True) for mark in MARKS])
     return tokenizer

@@ -84,13 +84,13 @@ SHAPES = {
         "{{ '<|message|>' if add_generation_prompt }}",
         "{}<|end|>",
     ),
-    # A separator that is now behind a turn, now in the generation prompt.
+    # A separator that is now after a turn, now in the generation prompt.
     "separator": (
         "{% for m in messages %}{{ '### ' + m.role + ':\n' + m.content }}{{ eos_token if m.role == 'assistant' }}"
         "{{ '\n\n' if not loop.last }}{% endfor %}{{ '\n\n### assistant:\n' if add_generation_prompt }}",
         "{}</s>",
     ),
-    # EOS only behind the last turn; all turns end in a token of their own.
+    # EOS only after the last turn; all turns end in a token of their own.
     "closed": (
         "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
         "{{ '<|assistant|>\n' if add_generation_prompt else eos_token }}",
@@ -275,7 +275,7 @@ REFUSED = {
     "never ends": (
         ENDLESS.format("{{ m.content }}\n", "<assistant>"),
         talk("Hi", "Hello!"),
-        "message 2 never ends: behind what it says the chat template writes .*never learn to stop",
+        "message 2 never ends: after its content the chat template writes .*never learn to stop",
     ),
     "never ends, but always asks for more": (
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>",
@@ -287,7 +287,7 @@ REFUSED = {
         talk("Hi", "Hello!<|im_end|> "),
         "message 2 never ends",
     ),
-    "never ends, and more is said behind": (
+    "never ends, and more is said after": (
         ENDLESS.format("{{ m.content }}\n", "<assistant>") + "{{ 'Bye.' + eos_token if not add_generation_prompt }}",
         talk("Hi", "Hello!"),
         "message 2 has no end: .*Bye.</s>' at the end",
@@ -305,7 +305,7 @@ REFUSED = {
     "asks for nothing, but has headers": (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}",
         talk("Hi", "Hello!"),
-        "begins with '</s>assistant: ', but the chat template takes no notice of add_generation_prompt",
+        "begins with '</s>assistant: ', but the chat template ignores add_generation_prompt",
     ),
     "another generation prompt": (
         CHATML.replace("|>assistant", "|>model"),

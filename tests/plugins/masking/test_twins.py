@@ -105,24 +105,24 @@ TAIL = {
     **dict.fromkeys([f"nemotron_3_{kind}" for kind in ("5_lightning", "nano", "super", "ultra")], "\n"),
     # Behind the last turn stands EOS: "<|end|>\n</s>", which both learn as a whole.
     **dict.fromkeys(["phi3", "phi3_5"], "\n"),
-    # A turn that a tool's answer interrupts has no line break; nor have these any behind the token that ends a turn.
+    # A turn that a tool's answer interrupts has no line break; nor have these any after the token that ends a turn.
     **dict.fromkeys(["cohere", "cohere2", "deepseek_r1_distill", "deepseekv3", "glm4moe", "gptoss"], ""),
     **dict.fromkeys(["llama3", "llava_next", "muse_glimmer"], ""),
 }
-"""The white space behind the token that ends a turn, which the twin learns and we do not."""
+"""The white space after the token that ends a turn, which the twin learns and we do not."""
 
 END = {"diffusion_gemma": "<|tool_response>"}
-"""Where generation stops behind a call, which the twin leaves to the tool's answer: it does not learn to stop there."""
+"""Where generation stops after a call, which the twin leaves to the tool's answer: it does not learn to stop there."""
 
 TOOLS = {"tool", "tool and thoughts", "tool and words"}
 REWRITTEN: dict[str, set[str]] = {
-    # The twin keeps thoughts (empty ones too) in all turns, the original only in those behind the user's last word …
+    # The twin keeps thoughts (empty ones too) in all turns, the original only in those after the user's last word …
     **dict.fromkeys(["qwen3_5_nothink", "qwen3_5_think", "qwen3_6"], set(CONVERSATIONS) - {"one turn"} - TOOLS),
     # … and Qwen3 an empty one only in the very last.
     "qwen3": set(CONVERSATIONS) - {"one turn", "tool and thoughts"},
     # The twin keeps the thought that stands in an answer's text.
     "deepseek_r1_distill": {"thoughts in the text"},
-    # The twin writes the token that ends a turn (<|user|>) once more, behind each.
+    # The twin writes the token that ends a turn (<|user|>) once more, after each.
     "glm4moe": set(CONVERSATIONS),
 }
 """Twins that write another text than the original, and where: there the twin's mask holds for the twin's text."""
@@ -138,7 +138,7 @@ REFUSED = {
         for name in ("deepseek_r1_distill", "idefics3", "lfm2", "llama3", "phi3", "phi3_5", "qwen2_5_vl", "smolvlm")
         for tool in TOOLS
     },
-    # Words behind a tool's answer get no end here: the template means the next turn to go on from them.
+    # Words after a tool's answer get no end here: the template means the next turn to go on from them.
     ("diffusion_gemma", "tool and words"): "message 2 (never ends|has no end: )",
 }
 """Conversations that the original template cannot be trained on, and what is said then."""

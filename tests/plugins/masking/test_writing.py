@@ -61,7 +61,7 @@ TEMPLATES = {
     "formatted": "{% for m in messages %}{{ '<%s> %s' | format(m.role, m.content) }}"
     "{{ '{}|{a}'.format(m.content, a=1) }}"
     "{{ '%s' % m.content }}{{ '%s%s' % (m.content, 1) }}{% endfor %}",
-    "methods of plain text": "{% for m in messages %}{{ ', '.join([m.content, m.role]) }}"
+    "methods of plain text": "{% for m in messages %}{{', '.join([m.content, m.role]) }}"
     "{{ 'a-b'.replace('-', m.content) }}"
     "{% endfor %}",
     "json": "{{ messages | tojson }}{% for m in messages %}{{ m.content | tojson }}"

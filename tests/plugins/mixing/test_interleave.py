@@ -18,7 +18,7 @@ def order_of(
 
 
 def deviations(rows: Sequence[int], order: Interleaved) -> list[list[Fraction]]:
-    """met(d) − share(d) · total of each dataset, before the first row and after each; exact."""
+    """seen(d) − share(d) · total of each dataset, before the first row and after each; exact."""
     whole = sum(order.weight)
     found: list[list[Fraction]] = []
     for dataset, weight in zip(order.datasets, order.weight, strict=True):

@@ -148,7 +148,7 @@ REPLAY = {"name": "replay", "share": 0.25}
         ({"shares": {"qa": 1.5, "code": -0.5}}, ["mixing.shares.qa", "mixing.shares.code"]),
         ({"shares": {}}, ["mixing.shares"]),
         ({}, ["'mixing.shares' is missing"]),
-        ({"shares": {"books": 0.5, "qa": 0.25, "code": 0.25}}, ["names 'books', which is no training dataset"]),
+        ({"shares": {"books": 0.5, "qa": 0.25, "code": 0.25}}, ["names 'books', which is not a training dataset"]),
     ],
 )
 def test_shares_that_cannot_be_are_refused(
@@ -199,16 +199,16 @@ def test_a_resumed_run_is_bitwise_equal(tmp_path: Path, recipe: dict[str, Any], 
 def test_what_was_met_is_counted(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["mixing"] = WEIGHTED
     weighted = run_recipe(recipe, tmp_path).summary["datasets"]
-    assert weighted["train"]["qa"]["met_rows"] == 27 and weighted["train"]["code"]["met_rows"] == 9
-    assert weighted["general"]["books"]["met_rows"] == 0
+    assert weighted["train"]["qa"]["seen_rows"] == 27 and weighted["train"]["code"]["seen_rows"] == 9
+    assert weighted["general"]["books"]["seen_rows"] == 0
     recipe["mixing"] = REPLAY
     run = run_recipe(recipe, tmp_path, overrides=["run.name=replayed", "run.max_steps=14"])  # two epochs of 27 rows
     replayed = run.summary["datasets"]
     trained = replayed["train"]["qa"], replayed["train"]["code"]
-    assert sum(one["met_rows"] for one in trained) + replayed["general"]["books"]["met_rows"] == 54
-    assert replayed["general"]["books"]["met_rows"] in (13, 14)
-    met_tokens = sum(one["met_tokens"] for one in (*trained, replayed["general"]["books"]))
-    assert met_tokens == run.summary["train_tokens"]
+    assert sum(one["seen_rows"] for one in trained) + replayed["general"]["books"]["seen_rows"] == 54
+    assert replayed["general"]["books"]["seen_rows"] in (13, 14)
+    seen_tokens = sum(one["seen_tokens"] for one in (*trained, replayed["general"]["books"]))
+    assert seen_tokens == run.summary["train_tokens"]
 
 
 def test_general_rows_are_really_learned(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -116,7 +116,7 @@ def classifier(where: Path, *names: str, drawn: set[str] | None = None) -> Any:
         dtype=torch.float32,
         attention=None,
         config=configuration(names, multi_label=False),
-        drawn=set() if drawn is None else drawn,
+        newly_initialised=set() if drawn is None else drawn,
     )
     return Pretrained(path=str(where)).build(context(where)).model(options)
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from fttool.api import Layers, Optimizer, OptimizerContext, Pull, RecipeError, ThawUnit, from_update, layers
+from fttool.api import Layers, Optimizer, OptimizerContext, Pull, RecipeError, TrainableUnit, from_update, layers
 from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_model
 from fttool.training.groups import Group, make_groups, optimizer_groups
@@ -190,7 +190,10 @@ def grouped(strategy: Optimizer, model: Any, *, pulls: Any = (), late: frozenset
     parts = strategy.build(context())
     found, parameters = layers(model), dict(model.named_parameters())
     keys = parts.group_keys
-    units = [ThawUnit(parameters=frozenset(parameters) - late), ThawUnit(parameters=late, trains_in=from_update(2))]
+    units = [
+        TrainableUnit(parameters=frozenset(parameters) - late),
+        TrainableUnit(parameters=late, trains_in=from_update(2)),
+    ]
     return make_groups(
         parameters,
         units,
@@ -306,7 +309,7 @@ def test_pulls_and_waiting_groups_under_both_rules(decoupled):
 
 
 def test_a_run_with_muon_resumes_bitwise(tmp_path: Path, fttool_recipe: dict[str, Any]) -> None:
-    """With anchors, and layers that thaw after the checkpoint."""
+    """With anchors, and layers that unfreeze after the checkpoint."""
     fttool_recipe["run"] = {"max_steps": 6, "micro_batch": 2, "log_every": 1}
     fttool_recipe["optimizer"] = {"name": "muon", "lr": 0.01, "weight_decay": 0.1}
     fttool_recipe["freezing"] = {"name": "gradual", "every": 2}
@@ -339,7 +342,7 @@ def test_muon_refuses_pieces_of_matrices():
     piece = nn.Parameter(torch.zeros(6))
     piece.grad = torch.ones(6)
     optimizer.param_groups[0]["params"] = [piece]
-    with pytest.raises(RecipeError, match=r"muon needs whole matrices, and was handed a tensor of shape \(6,\)"):
+    with pytest.raises(RecipeError, match=r"muon needs full matrices, and was handed a tensor of shape \(6,\)"):
         optimizer.step()
     [problem] = Muon().check(recipe(sharding="zero"))
     assert problem.key == ("optimizer", "name") and "fsdp" in problem.hint

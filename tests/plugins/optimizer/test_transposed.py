@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from fttool.api import ALWAYS, OptimizerContext, ThawUnit, layers
+from fttool.api import ALWAYS, OptimizerContext, TrainableUnit, layers
 from fttool.testing import regularizer_context
 from fttool.training.groups import make_groups, optimizer_groups
 from fttool_plugins.optimizer.adafactor import Adafactor
@@ -45,7 +45,7 @@ def trained(model: Any, strategy: Any, updates: int = 3) -> Any:
     keys = parts.group_keys
     groups = make_groups(
         parameters,
-        [ThawUnit(parameters=frozenset(parameters), trains_in=ALWAYS)],
+        [TrainableUnit(parameters=frozenset(parameters), trains_in=ALWAYS)],
         lambda name: 1.0,
         lr=strategy.lr,
         weight_decay=strategy.weight_decay,

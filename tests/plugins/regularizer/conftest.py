@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fttool.api import ALWAYS, RegularizerContext, ThawUnit, Updates
+from fttool.api import ALWAYS, RegularizerContext, TrainableUnit, Updates
 from fttool.testing import regularizer_context, tiny_batch, tiny_model, tiny_score
 from fttool.testing.tiny import tiny_encoded
 from fttool.training.groups import folded_importance, let_train, make_groups, optimizer_groups
@@ -44,10 +44,10 @@ class Twins:
     def context(self, model: PreTrainedModel) -> RegularizerContext:
         return regularizer_context(model, self.folder, **{"new": NEW, **self.changes})
 
-    def units(self, model: PreTrainedModel) -> list[ThawUnit]:
+    def units(self, model: PreTrainedModel) -> list[TrainableUnit]:
         names = frozenset(name for name, _ in model.named_parameters())
         late: Updates = (range(2, 99),)
-        return [ThawUnit(parameters=names - self.later), ThawUnit(parameters=self.later, trains_in=late)]
+        return [TrainableUnit(parameters=names - self.later), TrainableUnit(parameters=self.later, trains_in=late)]
 
     def gradient(
         self, model: PreTrainedModel, update: int, scale: Callable[[Tensor], Tensor] = lambda one: one

@@ -74,8 +74,8 @@ def test_the_warmup_keeps_less_early_on() -> None:
     assert decay_of(1, decay=0.5, warmup=False) == 0.5
 
 
-def test_what_never_trains_is_not_held_and_what_thaws_later_is() -> None:
-    """A weight that stands still is its own average, bit for bit, so one that thaws enters from where it started."""
+def test_what_never_trains_is_not_held_and_what_unfreezes_later_is() -> None:
+    """A weight that never moved is its own average, bit for bit, so one that unfreezes enters from where it started."""
     model = tiny_model()
     built = EMA(decay=0.5, warmup=False).build(
         regularizer_context(model, Path(), trained=frozenset({"model.norm.weight"}))
@@ -165,8 +165,8 @@ def test_what_it_would_overwrite_is_refused() -> None:
 
     assert not problems(EMA()) and not problems(EMA(), "l2-init", "mixout")
     assert problems(EMA(), best="loss")[0].key == ("evaluation", "best")
-    assert "put it first" in problems(EMA(), "wise-ft")[0].hint
-    assert "put it first" in problems(EMA(), "ema")[0].hint
+    assert "list it first" in problems(EMA(), "wise-ft")[0].hint
+    assert "list it first" in problems(EMA(), "ema")[0].hint
 
 
 # -- in a run --------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from fttool_plugins.freezing.lora import Lora
 from fttool_plugins.precision.auto import Auto
 from fttool_plugins.precision.bf16 import Bf16
 from fttool_plugins.regularizer.ewc import EWC, FILE
-from fttool_plugins.regularizer.fisher import diagonal_fisher, drawn, surprise
+from fttool_plugins.regularizer.fisher import diagonal_fisher, sampled_labels, surprise
 from fttool_plugins.task.classification import Classification
 from fttool_plugins.task.sft import SupervisedFineTuning
 
@@ -135,9 +135,9 @@ def test_true_f_tends_to_the_expectation_over_all_labels(tmp_path: Path) -> None
 
 
 def test_rows_of_several_classes_draw_each_for_itself() -> None:
-    logits, draw = torch.tensor([[0.0, 9.0, -9.0]]), torch.Generator().manual_seed(0)
+    logits, generator = torch.tensor([[0.0, 9.0, -9.0]]), torch.Generator().manual_seed(0)
     multi = Predictions(logits_NV=logits, targets_N=torch.ones(1, 3), losses_N=torch.zeros(1))
-    draws = torch.stack([drawn(multi, draw) for _ in range(200)]).mean(0)[0]
+    draws = torch.stack([sampled_labels(multi, generator) for _ in range(200)]).mean(0)[0]
     assert 0.4 < draws[0] < 0.6 and draws[1] > 0.98 and draws[2] < 0.02
     expected = -(torch.tensor([0.5]).log() + logits[0, 1].sigmoid().log() + (1 - logits[0, 2].sigmoid()).log())
     assert surprise(logits, torch.tensor([[1.0, 1.0, 0.0]])) == pytest.approx(float(expected))
@@ -221,7 +221,9 @@ def test_a_parameter_that_no_row_reaches_has_an_importance_of_zero() -> None:
         logits = model(input_ids=batch["input_ids"]).logits
         return Predictions(logits_NV=logits, targets_N=batch["targets"], losses_N=logits[:, 0])
 
-    found, labels = diagonal_fisher(model, [batch], score, {"score": model.score.weight, "spare": spare}, draw=None)
+    found, labels = diagonal_fisher(
+        model, [batch], score, {"score": model.score.weight, "spare": spare}, generator=None
+    )
     assert labels == 1 and not found["spare"].any() and found["score"].any()
 
 
@@ -284,7 +286,7 @@ def saved(path: Path, change: Any = lambda tensors: None, **said: str) -> None:
 
 
 BAD_FILES: dict[str, tuple[Any, str]] = {
-    "missing": (lambda path: None, "there is no importance file"),
+    "missing": (lambda path: None, "the importance file"),
     "another shape": (
         lambda path: saved(path, lambda t: t.update({"lm_head.weight": torch.ones(128, 8)})),
         r"'lm_head.weight' is \(128, 8\) there and \(128, 16\) here",
@@ -298,9 +300,12 @@ BAD_FILES: dict[str, tuple[Any, str]] = {
         r"no importance of 1 parameters that train \('lm_head.weight' …\)",
     ),
     "other weights": (lambda path: saved(path, weights="0" * 32), "computed for other weights"),
-    "cut off": (lambda path: (saved(path), path.write_bytes(path.read_bytes()[:-9])), "no whole safetensors file"),
-    "a pickle": (lambda path: path.write_bytes(pickle.dumps({"lm_head.weight": 1})), "no whole safetensors file"),
-    "empty": (lambda path: path.write_bytes(b""), "no whole safetensors file"),
+    "cut off": (
+        lambda path: (saved(path), path.write_bytes(path.read_bytes()[:-9])),
+        "not a complete safetensors file",
+    ),
+    "a pickle": (lambda path: path.write_bytes(pickle.dumps({"lm_head.weight": 1})), "not a complete safetensors file"),
+    "empty": (lambda path: path.write_bytes(b""), "not a complete safetensors file"),
 }
 
 
@@ -344,7 +349,7 @@ def problems(
 def test_what_cannot_go_together() -> None:
     one = EWC(strength=1)
     assert problems(one) == []
-    assert "needs rows that stand for what the model knew" in problems(one, general=())[0].message
+    assert "needs rows that represent what the model knew" in problems(one, general=())[0].message
     assert problems(EWC(strength=1, file="f"), general=()) == []
     assert "did you mean 'wiki'" in problems(EWC(strength=1, rows="wikki"))[0].hint
     assert "computes nothing on rows" in problems(EWC(strength=1, file="f", rows="wiki"))[0].message
@@ -408,7 +413,7 @@ def test_a_run_is_refused_with_the_place_of_the_file(tmp_path: Path, recipe: dic
     recipe["regularizers"] = [{"name": "ewc", "strength": 100, "file": "nowhere.safetensors"}]
     run = run_recipe(recipe, tmp_path)
     assert run.exit_code == 3 and not run.run_dir.exists()
-    assert "there is no importance file" in str(run.error) and "recipe.toml:" in str(run.error)
+    assert "the importance file" in str(run.error) and "recipe.toml:" in str(run.error)
 
 
 def test_a_run_without_general_rows_is_refused_by_validation(tmp_path: Path, recipe: dict[str, Any]) -> None:

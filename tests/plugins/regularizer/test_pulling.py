@@ -98,7 +98,7 @@ def test_the_comparison_can_fail(twins: Any, name: str) -> None:
 
 @every_strategy
 @coupled_and_decoupled
-def test_what_thaws_later_is_pulled_from_then_on(twins: Any, name: str, decoupled: bool) -> None:
+def test_what_unfreezes_later_is_pulled_from_then_on(twins: Any, name: str, decoupled: bool) -> None:
     chosen, penalty = strategies(decoupled)[name]
     later = frozenset(name for name, _ in tiny_model().named_parameters() if ".layers.1." in name)
     twins = replace(twins, later=later | NEW)

@@ -1,4 +1,4 @@
-"""All regularizers of this room in one run: it resumes bit for bit, with accumulation and weights that thaw later."""
+"""All regularizers in one run: it resumes bit for bit, with accumulation and weights that unfreeze later."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fttool.api import Freezing, FreezingContext, Thawing, ThawUnit, from_update, hookimpl
+from fttool.api import Freezing, FreezingContext, FreezingPlan, TrainableUnit, from_update, hookimpl
 from fttool.testing import plugins, run_recipe
 
 from ...runs import assert_same_weights, cut_back, weights
 
 
 class SecondLater(Freezing):
-    """The second layer thaws at update 3."""
+    """The second layer unfreezes at update 3."""
 
     name: Literal["acme.second-later"] = "acme.second-later"
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield two units."""
         second = frozenset(ctx.layers.blocks[1])
         names = frozenset(name for name, _ in ctx.model.named_parameters())
-        return Thawing(
-            units=[ThawUnit(parameters=names - second), ThawUnit(parameters=second, trains_in=from_update(3))]
+        return FreezingPlan(
+            units=[TrainableUnit(parameters=names - second), TrainableUnit(parameters=second, trains_in=from_update(3))]
         )
 
 

@@ -40,7 +40,7 @@ def table() -> str:
     lines = [["model", *CLUSTERS], ["---"] * (1 + len(CLUSTERS))]
     for name, shape in MODELS.items():
         memory = _memory(*shape)
-        whole = f"{memory().whole / 2**30:,.0f}"
+        whole = f"{memory().total / 2**30:,.0f}"
         lines.append([f"{name}, {whole} GiB", *(_choice(*cluster, memory) for cluster in CLUSTERS.values())])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

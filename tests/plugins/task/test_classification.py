@@ -191,7 +191,7 @@ def test_classes_that_cannot_be_learned_are_refused() -> None:
         build({"spam": 1, "ham": 1}, labels=("spam", "ham", "tofu"))
     with pytest.raises(DataError, match="lacks the class 'tofu'"):
         build({"spam": 1, "ham": 1, "tofu": 1}, labels=("spam", "ham"))
-    with pytest.raises(RecipeError, match="'spma', which is no class"):
+    with pytest.raises(RecipeError, match="'spma', which is not a class"):
         build({"spam": 1, "ham": 1}, class_weights={"spma": 2.0})
     assert build({"spam": 5}, multi_label=True).labels == ("spam",)
 
@@ -247,7 +247,7 @@ def test_a_run_learns_and_its_model_is_transformers_own(tmp_path: Path, recipe: 
     run = run_recipe(recipe, tmp_path, overrides=["run.max_steps=30"])
     assert run.error is None, run.error
     summary = run.summary
-    assert summary["label_tokens"] == summary["datasets"]["train"]["rows"]["met_rows"]
+    assert summary["label_tokens"] == summary["datasets"]["train"]["rows"]["seen_rows"]
     assert summary["eval"]["after"]["loss"] < summary["eval"]["before"]["loss"]
     assert summary["eval"]["after"].keys() == {"accuracy", "macro-f1", "loss"}
     assert summary["tables"].keys() == {"per class", "true ↓ predicted →"}
@@ -336,5 +336,5 @@ def test_rows_beyond_the_models_positions_are_refused(
     recipe = {**recipe, "data": {"train": [{"path": "rows.jsonl"}]}, "run": {"max_steps": 1, "micro_batch": 2}}
     recipe |= {"model": {"source": str(folder)}, "schedule": {"name": "constant", "warmup": 0.0}}
     refused = run_recipe(recipe, tmp_path, overrides=[f"batching.max_length={longest + 1}"])
-    assert f"positions end at {longest}" in str(refused.error)
+    assert f"positions for {longest}" in str(refused.error)
     assert run_recipe(recipe, tmp_path, overrides=[f"batching.max_length={longest}"]).error is None

@@ -53,7 +53,7 @@ NAMES = tuple(sorted({tag for some in (*TRUE, *PREDICTED) for tag in some.split(
 
 
 def said(true: list[str], predicted: list[str], rows: list[int] | None = None) -> Predictions:
-    """What a model says of the words of sentences, one behind the other."""
+    """What a model says of the words of sentences, one after the other."""
     right = [NAMES.index(tag) for some in true for tag in some.split()]
     guess = torch.tensor([NAMES.index(tag) for some in predicted for tag in some.split()])
     rows_N = torch.tensor(rows or [row for row, some in enumerate(true) for _ in some.split()])

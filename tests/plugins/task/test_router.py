@@ -104,7 +104,7 @@ def test_it_is_on_where_the_configuration_says_so_and_only_while_training() -> N
 
 
 def test_a_model_without_a_router_is_refused() -> None:
-    with pytest.raises(ModelError, match="is no mixture of experts"):
+    with pytest.raises(ModelError, match="is not a mixture of experts"):
         refuse_without_router(tiny_model(), 0.1)
     refuse_without_router(tiny_model(), 0.0)
     refuse_without_router(tiny_model(), None)

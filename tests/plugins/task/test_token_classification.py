@@ -331,7 +331,7 @@ def test_parts_of_speech_have_other_metrics(tmp_path: Path, recipe: dict[str, An
     ("words", "said"),
     [
         ("evaluation.metrics=['token-accuracy']", "metric 'token-accuracy' is for a task that learns tokens"),
-        ("masking=label", "masking 'label' is for a task that learns the classes of whole rows"),
+        ("masking=label", "masking 'label' is for a task that learns a class for each row"),
         ("data.train.0.format=labelled", "format 'labelled' is for a task"),
         ("batching=packed", "batching 'packed' is for a task that learns tokens, not for 'token-classification'"),
         ("task.labels=['O','O']", "task.labels names 'O' twice"),

@@ -405,7 +405,7 @@ def test_a_longer_run_needs_a_whole_checkpoint_of_the_stretch_that_stays(
     (run.run_dir / "checkpoints" / "checkpoint-10" / "trained.safetensors").write_bytes(b"?")
     refused = run_recipe(recipe, tmp_path, resume=True, overrides=["run.max_steps=20"])
     assert refused.exit_code == 2
-    assert "no checkpoint of the first 11 updates, whose rates stay what they were, is whole" in str(refused.error)
+    assert "no checkpoint of the first 11 updates, whose rates stay the same, is intact" in str(refused.error)
     assert not list(run.run_dir.glob("until-*"))
 
 
@@ -478,12 +478,12 @@ def test_rows_or_a_model_that_have_changed(finished: RunResult, tmp_path: Path) 
 
 @pytest.mark.parametrize("word", ["run.max_steps=100", "run.name=x", "schedule.name=linear", "schedule={}", "run={}"])
 def test_what_it_decides_itself_cannot_be_set(finished: RunResult, word: str) -> None:
-    assert f"--set {word.partition('=')[0]} has no say here" in refusal(finished, "--steps", "2", "--set", word)
+    assert f"--set {word.partition('=')[0]} has no effect here" in refusal(finished, "--steps", "2", "--set", word)
 
 
 def test_a_folder_that_is_no_run(finished: RunResult, tmp_path: Path) -> None:
     nowhere = RunResult(exit_code=ExitCode.OK, run_dir=tmp_path / "nowhere", error=None)
-    with pytest.raises(UsageError, match="is no run directory"):
+    with pytest.raises(UsageError, match="is not a run directory"):
         decay_of(nowhere, "--steps", "2")
 
 
@@ -529,7 +529,7 @@ def test_steps_that_are_none(finished: RunResult, steps: str, capsys: pytest.Cap
     with pytest.raises(SystemExit) as exited:
         decay_of(finished, "--steps", steps)
     assert exited.value.code == 2
-    assert "no number of updates" in capsys.readouterr().err
+    assert " is not a " in capsys.readouterr().err
 
 
 def test_its_events_end_with_how_it_ended(finished: RunResult, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     path = write(tmp_path, recipe)
     assert main(["importance", path, "-o", str(tmp_path / "no" / "where")]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
     assert main(["importance", path, "-o", "/proc/importance"]) == 2
     assert "cannot write '/proc/importance'" in capsys.readouterr().err
     del recipe["data"]["general"]

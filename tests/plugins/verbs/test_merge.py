@@ -125,7 +125,7 @@ def test_what_is_no_finished_run_is_refused(
 ) -> None:
     run, _ = finished
     assert main(["merge", str(tmp_path), "--alpha", "0.5"]) == 2
-    assert "is no run directory" in capsys.readouterr().err
+    assert "is not a run directory" in capsys.readouterr().err
     shutil.copytree(run.run_dir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "model")
     assert main(["merge", str(tmp_path / "run"), "--alpha", "0.5"]) == 2
@@ -147,7 +147,7 @@ def test_alpha_is_a_share(finished: tuple[RunResult, Path], alpha: str, capsys: 
     with pytest.raises(SystemExit) as ended:
         main(words(finished[0], f"--alpha={alpha}"))
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and f"--alpha: '{alpha}' is no number between 0 and 1" in said
+    assert ended.value.code == 2 and f"--alpha: '{alpha}' is not a number between 0 and 1" in said
 
 
 def test_a_run_without_rows_to_measure_on_says_so(

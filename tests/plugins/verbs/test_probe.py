@@ -267,10 +267,10 @@ def test_a_message_is_found_in_what_a_run_says() -> None:
         "Traceback (most recent call last):\n  File …\nRuntimeError: two\nfttool failed: RuntimeError: two\n    in it"
     )
     assert measuring.gist(report) == "RuntimeError: two"
-    assert measuring.gist("--set x resets y\nmy.toml:1:2: rows are wrong\n    mend them\n    in process 2 of 2\n") == (
+    assert measuring.gist("--set x resets y\nmy.toml:1:2: rows are wrong\n    fix them\n    in process 2 of 2\n") == (
         "my.toml:1:2: rows are wrong"
     )
-    assert measuring.gist("\n") == "it ended without a word"
+    assert measuring.gist("\n") == "it ended without output"
 
 
 @pytest.fixture

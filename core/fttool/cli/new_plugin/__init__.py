@@ -56,4 +56,4 @@ def _refuse_name(name: str) -> None:
         raise UsageError(f"'{name}': leave '{name[:7]}' out, the package is called fttool-NAME anyway")
     taken = {*FAMILIES, "fttool"}
     if name in taken:
-        raise UsageError(f"'{name}' is a name of fttool's own", hint="choose another")
+        raise UsageError(f"'{name}' is reserved by fttool", hint="choose another")

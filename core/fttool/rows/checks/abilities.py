@@ -139,8 +139,8 @@ class Abilities:
                 yield f"{FAILS} {gist(text)}"
                 continue
             missing = sorted(word.removeprefix(self._sentinel) for word in expected if word not in text)
-            whole = len(missing) == len(expected)
-            yield f"it leaves {'them' if whole else 'the ' + ' and '.join(missing)} out" if missing else ""
+            all_missing = len(missing) == len(expected)
+            yield f"it leaves {'them' if all_missing else 'the ' + ' and '.join(missing)} out" if missing else ""
 
     def _written(self, turns: Turns, variables: Variables) -> str | Exception:
         """The render, or why there is none."""

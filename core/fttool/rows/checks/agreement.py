@@ -85,14 +85,14 @@ class Agreement:
         """Each kind of difference with its share of the rows, its first tokens, and what to do about it."""
         if self.last:
             yield Problem(
-                f"inference asks in other tokens than training reads, in {self._share(self.last)}: {self.last[0]}",
+                f"prompts have other tokens at inference than in training, in {self._share(self.last)}: {self.last[0]}",
                 hint=_remedy(self.last[0]),
                 key=("model", "template_difference"),
             )
         hint = '[masking] history = "as-asked" makes each learned turn a row of its own, as inference asks'
         if written := [difference for difference in self.earlier if not difference.cut]:
             yield Problem(
-                f"the chat template writes earlier turns otherwise than inference asks for them, in "
+                f"the chat template writes earlier turns differently from how inference asks for them, in "
                 f"{self._share(written)}: {written[0]}",
                 hint=hint,
                 key=("masking",),
@@ -107,7 +107,7 @@ class Agreement:
         if self.dated:
             yield Problem(
                 f"the chat template writes the date of today into {self._share(self.dated)} ({self.dated[0]}): on "
-                "another day inference asks otherwise, and a resumed run reads other tokens",
+                "another day the prompts differ, and a resumed run reads other tokens",
                 hint="give the date in the rows' chat_template_kwargs where the template has a variable for it "
                 "(date_string), or choose a [model] chat_template without it",
                 key=("model", "chat_template"),
@@ -120,17 +120,17 @@ class Agreement:
             "last_turn_differs": len(self.last),
             "earlier_turns_differ": len(self.earlier),
             "dated": len(self.dated),
-            "first": [asdict(some[0]) for some in (self.last, self.earlier) if some],
+            "first": [asdict(differences[0]) for differences in (self.last, self.earlier) if differences],
         }
 
-    def _share(self, some: Sequence[object]) -> str:
-        return f"{len(some):,} of {counted(self.rows, 'row')} ({len(some) / self.rows:.0%})"
+    def _share(self, differences: Sequence[object]) -> str:
+        return f"{len(differences):,} of {counted(self.rows, 'row')} ({len(differences) / self.rows:.0%})"
 
 
 def _remedy(difference: Difference) -> str:
-    allow = 'or say model.template_difference = "allow"'
+    allow = 'or set model.template_difference = "allow"'
     if difference.turn is None:
-        return f"the tokenizer ends or begins a prompt by itself: give the tokenizer's own settings a look; {allow}"
+        return f"the tokenizer ends or begins a prompt by itself: check the tokenizer's own settings; {allow}"
     if not THOUGHT.search(difference.inference + difference.training):
         return f"choose a [model] chat_template that writes the turns as it does where it asks for one; {allow}"
     return (
@@ -152,16 +152,18 @@ def compare(
     those with control tokens as text are left out.
     """
     rows = 0
-    found: list[Difference] = []
+    differences: list[Difference] = []
     dated: list[str] = []
-    for example in (part for whole in examples for part in split(whole)):
+    for example in (part for original in examples for part in split(original)):
         row = _encoded(encode, example)
         if row is None or row.literal or not _up_to_end(row) or not (example.messages or example.prompt):
             continue
         rows += 1
-        found += _first(_differences(example, row, encode, tokenizer, max_length))
+        differences += _first(_differences(example, row, encode, tokenizer, max_length))
         dated += [example.origin] if _is_dated(example, tokenizer) else []
-    return Agreement(rows, tuple(d for d in found if d.last), tuple(d for d in found if not d.last), tuple(dated))
+    return Agreement(
+        rows, tuple(d for d in differences if d.last), tuple(d for d in differences if not d.last), tuple(dated)
+    )
 
 
 def _is_dated(example: Example, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -174,7 +176,7 @@ def _is_dated(example: Example, tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _first(differences: Iterable[Difference]) -> list[Difference]:
     """The gravest difference of a row: of its last learned turn, else its first one."""
-    return sorted(differences, key=lambda one: not one.last)[:1]
+    return sorted(differences, key=lambda difference: not difference.last)[:1]
 
 
 def _differences(
@@ -226,7 +228,7 @@ def _differences(
 def _cut_in_history(prompt: list[int], row: Encoded, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The earlier learned message at whose beginning the prompt has other tokens for the same text; None where none is.
 
-    Masking cuts the text where such a turn begins, as inference asks for it there; behind it, inference does not.
+    Masking cuts the text where such a turn begins, as inference asks for it there; after it, inference does not.
     """
     place = _parting(prompt, row.input_ids, None)
     learned = [at for at, label in enumerate(row.labels) if label != -100]
@@ -264,7 +266,7 @@ def _up_to_end(row: Encoded) -> list[int]:
 def _parting(asked: Sequence[int], trained: Sequence[int], max_length: int | None) -> int | None:
     """The first token at which `trained` does not begin as `asked` does; None where it does."""
     pairs = enumerate(zip(asked[:max_length], trained[:max_length], strict=False))
-    place = next((index for index, (one, other) in pairs if one != other), min(len(asked), len(trained)))
+    place = next((index for index, (mine, other) in pairs if mine != other), min(len(asked), len(trained)))
     return place if place < len(asked[:max_length]) else None
 
 
@@ -295,7 +297,7 @@ def refuse_saved_difference(
         )
     except Exception as fault:  # transformers raises a dozen kinds
         message = f"the saved tokenizer cannot be loaded again: {gist(fault)}"
-        raise ModelError(message, where=str(folder), hint="the model was saved; mend its tokenizer's files") from fault
+        raise ModelError(message, where=str(folder), hint="the model was saved; fix its tokenizer's files") from fault
     for example in examples:
         ours, theirs = _prompt(example, tokenizer), _prompt(example, saved)
         if ours == theirs:
@@ -304,7 +306,7 @@ def refuse_saved_difference(
         parted = _parting(there, here, None)
         place = len(there) if parted is None else parted
         raise ModelError(
-            f"the saved tokenizer asks otherwise than the one of the run: {example.origin}: at token {place} "
+            f"the saved tokenizer asks differently from the one of the run: {example.origin}: at token {place} "
             f"{_shown(saved, there[place:])!r} was {_shown(tokenizer, here[place:])!r}",
             where=str(folder),
             hint="copy the source's own tokenizer files over those in the folder",

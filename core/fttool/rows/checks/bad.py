@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fttool.contracts.recipe import RowsTable
-from fttool.contracts.rows import TemplateFault
+from fttool.contracts.rows import ChatTemplateError
 from fttool.contracts.strategy import to_steps
 from fttool.errors import DataError, Problem, counted
 
@@ -49,7 +49,7 @@ class BadRows:
     def add(self, origin: str, wrong: Exception) -> None:
         """Note one."""
         self.found.append((origin, str(wrong)))
-        self.by_template += isinstance(wrong, TemplateFault)
+        self.by_template += isinstance(wrong, ChatTemplateError)
 
     def settle(self) -> None:
         """Once rows have been read: raise `DataError` for the bad ones, or for too many of them."""
@@ -62,7 +62,7 @@ class BadRows:
         by_row = len(self.found) - self.by_template
         hint = "; ".join([*([ANOTHER_TEMPLATE] if self.by_template else []), *([mend(by_row)] if by_row else [])])
         if self.drops:
-            way = "mend them" if by_row else ANOTHER_TEMPLATE
+            way = "fix them" if by_row else ANOTHER_TEMPLATE
             hint = f"{self._share()}, more than max_bad_rows = {ceiling:g} lets drop; {way}, or raise it"
         elif by_row and len(self.found) == self.rows > 1:
             hint = f"not one of {self.rows:,} rows could be read: is format '{self.table.format.id()}' the right one?"
@@ -92,9 +92,9 @@ class BadRows:
         return [{"dataset": self.table.dataset, "row": origin, "reason": wrong} for origin, wrong in self.found]
 
 
-def alike(found: list[tuple[str, str]]) -> list[Problem]:
+def alike(bad: list[tuple[str, str]]) -> list[Problem]:
     """A problem for each kind of bad row, at its first place, with the next places and the number of the others."""
-    kinds = list(_kinds(found).values())
+    kinds = list(_kinds(bad).values())
     problems = [
         Problem(members[0][1] + (f" ({_elsewhere(members)})" if len(members) > 1 else ""), members[0][0])
         for members in kinds[:SHOWN_PROBLEMS]
@@ -110,13 +110,13 @@ def alike(found: list[tuple[str, str]]) -> list[Problem]:
 def mend(count: int) -> str:
     """What to do about so many bad rows."""
     more = "; there may be more" if count >= MOST else ""
-    return f"mend or delete {'this row' if count == 1 else 'these rows'}{more}"
+    return f"fix or delete {'this row' if count == 1 else 'these rows'}{more}"
 
 
-def _kinds(found: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+def _kinds(bad: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
     """What differs only in numbers and in the words that it quotes at length is of one kind."""
     kinds: dict[str, list[tuple[str, str]]] = {}
-    for origin, wrong in found:
+    for origin, wrong in bad:
         kind = re.sub(r"\d+", "#", re.sub(r"'[^']{16,}'|\"[^\"]{16,}\"", "…", wrong))
         kinds.setdefault(kind, []).append((origin, wrong))
     return kinds
@@ -131,7 +131,7 @@ def _elsewhere(alike: list[tuple[str, str]]) -> str:
     """`also at :4, :7 and 12 more`: the places after the first, of one file by their lines alone."""
     origins = [origin for origin, _ in alike]
     file = origins[0].rpartition(":")[0]
-    shown = [one.removeprefix(file) if file else one for one in origins[1 : 1 + SHOWN_PLACES]]
+    shown = [place.removeprefix(file) if file else place for place in origins[1 : 1 + SHOWN_PLACES]]
     more = len(origins) - 1 - len(shown)
     return f"also at {', '.join(shown)}{f' and {more:,} more' if more else ''}"
 

@@ -43,9 +43,9 @@ class ClassNames:
         self.counts.update(example.labels)
         for key in row.noted & row.keys():
             value: Any = dict.__getitem__(row, key)
-            for one in value if is_array(value) else [value]:
-                name, kind = _as_written(one)
-                if name in example.labels and one != example.prompt:
+            for entry in value if is_array(value) else [value]:
+                name, kind = _as_written(entry)
+                if name in example.labels and entry != example.prompt:
                     self.written[name][kind] += 1
 
     def notices(self) -> list[str]:
@@ -55,9 +55,9 @@ class ClassNames:
     def _mixed(self) -> Iterable[str]:
         kinds = sum(self.written.values(), Counter[str]())
         if len(kinds) > 1:
-            both = [f"'{name}'" for name, of in self.written.items() if len(of) > 1]
-            one = f"; of {_listed(both)} both are one class" if both else ""
-            yield f"classes are written as {', '.join(f'{kind} ({n:,})' for kind, n in kinds.most_common())}{one}"
+            both = [f"'{name}'" for name, kinds_of in self.written.items() if len(kinds_of) > 1]
+            example = f"; of {_listed(both)} both are one class" if both else ""
+            yield f"classes are written as {', '.join(f'{kind} ({n:,})' for kind, n in kinds.most_common())}{example}"
 
     def _odd(self) -> Iterable[str]:
         missing = [f"'{name}' ({n:,})" for name, n in self.counts.items() if name.casefold() in MISSING]
@@ -68,14 +68,14 @@ class ClassNames:
             yield f"classes with one row: {_listed(single)}"
 
 
-def joined(some: Iterable[ClassNames]) -> ClassNames:
+def joined(counted: Iterable[ClassNames]) -> ClassNames:
     """The classes of several datasets as one."""
-    whole = ClassNames()
-    for one in some:
-        whole.counts.update(one.counts)
-        for name, kinds in one.written.items():
-            whole.written[name].update(kinds)
-    return whole
+    merged = ClassNames()
+    for names in counted:
+        merged.counts.update(names.counts)
+        for name, kinds in names.written.items():
+            merged.written[name].update(kinds)
+    return merged
 
 
 def alike(counts: Mapping[str, int]) -> list[str]:
@@ -106,15 +106,15 @@ def _slips(names: Iterable[str]) -> set[tuple[str, str]]:
         if len(name) >= LETTERS and not re.search(r"\d", name):
             for part in {name, *(name[:at] + name[at + 1 :] for at in range(len(name)))}:
                 without[part].add(name)
-    return {pair for some in without.values() for pair in combinations(sorted(some), 2) if _one_slip(*pair)}
+    return {pair for group in without.values() for pair in combinations(sorted(group), 2) if _one_slip(*pair)}
 
 
-def _one_slip(one: str, other: str) -> bool:
-    if len(one) != len(other):
-        short, long = sorted((one, other), key=len)
+def _one_slip(first: str, second: str) -> bool:
+    if len(first) != len(second):
+        short, long = sorted((first, second), key=len)
         return any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
-    differ = [at for at in range(len(one)) if one[at] != other[at]]
-    swapped = len(differ) == 2 and differ[1] == differ[0] + 1 and sorted(one) == sorted(other)
+    differ = [at for at in range(len(first)) if first[at] != second[at]]
+    swapped = len(differ) == 2 and differ[1] == differ[0] + 1 and sorted(first) == sorted(second)
     return len(differ) == 1 or swapped
 
 

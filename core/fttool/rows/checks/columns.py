@@ -50,7 +50,7 @@ MEANT: Mapping[str, str] = {
 def meaning(key: str, value: Any, *, classified: bool = False) -> str:
     """What a column or key that nobody reads means to others, by its name and value; empty where it means nothing.
 
-    Of rows that are `classified` a verdict (a rating, a score) is no more than one column of many.
+    Of rows that are `classified` a verdict (a rating, a score) is one column of many.
     """
     known = MEANT.get(spelled(key))
     if known is not None:
@@ -59,7 +59,7 @@ def meaning(key: str, value: Any, *, classified: bool = False) -> str:
         return _SHARE
     if classified:
         return ""
-    if is_table(value) and any(says_bad(name, one) or _unlearned(name, one) for name, one in value.items()):
+    if is_table(value) and any(says_bad(name, inner) or _unlearned(name, inner) for name, inner in value.items()):
         return _INSIDE
     return _VERDICT if says_bad(key, value) else ""
 
@@ -140,16 +140,16 @@ class Columns:
             for key, use in uses.items()
             if use.lost
         ]
-        found: list[Problem] = []
+        problems: list[Problem] = []
         for what, key, use in lost:
             times = counted(use.lost, "row" if what == "column" else "turn")
             filled_in = f"the {what} '{key}' ({use.means}) is filled in {times}"
-            found.append(Problem(f"{filled_in} and format '{format_id}' does not read it", use.first_lost))
-        if found:
+            problems.append(Problem(f"{filled_in} and format '{format_id}' does not read it", use.first_lost))
+        if problems:
             names = ", ".join(f'"{key}"' for key in dict.fromkeys(key.removeprefix(PART) for _, key, _ in lost))
             hint = f"{remedy}; where it may be left out, say so beside the path: ignore = [{names}]"
-            found[-1] = Problem(found[-1].message, found[-1].where, hint)
-        return found
+            problems[-1] = Problem(problems[-1].message, problems[-1].where, hint)
+        return problems
 
     def unmet(self) -> list[str]:
         """Names to ignore that no row has."""
@@ -162,12 +162,12 @@ class Columns:
             kinds = ("read", "not_read", "passed_on")
             return {key: {kind: n for kind in kinds if (n := getattr(use, kind))} for key, use in uses.items()}
 
-        found: dict[str, Any] = {"columns": counts(self.columns)}
+        data: dict[str, Any] = {"columns": counts(self.columns)}
         if self.turn_keys:
-            found["turn_keys"] = counts(self.turn_keys)
+            data["turn_keys"] = counts(self.turn_keys)
         if self.ignore:
-            found["ignored"] = {key: self.ignored.get(key, 0) for key in self.ignore}
-        return found
+            data["ignored"] = {key: self.ignored.get(key, 0) for key in self.ignore}
+        return data
 
 
 def described(name: str, data: Mapping[str, Any]) -> list[str]:

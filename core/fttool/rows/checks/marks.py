@@ -53,7 +53,7 @@ def marked_learned(marked: Mapping[str, Any], where: str, *, in_text: bool = Fal
         if key in MARKS or value in (None, [], {}, ""):
             continue
         if is_finer_mark(key):
-            raise ValueError(f"{where} has '{key}': a turn is learned whole and alike, or not at all")
+            raise ValueError(f"{where} has '{key}': a turn is learned in full, or not at all")
         if is_mark(key) or spelled(key) in _UNCLEAR or says_bad(key, value):
             raise ValueError(
                 f"{where} has '{key}', which may say whether it is learned: write 'weight' 0 or 1 for that, or let it "

@@ -57,8 +57,8 @@ def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Not
 
     def noted(values: Mapping[str, Any], within: str = "") -> Noted:
         met.update(key for key in ignore if key in values)
-        kept = {key: value for key, value in values.items() if key not in ignore} if ignore else values
-        return Noted(kept, within)
+        values_read = {key: value for key, value in values.items() if key not in ignore} if ignore else values
+        return Noted(values_read, within)
 
     def noted_part(part: Any) -> Any:
         if not is_table(part):
@@ -69,18 +69,18 @@ def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Not
     def noted_turn(turn: Any) -> Any:
         if not _is_turn(turn):
             return turn
-        found = noted(turn)
-        turns.append(found)
-        parts = dict.get(found, "content")
+        turn_noted = noted(turn)
+        turns.append(turn_noted)
+        parts = dict.get(turn_noted, "content")
         if is_array(parts):
-            dict.__setitem__(found, "content", [noted_part(part) for part in parts])
-        return found
+            dict.__setitem__(turn_noted, "content", [noted_part(part) for part in parts])
+        return turn_noted
 
-    found = noted(row)
+    row_noted = noted(row)
     for key, value in row.items():
-        if key in found and is_array(value) and any(map(_is_turn, value)):
-            dict.__setitem__(found, key, [noted_turn(turn) for turn in value])
-    return found, turns, met
+        if key in row_noted and is_array(value) and any(map(_is_turn, value)):
+            dict.__setitem__(row_noted, key, [noted_turn(turn) for turn in value])
+    return row_noted, turns, met
 
 
 def filled(value: Any) -> bool:

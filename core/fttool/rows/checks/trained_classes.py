@@ -14,9 +14,9 @@ from fttool.rows.rows import Rows
 def refuse_classes(rows: Rows, targets: Callable[[Sequence[tuple[str, ...]]], Any]) -> None:
     """Raise `DataError` for rows whose classes the task cannot learn or measure, alike ones together."""
     wrong: list[tuple[str, str]] = []
-    for some in (rows.train, rows.eval, *rows.general.values(), *rows.retention.values()):
+    for rows_of in (rows.train, rows.eval, *rows.general.values(), *rows.retention.values()):
         good: set[tuple[str, ...]] = set()
-        for classes, origin in zip(some.classes, some.origins, strict=True):
+        for classes, origin in zip(rows_of.classes, rows_of.origins, strict=True):
             if classes is None or classes in good:
                 continue
             try:

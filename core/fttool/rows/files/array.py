@@ -64,7 +64,7 @@ class _Window:
         return self.text[self.at : self.at + 1]
 
     def element(self) -> dict[str, Any]:
-        """The row that starts at `at`, which moves behind it."""
+        """The row that starts at `at`, which moves after it."""
         self._mark()
         self._file.line = self._line
         failed_before = -1
@@ -75,7 +75,7 @@ class _Window:
                 self.at = end
                 return row
             except strictjson.RefusedError as refused:
-                raise self._file.error(str(refused), "mend or delete the row") from None
+                raise self._file.error(str(refused), "fix or delete the row") from None
             except json.JSONDecodeError as error:
                 # Incomplete JSON fails further on when there is more of it, broken JSON at the same place.
                 # Only a string without an end always fails at its start.

@@ -1,7 +1,7 @@
 """Rows out of words in columns, as the shared tasks of CoNLL have them: a word a line, an empty line between sentences.
 
 Columns are apart by a tab where a line has one, and by blanks elsewhere. A row is a sentence: a list for each column,
-by its number. Lines that are no words are passed over: `-DOCSTART-`, which begins a document, and comments, lines that
+by its number. Lines that are not words are skipped: `-DOCSTART-`, which begins a document, and comments, lines that
 begin a sentence with `#` and hold `=`; in CoNLL-U every line with `#`, and the words of several others (`1-2`, `8.1`).
 """
 
@@ -28,7 +28,7 @@ def sentence_rows(file: RowFile, lines: Iterator[str], *, universal: bool) -> It
     words: list[list[str]] = []
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
-            raise file.error("a NUL character stands in the text", "write the file again", number)
+            raise file.error("the text contains a NUL character", "write the file again", number)
         text = line.rstrip("\r\n")
         if not text.strip(" \t"):
             yield from _row(words)
@@ -58,7 +58,7 @@ def _fields(file: RowFile, text: str, number: int, before: list[str]) -> list[st
         raise file.error(f"column {fields.index('') + 1} is empty", "is a word or its tag missing?", number)
     if len(fields) == 1:
         message = f"the line has one column, {text[:40]!r}"
-        raise file.error(message, "write a word and its tag, apart by a tab or a blank", number)
+        raise file.error(message, "separate a word and its tag by a tab or a space", number)
     if before and len(fields) != len(before):
         message = f"the line has {len(fields)} columns, the one before it {len(before)}"
         raise file.error(message, "is a word or its tag missing, or the empty line between two sentences?", number)

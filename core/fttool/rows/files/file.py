@@ -110,7 +110,7 @@ def steady(path: Path) -> Generator[BinaryIO]:
     if problem:
         raise DataError(problem)
     hint = "wait until it is complete, or read a copy"
-    changed = DataError("the file changes while it is read", where=str(path), hint=hint)
+    changed = DataError("the file changed while it was read", where=str(path), hint=hint)
     try:
         before = _stamp(path)
         with path.open("rb") as file:

@@ -46,7 +46,7 @@ def folder_rows(
 def steady_folder(folder: Path) -> Generator[None]:
     """The folder must not change while it is read; raises `DataError` as `steady` does for a file."""
     hint = "wait until it is complete, or read a copy"
-    changed = DataError("the folder changes while it is read", where=str(folder), hint=hint)
+    changed = DataError("the folder changed while it was read", where=str(folder), hint=hint)
     before = _stamp(folder)
     try:
         yield
@@ -78,7 +78,7 @@ def _files(folder: Path) -> dict[str, list[Path]]:
         files.setdefault(label, []).extend(_all_files(entry) if label else [entry])
     if not files:
         raise DataError("the folder is empty", where=str(folder), hint="a folder per label, a text file per row")
-    empty = [label for label, found in files.items() if not found]
+    empty = [label for label, texts in files.items() if not texts]
     if empty:
         hint = "put its rows there, or remove it"
         raise DataError("the folder of this label is empty", where=str(folder / empty[0]), hint=hint)
@@ -90,10 +90,10 @@ def _files(folder: Path) -> dict[str, list[Path]]:
 
 def _all_files(folder: Path) -> list[Path]:
     """Every file below a folder, by path."""
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in _entries(folder):
-        found += _all_files(entry) if entry.is_dir() else [entry]
-    return found
+        files += _all_files(entry) if entry.is_dir() else [entry]
+    return files
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -111,7 +111,7 @@ def _entries(folder: Path) -> list[Path]:
 def _text(file: Path, encodings: Sequence[str], max_bytes: int, took: Counter[str]) -> str:
     if file.suffix.lower() in NO_TEXTS:
         hint = "does it hold rows? name it as the path, not the folder; or move it out of the folder"
-        raise DataError(f"by its name this is no text file ({file.suffix})", where=str(file), hint=hint)
+        raise DataError(f"by its name this is not a text file ({file.suffix})", where=str(file), hint=hint)
     with steady(file) as stream:
         raw = stream.read(max_bytes + 1)
     if len(raw) > max_bytes:
@@ -122,11 +122,11 @@ def _text(file: Path, encodings: Sequence[str], max_bytes: int, took: Counter[st
         except UnicodeDecodeError:
             continue
         if "\0" in text:
-            raise DataError("a NUL character stands in the text", where=str(file), hint="is it a text file?")
+            raise DataError("the text contains a NUL character", where=str(file), hint="is it a text file?")
         took[encoding] += 1
         return text
     tried = " nor in ".join(encodings)
-    more = ", ".join(f'"{one}"' for one in (*encodings, "windows-1252", "latin-1"))
+    more = ", ".join(f'"{tried_next}"' for tried_next in (*encodings, "windows-1252", "latin-1"))
     hint = f"convert it, or set encodings = [{more}] beside its path: the first that fits is taken, and counted"
     raise DataError(f"the file is not in {tried}", where=str(file), hint=hint)
 

@@ -26,7 +26,7 @@ JSON = (".jsonl", ".json", ".ndjson")
 """Suffixes of files that hold JSON whatever they begin with."""
 READ = (
     "JSON lines are read, a JSON array (.json), tables with a header (.csv, .tsv), and words in columns (.conll): "
-    "write its rows as one of these"
+    "write the rows in one of these formats"
 )
 
 
@@ -84,7 +84,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises:
         DataError: while iterating, located at `path` or `path:line`: no such file, no rows, broken JSON, a
-            row that is no object, another encoding, a file that is cut off or changes meanwhile.
+            row that is not an object, another encoding, a file that is cut off or changes meanwhile.
     """
     with opened(path) as file:
         head = file.stream.peek(CHUNK)
@@ -98,7 +98,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield file.line, row
             file.rows += 1
         if not file.rows:
-            what = "is an empty array" if array else "holds blank lines only" if head else "is empty"
+            what = "is an empty array" if array else "has only blank lines" if head else "is empty"
             raise DataError(f"the file {what}", where=str(path), hint="write one JSON object per line")
 
 
@@ -114,12 +114,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         for line in _text_lines(file):
             file.line += 1
             if "\0" in line:
-                raise file.error("a NUL character stands in the text", "is it a text file?")
+                raise file.error("the text contains a NUL character", "is it a text file?")
             if line.strip():
                 yield file.line, line.rstrip("\r\n")
                 file.rows += 1
         if not file.rows:
-            what = "holds blank lines only" if head else "is empty"
+            what = "has only blank lines" if head else "is empty"
             raise DataError(f"the file {what}", where=str(path), hint="write one text per line")
 
 
@@ -153,7 +153,7 @@ def _text_lines(file: RowFile) -> Iterator[str]:
         number += 1
         if len(raw) > MAX_ROW_BYTES:
             message = f"the line is longer than {MAX_ROW_BYTES:,} bytes"
-            raise file.error(message, "does every row stand on its own line? split what is too long", number)
+            raise file.error(message, "is every row on its own line? split what is too long", number)
         yield _decode(file, raw, number)
 
 
@@ -171,7 +171,7 @@ def _row(file: RowFile, text: str, start: int, *, ended: bool) -> dict[str, Any]
     try:
         row, end = strictjson.decode(text, start)
     except strictjson.RefusedError as refused:
-        raise file.error(str(refused), "mend or delete the row") from None
+        raise file.error(str(refused), "fix or delete the row") from None
     except json.JSONDecodeError as error:
         if not ended and strictjson.looks_cut(error):
             raise _cut_line(file, file.line) from None

@@ -67,13 +67,13 @@ def after_blank(text: str, start: int = 0) -> int:
 
 def describe(message: str, text: str, pos: int, column: int) -> tuple[str, str]:
     """What to say of JSON that is broken at `pos`, and what to do: (message, hint)."""
-    found = text[pos : pos + 1]
+    character = text[pos : pos + 1]
     message = re.sub(r"( starting)? at$|:? *$", "", message[:1].lower() + message[1:], count=1)
-    hint = "mend or delete it"
-    if found == "\0":
+    hint = "fix or delete it"
+    if character == "\0":
         message, hint = "a NUL character", "a crash while a file is written leaves these: write it again"
-    elif found == "'":
-        hint = "strings stand in double quotes: write rows with json.dumps, not with print or str"
+    elif character == "'":
+        hint = "strings need double quotes: write rows with json.dumps, not with print or str"
     elif not text[pos:].strip():
         hint = "the line ends too early; a row may not span lines, except in a JSON array"
     before, after = _printable(text[max(0, pos - 30) : pos]), _printable(text[pos : pos + 30])
@@ -86,12 +86,12 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise RefusedError(f"the key '{_printable(twice[:60])}' stands twice in one object")
+        raise RefusedError(f"the key '{_printable(twice[:60])}' occurs twice in one object")
     return row
 
 
 def _constant(name: str) -> float:
-    raise RefusedError(f"{name} is no JSON value")
+    raise RefusedError(f"{name} is not a JSON value")
 
 
 def _float(digits: str) -> float:

@@ -60,13 +60,13 @@ def _explained(error: str) -> tuple[str, str]:
         return "a field of this row is too long", "is a quote missing?"
     if "new-line" in error:
         return "the lines end in a carriage return alone", "save the file with line breaks of Unix or Windows"
-    return f"a quote stands where none may: {error}", 'a field with a quote is quoted whole, and its quotes doubled: ""'
+    return f"misplaced quote: {error}", 'quote a field that contains a quote, and double the quote: ""'
 
 
 def _checked(file: RowFile, lines: Iterator[str]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
-            raise file.error("a NUL character stands in the text", "write the file again", number)
+            raise file.error("the text contains a NUL character", "write the file again", number)
         yield line
 
 

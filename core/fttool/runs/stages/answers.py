@@ -31,7 +31,7 @@ def answering(run: WithPlan) -> Answering:
 def answers(run: WithPlan, answering: Answering) -> list[str]:
     """The model's present answers to the first evaluation prompts."""
     settings, parts = run.loaded.recipe.evaluation, run.parts
-    sampled = [one for one in run.rows.eval_examples if one.messages or one.prompt][: settings.samples]
+    sampled = [row for row in run.rows.eval_examples if row.messages or row.prompt][: settings.samples]
     if parts.answer is not None:
         with evaluating(run.model):
             max_length = run.loaded.recipe.batching.max_length
@@ -45,12 +45,12 @@ def ask(
     """The model's present answers to evaluation prompts, noted with the time that they took."""
     settings, began, tokens = run.loaded.recipe.evaluation.generate, time.perf_counter(), answering.tokens
     run.watch.stage(f"answering {counted(len(examples), 'evaluation prompt')}")
-    found = answering.ask([prompt_ids(example, run.tokenizer) for example in examples], settings.max_tokens)
-    counts, noted = [len(found), answering.tokens - tokens], progress().answering
+    replies = answering.ask([prompt_ids(example, run.tokenizer) for example in examples], settings.max_tokens)
+    counts, noted = [len(replies), answering.tokens - tokens], progress().answering
     if not run.loaded.recipe.sharding.sharded:  # each process has answered its share, and not all of them
-        counts = run.world.sums(counts, run.device)
+        counts = run.world.all_reduce_sums(counts, run.device)
     for what, count in zip(("answers", "tokens"), counts, strict=True):
         noted[what] = noted.get(what, 0) + count
     noted["seconds"] = noted.get("seconds", 0.0) + time.perf_counter() - began
     noted["one_by_one"] = answering.alone or ""
-    return found
+    return replies

@@ -13,9 +13,9 @@ from fttool.proof.proving import batch_proof
 from fttool.rundir.record import CHECKPOINTS, peak_memory_bytes
 from fttool.runs.rehearsing import refuse_unsavable
 from fttool.runs.stages.answers import answering, answers, ask
-from fttool.runs.stages.begun import grown
 from fttool.runs.stages.model import positions_of
 from fttool.runs.stages.plan import WithPlan
+from fttool.runs.stages.setup import extended
 from fttool.runs.stages.update import optimizer_of
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
 from fttool.training.evaluation import asked_examples, measures
@@ -63,7 +63,7 @@ def with_loop(run: WithPlan) -> Prepared:
     undone = undo_changes(configs, run.parts, run.watch)
     if run.world.first:
         refuse_unsavable(run.model, run.tokenizer)
-    return grown(run, Prepared, trainer=trainer, parameters=parameters, configs=configs, undone=undone)
+    return extended(run, Prepared, trainer=trainer, parameters=parameters, configs=configs, undone=undone)
 
 
 def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
@@ -72,7 +72,7 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
     from fttool.training.saving import savable_state, states
 
     recipe, update, batching, parts = run.loaded.recipe, run.update, run.batching, run.parts
-    regularizers = {f"regularizers.{index}": one for index, one in enumerate(update.regularizations)}
+    regularizers = {f"regularizers.{index}": parts for index, parts in enumerate(update.regularizations)}
     stateful = states(**batching.built, schedule=update.factor, **regularizers)
     savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
     backbone, asked = make_backbone(run), answering(run)
@@ -96,7 +96,7 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
         world=run.world,
         plan=run.plan,
         formats=saved_formats(recipe.checkpoints.dtype, run.source.stored()),
-        prove=lambda: run.world.gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
+        prove=lambda: run.world.all_gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
         answers=lambda: answers(run, asked),
         ask=lambda examples: ask(run, asked, lambda: trainer().job.progress, examples),
         asked_examples=asked_examples(recipe, run.rows.eval_examples),
@@ -122,7 +122,7 @@ def make_backbone(run: WithPlan) -> Backbone | None:
     loader, obstacle = run.batching.loader, None
     if run.plan.processes > 1:
         obstacle = f"each of the {run.plan.processes} processes would need its own features"
-    elif any(one.modify is not None for one in run.update.regularizations):
+    elif any(regularization.modify is not None for regularization in run.update.regularizations):
         obstacle = "a regularizer changes the model's modules"
     return Backbone(
         bounds=run.update.features,
@@ -154,12 +154,12 @@ def trainer_arguments(run: WithPlan) -> Any:
         "dataloader_num_workers": recipe.run.workers,
         "logging_steps": recipe.run.log_every,
         "logging_first_step": True,
-        "logging_nan_inf_filter": False,
-        "eval_strategy": "no",
+        "logging_nan_inf_filter": False,  # it would log a loss of 0 for one that is not finite
+        "eval_strategy": "no",  # core's callback asks for evaluations and checkpoints, after the last update too
         "save_strategy": "no",
         "report_to": "none",  # they would record these arguments: `tracking` records the recipe
         "disable_tqdm": True,
-        "remove_unused_columns": False,
+        "remove_unused_columns": False,  # collation decides what the model is given, not its forward's signature
         "push_to_hub": False,
         **run.parts.arguments,
         **plan.arguments,

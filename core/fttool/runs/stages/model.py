@@ -14,8 +14,8 @@ from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
 from fttool.rows.rows import Rows
 from fttool.runs.stages.batches import Batching, make_batches
-from fttool.runs.stages.begun import grown
 from fttool.runs.stages.rows import WithRows
+from fttool.runs.stages.setup import extended
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ class WithModel(WithRows):
     """A run whose model is loaded."""
 
     options: LoadOptions
-    """How it was; which parameters were drawn at random stands there too."""
+    """How it was; which parameters were newly initialised is in there too."""
     model: PreTrainedModel
     """With its weights."""
     notes: Sequence[str]
@@ -61,7 +61,7 @@ def with_model(run: WithRows) -> WithModel:
     batching = make_batches(run.loaded, run.rows, run.tokenizer, run.parts, model, run.world)
     steps_per_epoch = -(-len(batching.loader) // recipe.accumulation)
     length = Length(recipe.run.max_steps or (recipe.run.epochs or 1) * steps_per_epoch, steps_per_epoch)
-    return grown(run, WithModel, options=options, model=model, notes=notes, batching=batching, length=length)
+    return extended(run, WithModel, options=options, model=model, notes=notes, batching=batching, length=length)
 
 
 def load_options(loaded: Loaded, parts: TaskParts, numerics: Numerics) -> LoadOptions:
@@ -77,7 +77,7 @@ def load_options(loaded: Loaded, parts: TaskParts, numerics: Numerics) -> LoadOp
 def load_model(
     source: Source, options: LoadOptions, tokenizer: PreTrainedTokenizerBase, rows: Rows, seed: int
 ) -> PreTrainedModel:
-    """The model with its weights, checked against tokenizer and rows; a head that its files lack is drawn by `seed`."""
+    """The model with its weights, checked against tokenizer and rows; a new head is initialised by `seed`."""
     from transformers import set_seed
 
     set_seed(seed)
@@ -89,10 +89,10 @@ def load_model(
         hint = "use the tokenizer that belongs to this model"
         raise ModelError(Problem(message, hint=hint, key=("model", "source")))
     positions = positions_of(model)
-    every = (rows.train, rows.eval, *rows.general.values(), *rows.retention.values())
-    longest = max(length for some in every for length in some.lengths)
+    datasets = (rows.train, rows.eval, *rows.general.values(), *rows.retention.values())
+    longest = max(length for dataset in datasets for length in dataset.lengths)
     if positions is not None and longest > positions:
-        message = f"a row has {longest} tokens, the model's positions end at {positions}"
+        message = f"a row has {longest} tokens, and the model has positions for {positions}"
         hint = f"set batching.max_length = {positions} or less"
         raise ModelError(Problem(message, hint=hint, key=("batching", "max_length")))
     chat.stop_at(model, chat.stop_ids(tokenizer, rows.train))
@@ -102,7 +102,7 @@ def load_model(
 def positions_of(model: PreTrainedModel) -> int | None:
     """Tokens that the model has positions for; None where their number has no end."""
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    tables: list[Any] = [one for name, one in model.named_modules() if name.endswith("position_embeddings")]
+    tables: list[Any] = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     padding = getattr(tables[0], "padding_idx", None) if tables else None
-    # RoBERTa and its kin number from behind the padding's own position on
+    # RoBERTa and its kin number from after the padding's own position on
     return positions if positions is None or padding is None else positions - padding - 1

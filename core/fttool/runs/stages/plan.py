@@ -11,7 +11,7 @@ from fttool.contracts.sharding import Memory, ShardingContext, ShardingPlan
 from fttool.errors import Problem, RecipeError
 from fttool.machine import memory_bytes
 from fttool.recipe.loaded import Loaded
-from fttool.runs.stages.begun import grown
+from fttool.runs.stages.setup import extended
 from fttool.runs.stages.update import Update, WithUpdate
 from fttool.world import World
 from fttool.yielded import built
@@ -34,7 +34,7 @@ def with_plan(run: WithUpdate) -> WithPlan:
     plan = make_plan(run.loaded, run.update, context)
     if plan.reason:
         run.watch.note(f"sharding: {plan.reason}")
-    return grown(run, WithPlan, plan=plan, memory=memory)
+    return extended(run, WithPlan, plan=plan, memory=memory)
 
 
 def estimated(run: WithUpdate) -> Memory:
@@ -55,7 +55,7 @@ def estimated(run: WithUpdate) -> Memory:
         learned=-(-tokens * labels // sum(learned.lengths)),
         recomputed=recipe.model.gradient_checkpointing,
         half=run.numerics.autocast != "no",
-        kept=sum(one.memory for one in run.update.regularizations),
+        regularizers=sum(regularization.memory for regularization in run.update.regularizations),
         device=memory_bytes(run.device, launch.processes // launch.nodes),
     )
 
@@ -73,8 +73,8 @@ def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> Shard
 
 def refuse_unseen_weights(plan: ShardingPlan, update: Update, loaded: Loaded) -> None:
     """Raise where a regularizer looks at weights after each update, and the sharding leaves none in the model."""
-    for index, one in enumerate(update.regularizations):
-        if plan.weights_apart and one.after_update is not None:
+    for index, regularization in enumerate(update.regularizations):
+        if plan.weights_apart and regularization.after_update is not None:
             name = loaded.recipe.regularizers[index].id()
             message = f"{name} looks at the weights after each update, and this sharding keeps them apart then"
-            raise RecipeError(Problem(message, hint='say sharding.name = "fsdp"', key=("regularizers", index)))
+            raise RecipeError(Problem(message, hint='set sharding.name = "fsdp"', key=("regularizers", index)))

@@ -15,7 +15,7 @@ from fttool.rows.checks.agreement import Agreement, compare, refuse_difference
 from fttool.rows.checks.trained_classes import refuse_classes
 from fttool.rows.data import prepare, untracked
 from fttool.rows.rows import Rows
-from fttool.runs.stages.begun import Begun, grown
+from fttool.runs.stages.setup import Setup, extended
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithRows(Begun):
+class WithRows(Setup):
     """A run whose rows are read."""
 
     source: Source
@@ -41,7 +41,7 @@ class WithRows(Begun):
 READING = "reading the tokenizer and the rows"
 
 
-def with_rows(run: Begun) -> WithRows:
+def with_rows(run: Setup) -> WithRows:
     """Read and check the rows; what is to be known of them is said."""
     from fttool.training.trainer import refuse_other_libraries
 
@@ -55,7 +55,7 @@ def with_rows(run: Begun) -> WithRows:
         run.watch.note(finding.message, finding.hint)
     parts = task_parts(run.loaded, rows)
     refuse_other_libraries(parts.trainer_class)
-    return grown(run, WithRows, source=source, tokenizer=tokenizer, rows=rows, agreement=agreement, parts=parts)
+    return extended(run, WithRows, source=source, tokenizer=tokenizer, rows=rows, agreement=agreement, parts=parts)
 
 
 def load_rows(

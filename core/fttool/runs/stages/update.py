@@ -8,23 +8,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.model import ALWAYS, Features, FreezingContext, LayerRatesContext, Thawing
+from fttool.contracts.model import ALWAYS, Features, FreezingContext, FreezingPlan, LayerRatesContext
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext, ScheduleContext
 from fttool.errors import ModelError, Problem, RecipeError, counted
 from fttool.recipe.loaded import Loaded
 from fttool.rows.files.reader import fingerprint
-from fttool.runs.stages.begun import grown
 from fttool.runs.stages.model import WithModel
+from fttool.runs.stages.setup import extended
 from fttool.training.regularizing import regularizer_context
 from fttool.watch.watch import Watch
 from fttool.yielded import (
     built,
     check_factors,
+    check_freezing_plan,
     check_optimizer,
     check_regularization,
-    check_thawing,
     checked_keys,
     checked_rate,
 )
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from fttool.training.beginning import Beginning
     from fttool.training.groups import Group
+    from fttool.training.initial_weights import InitialWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +50,15 @@ class Update:
     regularizations: Sequence[Regularization]
     features: Features | None
     export: Callable[[PreTrainedModel, Path], None] | None
-    beginning: Beginning | None
+    beginning: InitialWeights | None
     """Where the best model may be the one before the first update."""
 
     def files(self) -> list[dict[str, Any]]:
         """What `lock.json` notes of the files that regularizers read."""
         return [
             {"table": f"regularizers.{index}.{option}", "source": str(path), **fingerprint(path)}
-            for index, one in enumerate(self.regularizations)
-            for option, path in one.files.items()
+            for index, regularization in enumerate(self.regularizations)
+            for option, path in regularization.files.items()
         ]
 
 
@@ -89,27 +89,27 @@ def with_update(run: WithModel) -> WithUpdate:
         world=run.world,
     )
     update = make_update(run, context)
-    note_idle(update.groups, run.loaded, run.length.total_steps, run.options.drawn, run.watch)
-    return grown(run, WithUpdate, update=update, layer_classes=context.layers.kinds)
+    note_idle(update.groups, run.loaded, run.length.total_steps, run.options.newly_initialised, run.watch)
+    return extended(run, WithUpdate, update=update, layer_classes=context.layers.kinds)
 
 
 def make_update(run: WithModel, context: RegularizerContext) -> Update:
     """Freezing, rates, regularizers, optimizer and schedule; the model's `requires_grad` is set here."""
-    from fttool.training.beginning import Beginning
     from fttool.training.groups import freeze_the_rest, make_groups, optimizer_groups
+    from fttool.training.initial_weights import InitialWeights
     from fttool.training.pulls import anchored
 
     recipe, model, total = run.loaded.recipe, run.model, run.length.total_steps
-    thawing, context = thaw(run, context)
+    freezing, context = unfreeze(run, context)
     rate = built(recipe.layer_rates, LayerRatesContext(model=model, layers=context.layers))
     regularizations = regularize(run, context)
-    pulls = [pull for one in regularizations for pull in one.pulls]
+    pulls = [pull for regularization in regularizations for pull in regularization.pulls]
     unfused = bool(pulls) and run.numerics.autocast == "fp16"
     own = built(recipe.optimizer, OptimizerContext(device=run.device, unfused=unfused, sharded=recipe.sharding.sharded))
     group_keys = checked_keys(recipe.optimizer, own.group_keys) if own.group_keys else None
     groups = make_groups(
         dict(model.named_parameters()),
-        thawing.units,
+        freezing.units,
         checked_rate(recipe.layer_rates, rate),
         lr=recipe.optimizer.lr,
         weight_decay=recipe.optimizer.weight_decay,
@@ -117,7 +117,7 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
         keys=lambda name, parameter: group_keys(name, parameter, context.layers) if group_keys else {},
     )
     if not groups:
-        message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'say freezing = "full"'
+        message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'set freezing = "full"'
         raise ModelError(Problem(message, hint=hint, key=("freezing",)))
     refuse_idle(groups, run.loaded, total)
     freeze_the_rest(model, groups)
@@ -130,20 +130,20 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
         optimizer_groups=lambda: optimizer_groups(model, groups, reserve=reserve),
         factor=schedule(recipe, total),
         regularizations=regularizations,
-        features=thawing.features,
-        export=thawing.export,
-        beginning=Beginning.of(context) if recipe.evaluation.best is not None else None,
+        features=freezing.features,
+        export=freezing.export,
+        beginning=InitialWeights.of(context) if recipe.evaluation.best is not None else None,
     )
 
 
 def regularize(run: WithModel, context: RegularizerContext) -> list[Regularization]:
     """What the recipe's regularizers yield; they change the model's modules here."""
     strategies = run.loaded.recipe.regularizers
-    regularizations = [built(one, context) for one in strategies]
-    for strategy, one in zip(strategies, regularizations, strict=True):
-        check_regularization(strategy, one, context.trained)
-        if one.modify is not None:
-            one.modify(run.model)
+    regularizations = [built(strategy, context) for strategy in strategies]
+    for strategy, regularization in zip(strategies, regularizations, strict=True):
+        check_regularization(strategy, regularization, context.trained)
+        if regularization.modify is not None:
+            regularization.modify(run.model)
     return regularizations
 
 
@@ -166,13 +166,13 @@ def optimizer_of(update: Update, strategy: Strategy) -> torch.optim.Optimizer:
     return optimizer
 
 
-def thaw(run: WithModel, context: RegularizerContext) -> tuple[Thawing, RegularizerContext]:
+def unfreeze(run: WithModel, context: RegularizerContext) -> tuple[FreezingPlan, RegularizerContext]:
     """What freezing decides, and the context completed with it: freezing may have added parameters."""
     from fttool.contracts.layers import layers
 
     model, recipe = run.model, run.loaded.recipe
     given = {id(p) for name, p in model.named_parameters() if name not in context.new}
-    thawing = built(
+    freezing = built(
         recipe.freezing,
         FreezingContext(
             model=model,
@@ -183,11 +183,11 @@ def thaw(run: WithModel, context: RegularizerContext) -> tuple[Thawing, Regulari
             new=context.new,
         ),
     )
-    check_thawing(recipe.freezing, thawing, [name for name, _ in model.named_parameters()])
-    return thawing, replace(
+    check_freezing_plan(recipe.freezing, freezing, [name for name, _ in model.named_parameters()])
+    return freezing, replace(
         context,
         layers=layers(model),
-        trained=frozenset(name for unit in thawing.units for name in unit.parameters),
+        trained=frozenset(name for unit in freezing.units for name in unit.parameters),
         new=frozenset(name for name, p in model.named_parameters() if id(p) not in given),
     )
 
@@ -198,21 +198,21 @@ def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> No
     for update in sorted({0, *turns} & set(range(total_steps))):
         if not any(group.trains(update) for group in groups):
             message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
-            raise ModelError(Problem(message, hint='say freezing = "full"', key=("freezing",)))
+            raise ModelError(Problem(message, hint='set freezing = "full"', key=("freezing",)))
 
 
-def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, drawn: set[str], watch: Watch) -> None:
+def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, new: set[str], watch: Watch) -> None:
     """Say how much of what freezing would train sometime never gets its turn, because the run is too short; and which
-    parameters were `drawn` at random, and never learn.
+    parameters of `new`, which are randomly initialised, never learn.
     """
     idle = sum(group.count for group in groups if not group.trains_before(total_steps))
     if idle:
         of_all = f"{idle:,} of {sum(group.count for group in groups):,} parameters"
         watch.note(
-            f"freezing '{loaded.recipe.freezing.id()}': {of_all} get no turn in {total_steps:,} updates, "
+            f"freezing '{loaded.recipe.freezing.id()}': {of_all} are never trained in {total_steps:,} updates, "
             "and stay as they are"
         )
-    untrained = sorted(drawn.difference(*(group.names for group in groups if group.trains_before(total_steps))))
+    untrained = sorted(new.difference(*(group.names for group in groups if group.trains_before(total_steps))))
     if untrained:
         more = f" and {len(untrained) - 1} more" if len(untrained) > 1 else ""
-        watch.note(f"{untrained[0]}{more}: drawn at random, for the model's files lack it, and never trained")
+        watch.note(f"{untrained[0]}{more}: randomly initialised, as the model's files lack it, and never trained")

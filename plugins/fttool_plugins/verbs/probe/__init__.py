@@ -43,8 +43,8 @@ def main(words: Sequence[str]) -> int:
     loaded = load_recipe(options)
     chosen = shardings(loaded, options.sharding, options.processes)
     with _temporary() as folder:
-        found = make_candidates(loaded, chosen, options.micro_batches, WARM_UP + options.updates, folder)
-        outcomes = _measured(found, folder, quiet=options.quiet)
+        candidates = make_candidates(loaded, chosen, options.micro_batches, WARM_UP + options.updates, folder)
+        outcomes = _measured(candidates, folder, quiet=options.quiet)
     if options.json:
         print(json.dumps(as_json(loaded, options.updates, outcomes), indent=2, ensure_ascii=False))
     else:
@@ -64,15 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=_positive, metavar="N", help="default: as many as the recipe has")
     parser.add_argument("--updates", type=_positive, default=5, metavar="N", help="that count, after one; default: 5")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
-    parser.add_argument("-q", "--quiet", action="store_true", help="show nothing but the result")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser
 
 
 def _words(text: str) -> list[str]:
-    found = [word.strip() for word in text.split(",") if word.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
-    return found
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise argparse.ArgumentTypeError(f"{text!r} is an empty list")
+    return words
 
 
 def _sizes(text: str) -> list[int]:
@@ -81,7 +81,7 @@ def _sizes(text: str) -> list[int]:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 
@@ -96,15 +96,15 @@ def _temporary() -> Generator[Path]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _measured(found: Sequence[Candidate], folder: Path, *, quiet: bool) -> list[Outcome]:
+def _measured(candidates: Sequence[Candidate], folder: Path, *, quiet: bool) -> list[Outcome]:
     """One after the other. Where a micro-batch has no memory, a larger one under the same sharding is not tried."""
     inherited = environment(folder)
     outcomes: list[Outcome] = []
     full: dict[str, int] = {}
-    for number, candidate in enumerate(found, start=1):
+    for number, candidate in enumerate(candidates, start=1):
         smaller = full.get(candidate.sharding)
         if not quiet:
-            show(f"… {number} of {len(found)}: {candidate}", error=True)
+            show(f"… {number} of {len(candidates)}: {candidate}", error=True)
         if smaller is not None and candidate.loaded is not None:
             reason = f"not tried: out of memory at {smaller}"
             code = ExitCode.OUT_OF_MEMORY

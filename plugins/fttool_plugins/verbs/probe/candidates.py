@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.api import FttoolError, Sharding, UsageError, did_you_mean
-from fttool.verbs import Loaded, altered
+from fttool.verbs import Loaded, with_overrides
 from fttool_plugins.sharding.ddp import DDP
 from fttool_plugins.sharding.fsdp import FSDP
 from fttool_plugins.sharding.none import Unsharded
@@ -59,12 +59,12 @@ def shardings(loaded: Loaded, asked: Sequence[str], processes: int | None) -> di
     number = processes or own.world_size
     mine = _started_here(own, number)
     known = {name: make(number) for name, make in KNOWN.items()}
-    label = next((name for name, one in known.items() if _alike(one, mine)), f"{OWN} ({own.id()})")
+    label = next((name for name, sharding in known.items() if _alike(sharding, mine)), f"{OWN} ({own.id()})")
     fits = mine.world_size == number
     if not fits and (not asked or OWN in asked):
         message = f"the recipe's sharding '{own.id()}' is not for {number} processes"
         raise UsageError(message, hint="choose others: --sharding all")
-    found: dict[str, Sharding] = {}
+    listed: dict[str, Sharding] = {}
     for word in asked or [OWN]:
         if word == ALL:
             names = [name for name, make in KNOWN.items() if _spreads(make) == (number > 1)]
@@ -75,9 +75,9 @@ def shardings(loaded: Loaded, asked: Sequence[str], processes: int | None) -> di
             names = [name for name in known if name == word or name.startswith(f"{word}-")]
         if not names:
             hint = did_you_mean(word, [ALL, OWN, *known])
-            raise UsageError(f"there is no sharding '{word}' to measure", hint=hint)
-        found |= {name: mine if name == label else known[name] for name in names}
-    return found
+            raise UsageError(f"unknown sharding '{word}' to measure", hint=hint)
+        listed |= {name: mine if name == label else known[name] for name in names}
+    return listed
 
 
 def micro_batches(loaded: Loaded, processes: int, asked: Sequence[int]) -> list[int]:
@@ -85,17 +85,17 @@ def micro_batches(loaded: Loaded, processes: int, asked: Sequence[int]) -> list[
     rows = loaded.recipe.global_batch
     own: Any = loaded.recipe.run.micro_batch
     if not asked and not isinstance(own, int):
-        message = f"the recipe's run.micro_batch is {own!r}: no number to start from"
+        message = f"the recipe's run.micro_batch is {own!r}: it gives no number to start from"
         raise UsageError(message, hint="say which to measure: --micro-batches 1,2,4")
     if rows % processes:
         hint = f"e.g. --set run.global_batch={math.ceil(rows / processes) * processes}"
         raise UsageError(f"{processes} processes cannot share the {rows} rows of an update", hint=hint)
     share = rows // processes
-    for one in asked:
-        if share % one:
+    for wanted in asked:
+        if share % wanted:
             divisors = ", ".join(str(size) for size in range(1, share + 1) if share % size == 0)
             where = f"the {share} rows that each of {processes} processes has of an update"
-            raise UsageError(f"micro-batches of {one} do not divide {where}", hint=f"what does: {divisors}")
+            raise UsageError(f"micro-batches of {wanted} do not divide {where}", hint=f"what does: {divisors}")
     if asked:
         return sorted(set(asked))
     start = math.gcd(own, share)
@@ -108,22 +108,22 @@ def make_candidates(
 ) -> list[Candidate]:
     """All of them, small micro-batches first; their runs of `updates` go to `folder`."""
     own = loaded.recipe.sharding
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for name, sharding in chosen.items():
         for micro_batch in micro_batches(loaded, sharding.world_size, asked):
             refusal, variant = _missing(sharding), None
             changes = {
                 **_short_run(loaded, updates),
                 "run.output": str(folder),
-                "run.name": str(len(found) + 1),
+                "run.name": str(len(candidates) + 1),
                 "run.micro_batch": micro_batch,
                 "sharding": _table(sharding),
             }
             try:
-                variant = None if refusal else altered(loaded, changes)
+                variant = None if refusal else with_overrides(loaded, changes)
             except FttoolError as error:
                 refusal = error.problems[0].message
-            found.append(
+            candidates.append(
                 Candidate(
                     sharding=name,
                     options=_table(sharding),
@@ -134,7 +134,7 @@ def make_candidates(
                     refusal=refusal,
                 )
             )
-    return found
+    return candidates
 
 
 def _short_run(loaded: Loaded, updates: int) -> dict[str, Any]:
@@ -169,9 +169,11 @@ def _spreads(make: Callable[[int], Sharding]) -> bool:
     return make(2).world_size == 2
 
 
-def _alike(one: Sharding, other: Sharding) -> bool:
+def _alike(first: Sharding, second: Sharding) -> bool:
     """True where they differ in nothing but how long processes wait for each other."""
-    return type(one) is type(other) and one.model_dump(exclude={"timeout"}) == other.model_dump(exclude={"timeout"})
+    return type(first) is type(second) and first.model_dump(exclude={"timeout"}) == second.model_dump(
+        exclude={"timeout"}
+    )
 
 
 def _table(sharding: Sharding) -> dict[str, Any]:

@@ -65,8 +65,8 @@ def environment(folder: Path) -> dict[str, str]:
         if os.environ.get(name, "1") != "1":
             hint = "start it once, without a launcher: it starts the processes that it measures"
             raise UsageError(f"{name} is {os.environ[name]}: another launcher has started several of these", hint=hint)
-    kept = {name: value for name, value in os.environ.items() if name not in JOINED}
-    return {**kept, "TMPDIR": str(folder)}
+    inherited = {name: value for name, value in os.environ.items() if name not in JOINED}
+    return {**inherited, "TMPDIR": str(folder)}
 
 
 def measure(candidate: Candidate, folder: Path, environment: Mapping[str, str]) -> Outcome:
@@ -99,7 +99,7 @@ def command(loaded: Loaded) -> list[str]:
 def gist(said: str) -> str:
     """The message in what a run has said on stderr: the last line that is not indented below another one."""
     heads = [line for line in said.splitlines() if line.strip() and not line[0].isspace()]
-    return heads[-1].removeprefix("fttool failed: ") if heads else "it ended without a word"
+    return heads[-1].removeprefix("fttool failed: ") if heads else "it ended without output"
 
 
 def _ended(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:

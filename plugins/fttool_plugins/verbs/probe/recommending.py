@@ -15,8 +15,8 @@ TIE = 0.05
 
 def fastest(outcomes: Sequence[Outcome]) -> Outcome | None:
     """Of those that were measured; None where none was."""
-    measured = [one for one in outcomes if one.status == "measured"]
-    return max(measured, key=lambda one: one.tokens_per_second, default=None)
+    measured = [outcome for outcome in outcomes if outcome.status == "measured"]
+    return max(measured, key=lambda outcome: outcome.tokens_per_second, default=None)
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -24,9 +24,9 @@ def best(outcomes: Sequence[Outcome]) -> Outcome | None:
     first = fastest(outcomes)
     if first is None:
         return None
-    least = (1 - TIE) * first.tokens_per_second
-    near = [one for one in outcomes if one.status == "measured" and one.tokens_per_second >= least]
-    return min(near, key=lambda one: (one.peak_memory_bytes, -one.tokens_per_second))
+    threshold = (1 - TIE) * first.tokens_per_second
+    near = [outcome for outcome in outcomes if outcome.status == "measured" and outcome.tokens_per_second >= threshold]
+    return min(near, key=lambda outcome: (outcome.peak_memory_bytes, -outcome.tokens_per_second))
 
 
 def why(outcomes: Sequence[Outcome]) -> str:
@@ -44,7 +44,7 @@ def why(outcomes: Sequence[Outcome]) -> str:
             f": of those within {TIE:.0%} of the fastest it needs the least memory. {first.candidate} was "
             f"{faster} faster, which so few updates hardly tell apart"
         )
-    if len([one for one in outcomes if one.status == "measured"]) == 1:
+    if len([outcome for outcome in outcomes if outcome.status == "measured"]) == 1:
         sentence = f"Only {chosen.candidate} was measured"
     return f"{sentence}."
 

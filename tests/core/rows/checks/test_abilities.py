@@ -202,7 +202,7 @@ def test_the_template_is_blamed_and_not_the_row(tmp_path: Path) -> None:
     row = Example(origin="", messages=(USER, calling({}, None), {"role": "tool", "content": "1"}, ANSWER))
     with pytest.raises(ModelError, match=r"the chat template cannot write tool calls: .*rows.jsonl:1") as refused:
         prepared(tmp_path, row)
-    assert "mend or delete" not in str(refused.value) and refused.value.exit_code == 5
+    assert "fix or delete" not in str(refused.value) and refused.value.exit_code == 5
 
 
 def test_names_that_are_left_out_are_counted(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_the_saved_folder_is_compared(
 
     monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", wrong)
     result = run_recipe(fttool_recipe, tmp_path)
-    assert result.exit_code == 5 and "the saved tokenizer asks otherwise" in str(result.error)
+    assert result.exit_code == 5 and "the saved tokenizer asks differently" in str(result.error)
     assert [one["event"] for one in result.events][-2:] == ["saved_difference", "ended"]
     assert result.summary["status"] == "failed"
 

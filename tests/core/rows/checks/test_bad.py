@@ -102,9 +102,9 @@ def test_what_the_template_does_wrong_is_not_the_rows_fault(tmp_path: Path) -> N
     said = refusal(tmp_path, rows)
     assert "rows.jsonl:1: the chat template rewrites the text of message 2" in said and "(also at :2, :3)" in said
     assert 'choose another chat template: model.chat_template = "chatml", or a Jinja file' in said
-    assert "mend or delete" not in said
+    assert "fix or delete" not in said
     said = refusal(tmp_path, [*rows, row("<think>It is never closed.")])
-    assert "choose another chat template" in said and "mend or delete this row" in said
+    assert "choose another chat template" in said and "fix or delete this row" in said
 
 
 def test_a_broken_file_is_refused_all_the_same(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ BROKEN: dict[str, tuple[dict[str, bytes], str, tuple[str, ...]]] = {
     "a label without files": ({"a/1": b"x", "b/.keep": b""}, "b", ("the folder of this label is empty",)),
     "a file beside the labels": ({"a/1": b"x", "README": b"y"}, "README", ("beside the folders", "out of the way")),
     "not UTF-8": ({"a/1": b"caf\xe9"}, "a/1", ("not in utf-8", 'encodings = ["utf-8", "windows-1252", "latin-1"]')),
-    "rows": ({"a/rows.jsonl": b"{}"}, "a/rows.jsonl", ("by its name this is no text file (.jsonl)",)),
+    "rows": ({"a/rows.jsonl": b"{}"}, "a/rows.jsonl", ("by its name this is not a text file (.jsonl)",)),
     "NUL": ({"a/1": b"a\0b"}, "a/1", ("a NUL character",)),
 }
 
@@ -81,7 +81,7 @@ def test_a_fingerprint_is_of_paths_and_contents(tmp_path: Path) -> None:
 
 def test_a_folder_that_changes_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "mails", MAILS)
-    with pytest.raises(DataError, match="the folder changes while it is read"), unchanged(folder):
+    with pytest.raises(DataError, match="the folder changed while it was read"), unchanged(folder):
         write(folder, {"spam/2.txt": b"two"})
     with unchanged(folder):
         list(read_rows(folder))

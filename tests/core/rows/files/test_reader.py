@@ -122,19 +122,19 @@ def test_broken_json_on_line_1234(tmp_path: Path) -> None:
         "broken JSON at column 31: expecting ',' delimiter, at '\"content\": \"Hi\"}]}' "
         'after \'{"messages": [{"role": "user" \''
     )
-    assert hint == "mend or delete it (1,233 rows before it read well)"
+    assert hint == "fix or delete it (1,233 rows before it read well)"
 
 
 @pytest.mark.parametrize(
     ("line", "message", "hint"),
     [
         ("{'text': 'a'}", "broken JSON at column 2: expecting property name", "json.dumps"),
-        ("text", "broken JSON at column 1: expecting value", "mend or delete it"),
-        ('{"a": 1}{"b": 2}', "broken JSON at column 9: a second row on the line", "mend"),
-        ('{"a": 1}, ', "broken JSON at column 9: more text after the row, at ',", "mend"),
+        ("text", "broken JSON at column 1: expecting value", "fix or delete it"),
+        ('{"a": 1}{"b": 2}', "broken JSON at column 9: a second row on the line", "fix"),
+        ('{"a": 1}, ', "broken JSON at column 9: more text after the row, at ',", "fix"),
         ('{"a": "b\0"}', "broken JSON at column 9: a NUL character, at '\\x00\"}", "write it again"),
         ('\0{"a": 1}', "broken JSON at column 1: a NUL character", "write it again"),
-        ('{"a": "\x1b[31m"}', "broken JSON at column 8: invalid control character, at '\\x1b[31m", "mend"),
+        ('{"a": "\x1b[31m"}', "broken JSON at column 8: invalid control character, at '\\x1b[31m", "fix"),
         ('{"a": [1,', "broken JSON at column 1", "may not span lines"),
         ('{"a": {"b": 1}', "broken JSON at column 1", "may not span lines"),
         ("{", "broken JSON at column 2", "may not span lines"),
@@ -177,17 +177,17 @@ def test_a_last_line_that_is_broken_and_not_cut(tmp_path: Path, line: str, colum
         ("-3.5", "a row must be an object like {…}, this is a number"),
         ("null", "a row must be an object like {…}, this is null"),
         ("false", "a row must be an object like {…}, this is false"),
-        ('{"a": NaN}', "NaN is no JSON value"),
-        ('{"a": [-Infinity]}', "-Infinity is no JSON value"),
+        ('{"a": NaN}', "NaN is not a JSON value"),
+        ('{"a": [-Infinity]}', "-Infinity is not a JSON value"),
         ('{"a": 1e999}', "the number 1e999 is too large"),
-        ('{"a": 1, "b": {"c": 1, "d": 2, "c": 1}}', "the key 'c' stands twice in one object"),
+        ('{"a": 1, "b": {"c": 1, "d": 2, "c": 1}}', "the key 'c' occurs twice in one object"),
         (r'{"a": "x\ud800y"}', "\\ud800 is half a character (a lone surrogate)"),
         (r'{"a\uDFFF": 1}', "\\udfff is half a character (a lone surrogate)"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "the row is nested too deeply"),
         ('{"a": ' + "1" * 5000 + "}", "a number is too long: "),
         (  # must not compare each key with each
             "{" + ", ".join(f'"{n}": 0' for n in [*range(200_000), 199_999]) + "}",
-            "the key '199999' stands twice in one object",
+            "the key '199999' occurs twice in one object",
         ),
     ],
 )
@@ -314,8 +314,8 @@ def test_other_unicode_encodings(tmp_path: Path, encoding: str) -> None:
     [
         (b"", "the file is empty"),
         (gzip.compress(b"", mtime=0), "the file is empty"),
-        (b"\n \r\n\t\n", "the file holds blank lines only"),
-        (b"\xef\xbb\xbf\n", "the file holds blank lines only"),
+        (b"\n \r\n\t\n", "the file has only blank lines"),
+        (b"\xef\xbb\xbf\n", "the file has only blank lines"),
         (b"[]", "the file is an empty array"),
         (b" [ \n ] \n", "the file is an empty array"),
         (b"PAR1xxxx", "this is a Parquet file, not JSON lines"),
@@ -401,7 +401,7 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
     next(reader)
     with path.open("a") as file:
         file.write('{"n": 11}\n{"n": ')
-    with pytest.raises(DataError, match=r"rows\.jsonl: the file changes while it is read\n +wait until"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: the file changed while it was read\n +wait until"):
         list(reader)
 
 
@@ -413,7 +413,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
     new = write(tmp_path / "new.jsonl", jsonl(10))
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
     new.replace(path)
-    with pytest.raises(DataError, match="changes while it is read"):
+    with pytest.raises(DataError, match="changed while it was read"):
         list(reader)
 
 
@@ -430,7 +430,7 @@ def test_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             write(path, content + b"more")
 
     monkeypatch.setattr("fttool.rows.files.reader.hashlib.sha256", Writing)
-    with pytest.raises(DataError, match="changes while it is read"):
+    with pytest.raises(DataError, match="changed while it was read"):
         fingerprint(path)
 
 

@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "too few fields": (b"text,label\na,x\nb\n", ":3", ("the row has 1 field, the header 2 fields", "1 row before")),
     "too many fields": (b"text,label\na,x,y\n", ":2", ("the row has 3 fields", "first field is 'a'")),
     "an open quote": (b'text,label\na,x\n"b,y\nc,z\n', ":3", ("a quote opens in this row and never closes",)),
-    "a quote inside": (b'text,label\n"a"b,x\n', ":2", ("a quote stands where none may", "quotes doubled")),
+    "a quote inside": (b'text,label\n"a"b,x\n', ":2", ("misplaced quote", "double the quote")),
     "another separator": (b"text;label\na;x\n", ":1", ("the header is one column", "comma-separated")),
     "tabs": (b"text\tlabel\na\tx\n", ":1", ("the header is one column", "a .tsv file")),
     "a column twice": (b"text,text\na,x\n", ":1", ("names 'text' twice",)),

@@ -163,7 +163,7 @@ class TestOneOfMany(ShardingContract):
 
     @pytest.fixture(autouse=True)
     def _threads(self) -> Generator[None]:
-        """The bound is the whole process's; the tests behind this one have what they had."""
+        """The bound is the whole process's; the tests after this one have what they had."""
         import torch
 
         before = torch.get_num_threads()

@@ -208,7 +208,7 @@ def learned(row: Any) -> str:
 @pytest.mark.parametrize("completion", ["5", "Answer:", "Answer: 5\nAnswer: "])
 def test_a_row_without_a_final_answer_is_refused(completion: str) -> None:
     encode = After().build(MaskingContext(tokenizer=tiny_tokenizer()))
-    with pytest.raises(ValueError, match="has nothing behind a 'Answer:'"):
+    with pytest.raises(ValueError, match="has nothing after a 'Answer:'"):
         encode(Example(origin="a:1", prompt="Answer: 1. ", completion=completion))
 
 

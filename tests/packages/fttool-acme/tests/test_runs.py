@@ -76,7 +76,7 @@ def test_a_soup_is_a_model_to_go_on_from(fttool_tiny_model: Path, tmp_path: Path
 def test_a_row_without_an_answer_is_named(recipe: dict[str, Any], tmp_path: Path) -> None:
     result = run_recipe({**recipe, "masking": "acme.after"}, tmp_path, plugins=plugins(acme=fttool_acme))
     assert result.exit_code == 4
-    assert "rows.jsonl:1: the last turn has nothing behind a 'Answer:'" in str(result.error)
+    assert "rows.jsonl:1: the last turn has nothing after a 'Answer:'" in str(result.error)
     assert not result.run_dir.exists()
 
 

@@ -22,7 +22,7 @@ examples:
 
 
 def main(words: Sequence[str]) -> int:
-    """Draw a number of a run; `words` are the arguments behind the verb."""
+    """Draw a number of a run; `words` are the arguments after the verb."""
     parser = verb_parser("acme-curve", "Draw how a number of a run went, in a line of text.", EXAMPLES)
     parser.add_argument("run", type=Path, help="the run directory")
     parser.add_argument("--metric", default="loss", help="a number of metrics.jsonl (default: loss)")

@@ -15,7 +15,7 @@ ANSWER = "Answer: "
 class MultipleChoice(Format):
     """A row such as `{"question": "2 + 2 = ?", "choices": ["3", "4"], "answer": 1}` becomes a question and its answer.
 
-    The user's turn is the question and the choices behind the letters A, B, C …; the assistant's is "Answer: B", after
+    The user's turn is the question and the choices after the letters A, B, C …; the assistant's is "Answer: B", after
     the explanation where there is one. The right choice is given by its number from 0, its letter, or its text.
     """
 
@@ -30,7 +30,7 @@ class MultipleChoice(Format):
     """The column of a text that leads to the answer; none by default."""
 
     def build(self, ctx: FormatContext) -> RowReader:
-        """Yield the reader of one row; it raises `ValueError` for a row that is no question with its choices."""
+        """Yield the reader of one row; it raises `ValueError` for a row that is not a question with its choices."""
 
         def read(row: Mapping[str, Any], origin: str) -> Example:
             question, choices = text(row, self.question), texts(row, self.choices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fttool.api import Freezing, FreezingContext, ModelError, Thawing, ThawUnit
+from fttool.api import Freezing, FreezingContext, FreezingPlan, ModelError, TrainableUnit
 
 
 class EveryOther(Freezing):
@@ -14,9 +14,9 @@ class EveryOther(Freezing):
     first: Literal[0, 1] = 0
     """The lowest layer that trains, counted from 0."""
 
-    def build(self, ctx: FreezingContext) -> Thawing:
+    def build(self, ctx: FreezingContext) -> FreezingPlan:
         """Yield one unit; raises `ModelError` for a model without such a layer."""
         chosen = ctx.layers.blocks[self.first :: 2]
         if not chosen:
             raise ModelError(f"the model has {len(ctx.layers.blocks)} layers", hint='set freezing = "full"')
-        return Thawing(units=[ThawUnit(parameters=frozenset(name for block in chosen for name in block))])
+        return FreezingPlan(units=[TrainableUnit(parameters=frozenset(name for block in chosen for name in block))])

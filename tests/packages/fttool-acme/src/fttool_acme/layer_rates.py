@@ -1,4 +1,4 @@
-"""`acme.slow-embeddings`: tables of many rows, of which few are met, learn more slowly."""
+"""`acme.slow-embeddings`: tables of many rows, of which few are seen, learn more slowly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fttool.api import LayerRates, LayerRatesContext
 class SlowEmbeddings(LayerRates):
     """Embeddings and head train at a fraction of the rate, all layers between them at the whole of it.
 
-    Of a vocabulary a fine-tuning set meets a small part, and those rows drift away from the rest; a rate of a half to
+    Of a vocabulary a fine-tuning set uses a small part, and those rows drift away from the rest; a rate of a half to
     a tenth is usual for continued pre-training. A head that shares its weights with the embeddings has their factor.
     """
 

@@ -24,20 +24,20 @@ class After(Masking):
 
     name: Literal["acme.after"] = "acme.after"
     marker: Annotated[str, Field(min_length=1)] = "Answer:"
-    """The text behind which learning begins; it is not learned itself."""
+    """The text after which learning begins; it is not learned itself."""
 
     def build(self, ctx: MaskingContext) -> RowEncoder:
-        """Yield the encoder; it raises `ValueError` for a row without the marker, or with nothing behind it."""
+        """Yield the encoder; it raises `ValueError` for a row without the marker, or with nothing after it."""
         return lambda example: encode(example, ctx.tokenizer, self.marker)
 
 
 def encode(example: Example, tokenizer: PreTrainedTokenizerBase, marker: str) -> Encoded:
-    """Tokens of the row and their labels: label_t = token_t behind the marker, −100 elsewhere."""
+    """Tokens of the row and their labels: label_t = token_t after the marker, −100 elsewhere."""
     if len(example.messages) - 1 in example.unlearned:
         raise ValueError("the last turn is marked as not learned, so nothing is to be learned")
     last = str(example.messages[-1].get("content") or "") if example.messages else example.completion
     if not last.rpartition(marker)[2].strip() or marker not in last:
-        raise ValueError(f"the last turn has nothing behind a {marker!r}, so nothing is to be learned")
+        raise ValueError(f"the last turn has nothing after a {marker!r}, so nothing is to be learned")
     if example.messages:
         text = chat_text(tokenizer, example.messages, **example.template)
     else:
@@ -50,7 +50,7 @@ def encode(example: Example, tokenizer: PreTrainedTokenizerBase, marker: str) ->
     if example.messages:
         ends = [place for place, label in enumerate(labels) if label in tokenizer.all_special_ids]
         for place in range(ends[0] + 1 if ends else len(ids), len(ids)):
-            labels[place] = IGNORED  # what the template writes behind the end of the turn is not the model's to say
+            labels[place] = IGNORED  # what the template writes after the end of the turn is not the model's to say
     elif isinstance(tokenizer.eos_token_id, int):
         if ids[-1] != tokenizer.eos_token_id:
             ids, labels = [*ids, tokenizer.eos_token_id], [*labels, IGNORED]

@@ -15,8 +15,8 @@ from fttool.api import Mixing, MixingContext, RowOrder
 class Capped(Mixing):
     """No dataset gives more than `rows` rows to an epoch, so that one large dataset does not drown the small ones.
 
-    An epoch has min(size, rows) rows of each dataset. A larger one gives other rows to the next epoch, and meets none
-    again before it has met all.
+    An epoch has min(size, rows) rows of each dataset. A larger one gives other rows to the next epoch, and sees none
+    again before it has seen all.
     """
 
     name: Literal["acme.capped"] = "acme.capped"

@@ -20,4 +20,4 @@ class Bf16OnGpu(Precision):
         """Yield bf16 or fp32."""
         if ctx.device.type != "cpu" and ctx.native_bf16:
             return Numerics(autocast="bf16", reason=f"bf16, which {ctx.device} has")
-        return Numerics(autocast="no", reason=f"fp32, because {ctx.device} is no GPU with bf16")
+        return Numerics(autocast="no", reason=f"fp32, because {ctx.device} is not a GPU with bf16")

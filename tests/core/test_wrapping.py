@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fttool.folding import columns, fold, fold_page
+from fttool.wrapping import columns, fold, fold_page
 
 
 @pytest.mark.parametrize("seed", range(20))

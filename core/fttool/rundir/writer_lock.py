@@ -1,7 +1,7 @@
 """One process at a time writes into a run directory: it holds a file there, and says in it which process it is.
 
 The kernel tells a holder that lives from one that is gone (`flock`), and so it does between machines where the shared
-disk passes locks on. Where it does not, and for the processes that a dead holder has left behind, the content decides:
+disk passes locks on. Where it does not, and for the processes that a dead holder has left after, the content decides:
 on the same machine by the process itself, on another one by how long the file has not been touched.
 """
 
@@ -52,10 +52,10 @@ class Holder:
 
     @classmethod
     def read(cls, file: Path) -> Holder | None:
-        """As a file says; None where it says nothing whole."""
+        """As a file says; None where it is incomplete."""
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            return cls(str(found["host"]), int(found["pid"]), float(found["started"]))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            return cls(str(content["host"]), int(content["pid"]), float(content["started"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -123,8 +123,8 @@ class Held:
             message = f"the run directory '{self.folder}' was moved to '{moved}' while the run was writing into it"
             hint = f"it ends here; to go on there: fttool run '{moved / 'recipe.resolved.toml'}' --resume"
             hint += f" --set run.output='{moved.parent}' --set run.name='{moved.name}'"
-        elif self.folder.exists() and (found := Holder.read(self.folder / FILE)) is not None:
-            message = f"'{self.folder}' was taken over by process {found.pid} on {found.host}"
+        elif self.folder.exists() and (holder := Holder.read(self.folder / FILE)) is not None:
+            message = f"'{self.folder}' was taken over by process {holder.pid} on {holder.host}"
             hint = "this process was silent for so long that it counted as gone"
         else:
             message = f"the run directory '{self.folder}' was moved away or deleted while the run was writing into it"
@@ -147,7 +147,7 @@ class Held:
 
 
 @contextmanager
-def holding(folder: Path) -> Generator[None]:
+def writer_lock(folder: Path) -> Generator[None]:
     """Around what writes into a run directory; raises `UsageError` where another process does so."""
     held = Held.take(folder)
     try:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from fttool.errors import DiskError, UsageError
-from fttool.rundir import holding
-from fttool.rundir.holding import FILE, Held
+from fttool.rundir import writer_lock
+from fttool.rundir.writer_lock import FILE, Held
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from fttool.rundir.holding import Held
+from fttool.rundir.writer_lock import Held
 held = Held.take(Path(sys.argv[1]))
 if len(sys.argv) > 2 and os.fork() == 0:
     time.sleep(60)  # what it has started, and what outlives it
@@ -68,16 +68,16 @@ def test_what_a_killed_process_has_left_running_does_not_hold_the_folder(tmp_pat
 
 
 def test_the_same_process_holds_a_folder_once(tmp_path: Path) -> None:
-    with holding.holding(tmp_path), pytest.raises(UsageError, match="one process at a time"):
+    with writer_lock.writer_lock(tmp_path), pytest.raises(UsageError, match="one process at a time"):
         Held.take(tmp_path)
-    with holding.holding(tmp_path):
+    with writer_lock.writer_lock(tmp_path):
         assert (tmp_path / FILE).exists()
 
 
 def test_a_number_that_another_process_has_got_since_is_not_the_holder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_lock", lambda handle: None)  # a disk without locks: the content decides
+    monkeypatch.setattr(writer_lock, "_lock", lambda handle: None)  # a disk without locks: the content decides
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time() - 10**6}
     (tmp_path / FILE).write_text(json.dumps(mine))
     held = Held.take(tmp_path)
@@ -94,7 +94,7 @@ def test_a_process_of_another_machine_is_judged_by_its_signs_of_life(
     (tmp_path / FILE).write_text(json.dumps({"host": "node07", "pid": 4711, "started": 1.0}))
     os.utime(tmp_path / FILE, (time.time() - age, time.time() - age))
     answers = iter([locked, True, True])
-    monkeypatch.setattr(holding, "_lock", lambda handle: next(answers))
+    monkeypatch.setattr(writer_lock, "_lock", lambda handle: next(answers))
     if refused:
         with pytest.raises(UsageError, match="process 4711 on node07 is writing into") as said:
             Held.take(tmp_path)
@@ -108,7 +108,7 @@ def test_where_the_lock_is_free_a_process_of_another_machine_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
 ) -> None:
     """A disk may keep locks to one machine: only a sign of life tells."""
-    monkeypatch.setattr(holding, "QUIET", 2.0)
+    monkeypatch.setattr(writer_lock, "QUIET", 2.0)
     (tmp_path / FILE).write_text(json.dumps({"host": "node07", "pid": 4711, "started": 1.0}))
     notes: list[str] = []
 
@@ -127,7 +127,7 @@ def test_where_the_lock_is_free_a_process_of_another_machine_is_waited_for(
 
 
 def test_the_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "BEAT", 0.05)
+    monkeypatch.setattr(writer_lock, "BEAT", 0.05)
     held = Held.take(tmp_path)
     os.utime(tmp_path / FILE, (1, 1))
     until = time.monotonic() + 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fttool.rights import give_usual_rights
+from fttool.permissions import apply_umask
 from fttool.testing import run_recipe
 
 
@@ -40,5 +40,5 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").chmod(0o600)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "mine")
-    give_usual_rights(tmp_path / "folder")
+    apply_umask(tmp_path / "folder")
     assert stat.S_IMODE((tmp_path / "mine").stat().st_mode) == 0o600

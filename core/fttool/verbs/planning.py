@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fttool.runs.stages.loop import Prepared
 
 
-def altered(loaded: Loaded, changes: Mapping[str, Any]) -> Loaded:
+def with_overrides(loaded: Loaded, changes: Mapping[str, Any]) -> Loaded:
     """The recipe with further overrides, values by dotted key; `RecipeError` where they do not go together.
 
     Its `overrides` are those of `loaded` and the new ones, as `--set` takes them: another command line can repeat them.

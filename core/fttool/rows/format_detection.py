@@ -1,4 +1,4 @@
-"""Which formats rows are in, tried on them."""
+"""Which formats read given rows, by trying each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.noted import noted_row
 
 
-def fitting(plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level) -> Iterator[tuple[str, Example]]:
+def formats_that_read(
+    plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level
+) -> Iterator[tuple[str, Example]]:
     """The formats for tasks of this level that take all of these rows, with what each makes of the first one."""
-    for one in plugins.family("format"):
-        if issubclass(one, Format) and one.serves(level):
-            read = [reads(one, row, level) for row in rows]
+    for candidate in plugins.family("format"):
+        if issubclass(candidate, Format) and candidate.serves(level):
+            read = [reads(candidate, row, level) for row in rows]
             if read and read[0] and all(read):
-                yield one.id(), read[0]
+                yield candidate.id(), read[0]
 
 
 def reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Example | None:

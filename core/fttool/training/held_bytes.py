@@ -30,6 +30,6 @@ def bytes_held(trainer: Trainer) -> Mapping[str, int]:
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of all of them; of a sharded one, this process's shard."""
-    from fttool.training.shards import share
+    from fttool.training.shards import local_shard
 
-    return sum(held.numel() * held.element_size() for held in map(share, tensors))
+    return sum(held.numel() * held.element_size() for held in map(local_shard, tensors))

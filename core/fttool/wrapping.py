@@ -1,4 +1,4 @@
-"""Lines that a narrow terminal shows whole: broken between words, and continued under where they began."""
+"""Lines wrapped for a narrow terminal: broken between words, and indented as they began."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fold(lines: Iterable[str], width: int | None) -> Iterator[str]:
 
 
 def fold_page(text: str, width: int) -> Iterator[str]:
-    """A page of help: paragraphs are filled anew, a command keeps its line, and the remark behind it moves below."""
+    """A page of help: paragraphs are filled anew, a command keeps its line, and the remark after it moves below."""
     paragraph: list[str] = []
     for line in text.rstrip("\n").split("\n"):
         if line and not line.startswith(" "):
@@ -54,7 +54,7 @@ def fold_page(text: str, width: int) -> Iterator[str]:
 
 
 def beside(head: str, text: str, width: int) -> list[str]:
-    """`text` behind `head`, and what does not fit there below its beginning."""
+    """`text` after `head`, and what does not fit there below its beginning."""
     return _wrapped(head + text, width, " " * len(head))
 
 

@@ -1,4 +1,4 @@
-"""Steps over whole tensors, where each process holds but a share: for rules that look at more than one number at once.
+"""Steps over gathered tensors, where each process holds a shard: for rules that look at more than one number at once.
 
 Adafactor sums over rows and columns, Muon makes matrices orthogonal. AdamW and SGD need none of this.
 """
@@ -13,13 +13,13 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from fttool.api import shared_like, whole
+from fttool.api import gathered, sharded_like
 
 
-def step_whole(optimizer: Optimizer, step: Callable[[], Any]) -> None:
-    """Take `step` over one parameter at a time, put together from all processes for as long as that takes.
+def step_gathered(optimizer: Optimizer, step: Callable[[], Any]) -> None:
+    """Take `step` over one parameter at a time, gathered from all processes for as long as that takes.
 
-    What the state holds in the parameter's shape is in shares again afterwards; the rest is whole in each process.
+    What the state holds in the parameter's shape is sharded again afterwards; the rest is full in each process.
     """
     groups = optimizer.param_groups
     try:
@@ -33,15 +33,15 @@ def step_whole(optimizer: Optimizer, step: Callable[[], Any]) -> None:
 
 @torch.no_grad()
 def _step_one(optimizer: Optimizer, group: dict[str, Any], p: Any, step: Callable[[], Any]) -> None:
-    together = whole(p.detach())
-    together.grad = whole(p.grad)
+    full = gathered(p.detach())
+    full.grad = gathered(p.grad)
     state = optimizer.state[p]
-    optimizer.state[together] = whole(dict(state))
-    optimizer.param_groups = [{**group, "params": [together]}]
+    optimizer.state[full] = gathered(dict(state))
+    optimizer.param_groups = [{**group, "params": [full]}]
     step()
-    p.copy_(shared_like(together, p))
-    for key, value in optimizer.state.pop(together).items():
-        state[key] = shared_like(value, p) if getattr(value, "shape", None) == p.shape else value
+    p.copy_(sharded_like(full, p))
+    for key, value in optimizer.state.pop(full).items():
+        state[key] = sharded_like(value, p) if getattr(value, "shape", None) == p.shape else value
 
 
 def shared(groups: list[dict[str, Any]]) -> bool:
@@ -50,15 +50,15 @@ def shared(groups: list[dict[str, Any]]) -> bool:
 
 
 @cache
-def on_whole_tensors(optimizer_class: type[Optimizer]) -> type[Optimizer]:
-    """A subclass of `optimizer_class` that takes its steps over whole tensors."""
-    subclass = type(f"Whole{optimizer_class.__name__}", (_OnWholeTensors, optimizer_class), {})
+def on_gathered_tensors(optimizer_class: type[Optimizer]) -> type[Optimizer]:
+    """A subclass of `optimizer_class` that takes its steps over gathered tensors."""
+    subclass = type(f"Gathered{optimizer_class.__name__}", (_OnGatheredTensors, optimizer_class), {})
     return cast("type[Optimizer]", subclass)
 
 
-class _OnWholeTensors(Optimizer):
+class _OnGatheredTensors(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         own: Any = super().step
         if closure is not None or not shared(self.param_groups):
             return own(closure)
-        return step_whole(self, own)
+        return step_gathered(self, own)

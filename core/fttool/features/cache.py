@@ -18,33 +18,33 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from fttool.contracts.model import Features
-from fttool.features.observed import NotKept, Observed, Output, Places, placeholder
+from fttool.features.observed import NotCached, Observed, Output, Places, placeholder
 
 GB = 10**9
 
 
 @dataclass
-class Kept:
+class FeatureCache:
     """The features of all rows; a vector is found by the number of its token among the tokens of all rows."""
 
     tokens: int
     """Of all rows."""
-    room: Room
+    room: Budget
     tree: pytree.TreeSpec | None = None
     forms: list[Form] = field(default_factory=list["Form"])
 
-    def add(self, found: Observed, places_BT: Places, rows: Sequence[int]) -> None:
+    def add(self, observed: Observed, places_BT: Places, rows: Sequence[int]) -> None:
         """Keep what is read of a micro-batch."""
-        forms = [Form(output.per, placeholder(output.value), _width(output)) for output in found.outputs]
+        forms = [Form(output.per, placeholder(output.value), _width(output)) for output in observed.outputs]
         if self.tree is None:
-            self.tree, self.forms = found.tree, forms
-        if found.tree != self.tree or [form.shape for form in forms] != [form.shape for form in self.forms]:
-            raise NotKept("its outputs differ in form from one micro-batch to the next")
-        for form, output in zip(self.forms, found.outputs, strict=True):
+            self.tree, self.forms = observed.tree, forms
+        if observed.tree != self.tree or [form.shape for form in forms] != [form.shape for form in self.forms]:
+            raise NotCached("its outputs differ in form from one micro-batch to the next")
+        for form, output in zip(self.forms, observed.outputs, strict=True):
             if output.read is None:
                 continue
             if output.per == "row" and len(rows) != len(places_BT):
-                raise NotKept("the head reads one vector per sequence, and several rows share one")
+                raise NotCached("the head reads one vector per sequence, and several rows share one")
             # A padding slot may be read where it makes no difference, as in a mean under a mask.
             read = output.read & (places_BT >= 0) if output.per == "token" else output.read
             keys_N = places_BT[read] if output.per == "token" else _last(places_BT)[read]
@@ -97,14 +97,14 @@ def _width(output: Output) -> int:
 
 
 def _last(places_BT: Places) -> NDArray[np.int64]:
-    """(B,): the last token of each sequence, by which a vector of the whole sequence is known."""
+    """(B,): the last token of each sequence, by which a vector of the sequence is known."""
     return places_BT.max(axis=1)
 
 
 class Vectors:
     """Vectors of one width, some in memory and the others in a file, by the number of their token."""
 
-    def __init__(self, tokens: int, room: Room) -> None:
+    def __init__(self, tokens: int, room: Budget) -> None:
         self.room = room
         self.slots = np.full(tokens, -1, np.int32)
         """Token → which vector, in the order in which they were put; −1 for none."""
@@ -126,7 +126,7 @@ class Vectors:
                 self.file = self.room.files.enter_context(tempfile.TemporaryFile(dir=self.room.folder))  # noqa: SIM115
             self.file.write(values_ND.view(torch.uint8).numpy().data)
         except OSError as fault:
-            raise NotKept(f"their file cannot be written: {fault.strerror or fault}") from fault
+            raise NotCached(f"their file cannot be written: {fault.strerror or fault}") from fault
 
     def finish(self) -> None:
         """Map the file into memory, and learn where each piece ends."""
@@ -150,7 +150,7 @@ class Vectors:
 
 
 @dataclass
-class Room:
+class Budget:
     """How much may be kept, and where."""
 
     bounds: Features
@@ -167,24 +167,24 @@ class Room:
         return self.in_memory + self.in_file
 
     def take(self, size: int) -> bool:
-        """Take so many bytes: True in memory, False in the file, `NotKept` where there is no room left."""
+        """Take so many bytes: True in memory, False in the file, `NotCached` where there is no room left."""
         if not self.in_file and self.in_memory + size <= self.bounds.memory_gb * GB:
             self.in_memory += size
             return True
         self.in_file += size
         if self.in_file > self.bounds.disk_gb * GB:
-            raise NotKept(f"its features take more than the {self._allowed()}")
+            raise NotCached(f"its features take more than the {self._allowed()}")
         return False
 
     def refuse(self, expected: float) -> None:
-        """Raise `NotKept` where all features will not find room, before most of them are computed."""
+        """Raise `NotCached` where all features will not find room, before most of them are computed."""
         beyond = expected - self.bounds.memory_gb * GB
         if beyond > self.bounds.disk_gb * GB:
-            raise NotKept(f"its features would take about {shown(expected)}, more than the {self._allowed()}")
+            raise NotCached(f"its features would take about {shown(expected)}, more than the {self._allowed()}")
         free = shutil.disk_usage(self.folder).free
         if beyond > free:
             message = f"its features would take about {shown(expected)}, and '{self.folder}' has {shown(free)} left"
-            raise NotKept(message)
+            raise NotCached(message)
 
     def _allowed(self) -> str:
         return f"{self.bounds.memory_gb:g} GB in memory and {self.bounds.disk_gb:g} GB on disk that are allowed"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class Setup:
     """What every later stage has too."""
 
     loaded: Loaded
@@ -36,7 +36,7 @@ class Begun:
     """The number formats."""
 
 
-def begin(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Begun:
+def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Setup:
     """Look at the machine and its libraries, and choose the number formats."""
     from fttool.training.trainer import refuse_other_libraries
 
@@ -48,12 +48,12 @@ def begin(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Begun:
     refuse_missing_gpu(on)
     numerics = built(loaded.recipe.precision, PrecisionContext(device=on, native_bf16=native_bf16(on)))
     watch.note(f"precision: {numerics.reason}")
-    return Begun(loaded=loaded, folder=folder, watch=watch, world=world, device=on, numerics=numerics)
+    return Setup(loaded=loaded, folder=folder, watch=watch, world=world, device=on, numerics=numerics)
 
 
-S = TypeVar("S", bound=Begun)
+S = TypeVar("S", bound=Setup)
 
 
-def grown(stage: Begun, kind: type[S], **more: Any) -> S:
+def extended(stage: Setup, kind: type[S], **more: Any) -> S:
     """The next stage: all that `stage` has, and `more`."""
     return kind(**{field.name: getattr(stage, field.name) for field in fields(stage)}, **more)

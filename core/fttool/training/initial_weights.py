@@ -1,7 +1,7 @@
 """The weights before the first update: the final ones of a run whose updates only made the model worse.
 
 What the source gives is read from it again, as for a pull towards the start, so a run holds no second copy of it; what
-was drawn at random, or added, is kept.
+was randomly initialised, or added, is kept.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import torch
 from torch import Tensor
 
 from fttool.contracts.update import RegularizerContext
-from fttool.training.shards import shared_like
+from fttool.training.shards import sharded_like
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class InitialWeights:
     """The weights that train, as they were before any of them did."""
 
     trained: frozenset[str]
-    drawn: Mapping[str, Tensor]
+    random: Mapping[str, Tensor]
     """Those that the source does not give, in the machine's memory."""
     start: Callable[[], Mapping[str, Tensor]]
     """Reads the others."""
 
     @staticmethod
-    def of(context: RegularizerContext) -> Beginning:
+    def of(context: RegularizerContext) -> InitialWeights:
         """That of a model as it is now, before a checkpoint or an update has changed it."""
-        drawn = {
+        random = {
             name: p.detach().to("cpu", copy=True)
             for name, p in context.model.named_parameters()
             if name in context.trained & context.new
         }
-        return Beginning(context.trained, drawn, context.start)
+        return InitialWeights(context.trained, random, context.start)
 
     @torch.no_grad()
     def put(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Make them the model's again; `weights` are the plan's, see `ShardingPlan.weights`."""
-        before = {**self.start(), **self.drawn}
+        before = {**self.start(), **self.random}
         for name, p in weights:
             if name in self.trained:
-                p.copy_(shared_like(before[name], p))
+                p.copy_(sharded_like(before[name], p))
