@@ -57,6 +57,7 @@ for name, write in ways.items():
 """
 
 
+@pytest.mark.full
 def test_a_library_that_hides_the_reason_is_seen_through(tmp_path: Path) -> None:
     """On a disk of 3 MB: a small file system in memory, where this user may mount one."""
     mount = f"mount -t tmpfs -o size=3m none {tmp_path} && exec {sys.executable} - {tmp_path}"

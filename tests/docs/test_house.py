@@ -180,6 +180,7 @@ def test_every_make_target_is_phony_explained_and_calls_what_there_is() -> None:
         assert shutil.which(program) or program.startswith(".ci/"), program
 
 
+@pytest.mark.full
 def test_pytest_alone_leaves_out_what_is_full_and_what_is_named_is_run(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "conftest.py")
     (tmp_path / "test_it.py").write_text(

@@ -88,6 +88,7 @@ def test_links_that_are_no_paths_stay(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.full
 def test_the_readmes_first_command_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """In a folder that is not the tree, with the package that has been unpacked."""
     site, here = tmp_path / "site", tmp_path / "here"

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "recipes" / "from_python.ipynb"
 
 
+@pytest.mark.full
 def test_the_notebook_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

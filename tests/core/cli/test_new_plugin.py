@@ -53,6 +53,7 @@ def test_it_passes_its_own_tests_once_installed(package: Path, site: Path) -> No
     assert tests.returncode == 0, tests.stdout
 
 
+@pytest.mark.full
 def test_its_strategy_is_listed(package: Path, site: Path) -> None:
     rows = json.loads(call("-m", "fttool", "plugins", "--json", folder=package, site=site).stdout)
     assert ("blue-sky.trapezoid", "schedule", "installed") in {(r["id"], r["family"], r["status"]) for r in rows}

@@ -291,6 +291,7 @@ def test_the_best_checkpoint_becomes_model_and_adapter(recipe: dict[str, Any], t
         assert torch.equal(adapter[f"base_model.model.{name.replace('.default', '')}"], tensor), name
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("change", ["model.gradient_checkpointing=true", "run.micro_batch=8"])
 def test_what_must_not_change_the_result_does_not(recipe: dict[str, Any], tmp_path: Path, change: str) -> None:
     recipe["freezing"]["dropout"] = 0.0

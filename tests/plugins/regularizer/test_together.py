@@ -77,13 +77,15 @@ def test_a_resumed_run_is_bitwise_equal(
             assert timeless[0] == timeless[1]
 
 
-@pytest.mark.parametrize("index", range(6))
-def test_each_of_them_matters_to_that_run(tmp_path: Path, recipe: dict[str, Any], index: int) -> None:
+def test_each_of_them_matters_to_that_run(tmp_path: Path, recipe: dict[str, Any]) -> None:
     """Else the test above would not notice if one of them did nothing after resuming."""
-    whole = run_recipe(recipe, tmp_path)
-    del recipe["regularizers"][index]
-    without = run_recipe(recipe, tmp_path, overrides=["run.name=without"])
-    assert not all(torch.equal(tensor, weights(without)[name]) for name, tensor in weights(whole).items())
+    whole = weights(run_recipe(recipe, tmp_path))
+    for table in recipe["regularizers"]:
+        others = [one for one in recipe["regularizers"] if one is not table]
+        without = weights(
+            run_recipe({**recipe, "regularizers": others}, tmp_path, overrides=[f"run.name={table['name']}"])
+        )
+        assert not all(torch.equal(tensor, without[name]) for name, tensor in whole.items()), table
 
 
 def test_a_crash_before_the_first_checkpoint_weighs_again(tmp_path: Path, recipe: dict[str, Any]) -> None:
