@@ -33,12 +33,12 @@ SPINE = (  # what a reader must know to follow a recipe to a model, in the order
     "errors hookspecs plugins contracts/recipe recipe/overrides recipe/loaded recipe/reading "
     "runs/run runs/opening runs/preparing runs/stages/setup runs/stages/rows rows/data rows/datasets rows/encoding "
     "rows/tokens rows/rows rows/templates runs/stages/model runs/stages/batches rows/loader runs/stages/update "
-    "training/groups runs/stages/plan runs/stages/loop training/job training/progress watch/watch training/trainer "
-    "training/evaluation runs/finishing"
+    "training/update training/groups runs/stages/plan runs/stages/loop training/job training/progress watch/watch "
+    "training/trainer training/evaluation runs/finishing"
 )
 CORE = {  # folder → its files in reading order
-    "": "scripting api described hookspecs events plugins yielded world machine errors visible wrapping plain textfile "
-    "disk permissions streams",
+    "": "scripting api described hookspecs events plugins listing yielded world machine errors visible wrapping plain "
+    "textfile disk permissions streams",
     "contracts": "strategy layers rows batches model update sharding task recipe",
     "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading salvaging",
     "rows": "data datasets format_detection paths first_look filtering encoding tokens rows templates chat prompts "
@@ -47,7 +47,7 @@ CORE = {  # folder → its files in reading order
     "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement",
     "rundir": "record checkpoints lines writer_lock code commit signing saved",
     "watch": "watch screen aligned observers tracking",
-    "training": "job progress groups rates pulls regularizing additions randomness initial_weights terms passes "
+    "training": "job update progress groups rates pulls regularizing additions randomness initial_weights terms passes "
     "halving evaluation rounding answering proof trainer scaling finite guard saving weights stored formats configs "
     "shards held_bytes memory",
     "features": "backbone observed cache",

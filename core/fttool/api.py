@@ -54,6 +54,7 @@ from fttool.contracts.sharding import (
     ShardingPlan,
 )
 from fttool.contracts.strategy import (
+    Context,
     Fraction,
     Level,
     Levels,
@@ -126,6 +127,7 @@ __all__ = [
     "Batching",
     "BatchingContext",
     "ChatTemplateError",
+    "Context",
     "DataError",
     "DiskError",
     "Encoded",

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from textwrap import shorten
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
@@ -27,9 +26,6 @@ from fttool.errors import PluginError, Problem, did_you_mean
 
 GROUP = "fttool.v1"
 OURS = "fttool"
-
-LONGEST = 110
-"""Characters of what a list says of a strategy."""
 
 Status: TypeAlias = Literal["installed", "disabled", "clash", "other-major", "broken"]
 
@@ -56,21 +52,6 @@ class Entry:
 
     def __str__(self) -> str:
         return f"'{self.name}' of {self.distribution} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One row of `fttool plugins`: a strategy, or a plugin that brings none because it is broken or switched off."""
-
-    id: str | None
-    family: str | None
-    plugin: str
-    distribution: str
-    version: str
-    status: Status
-    error: str | None
-    about: str | None = None
-    """What the strategy does, in the first sentence of its docstring."""
 
 
 class _Imported(NamedTuple):
@@ -163,36 +144,6 @@ class Plugins:
 
     def _has(self, name: str) -> bool:
         return any(entry.name == name and entry.status == "installed" for entry in self.entries)
-
-    def listed(self) -> list[Listed]:
-        """Every strategy of every plugin, and every plugin that brings none, with the reason; imports them all."""
-        rows: list[Listed] = []
-        for entry in self.entries:
-            status, error, strategies = entry.status, entry.error, ()
-            if status == "installed":
-                try:
-                    strategies = self.strategies_of(entry.name)
-                except PluginError as broken:
-                    status, error = "broken", broken.problems[0].message
-            of_plugin = (entry.name, entry.distribution, entry.version, status, error or None)
-            rows += [Listed(kind.id(), kind.family, *of_plugin, about=_about(kind)) for kind in strategies]
-            if not strategies:
-                rows.append(Listed(None, None, *of_plugin))
-        order = {family: place for place, family in enumerate(FAMILIES)}
-        return sorted(rows, key=lambda row: (order.get(row.family or "", 99), "." in (row.id or "."), row.id or ""))
-
-    def find(self, wanted: str) -> type[Strategy]:
-        """The strategy `id` or `family.id`; an ambiguous or unknown one is a `PluginError`."""
-        loadable = [row for row in self.listed() if row.id]
-        matches = [row for row in loadable if wanted in (row.id, f"{row.family}.{row.id}")]
-        if not matches:
-            known = [str(row.id) for row in loadable]
-            raise PluginError(f"no strategy is called '{wanted}'", hint=did_you_mean(wanted, known))
-        if len(matches) > 1:
-            choices = " or ".join(f"{row.family}.{row.id}" for row in matches)
-            raise PluginError(f"'{wanted}' exists in several families", hint=f"use {choices}")
-        row = matches[0]
-        return next(s for s in self.strategies_of(row.plugin) if s.family == row.family and s.id() == row.id)
 
 
 def _groups(groups: Iterable[str]) -> list[str]:
@@ -304,11 +255,6 @@ def _wrong_with(entry: Entry, kind: Any, siblings: Sequence[Any]) -> Iterable[st
 
 def _has_id(kind: type) -> bool:
     return issubclass(kind, Strategy) and "name" in kind.model_fields
-
-
-def _about(strategy: type[Strategy]) -> str:
-    paragraph = " ".join(inspect.cleandoc(strategy.__doc__ or "").partition("\n\n")[0].split())
-    return shorten(re.split(r"\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".:"), LONGEST, placeholder=" …")
 
 
 def _family_and_id(kind: Any) -> tuple[Any, Any]:

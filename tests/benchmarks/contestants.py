@@ -112,12 +112,12 @@ def prepared_run(folder: Path, case: Case, name: str, **run: Any) -> tuple[Calla
 def planned(prepared: Prepared, case: Case) -> Batches:
     """The batches that an fttool run meets, in its order."""
     job = prepared.trainer.job
-    rows, sampler, updates = job.rows.train, job.loader.batch_sampler, []
+    rows, sampler, updates = job.rows.train, job.batching.loader.batch_sampler, []
     per_epoch, epoch = prepared.length.steps_per_epoch, -1
     for update in range(case.updates):
         if update // per_epoch != epoch:
             epoch = update // per_epoch
-            job.loader.set_epoch(epoch)
+            job.batching.loader.set_epoch(epoch)
             plan = list(sampler)
         start = update % per_epoch * case.accumulation
         micro_batches = plan[start : start + case.accumulation]

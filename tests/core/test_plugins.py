@@ -13,7 +13,8 @@ import pytest
 from fttool.api import Factor, Filter, FilterContext, Problem, RowFilter, Schedule, ScheduleContext, hookimpl
 from fttool.contracts import FAMILIES
 from fttool.errors import FttoolError, PluginError
-from fttool.plugins import Entry, Listed, Plugins
+from fttool.listing import Listed, find, listed
+from fttool.plugins import Entry, Plugins
 from fttool.recipe.reading import load
 
 from .distributions import SCHEDULE, install
@@ -56,7 +57,7 @@ def refusal(path: Path) -> FttoolError:
 
 
 def row(plugin: str) -> Listed:
-    (found,) = [row for row in Plugins.discover().listed() if row.plugin == plugin]
+    (found,) = [row for row in listed(Plugins.discover()) if row.plugin == plugin]
     return found
 
 
@@ -64,7 +65,7 @@ def row(plugin: str) -> Listed:
 
 
 def test_every_family_has_a_room_with_strategies() -> None:
-    ours = [row for row in Plugins.of().listed() if row.distribution == "fttool"]
+    ours = [row for row in listed(Plugins.of()) if row.distribution == "fttool"]
     assert {row.status for row in ours} == {"installed"}, [row for row in ours if row.error]
     assert {row.family for row in ours} == set(FAMILIES)
     assert all(row.plugin == row.family and "." not in str(row.id) for row in ours)
@@ -183,7 +184,7 @@ def test_a_misspelt_hook_gets_the_nearest_one(site: Path) -> None:
 def test_a_clash_names_both_distributions(site: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         install(site, f"dist-{name}", {"same": f"{name}_same"}, **{f"{name}_same": SCHEDULE.format(id="same.flat")})
-    rows = [row for row in Plugins.discover().listed() if row.plugin == "same"]
+    rows = [row for row in listed(Plugins.discover()) if row.plugin == "same"]
     assert [(row.id, row.distribution, row.status) for row in rows] == [
         (None, "dist-first", "clash"),
         (None, "dist-second", "clash"),
@@ -216,14 +217,14 @@ def test_a_plugin_for_both_majors_is_usable(site: Path) -> None:
     install(site, "dist-both", {"both": "both_mod"}, both_mod=SCHEDULE.format(id="both.flat"))
     points = site / "dist_both-1.0.dist-info" / "entry_points.txt"
     points.write_text(points.read_text(encoding="utf-8") + "[fttool.v2]\nboth = both_mod2\n", encoding="utf-8")
-    rows = [row for row in Plugins.discover().listed() if row.plugin == "both"]
+    rows = [row for row in listed(Plugins.discover()) if row.plugin == "both"]
     assert {(row.id, row.status) for row in rows} == {("both.flat", "installed"), (None, "other-major")}
     assert Plugins.discover().strategies_of("both")
 
 
 def test_a_builtin_room_cannot_be_taken(site: Path, tmp_path: Path) -> None:
     install(site, "dist-thief", {"schedule": "thief_mod"}, thief_mod=SCHEDULE.format(id="schedule.wsd"))
-    thief = [row for row in Plugins.discover().listed() if row.distribution == "dist-thief"]
+    thief = [row for row in listed(Plugins.discover()) if row.distribution == "dist-thief"]
     assert [(row.id, row.plugin, row.status) for row in thief] == [(None, "schedule", "clash")]
     assert load(recipe(tmp_path, schedule="wsd")).recipe.schedule.__class__.__module__.startswith("fttool_plugins.")
     assert "thief_mod" not in sys.modules
@@ -232,7 +233,7 @@ def test_a_builtin_room_cannot_be_taken(site: Path, tmp_path: Path) -> None:
 def test_a_builtin_id_cannot_be_shadowed(site: Path) -> None:
     install(site, "dist-shadow", {"shadow": "shadow_mod"}, shadow_mod=SCHEDULE.format(id="wsd"))
     assert row("shadow").status == "broken"
-    assert Plugins.discover().find("wsd").__module__.startswith("fttool_plugins.")
+    assert find(Plugins.discover(), "wsd").__module__.startswith("fttool_plugins.")
 
 
 # -- switched off --------------------------------------------------------------------------------------------------
@@ -245,13 +246,13 @@ def test_a_disabled_plugin_is_not_imported(site: Path, tmp_path: Path) -> None:
     assert error.exit_code == 6
     assert "switched off" in str(error)
     assert "off_mod" not in sys.modules
-    (found,) = [row for row in Plugins.discover().without(["off"]).listed() if row.plugin == "off"]
+    (found,) = [row for row in listed(Plugins.discover().without(["off"])) if row.plugin == "off"]
     assert (found.id, found.status) == (None, "disabled")
 
 
 def test_disabling_a_broken_plugin_lets_the_others_be_listed(site: Path) -> None:
     install(site, "dist-bad", {"bad": "bad_mod"}, bad_mod="raise RuntimeError('no')")
-    statuses = {row.plugin: row.status for row in Plugins.discover().without(["bad"]).listed()}
+    statuses = {row.plugin: row.status for row in listed(Plugins.discover().without(["bad"]))}
     assert statuses["bad"] == "disabled"
     assert "bad_mod" not in sys.modules
 
@@ -333,15 +334,15 @@ def test_what_is_shared_is_not_a_strategy_and_no_strategy_is_shared(wrong: type[
 def test_an_id_in_two_families_needs_its_family() -> None:
     plugins = Plugins.of(mine=Mine())
     with pytest.raises(PluginError, match=r"'mine\.same' exists in several families") as caught:
-        plugins.find("mine.same")
+        find(plugins, "mine.same")
     assert caught.value.problems[0].hint == "use filter.mine.same or schedule.mine.same"
-    assert plugins.find("schedule.mine.same") is Steady
-    assert plugins.find("filter.mine.same") is KeepAll
+    assert find(plugins, "schedule.mine.same") is Steady
+    assert find(plugins, "filter.mine.same") is KeepAll
 
 
 def test_an_unknown_id_gets_the_nearest() -> None:
     with pytest.raises(PluginError) as caught:
-        Plugins.of().find("cosin")
+        find(Plugins.of(), "cosin")
     assert caught.value.problems[0].hint == "did you mean 'cosine'?"
 
 
@@ -367,5 +368,5 @@ def test_a_plugin_is_imported_once() -> None:
 
 def test_a_plugin_may_bring_no_strategy() -> None:
     watcher = SimpleNamespace(fttool_logged=hookimpl(lambda step: None))
-    (found,) = [row for row in Plugins.of(watcher=watcher).listed() if row.plugin == "watcher"]
+    (found,) = [row for row in listed(Plugins.of(watcher=watcher)) if row.plugin == "watcher"]
     assert (found.id, found.status, found.error) == (None, "installed", None)

@@ -60,6 +60,8 @@ def test_the_page_has_every_field_that_there_is_at_run_time(package: str) -> Non
         fields: set[str] = set()
         if dataclasses.is_dataclass(kind):
             fields = {field.name for field in dataclasses.fields(kind)}
+            shown = [base for base in kind.__mro__[1:] if dataclasses.is_dataclass(base) and base.__name__ in page]
+            fields -= {field.name for base in shown for field in dataclasses.fields(base)}
         elif isinstance(kind, type) and issubclass(kind, BaseModel) and name != "Recipe":
             fields = set(kind.model_fields)
         missing = {field for field in fields if f"\n- `{field}: " not in page[name][0]}

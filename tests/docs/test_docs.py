@@ -20,6 +20,7 @@ from fttool import api, contracts, hookspecs, testing
 from fttool.cli import VERBS, main
 from fttool.contracts import FAMILIES
 from fttool.errors import ExitCode
+from fttool.listing import listed
 from fttool.plugins import Plugins
 
 from .pages import reference
@@ -171,7 +172,7 @@ def test_docs_tools_and_metadata_speak_of_one_lowest_python() -> None:
 
 def test_no_sentence_of_the_docs_names_a_missing_strategy() -> None:
 
-    known = {row.id for row in Plugins.discover().listed()}
+    known = {row.id for row in listed(Plugins.discover())}
     for page in (ROOT / "README.md", ROOT / "docs" / "first-run.md"):
         for name in re.findall(r'(?:name|schedule|masking|freezing) = "([a-z0-9-]+)"', page.read_text()):
             assert name in known, name

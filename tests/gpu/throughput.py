@@ -73,7 +73,7 @@ def contest(folder: Path, vocabulary: int, peak: Found, quick: bool) -> Found:
     def fttool() -> Timed:
         nonlocal estimated
         go, prepared = prepared_run(folder, case, f"run-{len(turns['fttool'])}", log_every=1)
-        prepared.trainer.job.saves = False
+        prepared.trainer.job.output.saves = False
         estimated = prepared.memory().total
         return go()
 

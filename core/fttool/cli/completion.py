@@ -83,6 +83,7 @@ def candidates(typed: list[str]) -> Iterable[str]:
     """What the last of the words after `fttool` may become; nothing where the shell is to propose files."""
     from fttool.cli import VERBS, plugin_verbs
     from fttool.contracts import FAMILIES
+    from fttool.listing import listed
     from fttool.plugins import Plugins
 
     verbs = [*VERBS, *plugin_verbs.installed(VERBS)]
@@ -94,7 +95,7 @@ def candidates(typed: list[str]) -> Iterable[str]:
     if before == "--family":
         return FAMILIES
     if verb == "plugins" and before == "show":
-        return (str(row.id) for row in Plugins.discover().listed() if row.id)
+        return (str(row.id) for row in listed(Plugins.discover()) if row.id)
     if verb == "plugins" and before == "plugins" and not last.startswith("-"):
         return ("list", "show", "new")
     return _options(typed[0]) if verb in verbs and last.startswith("-") else ()

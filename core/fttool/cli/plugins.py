@@ -15,7 +15,8 @@ from fttool.cli.parser import Parser
 from fttool.cli.plugin_verbs import claimed
 from fttool.contracts import FAMILIES
 from fttool.errors import ExitCode, PluginError, UsageError, did_you_mean
-from fttool.plugins import OURS, Listed, Plugins
+from fttool.listing import Listed, find, listed
+from fttool.plugins import OURS, Plugins
 from fttool.visible import show
 from fttool.wrapping import beside, fold_page
 
@@ -65,7 +66,7 @@ def main(options: argparse.Namespace) -> int:
         from fttool.cli.plugin_page import page
 
         plugins = Plugins.discover()
-        strategy = plugins.find(options.id)
+        strategy = find(plugins, options.id)
         show(*fold_page(page(strategy, plugins), shutil.get_terminal_size().columns))
     elif options.verb == "new":
         from fttool.cli.new_plugin import write
@@ -73,8 +74,8 @@ def main(options: argparse.Namespace) -> int:
         folder = write(options.name, options.dir)
         show(f"made {folder}", "", f"  cd {folder}", "  pip install -e '.[test]'", "  pytest")
     else:
-        listed = chosen(Plugins.discover(), options.family, options.word)
-        show(*(json.dumps([asdict(row) for row in listed], indent=1).split("\n") if options.json else table(listed)))
+        rows = chosen(Plugins.discover(), options.family, options.word)
+        show(*(json.dumps([asdict(row) for row in rows], indent=1).split("\n") if options.json else table(rows)))
     return ExitCode.OK
 
 
@@ -84,14 +85,14 @@ def chosen(plugins: Plugins, family: str | None, word: str | None) -> list[Liste
 
     if family is not None and family not in FAMILIES:
         raise UsageError(f"unknown family '{family}'", hint=did_you_mean(family, list(FAMILIES)))
-    listed = [*plugins.listed(), *_unusable(VERBS)]
+    rows = [*listed(plugins), *_unusable(VERBS)]
     if family is not None:
-        listed = [row for row in listed if row.family == family]
+        rows = [row for row in rows if row.family == family]
     if word is None:
-        return listed
-    matching = [row for row in listed if word.lower() in _words_of(row, plugins)]
+        return rows
+    matching = [row for row in rows if word.lower() in _words_of(row, plugins)]
     if not matching:
-        near = did_you_mean(word, [row.id for row in listed if row.id])
+        near = did_you_mean(word, [row.id for row in rows if row.id])
         hint = f"{near} " if near.endswith("?") else ""
         raise PluginError(f"no strategy mentions '{word}'", hint=f"{hint}`fttool plugins` lists them all")
     return matching

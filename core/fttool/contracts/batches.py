@@ -10,19 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 from pydantic import Field
 
 from fttool.contracts.rows import Encoded
-from fttool.contracts.strategy import Place, Strategy
+from fttool.contracts.strategy import Context, Place, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixingContext:
+class MixingContext(Context):
     """What a mixing strategy gets."""
 
     sizes: Sequence[int]
     """Rows of each training dataset, in the recipe's order; row i of dataset d has index sum(sizes[:d]) + i."""
     tokens: Sequence[int]
     """Tokens of each training dataset."""
-    seed: int
-    """The recipe's `run.seed`."""
     names: Sequence[str] = ()
     """The training datasets' names."""
     general_sizes: Sequence[int] = ()
@@ -58,7 +56,7 @@ class Mixing(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchingContext:
+class BatchingContext(Context):
     """What a batching strategy gets."""
 
     lengths: Sequence[int]
@@ -69,8 +67,6 @@ class BatchingContext:
     """Sequences per update, over all processes and accumulation steps."""
     pad_id: int
     """The token that fills a sequence up to the length of its micro-batch."""
-    seed: int
-    """The recipe's `run.seed`."""
     attention: str = "eager"
     """transformers' attention implementation of the model: `sdpa`, `flash_attention_2` …"""
 

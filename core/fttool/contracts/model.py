@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from fttool.contracts.strategy import Place, Strategy
+from fttool.contracts.strategy import Context, Place, Strategy
 
 if TYPE_CHECKING:
     import torch
@@ -19,15 +19,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceContext:
+class SourceContext(Context):
     """What a model source gets."""
 
-    folder: Path
-    """The recipe's folder; relative paths start here."""
     trust_remote_code: bool
     """True where the recipe lets the model bring Python code of its own."""
-    seed: int
-    """The recipe's `run.seed`, for weights that are drawn at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +77,7 @@ class ModelSource(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreezingContext:
+class FreezingContext(Context):
     """What a freezing strategy gets."""
 
     model: PreTrainedModel
@@ -92,8 +88,6 @@ class FreezingContext:
     """Updates in the whole run."""
     steps_per_epoch: int
     """Updates in an epoch."""
-    seed: int
-    """The recipe's `run.seed`."""
     new: frozenset[str] = frozenset()
     """Names of the parameters that the model's source does not give and that were randomly initialised: a new head."""
 
@@ -172,7 +166,7 @@ class Freezing(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerRatesContext:
+class LayerRatesContext(Context):
     """What a layer-rates strategy gets."""
 
     model: PreTrainedModel

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from fttool.contracts.strategy import Level, Levels, Place, Strategy, Track
+from fttool.contracts.strategy import Context, Level, Levels, Place, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,7 +87,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormatContext:
+class FormatContext(Context):
     """What a format gets."""
 
     origin: str
@@ -115,13 +115,9 @@ class Format(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterContext:
+class FilterContext(Context):
     """What a filter gets."""
 
-    seed: int
-    """The recipe's `run.seed`."""
-    folder: Path
-    """The recipe's folder; relative paths start here."""
     tokenizer: PreTrainedTokenizerBase
     """With the chat template the recipe asked for."""
     tokens: Callable[[Example], int]
@@ -133,8 +129,6 @@ class FilterContext:
     cache: Callable[[], Path]
     """Makes and returns a folder of the filter's own, `filters/<id>` in the user's cache: what took long to compute can
     wait there for the next run, under a hash of what it was computed from. It may be emptied at any time."""
-    track: Track
-    """Shows how far a long computation is."""
 
 
 RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[str | None]]
@@ -157,7 +151,7 @@ class ChatTemplateError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskingContext:
+class MaskingContext(Context):
     """What a masking strategy gets."""
 
     tokenizer: PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from fttool.contracts.strategy import Place, Strategy
+from fttool.contracts.strategy import Context, Place, Strategy
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionContext:
+class PrecisionContext(Context):
     """What a precision strategy gets: what the hardware has."""
 
     device: torch.device
@@ -85,7 +85,7 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardingContext:
+class ShardingContext(Context):
     """What a sharding strategy gets."""
 
     device: torch.device

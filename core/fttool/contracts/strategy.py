@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -13,8 +14,6 @@ from fttool.described import Described
 from fttool.errors import Problem
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fttool.contracts.recipe import Recipe
 
 
@@ -82,6 +81,22 @@ class Track(Protocol):
     def __call__(self, items: Sequence[_T], what: str) -> Iterable[_T]:
         """The items one by one; `what` is done to them, e.g. "weighing the weights on general rows"."""
         ...
+
+
+def _unshown(items: Sequence[_T], what: str) -> Iterable[_T]:
+    return items
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What every strategy gets, whatever its family."""
+
+    seed: int = 0
+    """The recipe's, for all that is random; the same in every process."""
+    folder: Path = field(default_factory=Path)
+    """The recipe's folder; relative paths start here."""
+    track: Track = _unshown
+    """Shows how far a long computation is."""
 
 
 class Strategy(Described):

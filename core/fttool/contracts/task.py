@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fttool.contracts.rows import Example, Masking
-from fttool.contracts.strategy import Level, Levels, Place, Strategy
+from fttool.contracts.strategy import Context, Level, Levels, Place, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskContext:
+class TaskContext(Context):
     """What a task gets."""
 
     label_counts: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -137,7 +137,7 @@ class Task(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricContext:
+class MetricContext(Context):
     """What a metric gets."""
 
     labels: tuple[str, ...] = ()

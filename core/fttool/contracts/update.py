@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from fttool.contracts.strategy import Place, Strategy, Track
+from fttool.contracts.strategy import Context, Place, Strategy
 from fttool.contracts.task import MicroBatch, Predictions
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerContext:
+class OptimizerContext(Context):
     """What an optimizer strategy gets."""
 
     device: torch.device
@@ -65,7 +65,7 @@ class Optimizer(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleContext:
+class ScheduleContext(Context):
     """What a schedule gets."""
 
     total_steps: int
@@ -96,7 +96,7 @@ class Schedule(Strategy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegularizerContext:
+class RegularizerContext(Context):
     """What a regularizer gets."""
 
     model: PreTrainedModel
@@ -109,10 +109,6 @@ class RegularizerContext:
     """Names of the parameters that train in some update."""
     new: frozenset[str]
     """Names of the parameters that the model's source does not give: a new head, or what freezing has added."""
-    seed: int
-    """The recipe's `run.seed`."""
-    folder: Path
-    """The recipe's folder; relative paths start here."""
     run_dir: Path
     """The run directory: not there yet while the regularizer is built, there when what it built is called."""
     writes: bool = True
@@ -134,8 +130,6 @@ class RegularizerContext:
     """Number format of weights (`bfloat16` …), or None for the run's → the model as it was loaded, read again from the
     source, in evaluation mode and frozen, in the machine's memory. Each process has all of it, whatever the sharding. A
     head that is in `new` is initialised anew, and says nothing."""
-    track: Track
-    """Shows how far a long computation is."""
 
 
 @dataclass(frozen=True, kw_only=True)

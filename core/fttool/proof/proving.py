@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.batches import Batches, RowGroup
+from fttool.contracts.batches import Batches
 from fttool.contracts.sharding import Numerics
 from fttool.contracts.task import TaskParts
-from fttool.rows.tokens import JoinedRows, TokenRows
+from fttool.rows.tokens import JoinedRows
 from fttool.world import World
 
 if TYPE_CHECKING:
     import torch
 
     from fttool.proof.assumptions import Shape
+    from fttool.rows.loader import Planned
     from fttool.training.proof import Comparisons, Proven
     from fttool.training.trainer import Loop
-
-Planned = tuple[TokenRows | JoinedRows, Sequence[Sequence[RowGroup]]]
-"""Rows, and their micro-batches."""
 
 
 def batch_proof(

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fttool.contracts.recipe import Recipe
 from fttool.plugins import Plugins
 from fttool.recipe.overrides import Key
+
+
+class Common(TypedDict):
+    """Fields of every context that the recipe decides."""
+
+    seed: int
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Loaded:
     def folder(self) -> Path:
         """Relative paths in the recipe start here."""
         return self.path.parent / Path(self.recipe.run.folder or "").expanduser()
+
+    @property
+    def common(self) -> Common:
+        """What the context of every strategy has, see `contracts.strategy.Context`."""
+        return {"seed": self.recipe.run.seed, "folder": self.folder}
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from functools import reduce
 from itertools import count, islice
 from operator import getitem
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -138,7 +138,7 @@ class _Left:
             key = key[:-1]
         if not key:  # the recipe as a whole: nothing is left then
             return
-        around, part = cast("Any", _at(self.data, key[:-1])), key[-1]
+        around, part = _at(self.data, key[:-1]), key[-1]
         if key in NEEDED:
             around[part] = deepcopy(NEEDED[key])
         elif isinstance(part, int):

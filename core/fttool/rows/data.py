@@ -61,7 +61,7 @@ def prepare(
         rows.dropped.update(reading.left_out)
         reading.examples = [form.shaped(example) for example in reading.examples]
     divided = _divide(loaded, tokenizer, track, read, rows)
-    context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length)
+    context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length, **loaded.common)
     _encode_all(divided, proving(built(recipe.masking, context), tokenizer), recipe, rows, first)
     taught = divided.taught(with_general=recipe.mixing.uses_general)
     rows.template_variables = shared_variables(taught)

@@ -127,8 +127,8 @@ def read_into(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
     """Raw rows through the format; every bad row is named by file and line, alike ones together."""
     table, bad = into.table, into.bad
     level = loaded.recipe.task.learns
-    noting = FormatContext(origin=source, level=level, note=lambda what: into.noted.update([what]))
-    read_row = built(table.format, noting)
+    context = FormatContext(origin=source, level=level, note=lambda what: into.noted.update([what]), **loaded.common)
+    read_row = built(table.format, context)
     unread: list[Mapping[str, Any]] = []
     try:
         for origin, row in raw:

@@ -29,13 +29,12 @@ def filter_context(
     """What filters know; `measured` are the hashes of rows that are measured on, whatever the share."""
     share = loaded.recipe.data.eval_share
     return FilterContext(
-        seed=loaded.recipe.run.seed,
-        folder=loaded.folder,
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
         measured=lambda example: _is_measured(content_hash(example), measured, share),
         cache=partial(cache_folder, "filters"),
         track=track,
+        **loaded.common,
     )
 
 

@@ -9,9 +9,9 @@ last round leaves some without, they get padding: tensors to compute on, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fttool.contracts.batches import Batches, RowGroup, RowOrder
 from fttool.contracts.rows import Encoded
 from fttool.errors import PluginError, Problem
+from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.world import World
+
+Planned: TypeAlias = tuple[TokenRows | JoinedRows, Sequence[Sequence[RowGroup]]]
+"""Rows, and the micro-batches that are made of them."""
 
 _ABOVE_IDS = 2**40
 """Numbers from here on are not token ids."""
@@ -210,3 +214,20 @@ def eval_batches(rows: Sequence[Encoded], batches: Batches, world: World) -> Ite
     collate, sequences = _Collate(batches), _Sequences(rows)
     for groups in share(batches.plan(range(len(rows)), 0), world):
         yield collate([sequences[group] for group in groups])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """The rows in micro-batches."""
+
+    loader: EpochLoader
+    eval_batches: Callable[[], Any]
+    """All evaluation rows once."""
+    retention_batches: Mapping[str, Callable[[], Any]]
+    """All rows of each retention dataset once."""
+    batches: Batches
+    """Of the rows that are learned from."""
+    planned: Callable[[], Sequence[Planned]]
+    """All micro-batches of the first epoch and of an evaluation."""
+    built: dict[str, Any]
+    """What the strategies built, by their place in the recipe; some of it may have state."""

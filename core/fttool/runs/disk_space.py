@@ -49,7 +49,7 @@ def disk_space(prepared: Prepared, folder: Path) -> DiskSpace:
     return DiskSpace(
         checkpoint=weights + prepared.memory().optimizer,
         checkpoints=min(saves, stay + 1),
-        model=sum(p.numel() * job.formats.of(name, p).itemsize for name, p in named.items()),
+        model=sum(p.numel() * job.output.formats.of(name, p).itemsize for name, p in named.items()),
         there=disk.bytes_in(folder / "checkpoints") + disk.bytes_in(folder / "model"),
         free=disk.free_bytes(folder),
     )

@@ -22,7 +22,7 @@ def finish(prepared: Prepared, record: Record) -> None:
     trainer.refuse_skipped_alone()
     why: list[str] = []
     mixed = False
-    if job.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
+    if job.output.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
         why.append(f"the best weights, those of step {progress.best_step}")
         if progress.best_step == 0 and prepared.update.beginning is not None:
             prepared.update.beginning.put(prepared.plan.weights(prepared.model))
@@ -30,21 +30,21 @@ def finish(prepared: Prepared, record: Record) -> None:
         else:
             refuse_damaged_best(record, progress.best_step)
             trainer._load_from_checkpoint(str(record.checkpoints / f"checkpoint-{progress.best_step}"))  # pyright: ignore[reportPrivateUsage]
-    for strategy, regularization in zip(prepared.loaded.recipe.regularizers, job.regularizations, strict=True):
+    for strategy, regularization in zip(prepared.loaded.recipe.regularizers, job.update.regularizations, strict=True):
         if regularization.final_weights is not None:
             regularization.final_weights(prepared.plan.weights(prepared.model))
             why.append(f"changed by {strategy.id()}")
             mixed = True
-    may_round = job.saves and prepared.update.export is None  # adapters are merged first, and rounded when saved
-    if may_round and rounded(prepared.plan.weights(prepared.model), job.formats):
+    may_round = job.output.saves and prepared.update.export is None  # adapters are merged first, and rounded when saved
+    if may_round and rounded(prepared.plan.weights(prepared.model), job.output.formats):
         why.append("rounded to the format that is saved")
     if why and prepared.rows.measurable:
         job.watch.stage(f"evaluating the final model: {', '.join(why)}")
         trainer.evaluate()
     if progress.answers_before:
         job.watch.stage("answering the sample prompts again")
-        progress.answers_after = job.answers()
-    if not job.saves:
+        progress.answers_after = job.measuring.answers()
+    if not job.output.saves:
         return
     job.watch.stage("saving the model")
     trainer.gather_weights(changed=mixed)

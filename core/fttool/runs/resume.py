@@ -10,7 +10,7 @@ import tomli
 from pydantic import BaseModel
 
 from fttool.contracts.strategy import to_steps
-from fttool.contracts.update import Factor, Schedule, ScheduleContext
+from fttool.contracts.update import Schedule
 from fttool.errors import PluginError, Problem, UsageError, gist
 from fttool.events import CodeChanged, Event, LibraryChanged
 from fttool.plain import is_table
@@ -18,7 +18,7 @@ from fttool.recipe.loaded import Loaded
 from fttool.rundir import checkpoints
 from fttool.rundir.code import code_changes
 from fttool.rundir.record import Record, resolved
-from fttool.training.rates import shared_updates
+from fttool.training.rates import factor_of, shared_updates
 
 FREE = (
     "tracking",
@@ -255,16 +255,13 @@ def _longer(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded, s
         return None
     if before.get("schedule") != now.get("schedule"):  # refused for that
         return Longer(was, is_now, shared=min(was, is_now))
-    return Longer(was, is_now, _shared(loaded.recipe.schedule, loaded, was, is_now))
+    return Longer(was, is_now, _shared(loaded, was, is_now))
 
 
-def _shared(schedule: Schedule, loaded: Loaded, length: int, other_length: int) -> int:
+def _shared(loaded: Loaded, length: int, other_length: int, schedule: Schedule | None = None) -> int:
     """First updates with the same rates in runs of two lengths."""
-
-    def factor(total: int) -> Factor:
-        return schedule.build(ScheduleContext(total_steps=total, lr=loaded.recipe.optimizer.lr))
-
-    return shared_updates(factor(length), factor(other_length), min(length, other_length))
+    factor, other = (factor_of(loaded, total, schedule) for total in (length, other_length))
+    return shared_updates(factor, other, min(length, other_length))
 
 
 def _bound_to_length(loaded: Loaded) -> str:
@@ -288,7 +285,7 @@ def _why_not_longer(longer: Longer | None, loaded: Loaded, steps: list[int]) -> 
     warmup = getattr(schedule, "warmup", 0)
     if 0 < warmup < 1:
         fixed = schedule.model_copy(update={"warmup": float(to_steps(warmup, longer.was))})
-        if oldest <= _shared(fixed, loaded, longer.was, longer.now):
+        if oldest <= _shared(loaded, longer.was, longer.now, fixed):
             return (
                 f"the warmup of schedule '{schedule.id()}' is a share of the run, and would be longer too; "
                 "a run begun with schedule.warmup in steps can be made longer"

@@ -71,7 +71,7 @@ def run(
         watch = Watch(loaded, record, screen, on=world.first)
         watch.recipe_loaded()
         prepared = prepare_run(loaded, record.path, watch, world)
-        prepared.trainer.job.saves, prepared.trainer.job.trusts = saves, trusts
+        prepared.trainer.job.output.saves, prepared.trainer.job.output.trusts = saves, trusts
         if world.size > 1:
             refuse_several_plans(world.all_gather(dict(prepared.plan.arguments)), loaded)
         with summed_up(prepared, record):
@@ -180,7 +180,7 @@ def refuse_uncalled(prepared: Prepared, since: int) -> None:
     if trainer.state.global_step == since:  # there was no update to make, only the model
         return
     moments: list[Moment] = ["start", "update", "log"]
-    if job.saves:
+    if job.output.saves:
         moments.append("checkpoint")
     if job.signal is None and prepared.rows.measurable:
         moments.append("evaluation")

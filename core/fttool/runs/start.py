@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fttool.contracts.update import Factor, ScheduleContext
+from fttool.contracts.update import Factor
 from fttool.errors import UsageError
 from fttool.recipe.loaded import Loaded
 from fttool.rundir import checkpoints
 from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record
-from fttool.training.rates import stable_phase
+from fttool.training.rates import factor_of, stable_phase
 
 
 def checkpoint_steps(run: Loaded) -> list[int]:
@@ -26,7 +26,7 @@ def stable_steps(run: Loaded, step: int) -> range:
     Its next update then has the full rate, see `rates.stable_phase`; empty where the schedule has no such stretch.
     """
     total = _total_steps(run, step)
-    return stable_phase(_factor(run, total), total) if total else range(0)
+    return stable_phase(factor_of(run, total), total) if total else range(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Start:
     @property
     def factor(self) -> Factor:
         """The other run's schedule up to the checkpoint."""
-        return _factor(self.run, _total_steps(self.run, self.checkpoint.step))
+        return factor_of(self.run, _total_steps(self.run, self.checkpoint.step))
 
     def needed(self, loaded: Loaded) -> list[Checkpoint]:
         """The checkpoint, and the best one up to there if the recipe asks for the best at the end."""
@@ -86,7 +86,3 @@ def _total_steps(run: Loaded, step: int) -> int:
         return int(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["max_steps"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _factor(run: Loaded, total: int) -> Factor:
-    return run.recipe.schedule.build(ScheduleContext(total_steps=total, lr=run.recipe.optimizer.lr))

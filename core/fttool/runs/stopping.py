@@ -60,7 +60,7 @@ def stopping(job: Job) -> Generator[None]:
         if job.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         job.asked = number
-        how = ", with a checkpoint" if job.saves else ""
+        how = ", with a checkpoint" if job.output.saves else ""
         with suppress(RuntimeError):  # the signal came while a line was written, which cannot be written into
             job.watch.note(f"stopping after this update{how}; Ctrl-C again to stop at once")
 

@@ -55,7 +55,7 @@ def summarize(prepared: Prepared, status: str) -> dict[str, Any]:
             "ranks": list(job.held),
         },
         "samples": _samples(prepared) if finished else [],
-        "files": dict(job.files) if finished else {},
+        "files": dict(job.output.files) if finished else {},
     }
 
 

@@ -54,7 +54,7 @@ def text(ended: Ended) -> str:
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:
         lines += ["", *_side_by_side(sample, width, told=prepared.parts.targets is not None)]
-    if not prepared.trainer.job.saves:
+    if not prepared.trainer.job.output.saves:
         lines += ["", f"  saved  no model; the log is in {_shown(record.path)}"]
     elif summary["status"] == "finished":
         lines += [

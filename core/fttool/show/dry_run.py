@@ -138,7 +138,7 @@ def _epoch(prepared: Prepared) -> list[dict[str, Any]]:
     ]
     ends = list(accumulate(rows.learned_sizes))
     seen_rows, seen_tokens = [0] * len(ends), [0] * len(ends)
-    for row in prepared.trainer.job.loader.planned():
+    for row in prepared.trainer.job.batching.loader.planned():
         dataset = bisect_right(ends, row)
         seen_rows[dataset] += 1
         seen_tokens[dataset] += rows.learned.lengths[row]

@@ -13,6 +13,7 @@ from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Example
 from fttool.contracts.task import Answer, Measure, MetricContext, Predictions
 from fttool.errors import Problem, RecipeError
+from fttool.recipe.loaded import Loaded
 from fttool.rows.prompts import expected_answer
 from fttool.training.passes import Batch, InPasses, in_one
 from fttool.training.progress import Progress
@@ -23,10 +24,10 @@ T = TypeVar("T")
 Score = Callable[[Any, Mapping[str, Any]], Predictions]
 
 
-def measures(recipe: Recipe, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
+def measures(loaded: Loaded, labels: tuple[str, ...] = ()) -> dict[str, Measure]:
     """The recipe's metrics by id, over the classes of these names where classes are learned."""
-    context = MetricContext(labels=labels)
-    return {metric.id(): checked_statistics(metric, built(metric, context)) for metric in recipe.evaluation.metrics}
+    context, metrics = MetricContext(labels=labels, **loaded.common), loaded.recipe.evaluation.metrics
+    return {metric.id(): checked_statistics(metric, built(metric, context)) for metric in metrics}
 
 
 def note_best(recipe: Recipe, progress: Progress, step: int) -> bool | None:

@@ -6,7 +6,15 @@ would have had from the start. No schedule is asked whether that is so: its fact
 
 from __future__ import annotations
 
-from fttool.contracts.update import Factor
+from fttool.contracts.update import Factor, Schedule, ScheduleContext
+from fttool.recipe.loaded import Loaded
+from fttool.yielded import built
+
+
+def factor_of(loaded: Loaded, total: int, schedule: Schedule | None = None) -> Factor:
+    """The recipe's schedule, or another one in its place, for a run of `total` updates."""
+    context = ScheduleContext(total_steps=total, lr=loaded.recipe.optimizer.lr, **loaded.common)
+    return built(schedule or loaded.recipe.schedule, context)
 
 
 def shared_updates(first: Factor, second: Factor, limit: int) -> int:

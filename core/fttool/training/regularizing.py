@@ -53,8 +53,6 @@ def regularizer_context(
         total_steps=total_steps,
         trained=frozenset(name for name, _ in model.named_parameters()),
         new=frozenset(options.newly_initialised),
-        seed=loaded.recipe.run.seed,
-        folder=loaded.folder,
         run_dir=run_dir,
         writes=world.first,
         score=parts.score,
@@ -64,6 +62,7 @@ def regularizer_context(
         start_model=partial(start_model, source, options, parts, tokenizer),
         start=lambda: shared_alike(start(source, options), model),
         track=track,
+        **loaded.common,
     )
 
 

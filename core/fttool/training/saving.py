@@ -47,11 +47,11 @@ class Saving(Finite):
         """A complete checkpoint under its final name, or none."""
         job, step = self.job, self.state.global_step
         self.refuse_non_finite_weights()
-        if not job.saves:
+        if not job.output.saves:
             return
         job.watch.refuse_loss()
         output_dir = self.args.output_dir
-        plugin_state = gathered(savable_state(job.stateful), keep=job.world.first)
+        plugin_state = gathered(savable_state(job.output.stateful), keep=job.world.first)
         job.progress.logged_step, job.progress.unlogged_loss = self._globalstep_last_logged, float(self._tr_loss)
         job.progress.unlogged_terms = self.terms.unlogged(job.world)
 
@@ -72,12 +72,12 @@ class Saving(Finite):
                 torch.save(plugin_state, folder / "fttool_state.pt")
 
         needed = self._checkpoint_bytes()
-        path = checkpoints.save(job.checkpoints, step, write, asdict(job.progress), job.world, needed=needed)
-        job.vouched.add(path)
+        path = checkpoints.save(job.output.checkpoints, step, write, asdict(job.progress), job.world, needed=needed)
+        job.output.vouched.add(path)
         if not job.world.first:
             return
         checkpoints.prune(
-            job.checkpoints,
+            job.output.checkpoints,
             job.recipe.checkpoints.keep,
             stable=job.stable,
             keep_stable=job.recipe.checkpoints.keep_stable,
@@ -132,7 +132,7 @@ class Saving(Finite):
     @property
     def _trained(self) -> set[str]:
         """Names of the parameters that train in some update."""
-        return {name for group in self.job.groups for name in group.names}
+        return {name for group in self.job.update.groups for name in group.names}
 
     def gather_weights(self, *, changed: bool) -> None:
         """Where an engine holds the weights, give the first process all of them as plain tensors in the machine's
@@ -157,7 +157,7 @@ class Saving(Finite):
         job, masters = self.job, dict[str, torch.Tensor]()
         if job.plan.masters is None:
             return masters
-        wanted = {name: job.formats.of(name, p) for name, p in self._module.named_parameters()}
+        wanted = {name: job.output.formats.of(name, p) for name, p in self._module.named_parameters()}
         if all(wanted[name] == p.dtype for name, p in self._module.named_parameters()):
             return masters
         for name, tensor in job.plan.masters(self):
@@ -168,7 +168,7 @@ class Saving(Finite):
     def save_final(self, folder: Path, card: str, export: Callable[[Any, Path], None] | None = None) -> None:
         """The model, tokenizer, chat template and card, ready for `from_pretrained`, and what freezing exports beside.
 
-        All of it is on disk before any of it has its name; `job.files` has the hashes.
+        All of it is on disk before any of it has its name; `job.output.files` has the hashes.
         """
         job, aside, first = self.job, folder.with_name(f".{folder.name}.partial"), self.job.world.first
         with disk.writing(folder, needed=bytes_of(self._module.parameters()), hint=checkpoints.ROOM):
@@ -179,12 +179,12 @@ class Saving(Finite):
                     aside.mkdir()
                     if export is not None:
                         export(self.model, aside)
-                    put_into(job.formats, self._module)
+                    put_into(job.output.formats, self._module)
                 # once more: 16 bits may be too few for them, as for an adapter's sum
                 self.refuse_non_finite_weights(gathered=True)
                 if first:
                     write_model(self.model, self.processing_class, aside / folder.name)
-                    job.files = disk.hashes(aside)
+                    job.output.files = disk.hashes(aside)
                     (aside / folder.name / "README.md").write_text(card, encoding="utf-8")  # to be edited: no hash
                     disk.flush_all(aside)
                     _replace(aside, folder.parent)
@@ -205,7 +205,7 @@ class Saving(Finite):
             return
         scheduler: Any = self.lr_scheduler
         optimizer: Any = self.optimizer
-        factor = self.job.factor(scheduler.last_epoch)
+        factor = self.job.update.factor(scheduler.last_epoch)
         for group, peak in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
             group["lr"] = peak * factor
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # the log reads them there
@@ -270,12 +270,12 @@ def restore(job: Job, checkpoint: checkpoints.Checkpoint) -> None:
     _refuse_more_than_data(checkpoint.path)
     job.progress = Progress(**checkpoint.progress)
     state: dict[str, Any] = torch.load(checkpoint.path / "fttool_state.pt", map_location="cpu", weights_only=True)
-    if set(state) != set(job.stateful):
+    if set(state) != set(job.output.stateful):
         raise PluginError(
-            f"the checkpoint holds state of {sorted(state)}, this recipe's strategies of {sorted(job.stateful)}",
+            f"the checkpoint holds state of {sorted(state)}, this recipe's strategies of {sorted(job.output.stateful)}",
             hint="install the plugin versions that lock.json names",
         )
-    for place, thing in job.stateful.items():
+    for place, thing in job.output.stateful.items():
         thing.load_state_dict(state[place])
 
 
@@ -283,7 +283,7 @@ def refuse_strange_code(job: Job, folder: Path) -> None:
     """Raise `UsageError` where reading a checkpoint would run code that is in it, which another than this user may have
     put there. One process asks for all: the others read what it has named.
     """
-    if job.plan.code_in is None or job.trusts or folder in job.vouched or not job.world.first:
+    if job.plan.code_in is None or job.output.trusts or folder in job.output.vouched or not job.world.first:
         return
     checkpoint = checkpoints.intact(folder.parent, int(folder.name.removeprefix(checkpoints.PREFIX)))
     if isinstance(checkpoint, str):
@@ -296,7 +296,7 @@ def refuse_strange_code(job: Job, folder: Path) -> None:
         )
         hint = "add --trust-checkpoint if you trust whoever wrote it and all through whose hands it went"
         raise UsageError(message, where=str(folder), hint=hint)
-    job.vouched.add(folder)
+    job.output.vouched.add(folder)
 
 
 def _refuse_more_than_data(folder: Path) -> None:

@@ -57,8 +57,8 @@ class Loop(Saving):
     def __init__(self, job: Job, **arguments: Any) -> None:
         self.job = job
         self.terms = Terms()
-        varies = any(group.trains_in != ALWAYS for group in job.groups)
-        self.additions = Additions(job.recipe.regularizers, job.regularizations, varies=varies)
+        varies = any(group.trains_in != ALWAYS for group in job.update.groups)
+        self.additions = Additions(job.recipe.regularizers, job.update.regularizations, varies=varies)
         self._update_tokens = 0
         self._began = 0.0
         self._operations_per_slot: int | None = None
@@ -88,7 +88,7 @@ class Loop(Saving):
     @overrides("start")
     def get_train_dataloader(self) -> EpochLoader:
         """The loader whose order is a pure function of seed and epoch."""
-        return self.job.loader
+        return self.job.batching.loader
 
     @overrides("start")
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
@@ -104,21 +104,21 @@ class Loop(Saving):
     def _importance(self) -> Mapping[str, torch.Tensor]:
         by_name = dict(self._module.named_parameters())
         known = {name for name, _ in self._module.named_parameters(remove_duplicate=False)}
-        pairs = zip(self.job.recipe.regularizers, self.job.regularizations, strict=True)
+        pairs = zip(self.job.recipe.regularizers, self.job.update.regularizations, strict=True)
         pulls = [checked_pull(strategy, pull, known) for strategy, parts in pairs for pull in parts.pulls]
         return folded_importance(pulls, {name: by_name[name].shape for name in self._trained})
 
     @overrides("start")
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the recipe's groups."""
-        self.optimizer = self.job.make_optimizer()
+        self.optimizer = self.job.update.new_optimizer(self.job.recipe.optimizer)
         let_the_scaler_decide(self.optimizer)
         return self.optimizer
 
     @overrides("start")
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The recipe's schedule as a factor of each group's rate."""
-        factor = checked_factor(self.job.recipe.schedule, self.job.factor)
+        factor = checked_factor(self.job.recipe.schedule, self.job.update.factor)
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True  # or a second `train` would go on with this one
         return self.lr_scheduler
@@ -234,13 +234,13 @@ class Loop(Saving):
             values["train_tokens"] = done.train_tokens
             if self.args.fp16:
                 values["skipped_updates"] = done.skipped
-            if any(regularization.pulls for regularization in self.job.regularizations):
+            if any(regularization.pulls for regularization in self.job.update.regularizations):
                 values["penalty"] = self._penalty()
             values |= self.terms.line(self.state.global_step, self.job.world)
             self.logged = replace(done)
         if "train_runtime" not in values:  # transformers' own closing line repeats what summary.json says
             step = self.state.global_step
-            steps_per_epoch = -(-len(self.job.loader) // self.args.gradient_accumulation_steps)
+            steps_per_epoch = -(-len(self.job.batching.loader) // self.args.gradient_accumulation_steps)
             line = {"step": step, "epoch": round(step / steps_per_epoch, 4), **values}
             if not self.is_in_train:  # the weights that are saved, where they are not the last update's
                 line["final"] = True
@@ -263,7 +263,7 @@ class Loop(Saving):
                 self.model,
                 batches(),
                 job.score,
-                job.measures,
+                job.measuring.measures,
                 self.args.device,
                 job.world,
                 lambda batch, work: self.in_passes("evaluation", batch, work),
@@ -273,19 +273,19 @@ class Loop(Saving):
             values: dict[str, float] = {}
             for metric in job.recipe.evaluation.metrics:
                 if metric.id() in sums:
-                    values[metric.id()] = job.measures[metric.id()].value(sums[metric.id()])
+                    values[metric.id()] = job.measuring.measures[metric.id()].value(sums[metric.id()])
                     check_measure(metric, values[metric.id()])
             return values
 
         values: dict[str, float] = {}
         if len(job.rows.eval):
-            sums = {**totals(job.eval_batches), **self._answered()}
+            sums = {**totals(job.batching.eval_batches), **self._answered()}
             values = values_of(sums)
-            job.progress.tables = tables(job.measures, sums)
-            job.progress.remarks = remarks(job.measures, sums)
+            job.progress.tables = tables(job.measuring.measures, sums)
+            job.progress.remarks = remarks(job.measuring.measures, sums)
             for name, said in job.progress.remarks.items():
                 job.watch.note(f"{name}: {said}")
-        retained = {dataset: values_of(totals(batches)) for dataset, batches in job.retention_batches.items()}
+        retained = {dataset: values_of(totals(batches)) for dataset, batches in job.batching.retention_batches.items()}
         reshard(self._module)
         job.progress.latest, job.progress.retention_latest = values, retained
         job.progress.latest_step = self.state.global_step
@@ -298,9 +298,9 @@ class Loop(Saving):
 
     def _answered(self) -> dict[str, torch.Tensor]:
         """The statistics of metrics that look at answers."""
-        job = self.job
+        job, of = self.job, self.job.measuring
         together = job.recipe.sharding.sharded
-        return answered(job.measures, job.asked_examples, job.ask, self.args.device, job.world, together=together)
+        return answered(of.measures, of.asked_examples, of.ask, self.args.device, job.world, together=together)
 
     @overrides("evaluation")
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
@@ -347,7 +347,7 @@ class _Watch(TrainerCallback):
             self.trainer.evaluate()
             note_best(job.recipe, job.progress, 0)
             job.progress.before, job.progress.retention_before = job.progress.latest, job.progress.retention_latest
-            job.progress.answers_before = job.answers()
+            job.progress.answers_before = job.measuring.answers()
         if job.keep_features is not None:
             job.keep_features(
                 self.trainer.model,
@@ -369,7 +369,7 @@ class _Watch(TrainerCallback):
     @overrides("update")
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before an update's first forward pass: what trains in it."""
-        groups = self.trainer.job.groups
+        groups = self.trainer.job.update.groups
         if any(group.trains_in != ALWAYS for group in groups):
             let_train(
                 cast("torch.nn.Module", self.trainer.model), _bare(self.trainer.optimizer), groups, state.global_step
@@ -381,7 +381,7 @@ class _Watch(TrainerCallback):
         model: Any = trainer.model
         job.progress.seconds += time.perf_counter() - trainer._began  # pyright: ignore[reportPrivateUsage]
         skipped = trainer.was_skipped()
-        for regularization in job.regularizations:
+        for regularization in job.update.regularizations:
             if regularization.after_update is not None and not skipped:
                 regularization.after_update(model, step)
         if not job.held:  # the first update of this process

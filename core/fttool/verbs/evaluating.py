@@ -274,8 +274,8 @@ def _measured(
     from fttool.training.evaluation import answered, asked_examples, measures, remarks, summed, tables
     from fttool.yielded import check_measure
 
-    recipe, chosen = setup.loaded.recipe, measures(setup.loaded.recipe, parts.labels)
-    ask, grouping = asking(recipe, model, tokenizer), Grouping.of(recipe, tokenizer, parts, model)
+    recipe, chosen = setup.loaded.recipe, measures(setup.loaded, parts.labels)
+    ask, grouping = asking(recipe, model, tokenizer), Grouping.of(setup.loaded, tokenizer, parts, model)
     for dataset, some in rows.retention.items():
         setup.watch.stage(f"measuring on {dataset}")
         batches = grouping.each_once(some, ALONE)

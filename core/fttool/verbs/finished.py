@@ -100,7 +100,7 @@ def measure(run: Loaded, model: PreTrainedModel, *, quiet: bool = False) -> dict
         _, tokenizer, rows = load_rows(run)
         parts = task_parts(run, rows)
         batches = make_batches(run, rows, tokenizer, parts, model, ALONE)
-        chosen = measures(run.recipe, parts.labels)
+        chosen = measures(run, parts.labels)
         moved: Any = model
         moved.to(device())
         named = {"eval": batches.eval_batches} if len(rows.eval) else {}
@@ -136,6 +136,6 @@ def _options(run: Loaded, dtype: str) -> LoadOptions:
     if run.recipe.task.learns in ("row", "word") and file.is_file():
         names = list(json.loads(file.read_text(encoding="utf-8")).get("id2label", {}).values())
     parts = run.recipe.task.build(
-        TaskContext(label_counts=dict.fromkeys(names, 1), rows=len(names), masking=run.recipe.masking)
+        TaskContext(label_counts=dict.fromkeys(names, 1), rows=len(names), masking=run.recipe.masking, **run.common)
     )
     return LoadOptions(model_class=parts.model_class, dtype=getattr(torch, dtype), attention=None, config=parts.config)

@@ -57,5 +57,5 @@ def plan_for_gpus(loaded: Loaded, *, native_bf16: bool = True) -> tuple[Sharding
     on, recipe = torch.device("cuda"), loaded.recipe
     quiet_libraries(network=loaded.needs_network)
     with explained(loaded), redirect_stdout(sys.stderr):
-        numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16))
-        return recipe.sharding.build(ShardingContext(device=on, numerics=numerics)), numerics
+        numerics = recipe.precision.build(PrecisionContext(device=on, native_bf16=native_bf16, **loaded.common))
+        return recipe.sharding.build(ShardingContext(device=on, numerics=numerics, **loaded.common)), numerics

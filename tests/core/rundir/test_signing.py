@@ -44,8 +44,7 @@ def job(*, code: str | None = "state.pt: it names os.system", trusts: bool = Fal
     """Of a plan that finds this code in each checkpoint; None: whose engine reads no pickles."""
     return SimpleNamespace(
         plan=SimpleNamespace(code_in=None if code is None else lambda _: code),
-        trusts=trusts,
-        vouched=set[Path](),
+        output=SimpleNamespace(trusts=trusts, vouched=set[Path]()),
         world=SimpleNamespace(first=first),
         recipe=SimpleNamespace(sharding=SimpleNamespace(id=lambda: "zero")),
     )
@@ -130,7 +129,7 @@ def test_a_file_that_is_not_the_signed_one_is_refused_even_from_this_user(tmp_pa
 def test_what_this_run_has_vouched_for_is_not_hashed_again(tmp_path: Path) -> None:
     one, path = job(), saved(tmp_path)
     refuse_strange_code(one, path)
-    assert one.vouched == {path}
+    assert one.output.vouched == {path}
 
 
 def test_the_key_is_its_users_alone_and_made_once(tmp_path: Path, state: Path) -> None:

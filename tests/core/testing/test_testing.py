@@ -37,6 +37,7 @@ from fttool.api import (
     from_update,
 )
 from fttool.errors import ExitCode, RecipeError
+from fttool.listing import find
 from fttool.plugins import Plugins
 from fttool.testing import CONTRACTS, run_recipe
 from fttool.testing.tiny import tiny_examples, tiny_model, tiny_tokenizer
@@ -145,7 +146,7 @@ class Batches:
     """The batches of `padded`, with a fault."""
 
     def __init__(self, ctx: Any, fault: str) -> None:
-        self.right = Plugins.of().find("batching.padded")().build(ctx)
+        self.right = find(Plugins.of(), "batching.padded")().build(ctx)
         self.fault = fault
 
     def plan(self, order: Any, epoch: int) -> Any:
@@ -342,7 +343,7 @@ def test_a_mean_in_the_score_is_found() -> None:
     """A loss that depends on what else is in the micro-batch."""
     from fttool.contracts.task import Predictions, TaskContext
 
-    good = Plugins.of().find("task.sft")().build(TaskContext())
+    good = find(Plugins.of(), "task.sft")().build(TaskContext())
 
     def score(model: Any, batch: Any) -> Predictions:
         seen = good.score(model, batch)

@@ -3,6 +3,7 @@
 import pytest
 
 from fttool.contracts.update import Factor, ScheduleContext
+from fttool.listing import find
 from fttool.plugins import Plugins
 from fttool.training.rates import shared_updates, stable_phase
 
@@ -10,7 +11,7 @@ OURS = Plugins.of()
 
 
 def factor(name: str, total: int, **options: object) -> Factor:
-    return OURS.find(f"schedule.{name}")(**options).build(ScheduleContext(total_steps=total, lr=1e-3))
+    return find(OURS, f"schedule.{name}")(**options).build(ScheduleContext(total_steps=total, lr=1e-3))
 
 
 WSD = {"warmup": 10, "decay": 20}

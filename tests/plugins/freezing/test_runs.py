@@ -79,10 +79,10 @@ def twin(recipe: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     start = {name: p.detach().double() for name, p in named.items()}
     value = dict(start)
     first, second = ({name: torch.zeros_like(p) for name, p in start.items()} for _ in range(2))
-    batches = list(job.loader)
+    batches = list(job.batching.loader)
     assert len(batches) == 12  # 24 rows by two: the second epoch begins in the middle of the run
-    job.loader.set_epoch(1)
-    batches += list(job.loader)
+    job.batching.loader.set_epoch(1)
+    batches += list(job.batching.loader)
     for update in range(UPDATES):
         micro_batches = batches[2 * update : 2 * update + 2]
         labels = sum(int(batch["labels"].ne(-100).sum()) for batch in micro_batches)

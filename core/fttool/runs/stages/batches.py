@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.batches import Batches, BatchingContext, MixingContext
-from fttool.contracts.recipe import Recipe
 from fttool.contracts.task import TaskParts
-from fttool.proof.proving import Planned
 from fttool.recipe.loaded import Loaded
 from fttool.rows.rows import Rows
 from fttool.rows.tokens import JoinedRows, TokenRows
@@ -20,24 +18,7 @@ from fttool.yielded import CheckedBatches, built, checked_order
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from fttool.rows.loader import EpochLoader
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """The rows in micro-batches."""
-
-    loader: EpochLoader
-    eval_batches: Callable[[], Any]
-    """All evaluation rows once."""
-    retention_batches: Mapping[str, Callable[[], Any]]
-    """All rows of each retention dataset once."""
-    batches: Batches
-    """Of the rows that are learned from."""
-    planned: Callable[[], Sequence[Planned]]
-    """All micro-batches of the first epoch and of an evaluation."""
-    built: dict[str, Any]
-    """What the strategies built, by their place in the recipe; some of it may have state."""
+    from fttool.rows.loader import Batching, Planned
 
 
 def make_batches(
@@ -49,10 +30,10 @@ def make_batches(
     world: World,
 ) -> Batching:
     """This process's share of the training rows as mixing orders and batching groups them, and of all others."""
-    from fttool.rows.loader import train_loader
+    from fttool.rows.loader import Batching, train_loader
 
-    recipe, grouping = loaded.recipe, Grouping.of(loaded.recipe, tokenizer, parts, model)
-    order = built(recipe.mixing, mixing_context(recipe, rows))
+    recipe, grouping = loaded.recipe, Grouping.of(loaded, tokenizer, parts, model)
+    order = built(recipe.mixing, mixing_context(loaded, rows))
     grouped = grouping.build(rows.learned, recipe.micro_batch)
     batches, measured = grouping.checked(grouped, recipe.micro_batch), (rows.eval, *rows.retention.values())
     in_order = checked_order(recipe.mixing, order, len(rows.learned))
@@ -71,16 +52,17 @@ def make_batches(
     )
 
 
-def mixing_context(recipe: Recipe, rows: Rows) -> MixingContext:
+def mixing_context(loaded: Loaded, rows: Rows) -> MixingContext:
     """What mixing is told of the rows."""
+    recipe = loaded.recipe
     general = rows.general if recipe.mixing.uses_general else {}
     return MixingContext(
         sizes=rows.train_sizes,
         tokens=rows.train_tokens,
-        seed=recipe.run.seed,
         names=[dataset.dataset for dataset in recipe.data.train],
         general_sizes=[len(some) for some in general.values()],
         lengths=rows.learned.lengths,
+        **loaded.common,
     )
 
 
@@ -88,43 +70,43 @@ def mixing_context(recipe: Recipe, rows: Rows) -> MixingContext:
 class Grouping:
     """The recipe's batching over some rows."""
 
-    recipe: Recipe
+    loaded: Loaded
     parts: TaskParts
     pad_id: int
     attention: str
 
     @classmethod
     def of(
-        cls, recipe: Recipe, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, model: PreTrainedModel
+        cls, loaded: Loaded, tokenizer: PreTrainedTokenizerBase, parts: TaskParts, model: PreTrainedModel
     ) -> Grouping:
         """For the kind of attention that the model has."""
         pad_id: Any = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         attention = getattr(model.config, "_attn_implementation", None) or "eager"
         # Without either 0 is never seen: its labels are −100 and nothing attends to it.
-        return cls(recipe, parts, pad_id if pad_id is not None else 0, attention)
+        return cls(loaded, parts, pad_id if pad_id is not None else 0, attention)
 
     def build(self, some: TokenRows | JoinedRows, micro_batch: int) -> Batches:
         """What the strategy yields, as it is; it may have state."""
         context = BatchingContext(
             lengths=some.lengths,
             micro_batch=micro_batch,
-            global_batch=max(micro_batch, self.recipe.global_batch),
+            global_batch=max(micro_batch, self.loaded.recipe.global_batch),
             pad_id=self.pad_id,
-            seed=self.recipe.run.seed,
             attention=self.attention,
+            **self.loaded.common,
         )
-        return built(self.recipe.batching, context)
+        return built(self.loaded.recipe.batching, context)
 
     def checked(self, yielded: Batches, micro_batch: int) -> Batches:
         """The same, its plans and micro-batches looked at, with the classes of the rows where those are learned."""
         from fttool.rows.loader import WithTargets
 
-        batches = CheckedBatches(self.recipe.batching, yielded, micro_batch)
+        batches = CheckedBatches(self.loaded.recipe.batching, yielded, micro_batch)
         return batches if self.parts.targets is None else WithTargets(batches, self.parts.targets)
 
     def measuring(self, some: TokenRows) -> Batches:
         """For rows that are measured on."""
-        micro_batch = self.recipe.evaluation.micro_batch or self.recipe.micro_batch
+        micro_batch = self.loaded.recipe.evaluation.micro_batch or self.loaded.recipe.micro_batch
         return self.checked(self.build(some, micro_batch), micro_batch)
 
     def each_once(self, some: TokenRows, world: World) -> Callable[[], Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.task import TaskParts
@@ -16,7 +15,6 @@ from fttool.runs.stages.answers import answering, answers, ask
 from fttool.runs.stages.model import positions_of
 from fttool.runs.stages.plan import WithPlan
 from fttool.runs.stages.setup import extended
-from fttool.runs.stages.update import optimizer_of
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
 from fttool.training.evaluation import asked_examples, measures
 from fttool.training.formats import saved_formats
@@ -68,7 +66,7 @@ def with_loop(run: WithPlan) -> Prepared:
 
 def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
     """What the loop is given; `trainer` is asked for once it is there."""
-    from fttool.training.job import Job
+    from fttool.training.job import Job, Measuring, Output
     from fttool.training.saving import savable_state, states
 
     recipe, update, batching, parts = run.loaded.recipe, run.update, run.batching, run.parts
@@ -79,27 +77,26 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
     return Job(
         recipe=recipe,
         rows=run.rows,
-        loader=batching.loader,
-        eval_batches=batching.eval_batches,
-        retention_batches=batching.retention_batches,
+        batching=batching,
+        update=update,
         score=parts.score if backbone is None else backbone.score,
         items=parts.items,
-        measures=measures(recipe, parts.labels),
-        groups=update.groups,
-        make_optimizer=partial(optimizer_of, update, recipe.optimizer),
-        factor=update.factor,
+        measuring=Measuring(
+            measures=measures(run.loaded, parts.labels),
+            answers=lambda: answers(run, asked),
+            ask=lambda examples: ask(run, asked, lambda: trainer().job.progress, examples),
+            asked_examples=asked_examples(recipe, run.rows.eval_examples),
+        ),
+        output=Output(
+            checkpoints=run.folder / CHECKPOINTS,
+            formats=saved_formats(recipe.checkpoints.dtype, run.source.stored()),
+            stateful=stateful,
+        ),
         stable=stable_phase(update.factor, run.length.total_steps),
-        regularizations=update.regularizations,
-        stateful=stateful,
         watch=run.watch,
-        checkpoints=run.folder / CHECKPOINTS,
         world=run.world,
         plan=run.plan,
-        formats=saved_formats(recipe.checkpoints.dtype, run.source.stored()),
         prove=lambda: run.world.all_gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
-        answers=lambda: answers(run, asked),
-        ask=lambda examples: ask(run, asked, lambda: trainer().job.progress, examples),
-        asked_examples=asked_examples(recipe, run.rows.eval_examples),
         keep_features=backbone.compute if backbone is not None else None,
         proof=batch_proof(
             trainer,

@@ -13,12 +13,14 @@ from fttool.errors import ModelError, Problem
 from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
 from fttool.rows.rows import Rows
-from fttool.runs.stages.batches import Batching, make_batches
+from fttool.runs.stages.batches import make_batches
 from fttool.runs.stages.rows import WithRows
 from fttool.runs.stages.setup import extended
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fttool.rows.loader import Batching
 
 
 @dataclass(frozen=True, slots=True)

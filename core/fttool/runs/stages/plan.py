@@ -12,7 +12,8 @@ from fttool.errors import Problem, RecipeError
 from fttool.machine import memory_bytes
 from fttool.recipe.loaded import Loaded
 from fttool.runs.stages.setup import extended
-from fttool.runs.stages.update import Update, WithUpdate
+from fttool.runs.stages.update import WithUpdate
+from fttool.training.update import Update
 from fttool.world import World
 from fttool.yielded import built
 
@@ -30,7 +31,14 @@ class WithPlan(WithUpdate):
 def with_plan(run: WithUpdate) -> WithPlan:
     """Spread the run over processes as the recipe says."""
     memory = partial(estimated, run)
-    context = ShardingContext(device=run.device, numerics=run.numerics, layer_classes=run.layer_classes, memory=memory)
+    context = ShardingContext(
+        device=run.device,
+        numerics=run.numerics,
+        layer_classes=run.layer_classes,
+        memory=memory,
+        track=run.watch.track,
+        **run.loaded.common,
+    )
     plan = make_plan(run.loaded, run.update, context)
     if plan.reason:
         run.watch.note(f"sharding: {plan.reason}")

@@ -71,7 +71,7 @@ def load_rows(
 def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agreement:
     """What differs between the tokens of training and those of inference, in the sampled rows."""
     masking, max_length = loaded.recipe.masking, loaded.recipe.batching.max_length
-    encode = built(masking, MaskingContext(tokenizer=tokenizer, max_length=max_length))
+    encode = built(masking, MaskingContext(tokenizer=tokenizer, max_length=max_length, **loaded.common))
     return compare(rows.sampled, masking.split, encode, tokenizer, max_length)
 
 
@@ -80,14 +80,16 @@ def build_source(loaded: Loaded) -> Source:
     recipe = loaded.recipe
     return built(
         recipe.model.source,
-        SourceContext(folder=loaded.folder, trust_remote_code=recipe.model.trust_remote_code, seed=recipe.run.seed),
+        SourceContext(trust_remote_code=recipe.model.trust_remote_code, **loaded.common),
     )
 
 
 def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
     """What the recipe's task yields for these rows; `DataError` for those whose classes it cannot learn."""
     counts, masking = rows.train.class_counts, loaded.recipe.masking
-    parts = built(loaded.recipe.task, TaskContext(label_counts=counts, rows=len(rows.train), masking=masking))
+    parts = built(
+        loaded.recipe.task, TaskContext(label_counts=counts, rows=len(rows.train), masking=masking, **loaded.common)
+    )
     if parts.targets is not None:
         refuse_classes(rows, parts.targets)
     return parts

@@ -46,7 +46,7 @@ def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Setup:
     refuse_missing_trackers(loaded.recipe)
     on = device()
     refuse_missing_gpu(on)
-    numerics = built(loaded.recipe.precision, PrecisionContext(device=on, native_bf16=native_bf16(on)))
+    numerics = built(loaded.recipe.precision, PrecisionContext(device=on, native_bf16=native_bf16(on), **loaded.common))
     watch.note(f"precision: {numerics.reason}")
     return Setup(loaded=loaded, folder=folder, watch=watch, world=world, device=on, numerics=numerics)
 

@@ -2,64 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.model import ALWAYS, Features, FreezingContext, FreezingPlan, LayerRatesContext
-from fttool.contracts.recipe import Recipe
-from fttool.contracts.strategy import Strategy
-from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext, ScheduleContext
+from fttool.contracts.model import ALWAYS, FreezingContext, FreezingPlan, LayerRatesContext
+from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext
 from fttool.errors import ModelError, Problem, RecipeError, counted
 from fttool.recipe.loaded import Loaded
-from fttool.rows.files.reader import fingerprint
 from fttool.runs.stages.model import WithModel
 from fttool.runs.stages.setup import extended
+from fttool.training.rates import factor_of
 from fttool.training.regularizing import regularizer_context
+from fttool.training.update import Update
 from fttool.watch.watch import Watch
 from fttool.yielded import (
     built,
     check_factors,
     check_freezing_plan,
-    check_optimizer,
     check_regularization,
     checked_keys,
     checked_rate,
 )
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-
     from fttool.training.groups import Group
-    from fttool.training.initial_weights import InitialWeights
-
-
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """What trains, at which rate, pulled towards what."""
-
-    groups: Sequence[Group]
-    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-    """Makes one over parameter groups."""
-    optimizer_groups: Callable[[], list[dict[str, Any]]]
-    """The groups as the optimizer takes them, of the parameters that the model has now."""
-    factor: Factor
-    regularizations: Sequence[Regularization]
-    features: Features | None
-    export: Callable[[PreTrainedModel, Path], None] | None
-    beginning: InitialWeights | None
-    """Where the best model may be the one before the first update."""
-
-    def files(self) -> list[dict[str, Any]]:
-        """What `lock.json` notes of the files that regularizers read."""
-        return [
-            {"table": f"regularizers.{index}.{option}", "source": str(path), **fingerprint(path)}
-            for index, regularization in enumerate(self.regularizations)
-            for option, path in regularization.files.items()
-        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +69,14 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
 
     recipe, model, total = run.loaded.recipe, run.model, run.length.total_steps
     freezing, context = unfreeze(run, context)
-    rate = built(recipe.layer_rates, LayerRatesContext(model=model, layers=context.layers))
+    rate = built(recipe.layer_rates, LayerRatesContext(model=model, layers=context.layers, **run.loaded.common))
     regularizations = regularize(run, context)
     pulls = [pull for regularization in regularizations for pull in regularization.pulls]
     unfused = bool(pulls) and run.numerics.autocast == "fp16"
-    own = built(recipe.optimizer, OptimizerContext(device=run.device, unfused=unfused, sharded=recipe.sharding.sharded))
+    own = built(
+        recipe.optimizer,
+        OptimizerContext(device=run.device, unfused=unfused, sharded=recipe.sharding.sharded, **run.loaded.common),
+    )
     group_keys = checked_keys(recipe.optimizer, own.group_keys) if own.group_keys else None
     groups = make_groups(
         dict(model.named_parameters()),
@@ -128,7 +99,7 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
         groups=groups,
         optimizer=partial(optimizer_class, **own.options),
         optimizer_groups=lambda: optimizer_groups(model, groups, reserve=reserve),
-        factor=schedule(recipe, total),
+        factor=schedule(run.loaded, total),
         regularizations=regularizations,
         features=freezing.features,
         export=freezing.export,
@@ -147,23 +118,14 @@ def regularize(run: WithModel, context: RegularizerContext) -> list[Regularizati
     return regularizations
 
 
-def schedule(recipe: Recipe, total_steps: int) -> Factor:
+def schedule(loaded: Loaded, total_steps: int) -> Factor:
     """The recipe's schedule for a run of so many updates; one that never trains is a `RecipeError`."""
-    factor = built(recipe.schedule, ScheduleContext(total_steps=total_steps, lr=recipe.optimizer.lr))
-    check_factors(recipe.schedule, factor, total_steps)
+    factor = factor_of(loaded, total_steps)
+    check_factors(loaded.recipe.schedule, factor, total_steps)
     if not any(factor(step) for step in range(total_steps)):
         message = f"the schedule has a rate of 0 throughout, for {counted(total_steps, 'update')}"
         raise RecipeError(Problem(message, hint="set its warmup = 0", key=("schedule",)))
     return factor
-
-
-def optimizer_of(update: Update, strategy: Strategy) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the parameters that the model has now."""
-    groups = update.optimizer_groups()
-    given = [{**group, "params": list(group["params"])} for group in groups]
-    optimizer = update.optimizer(groups)
-    check_optimizer(strategy, optimizer, given)
-    return optimizer
 
 
 def unfreeze(run: WithModel, context: RegularizerContext) -> tuple[FreezingPlan, RegularizerContext]:
@@ -179,8 +141,9 @@ def unfreeze(run: WithModel, context: RegularizerContext) -> tuple[FreezingPlan,
             layers=context.layers,
             total_steps=run.length.total_steps,
             steps_per_epoch=run.length.steps_per_epoch,
-            seed=recipe.run.seed,
             new=context.new,
+            track=run.watch.track,
+            **run.loaded.common,
         ),
     )
     check_freezing_plan(recipe.freezing, freezing, [name for name, _ in model.named_parameters()])

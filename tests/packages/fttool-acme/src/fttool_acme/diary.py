@@ -56,8 +56,9 @@ def fttool_logged(step: int, values: Mapping[str, Any]) -> None:
 
 @hookimpl
 def fttool_event(event: Event) -> None:
-    """Whatever else happens."""
-    diary.write(f"{event.kind()}: {event.text}" if event.text else event.kind())
+    """What people are told of it too."""
+    if event.text:
+        diary.write(f"{event.kind()}: {event.text}")
 
 
 @hookimpl

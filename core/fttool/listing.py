@@ -1,0 +1,68 @@
+"""What is installed, for people: every strategy with a line, and every plugin that cannot be used, with the reason."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from textwrap import shorten
+
+from fttool.contracts import FAMILIES
+from fttool.contracts.strategy import Strategy
+from fttool.errors import PluginError, did_you_mean
+from fttool.plugins import Plugins, Status
+
+LONGEST = 110
+"""Characters of what a list says of a strategy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of `fttool plugins`: a strategy, or a plugin that brings none because it is broken or switched off."""
+
+    id: str | None
+    family: str | None
+    plugin: str
+    distribution: str
+    version: str
+    status: Status
+    error: str | None
+    about: str | None = None
+    """What the strategy does, in the first sentence of its docstring."""
+
+
+def listed(plugins: Plugins) -> list[Listed]:
+    """Every strategy of every plugin, and every plugin that brings none, with the reason; imports them all."""
+    rows: list[Listed] = []
+    for entry in plugins.entries:
+        status, error, strategies = entry.status, entry.error, ()
+        if status == "installed":
+            try:
+                strategies = plugins.strategies_of(entry.name)
+            except PluginError as broken:
+                status, error = "broken", broken.problems[0].message
+        of_plugin = (entry.name, entry.distribution, entry.version, status, error or None)
+        rows += [Listed(kind.id(), kind.family, *of_plugin, about=_about(kind)) for kind in strategies]
+        if not strategies:
+            rows.append(Listed(None, None, *of_plugin))
+    order = {family: place for place, family in enumerate(FAMILIES)}
+    return sorted(rows, key=lambda row: (order.get(row.family or "", 99), "." in (row.id or "."), row.id or ""))
+
+
+def find(plugins: Plugins, wanted: str) -> type[Strategy]:
+    """The strategy `id` or `family.id`; an ambiguous or unknown one is a `PluginError`."""
+    loadable = [row for row in listed(plugins) if row.id]
+    matches = [row for row in loadable if wanted in (row.id, f"{row.family}.{row.id}")]
+    if not matches:
+        known = [str(row.id) for row in loadable]
+        raise PluginError(f"no strategy is called '{wanted}'", hint=did_you_mean(wanted, known))
+    if len(matches) > 1:
+        choices = " or ".join(f"{row.family}.{row.id}" for row in matches)
+        raise PluginError(f"'{wanted}' exists in several families", hint=f"use {choices}")
+    row = matches[0]
+    return next(s for s in plugins.strategies_of(row.plugin) if s.family == row.family and s.id() == row.id)
+
+
+def _about(strategy: type[Strategy]) -> str:
+    paragraph = " ".join(inspect.cleandoc(strategy.__doc__ or "").partition("\n\n")[0].split())
+    return shorten(re.split(r"\. (?=[A-Z`])", paragraph, maxsplit=1)[0].rstrip(".:"), LONGEST, placeholder=" …")

@@ -1,0 +1,49 @@
+"""Contexts are coherent: whatever the family, a strategy knows the recipe's seed and folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fttool.contracts import FAMILIES
+from fttool.contracts.strategy import Context
+from fttool.plugins import Plugins
+from fttool.testing import run_recipe
+
+ROWS = [
+    {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}]} for n in range(4)
+]
+
+
+def test_every_strategy_gets_the_seed_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[Context]] = {}
+
+    def spied(build: Any) -> Any:
+        def spy(self: Any, context: Context) -> Any:
+            seen.setdefault(self.family, []).append(context)
+            return build(self, context)
+
+        return spy
+
+    for family in FAMILIES:
+        for strategy in Plugins.of().family(family):
+            if "build" in vars(strategy):
+                monkeypatch.setattr(strategy, "build", spied(vars(strategy)["build"]))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    recipe = {
+        "recipe": 1,
+        "run": {"max_steps": 2, "seed": 5},
+        "model": {"source": "builtin:tiny-chat"},
+        "data": {"train": [{"path": "rows.jsonl"}], "eval_share": 0.25},
+        "filters": ["exact-duplicates"],
+        "optimizer": {"name": "adamw", "lr": 1e-3},
+        "regularizers": [{"name": "l2-init", "strength": 0.1}],
+    }
+    assert run_recipe(recipe, tmp_path).error is None
+    assert set(seen) == set(FAMILIES)
+    for family, contexts in seen.items():
+        assert all(isinstance(context, Context) for context in contexts), family
+        assert {(context.seed, context.folder) for context in contexts} == {(5, tmp_path)}, family
