@@ -215,7 +215,7 @@ def draw(experiment: Experiment, outcomes: Sequence[Outcome], file: Path) -> Non
     """Means of the seeds as named points, with the spread of both numbers as bars."""
     from matplotlib.figure import Figure
 
-    from fttool.show.plotting import fill
+    from fttool_plugins.verbs.compare.plotting import fill
 
     points = [
         (method, statistics.mean(one.gain for one in runs), statistics.mean(one.forgotten for one in runs))

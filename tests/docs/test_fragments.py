@@ -68,8 +68,8 @@ def test_rows_that_are_shown_are_read_as_is_said(tmp_path: Path, monkeypatch: py
         recipe.pop("mixing", None)
         read = list(first_rows(Rest(load(recipe)), 100))
         refuse_nothing_read([one for one, _ in read])
-        for one, missing in read:
-            assert not missing and len(one.examples) == one.bad.rows, one.table.path
+        for one, wrong in read:
+            assert not wrong and len(one.examples) == one.bad.rows, one.table.path
             assert one.notices() == []
             shown.add(str(one.table.path))
     assert shown == files.keys() and len(shown) >= 8

@@ -1,4 +1,4 @@
-"""What people read of a run: the dry run, the closing screen, and runs side by side.
+"""What people read of a run: the dry run and the closing screen.
 
 Of the run itself they are told by values; nothing of the run imports them.
 """

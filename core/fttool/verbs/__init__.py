@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fttool.cli.parser import verb_parser
     from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
+    from fttool.errors import gist
+    from fttool.plain import children, is_table
     from fttool.recipe.loaded import Loaded
+    from fttool.recipe.toml import format_value
     from fttool.rows.files.reader import read_lines
     from fttool.rows.files.source import read_rows
     from fttool.rundir.saved import model_head, saved_model
@@ -41,21 +44,24 @@ _HOME = {
     "add_overrides": "fttool.cli.recipe_arguments",
     "add_recipe": "fttool.cli.recipe_arguments",
     "aligned": "fttool.watch.aligned",
-    "with_overrides": "fttool.verbs.planning",
     "branch": "fttool.verbs.branching",
+    "checkpoint_names": "fttool.runs.start",
     "checkpoint_steps": "fttool.runs.start",
+    "children": "fttool.plain",
     "evaluate": "fttool.verbs.evaluating",
+    "final_model": "fttool.verbs.finished",
     "fitting_format": "fttool.verbs.evaluating",
-    "writer_lock": "fttool.rundir.writer_lock",
+    "format_value": "fttool.recipe.toml",
+    "gist": "fttool.errors",
+    "initial_weights": "fttool.verbs.finished",
+    "is_table": "fttool.plain",
     "load_recipe": "fttool.cli.recipe_arguments",
     "load_run": "fttool.verbs.finished",
     "measure": "fttool.verbs.finished",
     "measuring": "fttool.verbs.evaluating",
     "metrics_for": "fttool.verbs.evaluating",
-    "final_model": "fttool.verbs.finished",
     "model_classes": "fttool.verbs.evaluating",
     "model_head": "fttool.rundir.saved",
-    "checkpoint_names": "fttool.runs.start",
     "plan_for_gpus": "fttool.verbs.planning",
     "prepare": "fttool.verbs.planning",
     "read_lines": "fttool.rows.files.reader",
@@ -64,7 +70,8 @@ _HOME = {
     "saved_model": "fttool.rundir.saved",
     "stable_steps": "fttool.runs.start",
     "verb_parser": "fttool.cli.parser",
-    "initial_weights": "fttool.verbs.finished",
+    "with_overrides": "fttool.verbs.planning",
+    "writer_lock": "fttool.rundir.writer_lock",
 }
 
 
@@ -84,10 +91,14 @@ __all__ = [
     "branch",
     "checkpoint_names",
     "checkpoint_steps",
+    "children",
     "evaluate",
     "final_model",
     "fitting_format",
+    "format_value",
+    "gist",
     "initial_weights",
+    "is_table",
     "load_recipe",
     "load_run",
     "measure",

@@ -1,8 +1,10 @@
-"""Compare runs: what differs in how they were made, what was gained, what was forgotten, and what it cost."""
+"""Show runs side by side: gained, forgotten, cost.
+
+What differs in how they were made comes first; `past.py` reads the run directories, `plotting.py` draws.
+"""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
@@ -12,10 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fttool.errors import ExitCode, UsageError, did_you_mean
-from fttool.recipe.toml import format_value
-from fttool.show.comparing import Measured, PastRun, differences, plain, read_runs
-from fttool.visible import show, visible_json
+from fttool.api import ExitCode, UsageError, did_you_mean, show, visible_json
+from fttool.verbs import format_value, verb_parser
+from fttool_plugins.verbs.compare.past import Measured, PastRun, differences, plain, read_runs
 
 EXAMPLES = """\
 examples:
@@ -35,18 +36,16 @@ WIDEST = 36
 NONE = "–"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this verb."""
+def main(words: Sequence[str]) -> int:
+    """Print the comparison; what is wrong with a run is said on stderr, and the others are compared."""
+    parser = verb_parser("compare", __doc__, EXAMPLES)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="everything as one JSON object on stdout")
     shown.add_argument("--csv", action="store_true", help="CSV on stdout, one row per run")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw gain against forgetting (or .svg, .pdf)")
     parser.add_argument("--metric", help="the metric of the plot (default: the first that most runs have)")
-
-
-def main(options: argparse.Namespace) -> int:
-    """Print the comparison; what is wrong with a run is said on stderr, and the others are compared."""
+    options = parser.parse_args(words)
     if options.metric and not options.plot:
         raise UsageError("--metric chooses what --plot draws", hint="add --plot FILE.png")
     runs = read_runs(options.runs)
@@ -232,7 +231,7 @@ def plot(runs: Sequence[PastRun], metric: str | None, file: Path) -> None:
         elif run.label not in [label for label, _, _ in points]:
             show(f"{run.path}: not in the plot: its {chosen} gained or forgotten is not finite", error=True)
 
-    from fttool.show.plotting import draw
+    from fttool_plugins.verbs.compare.plotting import draw
 
     draw(points, chosen, file)
     show(f"wrote {file}", error=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fttool.errors import UsageError
+from fttool.api import UsageError
 
 KINDS = (".png", ".svg", ".pdf")
 MARKER = 6.0

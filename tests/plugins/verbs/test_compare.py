@@ -12,10 +12,10 @@ import pytest
 from tomli_w import dumps
 
 from fttool.cli import main
-from fttool.cli.compare import page
-from fttool.show.comparing import PastRun, differences, labels, read_runs
-from fttool.show.plotting import place_names
 from fttool.testing import run_recipe
+from fttool_plugins.verbs.compare import page
+from fttool_plugins.verbs.compare.past import PastRun, differences, labels, read_runs
+from fttool_plugins.verbs.compare.plotting import place_names
 
 from ...probes import imported_by
 
@@ -406,7 +406,7 @@ def test_the_picture_shows_every_point_and_every_name() -> None:
     """As matplotlib sets it: names of runs that are close, or the same, do not lie over each other."""
     from matplotlib.figure import Figure
 
-    from fttool.show.plotting import fill
+    from fttool_plugins.verbs.compare.plotting import fill
 
     points = [(f"run-{number}", 1 + (number % 3) / 1000, 0.2 + number / 5000) for number in range(12)]
     points += [("far", 2.0, -0.1)]

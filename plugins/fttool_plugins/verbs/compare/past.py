@@ -16,8 +16,8 @@ from typing import Any
 
 import tomli
 
-from fttool.errors import Problem, UsageError, did_you_mean, gist
-from fttool.plain import children, is_table
+from fttool.api import Problem, UsageError, did_you_mean
+from fttool.verbs import children, gist, is_table
 
 FILES = ("recipe.resolved.toml", "lock.json", "summary.json", "events.jsonl")
 """A folder with none of these is not a run directory."""
