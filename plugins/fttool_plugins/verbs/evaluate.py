@@ -1,8 +1,7 @@
-"""Measure any model on labelled rows, chat rows or rows that it must not forget.
+"""Measure any model on rows of any kind: every metric that fits its task.
 
-Every metric that goes with the model's task, on each file of rows by itself, with the tokens, batches and scores of a
-run: the numbers are those that a run has of the same rows. Of a run the recipe says how; without files its own rows are
-measured, those of evaluation and retention.
+Each file is measured by itself, with the tokens, batches and scores of a run: the numbers are those that a run has of
+the same rows. Of a run the recipe says how; without files its own rows are measured, those of evaluation and retention.
 """
 
 from __future__ import annotations
