@@ -265,15 +265,15 @@ def test_what_cannot_be_measured_is_refused(
     code, said = refused(capsys, chat_run.run_dir, folder / "neww.jsonl")
     assert code == 4 and "no such file" in said and "new.jsonl" in said
     code, said = refused(capsys, chat_run.run_dir, new, "--out", tmp_path / "none" / "out.json")
-    assert code == 2 and "there is no folder" in said
+    assert code == 2 and "does not exist" in said
 
 
-def test_a_head_that_would_be_drawn_at_random_is_not_measured(
+def test_a_head_with_random_weights_is_not_measured(
     fttool_tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = labelled(tmp_path / "rows.csv", 2, CLASSES)
     code, said = refused(capsys, fttool_tiny_model, rows, "--set", "task.name=classification")
-    assert code == 5 and "drawn at random" in said and "score.weight" in said
+    assert code == 5 and "random weights" in said and "score.weight" in said
 
 
 def test_a_class_that_the_model_does_not_know_is_refused(
