@@ -30,8 +30,7 @@ def test_every_strategy_gets_the_seed_and_the_folder(tmp_path: Path, monkeypatch
 
     for family in FAMILIES:
         for strategy in Plugins.of().family(family):
-            if "build" in vars(strategy):
-                monkeypatch.setattr(strategy, "build", spied(vars(strategy)["build"]))
+            monkeypatch.setattr(strategy, "build", spied(strategy.build))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     recipe = {
         "recipe": 1,
