@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .keys import SCHEMA, wrong
 from .pages import reference
-from .test_coming_from import SCHEMA, wrong
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
