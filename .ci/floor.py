@@ -12,7 +12,12 @@ from pathlib import Path
 
 FLOOR = 90
 """Percent of the lines of a file."""
-OWN: dict[str, tuple[int, str]] = {}
+EARLY = "pytest loads it, as a plugin, before lines are counted"
+OWN: dict[str, tuple[int, str]] = {
+    "core/fttool/__init__.py": (30, EARLY),
+    "core/fttool/testing/__init__.py": (20, EARLY),
+    "core/fttool/testing/fixtures.py": (50, EARLY),
+}
 """File → its floor, and why it is lower."""
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,13 @@ def test_a_log_has_a_line_for_a_line(
 def test_a_misspelt_verb_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["valdate"]) == 2
     assert "did you mean 'validate'?" in capsys.readouterr().err
+
+
+def test_python_m_fttool_is_fttool(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["fttool", "valdate"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "core" / "fttool" / "__main__.py"), run_name="__main__")
+    assert ended.value.code == 2 and "did you mean 'validate'?" in capsys.readouterr().err
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
