@@ -86,7 +86,7 @@ class LinesDamaged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRejected(Event):
-    """A checkpoint is damaged or incomplete, and was passed over."""
+    """A checkpoint is damaged or incomplete, and was skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

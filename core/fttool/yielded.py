@@ -83,13 +83,15 @@ def built(strategy: Any, context: Any) -> Any:
         raise misbehaved(strategy, f"yields {_shown(parts)} from build, not {wanted.words}")
     for name in FUNCTIONS.get(strategy.family, ()):
         if not callable(getattr(parts, name)):
-            raise misbehaved(strategy, f"yields {name} = {_shown(getattr(parts, name))}: it is a function")
+            raise misbehaved(strategy, f"yields {name} = {_shown(getattr(parts, name))}, not a function")
     if isinstance(parts, OptimizerParts):
         _check_optimizer_class(strategy, parts)
     if isinstance(parts, Numerics):
         for name, known in (("autocast", ("no", "bf16", "fp16")), ("weights", ("float32", "bfloat16"))):
             if getattr(parts, name) not in known:
-                raise misbehaved(strategy, f"yields {name} = {getattr(parts, name)!r}: it is one of {', '.join(known)}")
+                raise misbehaved(
+                    strategy, f"yields {name} = {getattr(parts, name)!r}; expected one of {', '.join(known)}"
+                )
     if isinstance(parts, Measure):
         _check_measured(strategy, parts)
     if isinstance(parts, ShardingPlan) and parts.processes != strategy.world_size:
@@ -157,7 +159,7 @@ def _check_importance(strategy: Strategy, name: str, importance: Any) -> None:
     smallest, largest = (float(bound) for bound in importance.detach().aminmax()) if importance.numel() else (0.0, 0.0)
     if not 0 <= smallest <= largest < math.inf:
         worst = largest if smallest >= 0 else smallest
-        raise misbehaved(strategy, f"gives {worst:g} as importance in '{name}': it is finite and at least 0")
+        raise misbehaved(strategy, f"gives {worst:g} as importance in '{name}'; it must be finite and at least 0")
 
 
 def checked_keys(strategy: Strategy, keys: Callable[..., Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:
@@ -191,7 +193,9 @@ def check_freezing_plan(strategy: Strategy, plan: FreezingPlan, names: Iterable[
             raise misbehaved(strategy, what)
         stretches = cast("tuple[Any, ...]", unit.trains_in)
         if not all(isinstance(at, range) and at.start >= 0 and at.step == 1 for at in stretches):
-            raise misbehaved(strategy, f"yields updates {unit.trains_in!r}: they are ranges of numbers from 0")
+            raise misbehaved(
+                strategy, f"yields updates {unit.trains_in!r}; they must be ranges of update numbers from 0"
+            )
         met |= unit.parameters
 
 
@@ -211,7 +215,7 @@ def check_verdicts(strategy: Strategy, verdicts: Any, count: int) -> None:
         raise misbehaved(strategy, f"gave {number} for {count} rows")
     for verdict in verdicts:
         if verdict is not None and not isinstance(verdict, str):
-            raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict: it is None or a reason in words")
+            raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict; it must be None or a reason in words")
 
 
 def check_row(strategy: Strategy, row: Any, origin: str) -> None:
@@ -265,7 +269,9 @@ class CheckedBatches:
         plan = self.batches.plan(order, epoch)
         sizes = {len(micro_batch) for micro_batch in plan} - set(range(1, self.micro_batch + 1))
         if sizes:
-            what = f"plans a micro-batch of {sizes.pop()} sequences in epoch {epoch}: it is 1 to {self.micro_batch}"
+            what = (
+                f"plans a micro-batch of {sizes.pop()} sequences in epoch {epoch}; it may hold 1 to {self.micro_batch}"
+            )
             raise misbehaved(self.strategy, what)
         planned = sorted(row for micro_batch in plan for group in micro_batch for row in group)
         if planned != sorted(order):
@@ -326,7 +332,7 @@ def check_term(strategy: Strategy, term: Any, *, constant: bool) -> None:
         hint = 'a penalty on weights is a pull (Regularization.pulls), which is shared as they are; or sharding = "ddp"'
         raise misbehaved(strategy, "adds a loss of weights of which each process holds a share", hint)
     if not term.requires_grad and not constant:
-        raise misbehaved(strategy, f"adds {_shown(term)} to the loss, on which no weight that trains has a bearing")
+        raise misbehaved(strategy, f"adds {_shown(term)} to the loss, which depends on no weight that trains")
 
 
 def checked_statistics(strategy: Strategy, measure: Measure) -> Measure:
@@ -375,7 +381,7 @@ def _check_measured(strategy: Any, measure: Measure) -> None:
     """A metric looks at predictions or at answers, as it says beforehand: answers are made for those alone that do."""
     looks, other = ("answers", "statistics") if strategy.generates else ("statistics", "answers")
     if not callable(getattr(measure, looks)):
-        raise misbehaved(strategy, f"yields {looks} = {_shown(getattr(measure, looks))}: it is a function")
+        raise misbehaved(strategy, f"yields {looks} = {_shown(getattr(measure, looks))}, not a function")
     if getattr(measure, other) is not None:
         raise misbehaved(strategy, f"yields {other}, and says generates = {strategy.generates}")
 
@@ -392,7 +398,7 @@ def _check_optimizer_class(strategy: Strategy, parts: OptimizerParts) -> None:
 
 def _amount(strategy: Strategy, amount: Any, what: str) -> float:
     if isinstance(amount, bool) or not isinstance(amount, Real) or not 0 <= float(amount) < math.inf:
-        raise misbehaved(strategy, f"gives {_shown(amount)} as {what}: it is a finite number of at least 0")
+        raise misbehaved(strategy, f"gives {_shown(amount)} as {what}; it must be a finite number of at least 0")
     return float(amount)
 
 

@@ -343,8 +343,8 @@ def test_validate_looks_at_the_first_rows_and_passes_over_the_hub(
     answer = shell.call("validate")
     assert answer.code == 0 and "4 of 4 rows are good, the first ones" in answer.out
     assert "which no row has" not in answer.out, "the rest may have it"
-    assert "not looked at: the chat template, masks, control tokens" in answer.out
-    assert "not looked at: on the hub" in answer.out
+    assert "not checked: the chat template, masks, control tokens" in answer.out
+    assert "not checked: on the hub" in answer.out
     rows.write_text(row("a", "") + rows.read_text())
     shell.call("validate").refuses(4, "is empty", where=f"{rows}:1")
     assert shell.call("validate", "--no-rows").code == 0

@@ -393,9 +393,9 @@ def test_a_signal_between_the_run_directory_and_the_loop_leaves_a_summary(
 ) -> None:
     event = Record.event
 
-    def stop(self: Record, kind: str, **values: Any) -> None:
-        event(self, kind, **values)
-        if kind == "started":
+    def stop(self: Record, happened: Any, **options: Any) -> None:
+        event(self, happened, **options)
+        if happened.kind() == "started":
             os.kill(os.getpid(), signal.SIGTERM)
 
     site.install(regularizer("return Regularization()"))

@@ -208,7 +208,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "importance-below-0": (
         weighing("{name: -torch.ones_like(p) for name, p in ctx.model.named_parameters()}"),
         {"regularizers": ["acme.x"]},
-        "gives -1 as importance in 'model.embed_tokens.weight': it is finite and at least 0",
+        "gives -1 as importance in 'model.embed_tokens.weight'; it must be finite and at least 0",
     ),
     "importance-nan": (
         weighing("{name: p * math.nan for name, p in ctx.model.named_parameters()}"),
@@ -239,7 +239,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "term-without-weights": (
         "strategy(Regularizer, lambda ctx: Regularization(loss=lambda model, *_: model.lm_head.weight.detach().sum()))",
         {"regularizers": ["acme.x"]},
-        "on which no weight that trains has a bearing",
+        "which depends on no weight that trains",
     ),
     "rate-of-a-group": (
         "strategy(Optimizer, lambda ctx: OptimizerParts(optimizer_class=torch.optim.SGD, options={},"
@@ -276,7 +276,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "no-function": (
         "strategy(Metric, lambda ctx: Measure(statistics=None, value=float))",
         {"evaluation": {"metrics": ["acme.x"]}, "eval": True},
-        "yields statistics = None: it is a function",
+        "yields statistics = None, not a function",
     ),
     "losses-meant": (
         scoring("losses_N=one.losses_N.mean().view(1)"),

@@ -30,11 +30,11 @@ examples:
 
 All problems are listed in one go: of the recipe, of the files and folders that it names (the nearest names too), and
 of the first 1,000 rows of each dataset. Which columns and keys of turns are read, and which are not, is listed with
-counts. Rows on the hub are passed over. No tokenizer is loaded, so what depends on it is not looked at: the chat
-template, masks, control tokens, thoughts, lengths. `fttool run --dry-run` looks at all of that, in all rows.
+counts. Rows on the hub are skipped. No tokenizer is loaded, so what depends on it is not checked: the chat template,
+masks, control tokens, thoughts, lengths. `fttool run --dry-run` checks all of that, in all rows.
 
-exit code: the lowest of those that the problems have; 3: the recipe is wrong, 4: rows or their path are, 5: the path of
-the model or of its chat template is, 6: a plugin that the recipe needs is missing or broken
+exit code: the lowest of the problems'; 3: the recipe is wrong, 4: rows or their path, 5: the path of the model or of
+its chat template, 6: a plugin that the recipe needs is missing or broken
 
 next: fttool preview my.toml, then fttool run my.toml
 """
@@ -63,7 +63,7 @@ def main(options: argparse.Namespace) -> int:
         print("[]")
     else:
         unseen = "the chat template, masks, control tokens, thoughts and lengths of rows"
-        more = f"  not looked at: {unseen}; that does: fttool run {options.recipe} --dry-run"
+        more = f"  not checked: {unseen}; fttool run {options.recipe} --dry-run checks them"
         show(f"{options.recipe}: valid", *lines, *([] if options.no_rows else [more]))
     return ExitCode.OK
 
@@ -113,7 +113,7 @@ def _rows(rest: Rest, errors: list[FttoolError]) -> Iterator[str]:
         if isinstance(outcome, FttoolError):
             errors.append(outcome)
         elif outcome:
-            yield f"{name}: not looked at: {outcome}"
+            yield f"{name}: not checked: {outcome}"
         else:
             looked_at.append(reading)
             yield from _lines(name, reading)

@@ -140,7 +140,7 @@ def _of_killed(killed: dict[int, int], process: Callable[[int], str], again: boo
     if number == signal.SIGKILL:
         why = "the system does this where memory runs out; "
     elif number in CRASHES and (rank == 0 or begun):  # else its log was not kept
-        why = f"where it was is {_printed(rank)}; "
+        why = f"its stack trace is {_printed(rank)}; "
     hint = f"{why}fttool run … --resume goes on from the newest checkpoint"
     return _found(ExitCode.FAILURE, f"{process(rank)} was killed by {_name(number)}", hint, again)
 

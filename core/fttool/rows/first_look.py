@@ -14,7 +14,7 @@ from fttool.rows.files.source import read_rows
 from fttool.rows.paths import row_obstacle, row_path
 
 Outcome: TypeAlias = "DataError | str"
-"""What is wrong with the rows, or why they were passed over; empty where they are good."""
+"""What is wrong with the rows, or why they were skipped; empty where they are good."""
 
 
 def first_rows(rest: Rest, most: int) -> Iterator[tuple[Reading, Outcome]]:

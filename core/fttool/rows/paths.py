@@ -31,7 +31,7 @@ def refuse_unusable(loaded: Loaded) -> None:
 
 
 def unusable(rest: Rest) -> list[FttoolError]:
-    """An error for each path that cannot be used, located at its key in the recipe; what is wrong there is passed over.
+    """An error for each path that cannot be used, located at its key in the recipe; what is wrong there is skipped.
 
     Of a file of rows the first row is read, which tells a file of another kind too.
     """

@@ -26,7 +26,7 @@ def correlation_measure(ranked: Callable[[Tensor], Tensor] = lambda values: valu
 
 
 def pairs(predictions: Predictions) -> Tensor:
-    """What the model says of each row and the row's number, float64, (N, 2)."""
+    """The model's prediction for each row and the row's number, float64, (N, 2)."""
     import torch
 
     return torch.stack([predictions.logits_NV[:, 0].double(), predictions.targets_N.double()], dim=1)
@@ -41,8 +41,8 @@ def constant(pairs_N2: Tensor) -> str | None:
     least_2, most_2 = pairs_N2.aminmax(dim=0)
     alike_2 = most_2 - least_2 <= ROUNDINGS * torch.finfo(torch.float32).eps * pairs_N2.abs().amax(dim=0)
     if bool(alike_2[0]):
-        return f"no correlation: the model says {pairs_N2[0, 0]:.4g} of every row"
-    return f"no correlation: every row has the number {pairs_N2[0, 1]:.4g}" if bool(alike_2[1]) else None
+        return f"no correlation: the model predicts {pairs_N2[0, 0]:.4g} for every row"
+    return f"no correlation: every row has the label {pairs_N2[0, 1]:.4g}" if bool(alike_2[1]) else None
 
 
 def correlation(predicted_N: Tensor, true_N: Tensor, reason: str | None) -> float:

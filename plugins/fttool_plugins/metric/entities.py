@@ -28,7 +28,7 @@ def entity_measure(ctx: MetricContext, metric: str, value: Callable[[float, floa
     """
     other = next((name for name in ctx.labels if not is_of_entities(name)), None)
     if other is not None:
-        message = f"{metric} counts entities, which tags such as B-PER, I-PER and O tell, and the rows have {other!r}"
+        message = f"{metric} needs tags of entities such as B-PER, I-PER and O, and the rows have {other!r}"
         hint = 'set evaluation.metrics = ["accuracy", "macro-f1", "loss"]'
         raise RecipeError(Problem(message, hint=hint, key=("evaluation", "metrics")))
     entity_kinds = kinds(ctx.labels)

@@ -1,4 +1,4 @@
-"""`mse`: how far off the numbers are that the model says."""
+"""`mse`: how far off the model's numbers are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pearson`: how near what the model says is to a straight line over the rows' numbers."""
+"""`pearson`: how near the model's predictions are to a straight line over the rows' numbers."""
 
 from __future__ import annotations
 

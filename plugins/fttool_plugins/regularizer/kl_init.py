@@ -1,4 +1,4 @@
-"""`kl-init`: what the model says is held near what it said before training (distillation from the start).
+"""`kl-init`: the model's predictions are held near those before training (distillation from the start).
 
 The loss λ·T²·KL(p₀ ‖ p), with p₀ the predictions of the model that training started from and p the present ones, both
 softened by the temperature T (Hinton et al. 2015, arXiv 1503.02531). On the rows that are learned from it is learning
@@ -82,10 +82,10 @@ class KLInit(Regularizer):
 
     @override
     def build(self, ctx: RegularizerContext) -> Regularization:
-        """Yield the loss; raises `RecipeError` for a head that is new, whose predictions before training are chance."""
+        """Yield the loss; raises `RecipeError` for a head that is new, whose predictions before training are random."""
         if ctx.layers.head and ctx.new.issuperset(ctx.layers.head):
             raise RecipeError(
-                "kl-init holds on to the predictions before training, and the head is new: they are chance",
+                "kl-init holds on to the predictions before training, and those of a new head are random",
                 hint="leave it out, or begin with a model that has been fine-tuned for these classes",
             )
         start = Start(ctx, self.dtype)

@@ -83,7 +83,10 @@ class Classification(Task):
         if twice:
             yield Problem(f"task.labels names {twice[0]!r} twice", hint="name it once", key=("task", "labels"))
         if len(self.labels) == 1 and not self.multi_label:
-            message, hint = "task.labels names one class, and none to tell it from", "name the others, or leave it out"
+            message, hint = (
+                "task.labels names a single class, with none to tell it from",
+                "name the others, or leave it out",
+            )
             yield Problem(message, hint=hint, key=("task", "labels"))
         yield from self._unknown(self.labels)
 

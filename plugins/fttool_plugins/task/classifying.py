@@ -56,7 +56,7 @@ def numbers(
 def _logits(
     model: Any, tokenizer: Any, texts: Sequence[tuple[str, str]], max_length: int | None, as_text: bool
 ) -> Tensor:
-    """What the model says of texts, float32, (N, C)."""
+    """The model's logits for texts, float32, (N, C)."""
     import torch
 
     pad_id: Any = tokenizer.pad_token_id or 0

@@ -38,7 +38,7 @@ def of_a_head(model_class: type[Any], **parts: Any) -> TaskParts:
 
 
 def row_logits(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """What the model says of the N rows of a micro-batch, float32, (N, C)."""
+    """The model's logits for the N rows of a micro-batch, float32, (N, C)."""
     try:
         return model(**{name: batch[name] for name in INPUTS if name in batch}).logits.float()
     except ValueError as fault:

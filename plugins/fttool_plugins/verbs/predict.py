@@ -37,7 +37,7 @@ CLASSES = "SequenceClassification"
 
 
 def main(words: Sequence[str]) -> int:
-    """Print what the model says of each text."""
+    """Print the model's prediction for each text."""
     parser = verb_parser("predict", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, or any classifier's folder")
     parser.add_argument("--text", action="append", default=[], help="a text; may be given several times")

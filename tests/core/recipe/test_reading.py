@@ -376,7 +376,7 @@ def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
 
 
 def test_labels_that_name_nothing_to_tell_apart(tmp_path: Path) -> None:
-    for labels, said in (('["a"]', "names one class"), ('["a", "b", "a"]', "names 'a' twice")):
+    for labels, said in (('["a"]', "names a single class"), ('["a", "b", "a"]', "names 'a' twice")):
         (problem,) = problems(
             tmp_path, LABELLED.replace('"classification"', f'{{name = "classification", labels = {labels}}}')
         )

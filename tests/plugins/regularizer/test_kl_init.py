@@ -270,7 +270,7 @@ def test_a_new_head_is_refused(recipe: dict[str, Any], tmp_path: Path) -> None:
     write_rows(rows, ({"text": f"row {n}", "label": n % 2} for n in range(12)))
     changed = {"task": "classification", "data": {"train": [{"path": str(rows)}]}}
     done = run_recipe({**recipe, **changed, "regularizers": [{"name": "kl-init", "strength": 1.0}]}, tmp_path)
-    assert "the head is new" in str(done.error) and done.exit_code == 3
+    assert "a new head are random" in str(done.error) and done.exit_code == 3
 
 
 @pytest.mark.parametrize(

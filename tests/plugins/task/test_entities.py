@@ -122,6 +122,6 @@ def test_where_there_is_no_entity_the_numbers_are_0() -> None:
 
 
 def test_tags_of_another_kind_have_other_metrics() -> None:
-    with pytest.raises(RecipeError, match=r"counts entities, .* and the rows have 'NOUN'") as refused:
+    with pytest.raises(RecipeError, match=r"needs tags of entities .* and the rows have 'NOUN'") as refused:
         EntityF1().build(MetricContext(labels=("NOUN", "VERB")))
     assert 'evaluation.metrics = ["accuracy"' in refused.value.problems[0].hint

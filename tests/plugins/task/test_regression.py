@@ -71,11 +71,11 @@ def test_the_mean_squared_error_is_a_mean_over_all_rows() -> None:
 @pytest.mark.parametrize(
     ("said", "true", "why"),
     [
-        ([2.5, 2.5, 2.5], [1.0, 2.0, 3.0], "no correlation: the model says 2.5 of every row"),
-        ([2.5, 2.5000002, 2.5], [1.0, 2.0, 3.0], "no correlation: the model says 2.5 of every row"),
-        ([1.0, 2.0, 3.0], [4.0, 4.0, 4.0], "no correlation: every row has the number 4"),
+        ([2.5, 2.5, 2.5], [1.0, 2.0, 3.0], "no correlation: the model predicts 2.5 for every row"),
+        ([2.5, 2.5000002, 2.5], [1.0, 2.0, 3.0], "no correlation: the model predicts 2.5 for every row"),
+        ([1.0, 2.0, 3.0], [4.0, 4.0, 4.0], "no correlation: every row has the label 4"),
         ([1.0], [4.0], "no correlation: there is one row"),
-        ([0.0, 0.0], [1.0, 2.0], "no correlation: the model says 0 of every row"),
+        ([0.0, 0.0], [1.0, 2.0], "no correlation: the model predicts 0 for every row"),
     ],
 )
 def test_where_there_is_no_correlation_it_is_said(said: list[float], true: list[float], why: str) -> None:
@@ -205,7 +205,7 @@ def test_a_constant_model_is_said_to_have_no_correlation(tmp_path: Path, recipe:
     run = run_recipe({**recipe, "model": {"source": str(folder)}}, tmp_path, overrides=still)
     assert run.error is None, run.error
     assert run.summary["eval"]["after"]["pearson"] == "nan"
-    remark = "no correlation: the model says 0 of every row"
+    remark = "no correlation: the model predicts 0 for every row"
     assert run.summary["metric_remarks"] == {"pearson": remark, "spearman": remark}
     assert [line["eval_pearson"] for line in run.metrics if "eval_pearson" in line] == ["nan"] * 2
 
