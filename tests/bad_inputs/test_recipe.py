@@ -69,7 +69,7 @@ MISTAKES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "open string": ('"adamw"', '"adamw', '"adamw\n', ("this is not TOML",)),
     "colon": ("lr = 2e-5", "lr: 2e-5", ": 2e-5", ("TOML sets a key with '=', not with ':'",)),
     "duplicate key": ("warmup = 0.1", "warmup = 0.1\nwarmup = 0.2", "warmup = 0.2", ("'schedule.warmup' is defined",)),
-    "duplicate table": ("[schedule]", "[run]\nseed = 1\n[schedule]", "run]\nseed", ("first stands at line 3",)),
+    "duplicate table": ("[schedule]", "[run]\nseed = 1\n[schedule]", "run]\nseed", ("first defined at line 3",)),
     "a string for a number": ("lr = 2e-5", 'lr = "2e-5x"', "lr", ("optimizer.lr", "valid number", '"2e-5x"')),
     "a number for a string": ('"rows.jsonl"', "7", "path", ("data.train.0.path", "valid string")),
     "a number for a table": (
@@ -309,7 +309,7 @@ def test_a_terminal_that_knows_few_letters_ends_nothing() -> None:
     command = [sys.executable, "-m", "fttool", "--help"]
     encoding = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=encoding)
-    assert done.stdout.startswith("usage: fttool VERB \\u2026")
+    assert done.stdout.startswith("usage: fttool COMMAND \\u2026")
 
 
 @pytest.mark.parametrize("words", [("run",), ("run", "recipe.toml", "--resmue"), ("run", "recipe.toml", "-q", "-v")])

@@ -133,7 +133,7 @@ def _lines(name: str, reading: Reading) -> list[str]:
 
     good, verb = len(reading.examples), "is" if len(reading.examples) == 1 else "are"
     more = "" if reading.complete else ", the first ones"
-    found = [f"{name}: {good:,} of {counted(reading.bad.rows, 'row')} {verb} good{more}"]
-    found += [f"{name}: {counted(count, 'row')} {reason}" for reason, count in reading.left_out.items()]
-    found += [*described(name, reading.columns.as_data()), *reading.notices(unread=False), *reading.classes.notices()]
-    return found
+    lines = [f"{name}: {good:,} of {counted(reading.bad.rows, 'row')} {verb} good{more}"]
+    lines += [f"{name}: {counted(count, 'row')} {reason}" for reason, count in reading.left_out.items()]
+    lines += [*described(name, reading.columns.as_data()), *reading.notices(unread=False), *reading.classes.notices()]
+    return lines

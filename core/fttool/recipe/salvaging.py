@@ -56,12 +56,12 @@ class Rest:
     def stands(self, key: Key) -> bool:
         """True where neither this key nor a table around it is wrong."""
         given = self.original(key)
-        return not any(given[: len(one)] == one for one in self.wrong)
+        return not any(given[: len(wrong_key)] == wrong_key for wrong_key in self.wrong)
 
     def unharmed(self, key: Key) -> bool:
         """True where nothing inside is wrong either."""
         given = self.original(key)
-        return self.stands(key) and not any(one[: len(given)] == given for one in self.wrong)
+        return self.stands(key) and not any(wrong_key[: len(given)] == given for wrong_key in self.wrong)
 
 
 def salvage(path: Path, overrides: Sequence[str] = (), plugins: Plugins | None = None) -> Rest | None:

@@ -17,20 +17,20 @@ Outcome: TypeAlias = "DataError | str"
 """What is wrong with the rows, or why they were skipped; empty where they are good."""
 
 
-def first_rows(rest: Rest, most: int) -> Iterator[tuple[Reading, Outcome]]:
+def first_rows(rest: Rest, limit: int) -> Iterator[tuple[Reading, Outcome]]:
     """The first rows of each dataset, without network or hashes, and what came of it."""
     loaded = rest.loaded
     for key, table in loaded.recipe.data.datasets():
-        found, outcome = Reading(table, key), _passed_over(rest, Reading(table, key))
+        reading, outcome = Reading(table, key), _passed_over(rest, Reading(table, key))
         if not outcome:
             path = row_path(loaded, table)
             try:
-                read_into(loaded, found, str(path), islice(read_rows(path, table.encodings), most))
+                read_into(loaded, reading, str(path), islice(read_rows(path, table.encodings), limit))
             except DataError as error:
                 error.locate(loaded.where, key)
                 outcome = error
-            found.complete = found.bad.rows < most
-        yield found, outcome
+            reading.complete = reading.bad.rows < limit
+        yield reading, outcome
 
 
 def _passed_over(rest: Rest, reading: Reading) -> str:
@@ -47,11 +47,11 @@ def refuse_nothing_read(read: Sequence[Reading]) -> None:
     """
     problems: list[Problem] = []
     for part, together in (("train", True), ("eval", True), ("general", False), ("retention", False)):
-        some = [one for one in read if one.key[1] == part]
-        for group in [some] if together and some else [[one] for one in some]:
-            if any(one.examples or not one.complete for one in group):
+        readings = [reading for reading in read if reading.key[1] == part]
+        for group in [readings] if together and readings else [[reading] for reading in readings]:
+            if any(reading.examples or not reading.complete for reading in group):
                 continue
-            left_out = sum((one.left_out + Counter(one.bad.counts()) for one in group), Counter[str]())
+            left_out = sum((reading.left_out + Counter(reading.bad.counts()) for reading in group), Counter[str]())
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
             dropped = f" (dropped: {reasons})" if reasons else ""
             message = f"not one row of {part} '{group[0].table.dataset}' is good{dropped}"

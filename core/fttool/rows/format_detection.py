@@ -31,11 +31,11 @@ def reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Ex
         return None
 
 
-def takes(one: Format, row: Mapping[str, Any], level: Level | None) -> Example | None:
+def takes(form: Format, row: Mapping[str, Any], level: Level | None) -> Example | None:
     """The same of a format with its options."""
     noted, turns, _ = noted_row(row)
     try:
-        example = one.build(FormatContext(origin="", level=level))(noted, "")
+        example = form.build(FormatContext(origin="", level=level))(noted, "")
     except ValueError:
         return None
     return None if Columns().count(noted, turns, (), example) else example

@@ -25,9 +25,9 @@ from fttool.textfile import obstacle
 
 def refuse_unusable(loaded: Loaded) -> None:
     """Raise all that is wrong with what the recipe names on this machine; imports no torch."""
-    found = unusable(Rest(loaded))
-    if found:
-        raise together(found)
+    errors = unusable(Rest(loaded))
+    if errors:
+        raise together(errors)
 
 
 def unusable(rest: Rest) -> list[FttoolError]:
@@ -37,10 +37,10 @@ def unusable(rest: Rest) -> list[FttoolError]:
     """
     loaded = rest.loaded
     with blamed(loaded):
-        found = [*_of_strategies(rest), *_of_the_template(rest), *_of_rows(rest)]
-    for error in found:
+        errors = [*_of_strategies(rest), *_of_the_template(rest), *_of_rows(rest)]
+    for error in errors:
         error.locate(loaded.where)
-    return found
+    return errors
 
 
 def together(errors: Sequence[FttoolError]) -> FttoolError:

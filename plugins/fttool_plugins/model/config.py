@@ -68,5 +68,5 @@ def random_weights(file: Path, load: LoadOptions, seed: int) -> PreTrainedModel:
         raise ModelError(f"'{file}': {fault}", hint="name an architecture of transformers as model_type") from fault
     set_seed(seed)
     options = {} if load.attention is None else {"attn_implementation": load.attention}
-    made = load.model_class.from_config(config, dtype=torch.float32, **options)
-    return made.to(load.dtype)
+    loaded = load.model_class.from_config(config, dtype=torch.float32, **options)
+    return loaded.to(load.dtype)

@@ -55,11 +55,11 @@ class Package(ModelSource):
             pip_name = package.replace("_", "-")
             raise ModelError(f"no installed package is named '{package}'", hint=f"pip install {pip_name}")
         folder = Path(next(iter(spec.submodule_search_locations)))
-        found = models_in(folder)
-        if not inside and len(found) == 1:
-            inside = found[0]
-        if inside not in found:
-            listed = ", ".join(f"package:{package}/{name}" for name in found)
+        models = models_in(folder)
+        if not inside and len(models) == 1:
+            inside = models[0]
+        if inside not in models:
+            listed = ", ".join(f"package:{package}/{name}" for name in models)
             hint = listed or "it holds no .gguf file, and no folder with safetensors and a config.json"
             raise ModelError(f"which model of the package '{package}'?", hint=hint)
         if (folder / inside).is_dir():
@@ -70,5 +70,5 @@ class Package(ModelSource):
 def models_in(folder: Path) -> list[str]:
     """The GGUF files below a folder, and the folders with safetensors and a config.json, by their paths in it."""
     files = [*folder.rglob("*.gguf"), *(file.parent for file in folder.rglob("*.safetensors"))]
-    found = {path for path in files if path.is_file() or (path / "config.json").is_file()}
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    paths = {path for path in files if path.is_file() or (path / "config.json").is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in paths)

@@ -55,15 +55,15 @@ def check(path: Path, model: PreTrainedModel, names: Iterable[str], *, same_weig
 
 def read(path: Path, model: PreTrainedModel, names: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The importance of `names` on the model's device, and the notes; `RecipeError` for numbers that can be none."""
-    found: dict[str, Tensor] = {}
+    importance: dict[str, Tensor] = {}
     with _opened(path) as file:
         for name in sorted(names):
             values = file.get_tensor(name).float().to(model.device)
             if not values.isfinite().all() or (values < 0).any():
                 message = f"'{path}' holds numbers for '{name}' that are below 0 or not finite: no importance is"
                 raise RecipeError(message, hint=ANEW)
-            found[name] = values
-        return found, dict(file.metadata() or {})
+            importance[name] = values
+        return importance, dict(file.metadata() or {})
 
 
 def fingerprint(parameters: Mapping[str, Tensor]) -> str:
@@ -71,9 +71,9 @@ def fingerprint(parameters: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(parameters):
         values = parameters[name].detach().flatten()
-        some = values[:: max(1, values.numel() // 64)].float().cpu().numpy()
+        sample = values[:: max(1, values.numel() // 64)].float().cpu().numpy()
         digest.update(f"{name} {tuple(parameters[name].shape)} ".encode())
-        digest.update(some.tobytes())
+        digest.update(sample.tobytes())
     return digest.hexdigest()[:32]
 
 
@@ -81,7 +81,7 @@ def missing(path: Path) -> Problem | None:
     """That there is no such file, and the name most like it."""
     if path.is_file():
         return None
-    there = [one.name for one in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
+    there = [sibling.name for sibling in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
     return Problem(f"the importance file '{path}' does not exist", hint=did_you_mean(path.name, there) or ANEW)
 
 

@@ -82,21 +82,21 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     _refuse_output(options.out)
     settings = _settings(options)
-    chosen = any(one.replace(" ", "").startswith("evaluation.metrics=") for one in options.overrides)
+    chosen = any(override.replace(" ", "").startswith("evaluation.metrics=") for override in options.overrides)
     metrics = settings.recipe.evaluation.metrics if chosen else metrics_for(settings, generating=options.generate)
     if not metrics:
         raise UsageError("evaluation.metrics names no metric", hint="leave it out for all that fit")
     classes = () if settings.recipe.task.learns not in ("row", "word") else _classes(options.model)
-    found = evaluate(
+    evaluation = evaluate(
         measuring(settings, options.rows, metrics), classes, own=not options.rows, quiet=options.quiet or options.json
     )
-    data = as_data(str(options.model), found)
+    data = as_data(str(options.model), evaluation)
     if options.out:
         options.out.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.json:
         print(visible_json(json.dumps(data, indent=2, ensure_ascii=False)))
     else:
-        show(*page(found, shutil.get_terminal_size((100, 24)).columns))
+        show(*page(evaluation, shutil.get_terminal_size((100, 24)).columns))
     return ExitCode.OK
 
 
@@ -138,7 +138,7 @@ def _refuse_nothing(model: Path, *, is_run: bool) -> None:
 
 def _with_saved_template(run: Loaded, overrides: Sequence[str]) -> Loaded:
     """The run's model has its chat template with it; the file that it came from may be gone."""
-    if any(one.strip().startswith("model.chat_template") for one in overrides):
+    if any(override.strip().startswith("model.chat_template") for override in overrides):
         return run
     model = run.recipe.model.model_copy(update={"chat_template": None})
     return replace(run, recipe=run.recipe.model_copy(update={"model": model}))
@@ -156,8 +156,8 @@ def _proposed(options: argparse.Namespace, model: str) -> dict[str, Any]:
     proposed: dict[str, Any] = {"recipe": 1, "model": {"source": model}, "task": task, "data": {"train": [table]}}
     if options.generate:  # what bounds the answers may then be set
         proposed |= {"data": {"train": [table], "eval": [table]}, "evaluation": {"metrics": ["loss", "exact-match"]}}
-    if (found := fitting_format(options.rows[0], level)) is not None:
-        table["format"], example = found
+    if (detected := fitting_format(options.rows[0], level)) is not None:
+        table["format"], example = detected
         if level == "token" and not example.messages:
             proposed["masking"] = "completion" if example.prompt else "all"
     return proposed
@@ -179,7 +179,7 @@ def _classes(model: Path) -> tuple[str, ...]:
 # -- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def as_data(model: str, found: Evaluation) -> dict[str, Any]:
+def as_data(model: str, evaluation: Evaluation) -> dict[str, Any]:
     """The content of `--json`; what is not a number is the text `nan`, `inf` or `-inf`, as in `metrics.jsonl`."""
 
     def plain(value: float) -> float | str:
@@ -188,33 +188,33 @@ def as_data(model: str, found: Evaluation) -> dict[str, Any]:
     return {
         "model": model,
         "datasets": {
-            one.dataset: {
-                "rows": one.rows,
-                "metrics": {name: plain(value) for name, value in one.values.items()},
-                "tables": one.tables,
-                "remarks": one.remarks,
+            measured.dataset: {
+                "rows": measured.rows,
+                "metrics": {name: plain(value) for name, value in measured.values.items()},
+                "tables": measured.tables,
+                "remarks": measured.remarks,
             }
-            for one in found.measured
+            for measured in evaluation.measured
         },
-        "dropped": found.dropped,
-        "truncated": found.truncated,
+        "dropped": evaluation.dropped,
+        "truncated": evaluation.truncated,
     }
 
 
-def page(found: Evaluation, width: int) -> list[str]:
+def page(evaluation: Evaluation, width: int) -> list[str]:
     """A row a metric and a column a dataset, as many side by side as fit; then what metrics have to say."""
-    names = list(dict.fromkeys(name for one in found.measured for name in one.values))
+    names = list(dict.fromkeys(name for measured in evaluation.measured for name in measured.values))
     lines: list[str] = []
-    for some in _side_by_side(found.measured, names, width):
-        lines += [*([""] if lines else []), *some]
-    for one in found.measured:
-        lines += [f"{one.dataset}: {name}: {remark}" for name, remark in one.remarks.items()]
-        for title, rows in one.tables.items():
+    for part in _side_by_side(evaluation.measured, names, width):
+        lines += [*([""] if lines else []), *part]
+    for measured in evaluation.measured:
+        lines += [f"{measured.dataset}: {name}: {remark}" for name, remark in measured.remarks.items()]
+        for title, rows in measured.tables.items():
             shown = [[f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-            lines += ["", f"{one.dataset}: {title}", *(f"  {line}" for line in aligned(shown))]
-    left_out = [f"{count:,} {reason}" for reason, count in found.dropped.items() if count]
+            lines += ["", f"{measured.dataset}: {title}", *(f"  {line}" for line in aligned(shown))]
+    left_out = [f"{count:,} {reason}" for reason, count in evaluation.dropped.items() if count]
     lines += ["", f"rows left out: {', '.join(left_out)}"] if left_out else []
-    return lines + ([f"rows cut at max_length: {found.truncated:,}"] if found.truncated else [])
+    return lines + ([f"rows cut at max_length: {evaluation.truncated:,}"] if evaluation.truncated else [])
 
 
 def _side_by_side(measured: Sequence[Measured], names: Sequence[str], width: int) -> Iterator[list[str]]:
@@ -227,9 +227,9 @@ def _side_by_side(measured: Sequence[Measured], names: Sequence[str], width: int
 
 
 def _table(measured: Sequence[Measured], names: Sequence[str]) -> list[str]:
-    heading = ["", *(one.dataset for one in measured)]
-    counts = ["rows", *(f"{one.rows:,}" for one in measured)]
-    values = [[name, *(_number(one.values.get(name)) for one in measured)] for name in names]
+    heading = ["", *(column.dataset for column in measured)]
+    counts = ["rows", *(f"{column.rows:,}" for column in measured)]
+    values = [[name, *(_number(column.values.get(name)) for column in measured)] for name in names]
     return aligned([heading, counts, *values])
 
 
