@@ -91,14 +91,14 @@ def metrics_for(loaded: Loaded, *, generating: bool) -> list[Metric]:
 
     Those that look at answers, which take long, only where `generating`.
     """
-    found = list(loaded.recipe.evaluation.metrics)
+    metrics = list(loaded.recipe.evaluation.metrics)
     for kind in loaded.plugins.family("metric"):
-        if not issubclass(kind, Metric) or kind.id() in [one.id() for one in found]:
+        if not issubclass(kind, Metric) or kind.id() in [metric.id() for metric in metrics]:
             continue
         needs_more = any(option.is_required() for option in kind.model_fields.values())
         if kind.serves(loaded.recipe.task.learns) and (generating or not kind.generates) and not needs_more:
-            found.append(kind())  # pyright: ignore[reportAbstractUsage]
-    return found
+            metrics.append(kind())  # pyright: ignore[reportAbstractUsage]
+    return metrics
 
 
 def measuring(loaded: Loaded, files: Iterable[Path], metrics: Sequence[Metric]) -> Loaded:
@@ -160,11 +160,11 @@ def _table(loaded: Loaded, file: Path) -> RowsTable:
 
     tables = [table for _, table in loaded.recipe.data.datasets()]
     level, rows = loaded.recipe.task.learns, _first_rows(file)
-    like = next((one for one in tables if all(takes(one.format, row, level) for row in rows)), None)
+    like = next((candidate for candidate in tables if all(takes(candidate.format, row, level) for row in rows)), None)
     changes: dict[str, Any] = {"name": str(file), "path": str(file.absolute()), "hub": None, "limit": None}
     changes["encodings"] = (like or tables[0]).encodings if file.is_dir() else UTF8
-    if like is None and level is not None and (found := fitting_format(file, level)) is not None:
-        kind = next(one for one in loaded.plugins.family("format") if one.id() == found[0])
+    if like is None and level is not None and (detected := fitting_format(file, level)) is not None:
+        kind = next(candidate for candidate in loaded.plugins.family("format") if candidate.id() == detected[0])
         changes["format"] = kind()  # pyright: ignore[reportAbstractUsage]
     return (like or tables[0]).model_copy(update=changes)
 
@@ -203,13 +203,13 @@ def _given_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> tuple[Row
     encode = proving(built(recipe.masking, context), tokenizer)
     examples: dict[str, list[Example]] = {}
     for place, table in recipe.data.datasets():
-        one = read_dataset(loaded, table, place)
-        shaped = [form.shaped(example) for example in one.examples]
+        reading = read_dataset(loaded, table, place)
+        shaped = [form.shaped(example) for example in reading.examples]
         into = rows.retention.setdefault(table.dataset, TokenRows())
-        examples[table.dataset] = encode_rows(from_dataset(one, shaped), encode, recipe, into, rows)
-        rows.dropped.update(one.left_out)
-        rows.dropped.update(one.bad.counts())
-        rows.notices += one.notices()
+        examples[table.dataset] = encode_rows(from_dataset(reading, shaped), encode, recipe, into, rows)
+        rows.dropped.update(reading.left_out)
+        rows.dropped.update(reading.bad.counts())
+        rows.notices += reading.notices()
         if not len(into):
             reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.most_common())
             raise UsageError(f"no row of '{table.dataset}' is left to measure on (dropped: {reasons})")
@@ -225,7 +225,7 @@ def _task_parts(loaded: Loaded, rows: Rows, classes: Sequence[str]) -> TaskParts
 
     recipe, counts = loaded.recipe, dict.fromkeys(classes, 1)
     if not classes and recipe.task.learns in ("row", "word"):
-        counts = Counter(chain.from_iterable(some.class_counts for some in rows.retention.values()))
+        counts = Counter(chain.from_iterable(part.class_counts for part in rows.retention.values()))
     context = TaskContext(label_counts=counts, rows=len(counts), masking=recipe.masking)
     parts = built(recipe.task, context)
     if parts.targets is not None:
@@ -276,9 +276,9 @@ def _measured(
 
     recipe, chosen = setup.loaded.recipe, measures(setup.loaded, parts.labels)
     ask, grouping = asking(recipe, model, tokenizer), Grouping.of(setup.loaded, tokenizer, parts, model)
-    for dataset, some in rows.retention.items():
+    for dataset, part in rows.retention.items():
         setup.watch.stage(f"measuring on {dataset}")
-        batches = grouping.each_once(some, ALONE)
+        batches = grouping.each_once(part, ALONE)
         sums = summed(model, batches(), parts.score, chosen, setup.device)
         if asked := asked_examples(recipe, examples.get(dataset, ())):
             sums |= answered(chosen, asked, ask, setup.device)
@@ -289,7 +289,7 @@ def _measured(
                 check_measure(metric, values[metric.id()])
         yield Measured(
             dataset=dataset,
-            rows=len(some),
+            rows=len(part),
             values=values,
             tables=tables(chosen, sums),
             remarks=remarks(chosen, sums),

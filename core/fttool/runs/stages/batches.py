@@ -39,15 +39,15 @@ def make_batches(
     in_order = checked_order(recipe.mixing, order, len(rows.learned))
     loader = train_loader(rows.learned, in_order, batches, recipe.run.workers, world)
 
-    def planned(some: TokenRows) -> Planned:
-        return some, grouping.measuring(some).plan(range(len(some)), 0)
+    def planned(dataset: TokenRows) -> Planned:
+        return dataset, grouping.measuring(dataset).plan(range(len(dataset)), 0)
 
     return Batching(
         loader=loader,
         eval_batches=grouping.each_once(rows.eval, world),
-        retention_batches={name: grouping.each_once(some, world) for name, some in rows.retention.items()},
+        retention_batches={name: grouping.each_once(part, world) for name, part in rows.retention.items()},
         batches=batches,
-        planned=lambda: [(rows.learned, loader.plan), *(planned(some) for some in measured if len(some))],
+        planned=lambda: [(rows.learned, loader.plan), *(planned(part) for part in measured if len(part))],
         built={"mixing": order, "batching": grouped},
     )
 
@@ -85,10 +85,10 @@ class Grouping:
         # Without either 0 is never seen: its labels are −100 and nothing attends to it.
         return cls(loaded, parts, pad_id if pad_id is not None else 0, attention)
 
-    def build(self, some: TokenRows | JoinedRows, micro_batch: int) -> Batches:
+    def build(self, dataset: TokenRows | JoinedRows, micro_batch: int) -> Batches:
         """What the strategy yields, as it is; it may have state."""
         context = BatchingContext(
-            lengths=some.lengths,
+            lengths=dataset.lengths,
             micro_batch=micro_batch,
             global_batch=max(micro_batch, self.loaded.recipe.global_batch),
             pad_id=self.pad_id,
@@ -104,13 +104,13 @@ class Grouping:
         batches = CheckedBatches(self.loaded.recipe.batching, yielded, micro_batch)
         return batches if self.parts.targets is None else WithTargets(batches, self.parts.targets)
 
-    def measuring(self, some: TokenRows) -> Batches:
+    def measuring(self, dataset: TokenRows) -> Batches:
         """For rows that are measured on."""
         micro_batch = self.loaded.recipe.evaluation.micro_batch or self.loaded.recipe.micro_batch
-        return self.checked(self.build(some, micro_batch), micro_batch)
+        return self.checked(self.build(dataset, micro_batch), micro_batch)
 
-    def each_once(self, some: TokenRows, world: World) -> Callable[[], Any]:
+    def each_once(self, dataset: TokenRows, world: World) -> Callable[[], Any]:
         """This process's share of rows that are measured on, each once."""
         from fttool.rows.loader import eval_batches
 
-        return partial(eval_batches, some, self.measuring(some), world)
+        return partial(eval_batches, dataset, self.measuring(dataset), world)
