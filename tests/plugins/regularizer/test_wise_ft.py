@@ -118,4 +118,4 @@ def test_lora_and_a_second_one_are_refused() -> None:
     assert "with freezing.merge = true, mix afterwards: fttool merge" in problem.hint
     assert not found("full")
     [problem] = found("full", WiseFT())
-    assert "stands twice" in problem.message
+    assert "listed twice" in problem.message

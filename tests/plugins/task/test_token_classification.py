@@ -321,7 +321,7 @@ def test_parts_of_speech_have_other_metrics(tmp_path: Path, recipe: dict[str, An
     write_rows(tmp_path / "rows.jsonl", lines)
     (tmp_path / "run").mkdir()
     refused = run_recipe(recipe, tmp_path / "run")
-    assert "entity-f1 counts entities" in str(refused.error) and refused.exit_code == 3
+    assert "entity-f1 needs tags of entities" in str(refused.error) and refused.exit_code == 3
     _, run = trained(tmp_path / "again", recipe, "evaluation.metrics=['accuracy','macro-f1','loss']")
     assert run.summary["tables"].keys() == {"per class", "true ↓ predicted →"}
     assert "[NOUN]" in run.summary["samples"][0]["expected"]
