@@ -163,7 +163,7 @@ TIMED_OUT = report(0, lost_touch=True, text="gloo: timed out waiting")
         ([Ended(codes={"0": -15}), Ended(codes={"1": 3})], 3, "process 2 of 2, on another node, ended with exit", True),
         ([Ended(codes={"1": 3}, reaped=[0]), Ended()], 3, "exit code 3 without a message", True),  # NCCL stays stuck
         ([Ended(codes={"0": -15}), Ended(codes={"1": -9})], 1, "process 2 of 2, on another node, was killed by", True),
-        ([Ended(codes={"0": -11}), Ended(codes={"1": -15})], 1, "SIGSEGV\n    where it was is on the first", True),
+        ([Ended(codes={"0": -11}), Ended(codes={"1": -15})], 1, "SIGSEGV\n    its stack trace is on the first", True),
         ([Ended(codes={"1": -11}, begun=True), Ended()], 1, "SIGSEGV\n    its stack trace is in logs/rank-1.log", True),
         ([Ended(codes={"1": -11}), Ended()], 1, "SIGSEGV\n    fttool run", True),  # no run directory, and so no log
         ([Ended(codes={"0": -35}), Ended()], 1, "was killed by signal 35", True),
