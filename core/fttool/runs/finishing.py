@@ -24,8 +24,8 @@ def finish(prepared: Prepared, record: Record) -> None:
     mixed = False
     if job.output.saves and settings.best and progress.best_step not in (None, trainer.state.global_step):
         why.append(f"the best weights, those of step {progress.best_step}")
-        if progress.best_step == 0 and prepared.update.beginning is not None:
-            prepared.update.beginning.put(prepared.plan.weights(prepared.model))
+        if progress.best_step == 0 and prepared.update.initial_weights is not None:
+            prepared.update.initial_weights.put(prepared.plan.weights(prepared.model))
             mixed = True
         else:
             refuse_damaged_best(record, progress.best_step)

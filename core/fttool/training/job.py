@@ -33,7 +33,7 @@ class Measuring:
     """How the model is measured."""
 
     measures: Mapping[str, Measure]
-    """The recipe's metrics, and the loss, by name."""
+    """The recipe's metrics by id."""
     answers: Callable[[], list[str]]
     """The model's present answers to the sampled evaluation prompts."""
     ask: Callable[[Sequence[Example]], Sequence[str]]

@@ -34,7 +34,7 @@ class Update:
     regularizations: Sequence[Regularization]
     features: Features | None
     export: Callable[[PreTrainedModel, Path], None] | None
-    beginning: InitialWeights | None
+    initial_weights: InitialWeights | None
     """Where the best model may be the one before the first update."""
 
     def files(self) -> list[dict[str, Any]]:

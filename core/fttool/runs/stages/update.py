@@ -103,7 +103,7 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
         regularizations=regularizations,
         features=freezing.features,
         export=freezing.export,
-        beginning=InitialWeights.of(context) if recipe.evaluation.best is not None else None,
+        initial_weights=InitialWeights.of(context) if recipe.evaluation.best is not None else None,
     )
 
 
