@@ -126,6 +126,9 @@ class FilterContext(Context):
     measured: Callable[[Example], bool]
     """True for a row that is measured on: its content is that of an evaluation or retention row, or `data.eval_share`
     will set it aside. Core keeps such rows from being learned; a filter may keep others from resembling them."""
+    measured_rows: Sequence[Example] = ()
+    """The rows of the recipe's evaluation and retention datasets; those that `data.eval_share` will set aside are among
+    the rows themselves."""
     cache: Callable[[], Path]
     """Makes and returns a folder of the filter's own, `filters/<id>` in the user's cache: what took long to compute can
     wait there for the next run, under a hash of what it was computed from. It may be emptied at any time."""

@@ -101,9 +101,10 @@ def _divide(
         [reading for reading in read if reading.key[1] == part] for part in ("train", "eval", "general", "retention")
     )
     held_out = [(reading, example) for reading in evaluated for example in reading.examples]
-    retained = {content_hash(example) for reading in retention for example in reading.examples}
+    retained_rows = [example for reading in retention for example in reading.examples]
+    retained = set(map(content_hash, retained_rows))
     numbered = [(index, example) for index, reading in enumerate(train) for example in reading.examples]
-    measured = retained | {content_hash(example) for _, example in held_out}
+    measured = [*retained_rows, *(example for _, example in held_out)]
     filtered = filtered_rows(filter_context(loaded, tokenizer, measured, track), loaded.recipe.filters, numbered, rows)
     remaining = [reading for reading in filtered if not retained or content_hash(reading[1]) not in retained]
     rows.dropped[IN_RETENTION] += len(filtered) - len(remaining)

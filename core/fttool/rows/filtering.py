@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 
 def filter_context(
-    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured: set[bytes], track: Track
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured_rows: Sequence[Example], track: Track
 ) -> FilterContext:
-    """What filters know; `measured` are the hashes of rows that are measured on, whatever the share."""
+    """What filters know; `measured_rows` are measured on, whatever the share."""
+    measured = set(map(content_hash, measured_rows))
     share = loaded.recipe.data.eval_share
     return FilterContext(
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
+        measured_rows=measured_rows,
         measured=lambda example: _is_measured(content_hash(example), measured, share),
         cache=partial(cache_folder, "filters"),
         track=track,

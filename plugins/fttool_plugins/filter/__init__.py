@@ -2,10 +2,11 @@
 
 from fttool.api import Strategy, hookimpl
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
+from fttool_plugins.filter.near_duplicates import NearDuplicates
 from fttool_plugins.filter.words import Words
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Words, ExactDuplicates]
+    return [Words, ExactDuplicates, NearDuplicates]

@@ -69,6 +69,12 @@ def test_a_filter_knows_which_rows_are_measured_on(tmp_path: Path, share: float)
     assert KNOWN["measured"] == every - learned
     assert {f"{tmp_path / 'train.jsonl'}:{line}" for line in (3, 5, 7)} <= KNOWN["measured"]
     assert (len(KNOWN["measured"]) > 3) == (share > 0)
+    origins = {one.origin for one in KNOWN["context"].measured_rows}
+    assert origins == {
+        f"{tmp_path / name}:{line}"
+        for name, lines in (("eval.jsonl", 3), ("kept.jsonl", 2))
+        for line in range(1, lines + 1)
+    }
 
 
 def test_lengths_are_those_of_the_rows_in_tokens(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""Rows that are almost the same: held to a comparison of all pairs with Python's sets."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fttool.api import Example
+from fttool.testing import filter_context
+from fttool_plugins.filter.near_duplicates import (
+    HASHES,
+    NearDuplicates,
+    band_width,
+    banded,
+    hashed_shingles,
+    near_duplicates,
+    signatures,
+)
+
+WORDS = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "paper",
+    "green",
+    "silver",
+    "window",
+    "garden",
+    "music",
+    "winter",
+    "bridge",
+    "candle",
+    "forest",
+    "mirror",
+]
+
+
+def row(answer: str, question: str = "Why?") -> Example:
+    turns = ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
+    return Example(origin="rows.jsonl:1", messages=turns, completion_from=1)
+
+
+def similarity(one: str, other: str, size: int = 5) -> float:
+    sets = [{text[place : place + size] for place in range(max(1, len(text) - size + 1))} for text in (one, other)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def naive(texts: Sequence[str], threshold: float, size: int = 5) -> list[int | None]:
+    """The first earlier text that is kept and as alike, of all pairs."""
+    first: list[int | None] = []
+    for index, text in enumerate(texts):
+        kept = (other for other in range(index) if first[other] is None)
+        first.append(next((other for other in kept if similarity(texts[other], text, size) >= threshold), None))
+    return first
+
+
+def planted(seed: int, count: int = 60, copies: int = 3) -> list[str]:
+    """Sentences, and copies of them with none to six words changed."""
+    draw = random.Random(seed)
+    texts: list[str] = []
+    for _ in range(count):
+        words = draw.choices(WORDS, k=draw.randint(12, 30))
+        texts.append(" ".join(words))
+        for _ in range(copies):
+            changed = list(words)
+            for _ in range(draw.randint(0, 6)):
+                changed[draw.randrange(len(changed))] = draw.choice(WORDS)
+            texts.append(" ".join(changed))
+    draw.shuffle(texts)
+    return texts
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
+def test_the_same_rows_are_dropped_as_by_comparing_all_pairs(threshold: float) -> None:
+    for seed in range(3):
+        texts = planted(seed)
+        expected = naive(texts, threshold)
+        assert near_duplicates(texts, threshold, 5, seed) == expected
+        assert 0 < sum(first is not None for first in expected) < len(texts) - 10
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_shingles_are_the_different_pieces_of_a_text(size: int) -> None:
+    for text in (*planted(5)[:40], "a", "aaaaaaaaaa", "naïve café 你好，世界 👋🏽", "\ud800 alone"):
+        pieces = {text[place : place + size] for place in range(max(1, len(text) - size + 1))}
+        assert len(hashed_shingles(text, size)) == len(pieces)
+
+
+def test_a_pair_at_the_threshold_is_hardly_ever_missed() -> None:
+    """Sets with a similarity of exactly 2/3, over a thousand seeds: the bands of that threshold name each pair."""
+    draw = np.random.default_rng(0)
+    missed = 0
+    for seed in range(1000):
+        common, mine, yours = np.split(draw.integers(2**64, size=300, dtype=np.uint64), [200, 250])
+        pair = [np.unique(np.concatenate([common, part])) for part in (mine, yours)]
+        buckets = banded(signatures(iter(pair), 2, seed), 2 / 3)
+        missed += not (buckets >= 0).any()
+    assert missed <= 2
+
+
+def test_signatures_estimate_the_similarity() -> None:
+    texts = planted(7)
+    shingles = [hashed_shingles(text, 5) for text in texts]
+    made = signatures(iter(shingles), len(texts), seed=3)
+    pairs = [(a, b) for a in range(0, len(texts), 3) for b in range(a)]
+    errors = [float((made[a] == made[b]).mean()) - similarity(texts[a], texts[b]) for a, b in pairs]
+    assert np.sqrt(np.mean(np.square(errors))) < 0.5 / np.sqrt(HASHES) + 0.01
+
+
+def test_wider_bands_serve_higher_thresholds() -> None:
+    widths = [band_width(threshold) for threshold in (0.1, 0.3, 0.5, 0.8, 0.9, 0.99, 1.0)]
+    assert widths == sorted(widths) and widths[0] == 1 and widths[-1] == 32
+
+
+def test_case_space_and_the_form_of_accents_make_no_difference() -> None:
+    text = "The café serves coffee, and naïve questions are answered there every day."
+    others = [text.upper(), f"  {text}\n\n", text.replace(" ", "\u00a0"), unicodedata.normalize("NFD", text)]
+    verdicts = NearDuplicates(threshold=1.0).build(filter_context())([row(text), *map(row, others)])
+    assert verdicts == [None, *["almost the same row as an earlier row"] * len(others)]
+
+
+def test_what_is_compared_can_be_chosen() -> None:
+    same_answer = [
+        row("It is because of the tides and the moon.", ask) for ask in ("Why?", "Tell me about the sea, please.")
+    ]
+    same_prompt = [
+        row(answer, "How high is the tower of the old town?") for answer in ("Ninety metres.", "Quite high!")
+    ]
+    for compare, dropped in (("answer", [same_answer]), ("prompt", [same_prompt]), ("row", [])):
+        decide = NearDuplicates(compare=compare).build(filter_context())  # type: ignore[arg-type]
+        for pair in (same_answer, same_prompt):
+            assert (decide(pair)[1] is not None) == (pair in dropped), (compare, pair)
+
+
+def test_rows_that_are_measured_on_are_not_learned_in_other_words() -> None:
+    evaluated = row("`math.gcd(*integers)` is the greatest common divisor of the integers.")
+    learned = [
+        row("`math.gcd(*integers)` is a greatest common divisor of the integers."),
+        row("Something else entirely."),
+    ]
+    decide = NearDuplicates().build(filter_context(measured_rows=[evaluated]))
+    assert decide(learned) == ["almost the same row as an evaluation row", None]
+
+
+def test_rows_without_the_part_that_is_compared_are_kept() -> None:
+    rows = [Example(origin="r:1", completion="the same text"), Example(origin="r:2", completion="the same text")]
+    assert NearDuplicates(compare="prompt").build(filter_context())(rows) == [None, None]
+    assert NearDuplicates().build(filter_context())(rows)[1] is not None
+    assert NearDuplicates().build(filter_context())([]) == []
+
+
+def test_a_text_of_all_one_character_is_compared_too() -> None:
+    assert near_duplicates(["aaaa" * 50, "aaaa" * 60, "b", "b", "", ""], 0.8, 5, 0) == [None, 0, None, 2, None, None]
