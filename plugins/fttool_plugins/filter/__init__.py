@@ -3,10 +3,12 @@
 from fttool.api import Strategy, hookimpl
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
 from fttool_plugins.filter.near_duplicates import NearDuplicates
+from fttool_plugins.filter.personal_data import PersonalData
+from fttool_plugins.filter.repetition import Repetition
 from fttool_plugins.filter.words import Words
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Words, ExactDuplicates, NearDuplicates]
+    return [Words, ExactDuplicates, NearDuplicates, Repetition, PersonalData]

@@ -89,7 +89,9 @@ def folder() -> Path:
 
 def sign_in(*processes: int) -> None:
     for rank, process in enumerate(processes):
-        (folder() / f"process-{rank}").write_text(str(process))
+        aside = folder() / f".{rank}"
+        aside.write_text(str(process))
+        aside.rename(folder() / f"process-{rank}")  # complete or absent, as a worker does it
 
 
 def fail(*codes: int) -> None:
@@ -180,7 +182,13 @@ def test_a_resumed_run_begins_with_what_was_found_to_fit(loaded: Any, attempts: 
 
 @pytest.fixture
 def sleeping() -> Iterator[list[subprocess.Popen[bytes]]]:
-    made = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    code = "import signal, time; signal.signal(2, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    # A shell's job in the background begins deaf to SIGINT, and so would its children.
+    made = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
+    for process in made:
+        assert process.stdout is not None
+        with process.stdout as heard:
+            heard.readline()
     yield made
     for process in made:
         process.kill()

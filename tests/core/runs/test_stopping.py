@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,16 @@ def test_a_signal_ends_it_and_a_second_one_does_not_disturb(number: int) -> None
     assert written == ["summary"] and stopped.value.exit_code == 128 + number
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A shell's job in the background begins deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_says_how_a_run_ended_is_written_to_its_end(number: int) -> None:
+def test_what_says_how_a_run_ended_is_written_to_its_end(number: int, hears_ctrl_c: None) -> None:
     written: list[str] = []
     with stoppable():
         with undisturbed():

@@ -268,7 +268,7 @@ def test_a_resumed_optimizer_finds_a_scale() -> None:
         args = SimpleNamespace(device=torch.device("cpu"))
         optimizer = SimpleNamespace(param_groups=[])
         lr_scheduler = SimpleNamespace(last_epoch=3, base_lrs=[])
-        job = SimpleNamespace(factor=lambda step: 1.0)
+        job = SimpleNamespace(update=SimpleNamespace(factor=lambda step: 1.0))
 
         def _load_optimizer_and_scheduler(self, checkpoint: str) -> None:
             parameter = torch.nn.Parameter(torch.ones(1))

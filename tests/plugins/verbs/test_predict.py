@@ -127,7 +127,7 @@ def test_several_classes_or_none(tmp_path: Path, capfd: pytest.CaptureFixture[st
     [
         (["--text", " "], 2, "the text is empty"),
         (["--text", "a", "--second", "b", "--second", "c"], 2, "1 --text and 2 --second do not make pairs"),
-        (["--text", "a", "--file", "b.jsonl"], 2, "exclude each other"),
+        (["--text", "a", "--file", "b.jsonl"], 2, "cannot be combined"),
         (["--text", "caf\udce9"], 2, "bytes that are not UTF-8"),
         (["--text", "a", "--second", "caf\udce9"], 2, "bytes that are not UTF-8"),
         (["--file", "none.jsonl"], 4, "no such file"),
