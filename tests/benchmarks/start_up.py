@@ -11,6 +11,7 @@ Processor time stands beside the clock's: it hardly changes with what else the m
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -75,6 +76,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         recipe = Path(name) / "recipe.toml"
         recipe.write_text(RECIPE, encoding="utf-8")
+        row = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]}
+        recipe.with_name("rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         fttool = [sys.executable, "-m", "fttool"]
         commands = {
             "bare": [sys.executable, "-c", "pass"],

@@ -30,7 +30,7 @@ if os.environ.get("RANK") == "{rank}":
 """
 
 
-UPDATE = ("fttool.world", "World", "most")
+UPDATE = ("fttool.world", "World", "all_reduce_max")
 """Called once per update."""
 PASS = ("fttool.training", "passes", "in_one")
 """Called once per micro-batch, of evaluations too."""

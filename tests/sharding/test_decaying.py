@@ -30,7 +30,8 @@ def test_it_is_the_run_that_would_have_been_planned_like_that(tmp_path: Path, re
     assert "decayed: finished after 7 of 7 updates" in decayed.stdout
     assert_same(runs / "decayed", runs / "planned")
     told = [one["event"] for one in events(runs / "decayed")]
-    assert told == ["branched", "rows", "proof", "checkpoint_saved", "ended"]  # of rows: nothing reads the general ones
+    # What is noted of the rows: nothing reads the general ones.
+    assert told == ["branched", "rows_noted", "proof", "checkpoint_saved", "ended"]
     words = [*words[:-1], "elsewhere", "--set", "sharding={name='ddp',processes=4,nodes=2}"]
     refused = subprocess.run([*command[:4], *words], capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2 and "the run is for 2 machines" in refused.stderr
