@@ -11,15 +11,15 @@ import pytest
 
 from fttool.api import Example
 from fttool.testing import filter_context
-from fttool_plugins.filter.near_duplicates import (
+from fttool_plugins.filter.minhash import (
     HASHES,
-    NearDuplicates,
     band_width,
     banded,
     hashed_shingles,
     near_duplicates,
     signatures,
 )
+from fttool_plugins.filter.near_duplicates import NearDuplicates
 
 WORDS = [
     "apple",

@@ -10,7 +10,8 @@ import pytest
 
 from fttool.api import Example
 from fttool.testing import filter_context
-from fttool_plugins.filter.repetition import Repetition, longest_loop
+from fttool_plugins.filter.loops import longest_loop
+from fttool_plugins.filter.repetition import Repetition
 
 QUESTIONS = Path(__file__).parents[3] / "recipes" / "data" / "stdlib-qa.jsonl"
 
