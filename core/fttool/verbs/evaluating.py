@@ -199,7 +199,7 @@ def _given_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> tuple[Row
     from fttool.yielded import built
 
     recipe, rows, form = loaded.recipe, Rows(), CallForm(tokenizer)
-    context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length)
+    context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length, **loaded.common)
     encode = proving(built(recipe.masking, context), tokenizer)
     examples: dict[str, list[Example]] = {}
     for place, table in recipe.data.datasets():
@@ -226,7 +226,7 @@ def _task_parts(loaded: Loaded, rows: Rows, classes: Sequence[str]) -> TaskParts
     recipe, counts = loaded.recipe, dict.fromkeys(classes, 1)
     if not classes and recipe.task.learns in ("row", "word"):
         counts = Counter(chain.from_iterable(part.class_counts for part in rows.retention.values()))
-    context = TaskContext(label_counts=counts, rows=len(counts), masking=recipe.masking)
+    context = TaskContext(label_counts=counts, rows=len(counts), masking=recipe.masking, **loaded.common)
     parts = built(recipe.task, context)
     if parts.targets is not None:
         refuse_classes(rows, parts.targets)

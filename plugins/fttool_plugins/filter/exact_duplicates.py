@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from typing_extensions import override
 
 from fttool.api import Example, Filter, FilterContext, RowFilter
-
-Part: TypeAlias = Literal["row", "prompt", "answer"]
+from fttool_plugins.filter.parts import Part
 
 
 class ExactDuplicates(Filter):

@@ -17,21 +17,18 @@ def longest_loop(text: str, *, times: int, period: int) -> int:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     longest = 0
     for length in range(1, min(period, len(codes) // times) + 1):
-        start, run = longest_run(codes[length:] == codes[:-length])
-        if run + length > longest and run + length >= times * length and _has_letter(text[start : start + length]):
-            longest = run + length
+        starts, lengths = runs(codes[length:] == codes[:-length])
+        enough = max(times * length, longest + 1) - length
+        loops = (
+            run + length
+            for start, run in sorted(zip(starts, lengths, strict=True), key=lambda found: -found[1])
+            if run >= enough and any(map(str.isalpha, text[start : start + length]))
+        )
+        longest = next(loops, longest)
     return longest
 
 
-def longest_run(same: NDArray[np.bool_]) -> tuple[int, int]:
-    """Where the longest run of True begins, and its length."""
+def runs(same: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """Where each run of True begins, and its length."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], same, [False])).astype(np.int8)))
-    if not len(edges):
-        return 0, 0
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
-    best = int(lengths.argmax())
-    return int(starts[best]), int(lengths[best])
-
-
-def _has_letter(text: str) -> bool:
-    return any(map(str.isalpha, text))
+    return edges[::2].tolist(), (edges[1::2] - edges[::2]).tolist()

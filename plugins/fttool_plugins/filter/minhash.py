@@ -16,6 +16,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fttool.api import Track
+
 Hashes: TypeAlias = NDArray[np.uint64]
 
 HASHES = 128
@@ -26,23 +28,34 @@ RECENT = 4096
 """Rows whose shingles are held for the exact comparison; those of others are made again."""
 
 
-def near_duplicates(texts: Sequence[str], threshold: float, size: int, seed: int) -> list[int | None]:
+def near_duplicates(
+    texts: Sequence[str],
+    threshold: float,
+    size: int,
+    seed: int,
+    *,
+    apart: Sequence[object] | None = None,
+    track: Track = lambda items, what: items,
+) -> list[int | None]:
     """For each text the index of the first earlier one, of those that are kept, to which it is alike; None to keep it.
 
-    A text without characters is kept.
+    A text without characters is kept. Two are compared where `apart` has the same for both, or None for the first.
     """
+    groups: Sequence[object] = [None] * len(texts) if apart is None else apart
 
     @lru_cache(RECENT)
     def shingles(index: int) -> Hashes:
         return hashed_shingles(texts[index], size)
 
-    bands = banded(signatures((shingles(index) for index in range(len(texts))), len(texts), seed), threshold)
+    bands = banded(signatures(map(shingles, track(range(len(texts)), "comparing rows")), len(texts), seed), threshold)
     kept: dict[tuple[int, int], list[int]] = defaultdict(list)
     """(band, its bucket) → the texts in there that are kept, of the buckets with more than one text."""
     found: list[int | None] = []
     for index, buckets in enumerate(bands):
         shared = [(band, int(bucket)) for band, bucket in enumerate(buckets) if bucket >= 0] if texts[index] else []
-        suspects = sorted({other for place in shared for other in kept[place]})
+        suspects = sorted(
+            {other for place in shared for other in kept[place] if groups[other] in (None, groups[index])}
+        )
         first = next((one for one in suspects if jaccard(shingles(one), shingles(index)) >= threshold), None)
         found.append(first)
         for place in shared if first is None else ():

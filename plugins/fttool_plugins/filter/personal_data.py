@@ -16,6 +16,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from fttool.api import Example, Filter, FilterContext, RowFilter
+from fttool_plugins.filter.parts import part_text, texts
 
 Kind: TypeAlias = Literal["e-mail", "phone", "card", "iban", "ip", "key"]
 
@@ -59,10 +60,11 @@ KEY = re.compile(
 
 
 class PersonalData(Filter):
-    """Drop rows with e-mail addresses, phone numbers, card numbers, IBANs, IP addresses, keys or tokens, in any turn.
+    """Drop rows with e-mail addresses, phone or card numbers, IBANs, IP addresses, keys or tokens, wherever they stand.
 
     Found by their form, in any language; names and postal addresses are not found. A phone number needs its country's
-    code, its area in brackets, or the usual American groups.
+    code, its area in brackets, or the usual American groups. A version of four numbers (1.2.3.4) is taken for an IP
+    address.
 
     Cost: about 0.1 ms a row.
     """
@@ -73,11 +75,9 @@ class PersonalData(Filter):
 
     @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        def decide(examples: Sequence[Example]) -> list[str | None]:
-            texts = (all_text(example) for example in ctx.track(examples, "looking for personal data"))
-            return [self._reason(text) for text in texts]
-
-        return decide
+        return lambda examples: [
+            self._reason(all_text(example)) for example in ctx.track(examples, "looking for personal data")
+        ]
 
     def _reason(self, text: str) -> str | None:
         return next((f"has {WORDS[kind]}" for kind in self.kinds if any(FINDERS[kind](text))), None)
@@ -94,9 +94,8 @@ WORDS: Mapping[Kind, str] = {
 
 
 def all_text(example: Example) -> str:
-    """Everything that is said in a row."""
-    turns = [str(turn.get("content") or "") for turn in example.messages]
-    return "\n".join([*turns, example.prompt, example.second, example.completion])
+    """Everything in a row: its turns with their calls and thoughts, and what the template is given beside them."""
+    return "\n".join([part_text(example, "row"), *texts(example.template)])
 
 
 def emails(text: str) -> Iterator[str]:

@@ -156,3 +156,38 @@ def test_rows_without_the_part_that_is_compared_are_kept() -> None:
 
 def test_a_text_of_all_one_character_is_compared_too() -> None:
     assert near_duplicates(["aaaa" * 50, "aaaa" * 60, "b", "b", "", ""], 0.8, 5, 0) == [None, 0, None, 2, None, None]
+
+
+def test_calls_tell_rows_apart_and_make_them_alike() -> None:
+    def calling(name: str, city: str) -> Example:
+        call = {"type": "function", "function": {"name": name, "arguments": {"place": city, "unit": "degrees Celsius"}}}
+        question = {"role": "user", "content": "How is the weather?"}
+        turns = (question, {"role": "assistant", "content": None, "tool_calls": [call]})
+        return Example(origin="rows.jsonl:1", messages=turns, completion_from=1)
+
+    rows = [calling("current_weather", "Paris"), calling("forecast_of_next_week", "Buenos Aires and Montevideo")]
+    for compare in ("row", "answer"):
+        decide = NearDuplicates(compare=compare).build(filter_context())  # type: ignore[arg-type]
+        assert decide([*rows, rows[0]]) == [None, None, f"almost the same {compare} as an earlier row"]
+
+
+def test_rows_with_other_classes_are_other_rows() -> None:
+    def labelled(label: str) -> Example:
+        return Example(origin="r:1", prompt="The plot is thin and the acting is wooden.", labels=(label,))
+
+    bad, good = labelled("bad"), labelled("good")
+    verdicts = NearDuplicates().build(filter_context())([bad, good, bad])
+    assert verdicts == [None, None, "almost the same row as an earlier row"]
+    assert NearDuplicates(compare="prompt").build(filter_context())([bad, good])[1] is not None
+    assert NearDuplicates().build(filter_context(measured_rows=[bad]))([good]) != [None]
+
+
+def test_progress_is_of_what_takes_long() -> None:
+    seen: list[tuple[int, str]] = []
+
+    def track(items: Sequence[int], what: str) -> Sequence[int]:
+        seen.append((len(items), what))
+        return items
+
+    near_duplicates(["a b c", "d e f"], 0.8, 5, 0, track=track)  # type: ignore[arg-type]
+    assert seen == [(2, "comparing rows")]

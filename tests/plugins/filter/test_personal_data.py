@@ -88,6 +88,19 @@ def test_every_turn_is_looked_at() -> None:
     ]
 
 
+def test_calls_thoughts_and_tools_are_looked_at() -> None:
+    call = {"type": "function", "function": {"name": "send", "arguments": {"to": ["jane@example.org"], "count": 2}}}
+    question = {"role": "user", "content": "Send it."}
+    rows = [
+        Example(origin="r:1", messages=(question, {"role": "assistant", "content": None, "tool_calls": [call]})),
+        Example(origin="r:2", messages=(question, {"role": "assistant", "content": "Yes", "reasoning": "to j@x.org"})),
+        Example(origin="r:3", messages=(question,), template={"documents": [{"text": "write to j@x.org"}]}),
+        Example(origin="r:4", messages=(question,), template={"enable_thinking": False}),
+    ]
+    reasons = PersonalData().build(filter_context())(rows)
+    assert reasons == ["has an e-mail address"] * 3 + [None]
+
+
 def test_answers_about_python_are_kept() -> None:
     """Signatures, versions and constants look like numbers of many kinds."""
     answers = [row(json.loads(line)["messages"][-1]["content"]) for line in QUESTIONS.read_text().splitlines()]
