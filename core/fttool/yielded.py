@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fttool.contracts.batches import Batches, RowGroup, RowOrder
 from fttool.contracts.model import FreezingPlan, Source, TrainableUnit
-from fttool.contracts.rows import Encoded
+from fttool.contracts.rows import Encoded, Example, Kept
 from fttool.contracts.sharding import Numerics, ShardingPlan
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.task import Measure, Predictions, TaskParts
@@ -208,14 +208,22 @@ def check_optimizer(strategy: Strategy, optimizer: Any, groups: Sequence[Mapping
         raise misbehaved(strategy, "yields an optimizer that does not hold the groups that it was given")
 
 
-def check_verdicts(strategy: Strategy, verdicts: Any, count: int) -> None:
-    """Look at a filter's answers: None or a reason, one for each row."""
-    if not isinstance(verdicts, Sequence) or len(verdicts) != count:
+def check_verdicts(strategy: Strategy, verdicts: Any, examples: Sequence[Example]) -> None:
+    """Look at a filter's verdicts: None, a reason, or the row in the form in which it is kept; one for each row."""
+    if not isinstance(verdicts, Sequence) or len(verdicts) != len(examples):
         number = f"{len(verdicts)} answers" if isinstance(verdicts, Sequence) else _shown(verdicts)
-        raise misbehaved(strategy, f"gave {number} for {count} rows")
-    for verdict in verdicts:
-        if verdict is not None and not isinstance(verdict, str):
-            raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict; it must be None or a reason in words")
+        raise misbehaved(strategy, f"gave {number} for {len(examples)} rows")
+    for verdict, example in zip(verdicts, examples, strict=True):
+        if verdict is None or isinstance(verdict, str):
+            continue
+        reason: Any = getattr(verdict, "reason", None)
+        if not isinstance(verdict, Kept) or not isinstance(reason, str):
+            allowed = "None, a reason in words or Kept"
+            raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict; it must be {allowed}")
+        given: Any = verdict.example
+        if given is not None and not (isinstance(given, Example) and given.origin == example.origin):
+            shown = f"the row of {given.origin}" if isinstance(given, Example) else _shown(given)
+            raise misbehaved(strategy, f"gave {shown} in place of that of {example.origin}")
 
 
 def check_row(strategy: Strategy, row: Any, origin: str) -> None:

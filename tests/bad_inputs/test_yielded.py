@@ -149,6 +149,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"filters": ["acme.x"]},
         "gave True as a verdict",
     ),
+    "verdict-of-another-row": (
+        "strategy(Filter, lambda ctx: lambda examples: [Kept('turned', examples[0])] * len(examples))",
+        {"filters": ["acme.x"]},
+        "rows.jsonl:1 in place of that of ",
+    ),
     "row": (
         "strategy(Masking, lambda ctx: lambda example: None)",
         {"masking": "acme.x"},

@@ -134,19 +134,34 @@ class FilterContext(Context):
     wait there for the next run, under a hash of what it was computed from. It may be emptied at any time."""
 
 
-RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[str | None]]
-"""Examples → one entry each: None keeps the row, a short reason drops it."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A filter's verdict on a row that is kept and counted: as changed where it has an `example`, else as flagged."""
+
+    reason: str
+    """What was found, in a few words."""
+    example: Example | None = None
+    """What takes the row's place, with the row's own `origin`: the later filters see it, and it is learned."""
+
+
+Verdict: TypeAlias = str | Kept | None
+"""A filter's word on a row: None keeps it, a short reason drops it, `Kept` keeps it changed or flagged."""
+
+RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[Verdict]]
+"""Examples → one verdict each."""
 
 
 class Filter(Strategy):
-    """Which rows are kept. Filters apply in the order of the recipe."""
+    """Which rows are kept, and in which form. Filters apply in the order of the recipe."""
 
     family: ClassVar[str] = "filter"
     place: ClassVar[Place] = Place("filters", default=None, many=True)
 
     @abstractmethod
     def build(self, ctx: FilterContext) -> RowFilter:
-        """Yield a function from examples to one entry each: None keeps the row, a short reason drops it."""
+        """Yield a function from examples to one verdict each: None keeps the row, a short reason drops it, and `Kept`
+        keeps it changed or flagged.
+        """
 
 
 class ChatTemplateError(ValueError):

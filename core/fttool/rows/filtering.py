@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fttool.contracts.rows import Example, Filter, FilterContext
+from fttool.contracts.rows import Example, Filter, FilterContext, Kept
 from fttool.contracts.strategy import Track
 from fttool.disk import user_folder
 from fttool.recipe.loaded import Loaded
@@ -51,14 +51,31 @@ def cache_folder(name: str) -> Path:
 def filtered_rows(
     context: FilterContext, filters: Iterable[Filter], examples: list[tuple[int, Example]], rows: Rows
 ) -> list[tuple[int, Example]]:
-    """Apply the filters in the recipe's order to the rows of all training datasets, and count what each drops."""
+    """Apply the filters in the recipe's order to the rows of all training datasets, and count what becomes of them.
+
+    A row that is measured on elsewhere stays as it is, so that it is still known as such, and kept from being learned.
+    """
+    measured: set[bytes] | None = None
     for strategy in filters:
         own = partial(cache_folder, f"filters/{strategy.id()}")
         decide = built(strategy, replace(context, cache=own))
-        reasons = decide([example for _, example in examples])
-        check_verdicts(strategy, reasons, len(examples))
-        rows.dropped.update(reason for reason in reasons if reason is not None)
-        examples = [numbered for numbered, reason in zip(examples, reasons, strict=True) if reason is None]
+        judged = [example for _, example in examples]
+        verdicts = decide(judged)
+        check_verdicts(strategy, verdicts, judged)
+        kept: list[tuple[int, Example]] = []
+        for (index, example), verdict in zip(examples, verdicts, strict=True):
+            if isinstance(verdict, str):
+                rows.dropped[verdict] += 1
+                continue
+            if isinstance(verdict, Kept) and verdict.example is not None:
+                measured = set(map(content_hash, context.measured_rows)) if measured is None else measured
+                if content_hash(example) not in measured:
+                    rows.changed[verdict.reason] += 1
+                    example = verdict.example
+            elif verdict is not None:
+                rows.flagged[verdict.reason] += 1
+            kept.append((index, example))
+        examples = kept
     return examples
 
 

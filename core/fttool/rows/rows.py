@@ -29,6 +29,11 @@ class Rows:
     train_tokens: list[int] = field(default_factory=list[int])
     """Tokens of each training dataset."""
     dropped: Counter[str] = field(default_factory=Counter[str])
+    """Rows that filters and rules have dropped, by reason."""
+    changed: Counter[str] = field(default_factory=Counter[str])
+    """Rows that filters have changed, by reason; one that two filters change counts twice."""
+    flagged: Counter[str] = field(default_factory=Counter[str])
+    """Rows that filters have found something in and left as they are, by reason."""
     truncated: int = 0
     lost: Counter[str] = field(default_factory=Counter[str])
     """What truncation has taken of these rows beside their tokens, by kind."""

@@ -66,6 +66,8 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
         "train_rows": len(rows.train),
         "eval_rows": len(rows.eval),
         "dropped_rows": dict(rows.dropped),
+        "changed_rows": dict(rows.changed),
+        "flagged_rows": dict(rows.flagged),
         "encodings": rows.other_encodings,
         "truncated_rows": rows.truncated,
         "lost": dict(rows.lost),

@@ -42,9 +42,10 @@ def text(ended: Ended) -> str:
     lines += _answering(summary["answering"])
     if summary["skipped_updates"]:
         lines.append(f"  loss scaling skipped {summary['skipped_updates']:,} of {summary['steps']:,} updates")
-    if summary["dropped_rows"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in summary["dropped_rows"].items())
-        lines.append(f"  dropped rows: {reasons}")
+    for fate in ("dropped", "changed", "flagged"):
+        if counts := summary[f"{fate}_rows"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            lines.append(f"  {fate} rows: {reasons}")
     if summary["truncated_rows"]:
         unlearned = "read" if prepared.parts.targets is not None else "learned"
         cut = f"{counted(summary['truncated_rows'], 'row')}{lost_in_words(summary['lost'])}"

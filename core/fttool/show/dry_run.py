@@ -94,6 +94,8 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
         },
         "encodings": rows.other_encodings,
         "dropped": dict(rows.dropped),
+        "changed": dict(rows.changed),
+        "flagged": dict(rows.flagged),
         "datasets": {source["table"]: read_of(source) for source in rows.sources},
         "notices": rows.notices,
         "truncated": rows.truncated,
@@ -207,8 +209,9 @@ def _row_lines(prepared: Prepared, plan: dict[str, Any]) -> list[str]:
         f"longest row {tokens['longest_row']:,} tokens; {counted(rows['truncated'], 'row')} cut at max_length"
         + lost_in_words(rows["lost"]),
         *(
-            f"dropped {count:>9,} row{' ' if count == 1 else 's'}  {reason}"
-            for reason, count in rows["dropped"].items()
+            f"{fate} {count:>9,} row{' ' if count == 1 else 's'}  {reason}"
+            for fate in ("dropped", "changed", "flagged")
+            for reason, count in rows[fate].items()
         ),
         *_conversations(prepared),
         *(f"note    {notice}" for notice in rows["notices"]),

@@ -19,6 +19,7 @@ from fttool.contracts.rows import (
     Example,
     FilterContext,
     FormatContext,
+    Kept,
     MaskingContext,
     RowEncoder,
     RowFilter,
@@ -134,7 +135,7 @@ def filter_context(**changes: Any) -> FilterContext:
 
 
 class FilterContract(Contract):
-    """A filter: one answer per row, None to keep it or a short reason to drop it."""
+    """A filter: one verdict per row, which keeps it, drops it for a short reason, or keeps it changed or flagged."""
 
     @override
     def context(self) -> FilterContext:
@@ -150,15 +151,19 @@ class FilterContract(Contract):
         return list(built(self.examples()))
 
     def test_every_row_gets_an_answer(self, instance: Any) -> None:
-        """None, or a reason of a few words, which heads a count; the rows stay as they are."""
+        """A verdict, whose reason is a few words that head a count; the rows that it was given stay as they are."""
         rows = self.examples()
         before = copy.deepcopy(rows)
         answers = instance.build(self.context())(rows)
         assert len(answers) == len(rows)
-        for answer in answers:
-            if answer is not None:
-                assert isinstance(answer, str)
-                assert 0 < len(answer) <= 80 and "\n" not in answer, "a reason is a few words: it heads a count"
+        for row, answer in zip(rows, answers, strict=True):
+            if isinstance(answer, Kept) and answer.example is not None:
+                assert answer.example.origin == row.origin, "a changed row keeps its origin"
+                assert answer.example != row, "a row is changed into itself"
+            reason = answer.reason if isinstance(answer, Kept) else answer
+            if reason is not None:
+                assert isinstance(reason, str)
+                assert 0 < len(reason) <= 80 and "\n" not in reason, "a reason is a few words: it heads a count"
         assert rows == before, "the rows were changed"
 
     def test_no_rows_get_no_answers(self, instance: Any) -> None:

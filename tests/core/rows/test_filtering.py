@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from tomli_w import dumps
 
-from fttool.api import Example, Filter, FilterContext, RowFilter, hookimpl
+from fttool.api import Example, Filter, FilterContext, Kept, RowFilter, Verdict, hookimpl
 from fttool.recipe.reading import load
 from fttool.rows.data import prepare
 from fttool.rows.rows import Rows
@@ -38,6 +39,28 @@ class Spy(Filter):
         return look
 
 
+class Shouting(Filter):
+    """Keeps every row: in capitals, or flagged where its number is even."""
+
+    name: Literal["acme.shouting"] = "acme.shouting"
+
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a filter that changes rows."""
+
+        def shout(examples: Sequence[Example]) -> list[Verdict]:
+            return [
+                Kept("flagged") if int(one.origin.rsplit(":", 1)[1]) % 2 == 0 else Kept("shouted", louder(one))
+                for one in examples
+            ]
+
+        return shout
+
+
+def louder(example: Example) -> Example:
+    turns = tuple({**turn, "content": turn["content"].upper()} for turn in example.messages)
+    return replace(example, messages=turns)
+
+
 def write(path: Path, numbers: Sequence[int]) -> str:
     turns = [
         [{"role": "user", "content": f"Question {n}?"}, {"role": "assistant", "content": "yes " * n}] for n in numbers
@@ -46,10 +69,11 @@ def write(path: Path, numbers: Sequence[int]) -> str:
     return path.name
 
 
-def rows_of(folder: Path, data: dict[str, Any], track: Any = None) -> Rows:
-    recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "filters": ["acme.spy"]}
+def rows_of(folder: Path, data: dict[str, Any], track: Any = None, filters: Sequence[str] = ("acme.spy",)) -> Rows:
+    recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "filters": list(filters)}
     (folder / "recipe.toml").write_text(dumps({**recipe, "batching": {"max_length": 4096}}))
-    acme = plugins(acme=SimpleNamespace(fttool_strategies=hookimpl(lambda: [Spy], specname="fttool_strategies")))
+    hook = hookimpl(lambda: [Spy, Shouting], specname="fttool_strategies")
+    acme = plugins(acme=SimpleNamespace(fttool_strategies=hook))
     more = {} if track is None else {"track": track}
     return prepare(load(folder / "recipe.toml", [], acme), tiny_tokenizer(), **more)
 
@@ -107,3 +131,17 @@ def test_a_user_without_a_home_has_a_temporary_one(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "home", homeless)
     rows_of(tmp_path, {"train": [{"path": write(tmp_path / "rows.jsonl", range(1, 5))}]})
     assert KNOWN["context"].cache().is_dir()
+
+
+def test_changed_rows_are_learned_and_counted_as_changed(tmp_path: Path) -> None:
+    """Those that are measured on elsewhere stay as they are, and so are still known and kept from being learned."""
+    data = {
+        "train": [{"path": write(tmp_path / "train.jsonl", range(1, 10))}],
+        "eval": [{"path": write(tmp_path / "eval.jsonl", [3, 4])}],
+        "retention": [{"path": write(tmp_path / "kept.jsonl", [7])}],
+    }
+    rows = rows_of(tmp_path, data, filters=["acme.shouting", "acme.spy"])
+    text = tiny_tokenizer().decode(list(rows.train.tokens))
+    assert text.count("YES") == 1 + 5 + 9 and text.count("yes") == 2 + 6 + 8
+    assert rows.changed == {"shouted": 3} and rows.flagged == {"flagged": 4}
+    assert rows.dropped == {"also in the evaluation rows": 2, "also in the retention rows": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fttool.api import Example
+from fttool.api import Example, Kept
 from fttool.testing import filter_context
 from fttool_plugins.filter.personal_data import FINDERS, PersonalData
 
@@ -115,3 +115,52 @@ def test_answers_about_python_are_kept() -> None:
 def test_hostile_texts_take_no_time() -> None:
     for text in ("1" * 50_000, "a@" * 20_000, "+1 " * 20_000, ":" * 50_000, "1." * 20_000, "AB12 " * 10_000):
         PersonalData().build(filter_context())([row(text)])
+
+
+def test_a_mask_takes_what_is_found_and_leaves_the_rest() -> None:
+    """Random texts: what stands between what was planted is there afterwards, in its order, and nothing else."""
+    draw = random.Random(5)
+    keep = PersonalData(action="mask", placeholder="\0{kind}\0")
+    for _ in range(200):
+        parts = [(kind, draw.choice(THERE[kind][:2])) for kind in draw.choices(list(THERE), k=3)]
+        parts = [(kind, text.removeprefix("call ").removesuffix(" now").removeprefix("from ")) for kind, text in parts]
+        parts = [(kind, text.removeprefix("card ").removesuffix(",").removesuffix(":443")) for kind, text in parts]
+        between = draw.choices(["; it is ", "\n— ", " → and “that” ", " über "], k=4)
+        text = between[0] + "".join(found + rest for (_, found), rest in zip(parts, between[1:], strict=True))
+        expected = between[0] + "".join(f"\0{kind}\0{rest}" for (kind, _), rest in zip(parts, between[1:], strict=True))
+        assert keep.masked(text) == expected, text
+
+
+def test_a_masked_row_is_masked_everywhere_and_the_given_row_stays() -> None:
+    mail = "jane@example.org"
+    call = {"type": "function", "function": {"name": "send", "arguments": {"to": [mail], "card": 4111111111111111}}}
+    turns = (
+        {"role": "user", "content": [{"type": "text", "text": f"I am {mail}"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": f"to {mail}", "weight": 0},
+    )
+    example = Example(origin="r:1", messages=turns, template={"documents": [{"text": mail}], "enable_thinking": False})
+    (verdict,) = PersonalData(action="mask").build(filter_context())([example])
+    assert isinstance(verdict, Kept) and verdict.example is not None and verdict.reason == "has an e-mail address"
+    changed = verdict.example
+    before, after = json.dumps([turns, example.template]), json.dumps([changed.messages, changed.template])
+    assert after == before.replace(mail, "[e-mail]").replace("4111111111111111", '"[card]"')
+    assert json.dumps([example.messages, example.template]) == before
+    assert changed.origin == example.origin
+
+
+def test_a_private_key_is_masked_to_its_end() -> None:
+    body = "\n".join(["aB3/" * 16] * 4)
+    for kind in ("RSA ", "", "OPENSSH "):
+        key = f"-----BEGIN {kind}PRIVATE KEY-----\nDEK-Info: AES-128-CBC,00\n\n{body}\n-----END {kind}PRIVATE KEY-----"
+        assert PersonalData().masked(f"Here:\n{key}\nThere.") == "Here:\n[key]\nThere."
+    assert PersonalData().masked(f"-----BEGIN PRIVATE KEY-----\n{body}\nand so on") == "[key]\nand so on"
+
+
+def test_what_is_flagged_stays_and_words_with_classes_are_dropped_and_not_masked() -> None:
+    plain = Example(origin="r:1", prompt="Write to", completion="jane@example.org", second="")
+    words = Example(origin="r:2", prompt="call +1 555 010 0000", words=((0, 4), (5, 20)), labels=("O", "B-NUMBER"))
+    flags = PersonalData(action="flag").build(filter_context())([plain, words, row("nothing")])
+    assert flags == [Kept("has an e-mail address"), Kept("has a phone number"), None]
+    masks = PersonalData(action="mask").build(filter_context())([plain, words])
+    expected = Example(origin="r:1", prompt="Write to", completion="[e-mail]")
+    assert masks == [Kept("has an e-mail address", expected), "has a phone number"]
