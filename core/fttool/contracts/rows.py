@@ -134,6 +134,24 @@ class FilterContext(Context):
     wait there for the next run, under a hash of what it was computed from. It may be emptied at any time."""
 
 
+class Reason(str):
+    """A verdict's few words that also say which other row is meant, or how bad it is: for those who look at the rows.
+
+    It counts as the words that it is.
+    """
+
+    like: str
+    """`file:line` of the row that this one is like; empty where it is about this row alone."""
+    severity: float
+    """How bad the row is, among those of the same filter; of rows that are shown, the greater ones come first."""
+
+    def __new__(cls, words: str, *, like: str = "", severity: float = 0.0) -> Reason:
+        """The words, and what is to be known beside them."""
+        made = super().__new__(cls, words)
+        made.like, made.severity = like, severity
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A filter's verdict on a row that is kept and counted: as changed where it has an `example`, else as flagged."""
@@ -156,6 +174,13 @@ class Filter(Strategy):
 
     family: ClassVar[str] = "filter"
     place: ClassVar[Place] = Place("filters", default=None, many=True)
+
+    @property
+    def slow(self) -> bool:
+        """True where it takes long by its options, such as a model's pass over each row; who asks all filters that
+        there are, as `fttool audit` does, then asks it only on demand.
+        """
+        return False
 
     @abstractmethod
     def build(self, ctx: FilterContext) -> RowFilter:

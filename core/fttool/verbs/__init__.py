@@ -1,6 +1,7 @@
 """What verbs of plugins build on, beside `fttool.api`: arguments, rows, runs to come and finished runs.
 
-Read `planning.py`, then `finished.py` and `evaluating.py`; `branching.py` begins a run with another run's checkpoint.
+Read `planning.py`, then `finished.py` and `evaluating.py`; `surveying.py` looks at rows, `branching.py` begins a run
+with another run's checkpoint.
 The names below are promised as those of `fttool.api` are; each is imported once it is asked for, so a verb's help is
 quick.
 """
@@ -35,12 +36,27 @@ if TYPE_CHECKING:
     )
     from fttool.verbs.finished import final_model, initial_weights, load_run, measure
     from fttool.verbs.planning import plan_for_gpus, prepare, with_overrides
+    from fttool.verbs.surveying import (
+        Fit,
+        Judge,
+        Surveyed,
+        fits,
+        judging,
+        progress,
+        ready_filters,
+        row_encoder,
+        row_tokenizer,
+        survey,
+    )
     from fttool.watch.aligned import aligned
 
 _HOME = {
     "Evaluation": "fttool.verbs.evaluating",
+    "Fit": "fttool.verbs.surveying",
+    "Judge": "fttool.verbs.surveying",
     "Loaded": "fttool.recipe.loaded",
     "Measured": "fttool.verbs.evaluating",
+    "Surveyed": "fttool.verbs.surveying",
     "add_overrides": "fttool.cli.recipe_arguments",
     "add_recipe": "fttool.cli.recipe_arguments",
     "aligned": "fttool.watch.aligned",
@@ -52,9 +68,11 @@ _HOME = {
     "final_model": "fttool.verbs.finished",
     "fitting_format": "fttool.verbs.evaluating",
     "format_value": "fttool.recipe.toml",
+    "fits": "fttool.verbs.surveying",
     "gist": "fttool.errors",
     "initial_weights": "fttool.verbs.finished",
     "is_table": "fttool.plain",
+    "judging": "fttool.verbs.surveying",
     "load_recipe": "fttool.cli.recipe_arguments",
     "load_run": "fttool.verbs.finished",
     "measure": "fttool.verbs.finished",
@@ -64,11 +82,16 @@ _HOME = {
     "model_head": "fttool.rundir.saved",
     "plan_for_gpus": "fttool.verbs.planning",
     "prepare": "fttool.verbs.planning",
+    "progress": "fttool.verbs.surveying",
     "read_lines": "fttool.rows.files.reader",
     "read_rows": "fttool.rows.files.source",
+    "ready_filters": "fttool.verbs.surveying",
     "recipe_of": "fttool.verbs.evaluating",
+    "row_encoder": "fttool.verbs.surveying",
+    "row_tokenizer": "fttool.verbs.surveying",
     "saved_model": "fttool.rundir.saved",
     "stable_steps": "fttool.runs.start",
+    "survey": "fttool.verbs.surveying",
     "verb_parser": "fttool.cli.parser",
     "with_overrides": "fttool.verbs.planning",
     "writer_lock": "fttool.rundir.writer_lock",
@@ -83,8 +106,11 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Evaluation",
+    "Fit",
+    "Judge",
     "Loaded",
     "Measured",
+    "Surveyed",
     "add_overrides",
     "add_recipe",
     "aligned",
@@ -94,11 +120,13 @@ __all__ = [
     "children",
     "evaluate",
     "final_model",
+    "fits",
     "fitting_format",
     "format_value",
     "gist",
     "initial_weights",
     "is_table",
+    "judging",
     "load_recipe",
     "load_run",
     "measure",
@@ -108,11 +136,16 @@ __all__ = [
     "model_head",
     "plan_for_gpus",
     "prepare",
+    "progress",
     "read_lines",
     "read_rows",
+    "ready_filters",
     "recipe_of",
+    "row_encoder",
+    "row_tokenizer",
     "saved_model",
     "stable_steps",
+    "survey",
     "verb_parser",
     "with_overrides",
     "writer_lock",

@@ -83,7 +83,7 @@ def fitting_format(file: Path, level: Level) -> tuple[str, Example] | None:
     """The first installed format for tasks of this level that takes the first rows, and what it makes of the first."""
     from fttool.rows.format_detection import formats_that_read
 
-    return next(formats_that_read(Plugins.discover(), _first_rows(file), level), None)
+    return next(formats_that_read(Plugins.discover(), first_rows(file), level), None)
 
 
 def metrics_for(loaded: Loaded, *, generating: bool) -> list[Metric]:
@@ -148,7 +148,8 @@ def evaluate(loaded: Loaded, classes: Sequence[str] = (), *, own: bool, quiet: b
     return Evaluation(measured=measured, dropped=dropped, truncated=truncated)
 
 
-def _first_rows(file: Path) -> list[Mapping[str, Any]]:
+def first_rows(file: Path) -> list[Mapping[str, Any]]:
+    """The first `LOOKED_AT` raw rows of a file or folder."""
     from fttool.rows.files.source import read_rows
 
     return [row for _, row in islice(read_rows(file), LOOKED_AT)]
@@ -159,7 +160,7 @@ def _table(loaded: Loaded, file: Path) -> RowsTable:
     from fttool.rows.format_detection import takes
 
     tables = [table for _, table in loaded.recipe.data.datasets()]
-    level, rows = loaded.recipe.task.learns, _first_rows(file)
+    level, rows = loaded.recipe.task.learns, first_rows(file)
     like = next((candidate for candidate in tables if all(takes(candidate.format, row, level) for row in rows)), None)
     changes: dict[str, Any] = {"name": str(file), "path": str(file.absolute()), "hub": None, "limit": None}
     changes["encodings"] = (like or tables[0]).encodings if file.is_dir() else UTF8

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from fttool.api import Example, Filter, FilterContext, RowFilter
+from fttool.api import Example, Filter, FilterContext, Reason, RowFilter
 from fttool_plugins.filter.parts import Part
 
 
@@ -33,7 +33,7 @@ class ExactDuplicates(Filter):
 
 def find_duplicates(examples: Sequence[Example], compare: Part) -> list[str | None]:
     """One entry per example: None for the first of its kind, else the reason to drop it."""
-    seen: set[bytes] = set()
+    seen: dict[bytes, str] = {}
     reasons: list[str | None] = []
     for example in examples:
         part = compared_part(example, compare)
@@ -42,8 +42,9 @@ def find_duplicates(examples: Sequence[Example], compare: Part) -> list[str | No
             continue
         # 16 bytes a row instead of its text; two of a million rows agree by chance once in 10^26
         digest = hashlib.blake2b(part.encode(), digest_size=16).digest()
-        reasons.append(f"same {compare} as an earlier row" if digest in seen else None)
-        seen.add(digest)
+        first = seen.get(digest)
+        reasons.append(None if first is None else Reason(f"same {compare} as an earlier row", like=first))
+        seen.setdefault(digest, example.origin)
     return reasons
 
 

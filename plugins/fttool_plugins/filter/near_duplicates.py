@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from fttool.api import Example, Filter, FilterContext, RowFilter
+from fttool.api import Example, Filter, FilterContext, Reason, RowFilter
 from fttool_plugins.filter.parts import Part, part_text
 
 
@@ -54,15 +54,17 @@ class NearDuplicates(Filter):
                 apart=[None] * measured + [classes(example, self.compare) for example in examples],
                 track=ctx.track,
             )
-            return [_reason(first, measured, self.compare) for first in earlier[measured:]]
+            return [
+                None if first is None else _reason(every[first], self.compare, measured=first < measured)
+                for first in earlier[measured:]
+            ]
 
         return decide
 
 
-def _reason(first: int | None, measured: int, compare: Part) -> str | None:
-    if first is None:
-        return None
-    return f"almost the same {compare} as an {'evaluation' if first < measured else 'earlier'} row"
+def _reason(first: Example, compare: Part, *, measured: bool) -> Reason:
+    which = "evaluation" if measured else "earlier"
+    return Reason(f"almost the same {compare} as an {which} row", like=first.origin, severity=float(measured))
 
 
 def normalised(text: str) -> str:

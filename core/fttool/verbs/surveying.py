@@ -1,0 +1,204 @@
+"""The rows of a recipe before anything is decided about them, for verbs that look at data and train nothing.
+
+Bad rows are counted and not refused, no filter has been applied, and every row can be had in tokens, uncut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fttool.contracts.rows import Example, Filter, Format, MaskingContext, RowEncoder, Verdict
+from fttool.contracts.strategy import Level
+from fttool.errors import PluginError, gist
+from fttool.machine import quiet_libraries
+from fttool.plugins import Plugins
+from fttool.recipe.faults import explained
+from fttool.recipe.loaded import Loaded
+from fttool.verbs.evaluating import first_rows
+from fttool.watch.screen import Screen, choose
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LEVELS: tuple[Level, ...] = ("token", "row", "word", "number")
+"""What rows of an unknown format may be for, in the order in which it is tried."""
+ANY_NUMBER = 10**12
+"""Bad rows that are counted before they are refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surveyed:
+    """A dataset of a recipe as it was read."""
+
+    part: str
+    """`train`, `eval`, `general` or `retention`."""
+    name: str
+    """What the dataset is called."""
+    place: tuple[str | int, ...]
+    """Its key in the recipe."""
+    format: str
+    """The id of the format that read it."""
+    examples: Sequence[Example]
+    """Its good rows."""
+    left_out: Mapping[str, int]
+    """Good rows that their own marks keep from being learned, by reason."""
+    bad: Sequence[tuple[str, str]]
+    """Rows that cannot be read: `file:line`, and what is wrong."""
+    notices: Sequence[str]
+    """What a user should know of it, in sentences: columns that are not read, classes that look like one …"""
+
+
+def survey(loaded: Loaded) -> list[Surveyed]:
+    """Read every dataset of the recipe; raises `DataError` for a file that is itself broken."""
+    from fttool.rows.datasets import read_dataset
+
+    quiet_libraries(network=loaded.needs_network)
+    found: list[Surveyed] = []
+    with explained(loaded):
+        for place, table in loaded.recipe.data.datasets():
+            lenient = table.model_copy(update={"on_bad_row": "drop", "max_bad_rows": ANY_NUMBER})
+            reading = read_dataset(loaded, lenient, place)
+            found.append(
+                Surveyed(
+                    part=place[1],
+                    name=table.dataset,
+                    place=place,
+                    format=table.format.id(),
+                    examples=reading.examples,
+                    left_out=dict(reading.left_out),
+                    bad=reading.bad.found,
+                    notices=[*reading.notices(), *reading.classes.notices()],
+                )
+            )
+    return found
+
+
+def progress(*, quiet: bool = False) -> Screen:
+    """Shows on stderr how far a verb is, unless `quiet`: `stage(text)` begins a part, `track(items, what)` is a bar."""
+    return choose(quiet=quiet, as_json=False)
+
+
+def row_tokenizer(loaded: Loaded) -> PreTrainedTokenizerBase:
+    """The tokenizer of the recipe's model, with the chat template that the recipe asks for; no weights are loaded."""
+    from fttool.rows import chat
+    from fttool.runs.stages.rows import build_source
+
+    quiet_libraries(network=loaded.needs_network)
+    with explained(loaded):
+        tokenizer = build_source(loaded).tokenizer()
+        chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
+    return tokenizer
+
+
+def row_encoder(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> RowEncoder:
+    """The recipe's masking: an `Example` to its tokens and labels, however long; `ValueError` where it has no mask."""
+    from fttool.rows.checks.calls import CallForm
+    from fttool.yielded import built
+
+    form, masking = CallForm(tokenizer), loaded.recipe.masking
+    with explained(loaded):
+        encode: RowEncoder = built(masking, MaskingContext(tokenizer=tokenizer, **loaded.common))
+    return lambda example: encode(form.shaped(example))
+
+
+def ready_filters(loaded: Loaded) -> tuple[list[Filter], dict[str, str]]:
+    """Every installed filter that can judge these rows: the recipe's own with its options, all others with none set.
+
+    Returns them with those that cannot, by id, and why: an option must be given, or a plugin is broken.
+    """
+    own = {strategy.id(): strategy for strategy in loaded.recipe.filters}
+    kinds, absent = _installed_filters(loaded.plugins)
+    ready: list[Filter] = []
+    for kind in kinds:
+        if kind.id() in own:
+            ready += [strategy for strategy in loaded.recipe.filters if strategy.id() == kind.id()]
+            continue
+        needed = [name for name, option in kind.model_fields.items() if option.is_required()]
+        if needed:
+            absent[kind.id()] = f"needs options: {', '.join(needed)}"
+        elif kind.serves(loaded.recipe.task.learns):
+            try:
+                ready.append(kind())  # pyright: ignore[reportAbstractUsage]
+            except ValueError as wrong:  # options that are needed together
+                absent[kind.id()] = f"needs options: {gist(wrong)}"
+    return ready, absent
+
+
+def _installed_filters(plugins: Plugins) -> tuple[list[type[Filter]], dict[str, str]]:
+    kinds: list[type[Filter]] = []
+    absent: dict[str, str] = {}
+    for entry in plugins.entries:
+        if entry.status == "disabled":
+            continue
+        try:
+            strategies = plugins.strategies_of(entry.name)
+        except PluginError as broken:
+            absent[entry.name] = broken.problems[0].message
+            continue
+        kinds += [kind for kind in strategies if issubclass(kind, Filter)]
+    return kinds, absent
+
+
+Judge = Callable[[Filter, Sequence[Example]], Sequence[Verdict]]
+"""A filter and rows → its verdict on each: None where there is nothing to say of it."""
+
+
+def judging(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured_rows: Sequence[Example], *, quiet: bool = False
+) -> Judge:
+    """What asks a filter about rows; `measured_rows` are those of evaluation and retention.
+
+    A filter shows on stderr how far it is, unless `quiet`.
+    """
+    from fttool.rows.filtering import cache_folder, filter_context
+    from fttool.yielded import built, check_verdicts
+
+    context = filter_context(loaded, tokenizer, measured_rows, progress(quiet=quiet).track)
+
+    def judge(strategy: Filter, examples: Sequence[Example]) -> Sequence[Verdict]:
+        own = replace(context, cache=partial(cache_folder, f"filters/{strategy.id()}"))
+        verdicts = built(strategy, own)(examples)
+        check_verdicts(strategy, verdicts, examples)
+        return verdicts
+
+    return judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A format that takes the first rows of a file."""
+
+    format: str
+    """Its id."""
+    level: Level
+    """What the rows are for: `token`, `row`, `word` or `number`."""
+    taken: int
+    """How many of the rows it takes."""
+    tried: int
+    """How many it was tried on."""
+    example: Example
+    """What it makes of the first one that it takes."""
+
+
+def fits(file: Path, plugins: Plugins) -> list[Fit]:
+    """Formats that take at least half of a file's first rows, those that take most first.
+
+    Of equals the one comes first whose level does in `LEVELS`.
+    """
+    from fttool.rows.format_detection import reads
+
+    rows = first_rows(file)
+    found: list[Fit] = []
+    for level in LEVELS:
+        for kind in plugins.family("format"):
+            if issubclass(kind, Format) and kind.serves(level):
+                taken = [example for row in rows if (example := reads(kind, row, level)) is not None]
+                if taken and 2 * len(taken) >= len(rows):
+                    found.append(
+                        Fit(format=kind.id(), level=level, taken=len(taken), tried=len(rows), example=taken[0])
+                    )
+    return sorted(found, key=lambda fit: -fit.taken)

@@ -1,0 +1,133 @@
+"""Look for what is wrong with rows: of a recipe, or of a bare file.
+
+Every installed filter is asked about every training row, each by itself; tokens, lengths, classes and overlap are
+counted, and five numbers say how the rows are as a whole. Nothing is changed, and nothing leaves this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fttool.api import ExitCode, show, visible_json
+from fttool.verbs import (
+    Loaded,
+    add_overrides,
+    judging,
+    progress,
+    ready_filters,
+    row_encoder,
+    row_tokenizer,
+    survey,
+    verb_parser,
+)
+from fttool_plugins.verbs.audit.reading import audited, sample_of
+from fttool_plugins.verbs.audit.report import Report, as_data
+
+EXAMPLES = """\
+examples:
+  fttool audit my.toml                             the recipe's rows, with its tokenizer and its filters' options
+  fttool audit chats.jsonl                         a file by itself; its format is found by trying
+  fttool audit chats.jsonl --eval kept.jsonl       are rows measured on that are learned, too?
+  fttool audit my.toml --against old.jsonl         do the rows look like those of this sample?
+  fttool audit my.toml --set batching.max_length=512
+  fttool audit my.toml --json > audit.json
+
+All options of filters are their defaults, unless the recipe sets them. The rows are shown as they are, personal data
+too: keep what is written to yourself.
+
+next: write [[filters]] into the recipe, then fttool run my.toml --dry-run
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Print what was found."""
+    options = _parser().parse_args(words)
+    report = audit(options)
+    if options.json:
+        print(visible_json(json.dumps(as_data(report), indent=1, ensure_ascii=False)))
+    else:
+        from fttool_plugins.verbs.audit.screen import screen
+
+        show(*screen(report, shutil.get_terminal_size((100, 24)).columns))
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("audit", __doc__, EXAMPLES)
+    parser.add_argument(
+        "recipe", type=Path, metavar="RECIPE|FILE", help="a recipe, a file of rows, or a folder of texts"
+    )
+    add_overrides(parser, "override one key of the recipe, or of the one that a file gets")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="whose tokenizer counts; for a file by default the built-in one"
+    )
+    parser.add_argument("--eval", type=Path, action="append", metavar="FILE", help="evaluation rows beside a bare file")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="a sample of what will be asked of the model")
+    parser.add_argument("--slow", action="store_true", help="ask filters that compute with a model, too")
+    parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
+    return parser
+
+
+def audit(options: argparse.Namespace) -> Report:
+    """Read, count, ask, and sum up."""
+    from fttool_plugins.verbs.audit import asking, counting, findings, indicators, steps
+
+    began, quiet = time.monotonic(), options.quiet or options.json
+    loaded, how = audited(options)
+    shown = progress(quiet=quiet)
+    shown.stage("reading the rows")
+    datasets = survey(loaded)
+    train = [example for one in datasets if one.part == "train" for example in one.examples]
+    measured = [example for one in datasets if one.part in ("eval", "retention") for example in one.examples]
+    against = None if options.against is None else _sample(options.against, loaded)
+    tokenizer = row_tokenizer(loaded)
+    tokens = counting.tokens(loaded, row_encoder(loaded, tokenizer), train, shown.track)
+    shown.stage("asking the filters")
+    ready, absent = ready_filters(loaded)
+    suspects, not_run = asking.asked(ready, judging(loaded, tokenizer, measured, quiet=quiet), train, slow=options.slow)
+    clean = len(train) - len(frozenset[str]().union(*(one.origins for one in suspects)))
+    classes, overlap = counting.classes(train), counting.overlap(train, measured)
+    shown.stage("comparing the rows")
+    seed = loaded.recipe.run.seed
+    return Report(
+        source=str(options.recipe),
+        how=how,
+        model=options.model or _model(loaded),
+        task=loaded.recipe.task.id(),
+        datasets=[counting.dataset(one) for one in datasets],
+        train_rows=len(train),
+        tokens=tokens,
+        turns=counting.turns(train),
+        classes=classes,
+        suspects=suspects,
+        not_run={**absent, **not_run},
+        clean=clean,
+        repeated=counting.repeated(train),
+        overlap=overlap,
+        indicators=[
+            indicators.diversity(train, seed),
+            indicators.correctness(clean, len(train), len(suspects)),
+            indicators.consistency(train, seed),
+            indicators.representativeness(train, against, seed),
+        ],
+        findings=list(findings.findings(loaded, datasets, len(train), tokens, classes, overlap)),
+        steps=steps.steps(suspects),
+        order=steps.BY_COUNT,
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _sample(file: Path, loaded: Loaded) -> list[Any]:
+    return [example for one in survey(sample_of(file, loaded)) for example in one.examples]
+
+
+def _model(loaded: Loaded) -> str:
+    source = loaded.recipe.model.source
+    return f"{source.id()}:{source.path}"
