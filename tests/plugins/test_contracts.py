@@ -79,6 +79,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "masking.words": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
     "task.token-classification": {"options": [{}, {"pieces": "all"}, {"labels": ["2", "1"]}]},
     "masking.label": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
+    "filter.length": {
+        "options": [{}, {"unit": "tokens", "of": "row", "max": 20}, {"unit": "characters", "of": "prompt"}]
+    },
+    "filter.exact-duplicates": {"options": [{}, {"ignore": ["case", "space"], "action": "flag"}]},
+    "filter.encoding": {"options": [{}, {"action": "repair"}]},
+    "filter.personal-data": {"options": [{}, {"action": "mask"}, {"action": "flag"}]},
+    "filter.language": {"options": [{}, {"languages": ["en"]}], "requires": ["py3langid"]},
     "filter.words": {"options": [{}, {"min": 2, "max": 5}]},
     "freezing.top-layers": {
         "options": [{"n": 1}, {"n": 2, "final_norm": False, "head": False}, {"n": 1, "embeddings": True}]

@@ -1,9 +1,13 @@
 """The filter room: which rows are kept."""
 
 from fttool.api import Strategy, hookimpl
+from fttool_plugins.filter.encoding import Encoding
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
+from fttool_plugins.filter.language import InLanguage
+from fttool_plugins.filter.length import Length
 from fttool_plugins.filter.near_duplicates import NearDuplicates
 from fttool_plugins.filter.personal_data import PersonalData
+from fttool_plugins.filter.refusals import Refusals
 from fttool_plugins.filter.repetition import Repetition
 from fttool_plugins.filter.words import Words
 
@@ -11,4 +15,14 @@ from fttool_plugins.filter.words import Words
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Words, ExactDuplicates, NearDuplicates, Repetition, PersonalData]
+    return [
+        Words,
+        Length,
+        ExactDuplicates,
+        NearDuplicates,
+        Repetition,
+        Refusals,
+        Encoding,
+        InLanguage,
+        PersonalData,
+    ]

@@ -8,35 +8,65 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any, Literal
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal, TypeAlias
 
 from typing_extensions import override
 
-from fttool.api import Example, Filter, FilterContext, Reason, RowFilter
-from fttool_plugins.filter.parts import Part
+from fttool.api import Example, Filter, FilterContext, Kept, Reason, RowFilter, Verdict
+from fttool_plugins.filter.parts import Part, rewritten_value
+
+Ignored: TypeAlias = Literal["unicode", "case", "space"]
 
 
 class ExactDuplicates(Filter):
-    """Keep the first of rows that are the same, character for character, over all training datasets."""
+    """Keep the first of rows that are the same, over all training datasets: character for character, but for what is
+    ignored.
+
+    Cost: about 0.02 ms a row, and 16 bytes.
+    """
 
     name: Literal["exact-duplicates"] = "exact-duplicates"
     compare: Part = "row"
     """What must be the same: all that the model would see (`row`), what comes before the completion (`prompt`; rows
     without a prompt are kept), or what is learned (`answer`). Of rows with classes `row` is the text and the classes,
     and `prompt` and `answer` are the text."""
+    ignore: tuple[Ignored, ...] = ()
+    """What makes no difference: `unicode` (how a letter is composed: NFC), `case`, and `space` (how much white space,
+    of which kind, and at the ends). Classes are compared as they are."""
+    action: Literal["drop", "flag"] = "drop"
+    """What becomes of the later ones: dropped, or only counted."""
 
     @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        return lambda examples: find_duplicates(examples, self.compare)
+        def decide(examples: Sequence[Example]) -> list[Verdict]:
+            found = find_duplicates(examples, self.compare, normaliser(self.ignore))
+            return [Kept(reason) if reason and self.action == "flag" else reason for reason in found]
+
+        return decide
 
 
-def find_duplicates(examples: Sequence[Example], compare: Part) -> list[str | None]:
+def normaliser(ignore: Collection[Ignored]) -> Callable[[str], str]:
+    """A function that takes from a text what is ignored."""
+
+    def normalised(text: str) -> str:
+        text = unicodedata.normalize("NFC", text) if "unicode" in ignore else text
+        text = text.casefold() if "case" in ignore else text
+        text = unicodedata.normalize("NFC", text) if "unicode" in ignore and "case" in ignore else text
+        return " ".join(text.split()) if "space" in ignore else text
+
+    return normalised
+
+
+def find_duplicates(
+    examples: Sequence[Example], compare: Part, normalised: Callable[[str], str] = str
+) -> list[str | None]:
     """One entry per example: None for the first of its kind, else the reason to drop it."""
     seen: dict[bytes, str] = {}
     reasons: list[str | None] = []
     for example in examples:
-        part = compared_part(example, compare)
+        part = compared_part(example, compare, normalised)
         if part is None:
             reasons.append(None)
             continue
@@ -48,7 +78,7 @@ def find_duplicates(examples: Sequence[Example], compare: Part) -> list[str | No
     return reasons
 
 
-def compared_part(example: Example, compare: Part) -> str | None:
+def compared_part(example: Example, compare: Part, normalised: Callable[[str], str] = str) -> str | None:
     """What two rows must share to be duplicates, as text; None where the row has no such part."""
     seen: dict[str, Any]
     if compare == "answer":
@@ -65,6 +95,7 @@ def compared_part(example: Example, compare: Part) -> str | None:
             "completion": example.completion,
             "template": example.template,
             "second": example.second,
-            "labels": example.labels,
         }
+    seen = seen if normalised is str else rewritten_value(seen, normalised)
+    seen |= {"labels": example.labels} if compare == "row" else {}
     return json.dumps(seen, sort_keys=True, default=str)

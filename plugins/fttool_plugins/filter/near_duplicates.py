@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from fttool.api import Example, Filter, FilterContext, Reason, RowFilter
+from fttool.api import Example, Filter, FilterContext, Kept, Reason, RowFilter, Verdict
 from fttool_plugins.filter.parts import Part, part_text
 
 
@@ -37,12 +37,14 @@ class NearDuplicates(Filter):
     rows without a prompt are kept), or what is learned (`answer`)."""
     shingle: Annotated[int, Field(ge=1, le=64)] = 5
     """Characters of a shingle. Longer ones take texts for more different."""
+    action: Literal["drop", "flag"] = "drop"
+    """What becomes of such a row: dropped, or only counted."""
 
     @override
     def build(self, ctx: FilterContext) -> RowFilter:
         from fttool_plugins.filter.minhash import near_duplicates
 
-        def decide(examples: Sequence[Example]) -> list[str | None]:
+        def decide(examples: Sequence[Example]) -> list[Verdict]:
             measured = len(ctx.measured_rows)
             every = [*ctx.measured_rows, *examples]
             earlier = near_duplicates(
@@ -54,10 +56,11 @@ class NearDuplicates(Filter):
                 apart=[None] * measured + [classes(example, self.compare) for example in examples],
                 track=ctx.track,
             )
-            return [
+            reasons = [
                 None if first is None else _reason(every[first], self.compare, measured=first < measured)
                 for first in earlier[measured:]
             ]
+            return [Kept(reason) if reason and self.action == "flag" else reason for reason in reasons]
 
         return decide
 

@@ -17,16 +17,21 @@ def part_text(example: Example, part: Part) -> str:
     Of a turn that is everything but its role: thoughts, and the names and arguments of calls, too. Empty where the row
     has no such part.
     """
+    return "\n".join(part_texts(example, part))
+
+
+def part_texts(example: Example, part: Part) -> list[str]:
+    """The same, text by text; none of them is empty."""
     if example.messages:
         turns = list(enumerate(example.messages))
         if part == "prompt":
             turns = turns[: example.completion_from]
         elif part == "answer":
             turns = [(n, turn) for n, turn in turns if turn.get("role") == "assistant" and n not in example.unlearned]
-        return "\n".join(text for _, turn in turns for text in texts({**turn, "role": ""}))
+        return [text for _, turn in turns for text in texts({**turn, "role": ""})]
     if part == "answer":
-        return example.answer()
-    return "\n".join(filter(None, [example.prompt, example.second, "" if part == "prompt" else example.completion]))
+        return list(filter(None, [example.answer()]))
+    return list(filter(None, [example.prompt, example.second, "" if part == "prompt" else example.completion]))
 
 
 def texts(value: Any) -> Iterator[str]:

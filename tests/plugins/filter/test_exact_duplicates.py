@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fttool.api import Example
+from fttool.api import Example, Kept
 from fttool.testing import filter_context
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
 
@@ -82,3 +82,32 @@ def test_each_dataset_starts_afresh() -> None:
 def test_an_unknown_part_is_refused() -> None:
     with pytest.raises(ValidationError):
         ExactDuplicates(compare="completion")  # type: ignore[arg-type]
+
+
+SAME = "Le Café  serves\tcoffee"
+WRITTEN: dict[str, list[str]] = {
+    "unicode": ["Le Cafe\u0301  serves\tcoffee"],
+    "case": ["LE CAFÉ  SERVES\tCOFFEE", "le café  serves\tcoffee"],
+    "space": [" Le Café serves coffee\n", "Le\u00a0Café serves\r\ncoffee"],
+}
+
+
+@pytest.mark.parametrize("ignore", [(), ("unicode",), ("case",), ("space",), ("unicode", "case", "space")])
+def test_what_is_ignored_makes_no_difference_and_all_else_does(ignore: tuple[str, ...]) -> None:
+    for kind, others in WRITTEN.items():
+        for other in others:
+            for make in (lambda text: chat("a", text), lambda text: chat(text, "a"), lambda t: text(t, "a")):
+                assert dropped([make(SAME), make(other)], ignore=ignore) == ([1] if kind in ignore else [])
+    both = SAME.upper().replace("É", "E\u0301")
+    assert dropped([chat("a", SAME), chat("a", both)], ignore=ignore) == ([1] if len(ignore) == 3 else [])
+    assert dropped([chat("a", SAME), chat("a", f"{SAME}.")], ignore=ignore) == []
+
+
+def test_classes_are_compared_as_they_are() -> None:
+    rows = [Example(origin="r:1", prompt="A text", labels=(label,)) for label in ("ham", "Ham", "ham")]
+    assert dropped(rows, ignore=("case",)) == [2]
+
+
+def test_duplicates_can_be_flagged() -> None:
+    found = ExactDuplicates(action="flag").build(filter_context())([chat("a", "b"), chat("a", "b")])
+    assert found == [None, Kept("same row as an earlier row")]

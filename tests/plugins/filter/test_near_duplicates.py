@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from fttool.api import Example
+from fttool.api import Example, Kept
 from fttool.testing import filter_context
 from fttool_plugins.filter.minhash import (
     HASHES,
@@ -191,3 +191,8 @@ def test_progress_is_of_what_takes_long() -> None:
 
     near_duplicates(["a b c", "d e f"], 0.8, 5, 0, track=track)  # type: ignore[arg-type]
     assert seen == [(2, "comparing rows")]
+
+
+def test_duplicates_can_be_flagged() -> None:
+    found = NearDuplicates(action="flag").build(filter_context())([row("The same text."), row("The same text. ")])
+    assert found == [None, Kept("almost the same row as an earlier row")]
