@@ -55,7 +55,7 @@ CORE = {  # folder → its files in reading order
     "runs": "run refusing opening resume resuming start preparing finishing summary card stopping rehearsing "
     "disk_space",
     "runs/stages": "setup rows model batches update plan loop answers",
-    "show": "running closing dry_run",
+    "show": "running closing dry_run page",
     "launch": "joining launching nodes worker verdict",
     "verbs": "planning finished evaluating surveying branching",
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fttool.rundir.saved import model_head, saved_model
     from fttool.rundir.writer_lock import writer_lock
     from fttool.runs.start import checkpoint_names, checkpoint_steps, stable_steps
+    from fttool.show.page import Html, html_bar, html_element, html_page, html_steps, html_table, html_text
     from fttool.verbs.branching import branch
     from fttool.verbs.evaluating import (
         Evaluation,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Evaluation": "fttool.verbs.evaluating",
     "Fit": "fttool.verbs.surveying",
+    "Html": "fttool.show.page",
     "Judge": "fttool.verbs.surveying",
     "Loaded": "fttool.recipe.loaded",
     "Measured": "fttool.verbs.evaluating",
@@ -66,10 +68,16 @@ _HOME = {
     "children": "fttool.plain",
     "evaluate": "fttool.verbs.evaluating",
     "final_model": "fttool.verbs.finished",
+    "fits": "fttool.verbs.surveying",
     "fitting_format": "fttool.verbs.evaluating",
     "format_value": "fttool.recipe.toml",
-    "fits": "fttool.verbs.surveying",
     "gist": "fttool.errors",
+    "html_bar": "fttool.show.page",
+    "html_element": "fttool.show.page",
+    "html_page": "fttool.show.page",
+    "html_steps": "fttool.show.page",
+    "html_table": "fttool.show.page",
+    "html_text": "fttool.show.page",
     "initial_weights": "fttool.verbs.finished",
     "is_table": "fttool.plain",
     "judging": "fttool.verbs.surveying",
@@ -107,6 +115,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Evaluation",
     "Fit",
+    "Html",
     "Judge",
     "Loaded",
     "Measured",
@@ -124,6 +133,12 @@ __all__ = [
     "fitting_format",
     "format_value",
     "gist",
+    "html_bar",
+    "html_element",
+    "html_page",
+    "html_steps",
+    "html_table",
+    "html_text",
     "initial_weights",
     "is_table",
     "judging",

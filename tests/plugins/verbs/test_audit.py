@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -189,6 +190,58 @@ def test_hostile_rows_do_not_reach_the_terminal(rows: Path, capsys: pytest.Captu
     assert "\\u202eevil" in out and not set(out) & {"\x1b", "\u202e", "\x07"}
 
 
+class Parsed(HTMLParser):
+    """The elements of a page with their attributes, and its text outside of the style."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.elements and self.elements[-1][0] != "style" else ""
+
+
+def test_hostile_rows_are_text_on_the_page(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = "<script>fetch('https://evil.example')</script><img src=x onerror=alert(1)>"
+    nasty = f"{script} \u202egnp.exe \x00 mail me@example.com"
+    write_rows(rows, [*some(10), chat(script, nasty), chat("</style></div>", f'" onload="x {LOOP}')])
+    assert main(["audit", "rows.jsonl", "-q", "-o", "audit.html"]) == 0
+    raw = rows.with_name("audit.html").read_bytes().decode("utf-8")
+    page = Parsed(raw)
+    names = {name for name, _ in page.elements}
+    assert not names & {"script", "img", "iframe", "link", "object", "base", "form"}
+    attributes = {key for _, given in page.elements for key in given}
+    assert not {key for key in attributes if key.startswith("on")} and not attributes & {"src", "href", "action"}
+    policy = [given["content"] for name, given in page.elements if name == "meta" and "http-equiv" in given]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    assert script in page.text and "\\u202egnp.exe" in page.text and "</style></div>" in page.text
+    assert not set(raw) & {"\u202e", "\x00"}
+    opened = [name for name, _ in page.elements if name not in ("meta", "rect", "line")]
+    assert all(raw.count(f"</{name}>") == opened.count(name) for name in set(opened)), "an element is left open"
+
+
+def test_the_page_has_what_the_object_has(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every row that is named, with its reason, and every number's explanation."""
+    good = some(30)
+    write_rows(rows, [*good, *good[:12], *(chat("Say more.", f"{number} {LOOP}") for number in range(3))])
+    report = audited(capsys, "rows.jsonl", "-o", "audit.html")
+    text = Parsed(rows.with_name("audit.html").read_text()).text
+    for one in report["suspects"]:
+        assert one["rows"] == 0 or f"{one['filter']}: {one['rows']} row" in text
+        for row in one["worst"]:
+            assert row["row"] in text and row["reason"] in text and row["excerpt"] in text
+    assert len(suspects(report)["exact-duplicates"]["worst"]) == 10
+    for one in report["indicators"]:
+        assert one["says"] in text and one["computed"] in text and one["blind"] in text
+    for one in report["findings"]:
+        assert one["message"] in text and one["source"] in text
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -197,6 +250,7 @@ def test_hostile_rows_do_not_reach_the_terminal(rows: Path, capsys: pytest.Captu
         (["odd.jsonl"], 4, "no installed format reads"),
         (["rows.jsonl", "--model", "gone"], 2, "there is no 'gone' here"),
         (["broken.jsonl"], 4, "broken.jsonl"),
+        (["rows.jsonl", "-o", "gone/audit.html"], 2, "the folder 'gone' does not exist"),
     ],
 )
 def test_what_cannot_be_audited_is_said(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fttool.api import ExitCode, show, visible_json
+from fttool.api import ExitCode, UsageError, show, visible_json
 from fttool.verbs import (
     Loaded,
     add_overrides,
@@ -36,6 +36,7 @@ examples:
   fttool audit chats.jsonl --eval kept.jsonl       are rows measured on that are learned, too?
   fttool audit my.toml --against old.jsonl         do the rows look like those of this sample?
   fttool audit my.toml --set batching.max_length=512
+  fttool audit my.toml -o audit.html               with the ten worst rows of each kind, in one file
   fttool audit my.toml --json > audit.json
 
 All options of filters are their defaults, unless the recipe sets them. The rows are shown as they are, personal data
@@ -48,7 +49,13 @@ next: write [[filters]] into the recipe, then fttool run my.toml --dry-run
 def main(words: Sequence[str]) -> int:
     """Print what was found."""
     options = _parser().parse_args(words)
+    if options.output is not None and not options.output.absolute().parent.is_dir():
+        raise UsageError(
+            f"the folder '{options.output.parent}' does not exist", hint="make it, or name another: -o FILE"
+        )
     report = audit(options)
+    if options.output is not None:
+        _write(options.output, report)
     if options.json:
         print(visible_json(json.dumps(as_data(report), indent=1, ensure_ascii=False)))
     else:
@@ -56,6 +63,17 @@ def main(words: Sequence[str]) -> int:
 
         show(*screen(report, shutil.get_terminal_size((100, 24)).columns))
     return ExitCode.OK
+
+
+def _write(file: Path, report: Report) -> None:
+    from fttool_plugins.verbs.audit.browsing import browsed
+
+    try:
+        file.write_text(browsed(report), encoding="utf-8")
+    except OSError as fault:
+        message = f"cannot write '{file}': {fault.strerror}"
+        raise UsageError(message, hint="name another file: -o FILE") from fault
+    show(f"wrote {file}", error=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--eval", type=Path, action="append", metavar="FILE", help="evaluation rows beside a bare file")
     parser.add_argument("--against", type=Path, metavar="FILE", help="a sample of what will be asked of the model")
     parser.add_argument("--slow", action="store_true", help="ask filters that compute with a model, too")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="write it as a page for a browser, too")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser

@@ -79,7 +79,9 @@ def length_words(tokens: Tokens) -> str:
     """Quantiles, and what `max_length` does to them."""
     places = ", ".join(f"{name} {value:,}" for name, value in tokens.quantiles.items())
     fates = [f"{count:,} {reason}" for reason, count in tokens.dropped.items()]
-    cut = f"max_length {tokens.max_length:,} cuts {tokens.cut_rows:,} rows by {tokens.cut_tokens:,} tokens"
+    cut = f"max_length {tokens.max_length:,} cuts none"
+    if tokens.cut_rows:
+        cut = f"max_length {tokens.max_length:,} cuts {tokens.cut_rows:,} rows by {tokens.cut_tokens:,} tokens"
     return f"{places}; {cut}" + (f"; dropped: {', '.join(fates)}" if fates else "")
 
 
