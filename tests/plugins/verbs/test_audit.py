@@ -298,6 +298,17 @@ class Fails(Filter):
         raise KeyError("a bug")
 
 
+class Lacks(Filter):
+    """It needs a package."""
+
+    name: Literal["acme.lacks"] = "acme.lacks"
+
+    def build(self, ctx: FilterContext) -> RowFilter:
+        import no_such_package  # type: ignore[import-not-found]
+
+        return no_such_package.judge
+
+
 class Needs(Filter):
     """It has an option that must be given."""
 
@@ -311,7 +322,7 @@ class Needs(Filter):
 def test_filters_of_others_are_asked_and_what_is_not_asked_is_said(
     rows: Path, capsys: pytest.CaptureFixture[str], monkeypatch: MonkeyPatch
 ) -> None:
-    acme = SimpleNamespace(fttool_strategies=hookimpl(lambda: [Short, Weighs, Fails, Needs]))
+    acme = SimpleNamespace(fttool_strategies=hookimpl(lambda: [Short, Weighs, Fails, Needs, Lacks]))
     known = Plugins.of(acme=acme)
     monkeypatch.setattr(Plugins, "discover", classmethod(lambda cls: known))
     talks = some(4)
@@ -322,8 +333,10 @@ def test_filters_of_others_are_asked_and_what_is_not_asked_is_said(
     assert [one["row"] for one in worst] == [
         f"rows.jsonl:{place + 1}" for place in sorted(range(4), key=lambda place: lengths[place])
     ]
-    assert report["not_run"].keys() == {"acme.weighs", "acme.fails", "acme.needs"}
+    not_run = {name for name in report["not_run"] if name.startswith("acme.")}
+    assert not_run == {"acme.weighs", "acme.fails", "acme.needs", "acme.lacks"}
     assert "--slow" in report["not_run"]["acme.weighs"]
     assert "KeyError" in report["not_run"]["acme.fails"]
     assert "least" in report["not_run"]["acme.needs"]
+    assert report["not_run"]["acme.lacks"] == "needs the package no_such_package, which is not installed"
     assert suspects(audited(capsys, "rows.jsonl", "--slow"))["acme.weighs"]["reasons"] == {"too light": 4}

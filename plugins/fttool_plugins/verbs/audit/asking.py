@@ -28,6 +28,8 @@ def asked(
         except FttoolError as error:
             hint = f" ({error.problems[0].hint})" if error.problems[0].hint else ""
             not_run[strategy.id()] = f"{error.problems[0].message}{hint}"
+        except ImportError as fault:
+            not_run[strategy.id()] = f"needs the package {fault.name or gist(fault)}, which is not installed"
         except Exception as fault:  # a filter of anybody's: the others are asked all the same
             not_run[strategy.id()] = f"it raised {gist(fault)}"
         else:

@@ -102,7 +102,7 @@ def shown(rows: Sequence[Shown]) -> str:
         parts = (html_element("div", *place), html_element("div", *reason))
         return (*parts, html_element("div", row.excerpt, kind="text"))
 
-    return html_table(["row", "why", "how it begins"], map(cells, rows))
+    return html_table(["row", "why", "how it begins"], map(cells, rows), kind="rows")
 
 
 def _indicator(one: Indicator) -> Sequence[str]:
