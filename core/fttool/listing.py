@@ -21,12 +21,19 @@ class Listed:
     """One row of `fttool plugins`: a strategy, or a plugin that brings none because it is broken or switched off."""
 
     id: str | None
+    """The strategy's; None for a plugin that brings none."""
     family: str | None
+    """The strategy's."""
     plugin: str
+    """Name of the entry point that it comes from."""
     distribution: str
+    """Package of that entry point."""
     version: str
+    """Of the package."""
     status: Status
+    """Whether the plugin can be used."""
     error: str | None
+    """Why it cannot."""
     about: str | None = None
     """What the strategy does, in the first sentence of its docstring."""
 
@@ -47,6 +54,15 @@ def listed(plugins: Plugins) -> list[Listed]:
             rows.append(Listed(None, None, *of_plugin))
     order = {family: place for place, family in enumerate(FAMILIES)}
     return sorted(rows, key=lambda row: (order.get(row.family or "", 99), "." in (row.id or "."), row.id or ""))
+
+
+def of_family(plugins: Plugins, family: str) -> list[tuple[Listed, type[Strategy]]]:
+    """The strategies of one family, of every plugin that can be loaded."""
+    rows = [row for row in listed(plugins) if row.family == family and row.id]
+    return [
+        (row, next(kind for kind in plugins.strategies_of(row.plugin) if (kind.family, kind.id()) == (family, row.id)))
+        for row in rows
+    ]
 
 
 def find(plugins: Plugins, wanted: str) -> type[Strategy]:

@@ -51,9 +51,11 @@ def main(options: argparse.Namespace) -> int:
     from fttool.machine import quiet_libraries
     from fttool.recipe.faults import explained
     from fttool.rows.checks.agreement import refuse_difference
+    from fttool.rows.format_detection import settled
     from fttool.runs.stages.rows import agree, load_rows
 
     with explained(loaded):
+        loaded = settled(loaded)
         quiet_libraries(network=loaded.needs_network)
         _, tokenizer, rows = load_rows(loaded, first=options.rows)
         agreement = agree(loaded, tokenizer, rows)

@@ -134,8 +134,9 @@ class RowsTable(Table):
     limit: PositiveInt | None = None
     """Read only the first rows."""
     ignore: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Columns, and keys of turns, to read the rows without. What is not read and means something to others (`weight`,
-    `rejected`, an `input` beside the instruction) is refused unless it stands here; one that no row has is said."""
+    """Columns, and keys of turns or in a column's objects (`data.id`), to read the rows without. What is not read and
+    means something to others (`weight`, `rejected`, an `input` beside the instruction) is refused unless it stands
+    here; one that no row has is said."""
     on_bad_row: Literal["refuse", "drop"] = "refuse"
     """What becomes of a row that the format or the masking cannot take: the run is refused, or the row is left out,
     counted by reason and listed in `bad_rows.jsonl`. A file that is itself broken is refused all the same."""

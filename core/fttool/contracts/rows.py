@@ -94,8 +94,34 @@ class FormatContext(Context):
     """The file's or dataset's name."""
     level: Level | None = None
     """What the recipe's task learns of a row, see `Strategy.level`."""
+    chat: bool | None = None
+    """Whether the run's tokenizer has a chat template; None where no tokenizer is known, as for `fttool validate`."""
     note: Callable[[str], None] = lambda _: None
     """Counts what the format does to a row that its author should know, by a few words: "leading turn left out"."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormatTrial:
+    """What one format makes of the first rows of a dataset."""
+
+    format: Format
+    """With no option set."""
+    refused: Mapping[int, str]
+    """The rows that it does not read, by their index, with a sentence that says why."""
+    lossy: frozenset[int]
+    """Those of them that it could read, but for columns that mean something and would be left unread."""
+    unread: Mapping[str, int]
+    """Columns that it leaves unread in those that it reads, and in how many; they mean nothing that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormatLook:
+    """The first rows of a dataset, for a format that chooses."""
+
+    origins: Sequence[str]
+    """`file:line` of each row."""
+    trials: Sequence[FormatTrial]
+    """Of each format that serves the recipe's task and needs no option."""
 
 
 RowReader: TypeAlias = Callable[[Mapping[str, Any], str], Example]
@@ -103,11 +129,24 @@ RowReader: TypeAlias = Callable[[Mapping[str, Any], str], Example]
 
 
 class Format(Strategy):
-    """How a raw row becomes an `Example`."""
+    """How a raw row becomes an `Example`. An option that names a column takes a path too, where rows come from a run:
+    `data.messages`.
+    """
 
     family: ClassVar[str] = "format"
     place: ClassVar[Place] = Place("data.*.format", default="messages")
     level: ClassVar[Levels] = "token"
+    example: ClassVar[Mapping[str, Any]] = {}
+    """A row that it reads with no option set, or with those that must be; `fttool formats` shows it."""
+    chooses: ClassVar[bool] = False
+    """True for a format whose place another one takes, by a look at the first rows: `settle` says which."""
+
+    def settle(self, look: Callable[[], FormatLook]) -> tuple[Format, str]:
+        """The format that takes this one's place in the recipe, and why, in words that follow its name.
+
+        Asked once for each dataset, where it `chooses`; raises `ValueError` with a sentence where no format fits.
+        """
+        return self, ""
 
     @abstractmethod
     def build(self, ctx: FormatContext) -> RowReader:

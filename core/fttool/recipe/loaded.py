@@ -39,6 +39,8 @@ class Loaded:
     """What they took away, one sentence each."""
     data: Mapping[str, Any] | None = None
     """The recipe as it was given, where it is not a file."""
+    said: tuple[str, ...] = ()
+    """What was chosen where the recipe leaves a choice to its rows, one sentence each."""
 
     @property
     def folder(self) -> Path:

@@ -23,7 +23,7 @@ from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.abilities import proving
 from fttool.rows.checks.calls import CallForm
 from fttool.rows.checks.classes import joined
-from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, plain_prompts, read_dataset, unread_general
+from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_dataset, unread_general
 from fttool.rows.encoding import encode_rows, from_dataset
 from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
 from fttool.rows.rows import Rows
@@ -55,8 +55,8 @@ def prepare(
     With `first`, only so many rows are encoded of the training rows and of each general and retention dataset, and no
     evaluation rows: the look that `preview` takes.
     """
-    recipe, rows, form = loaded.recipe, Rows(), CallForm(tokenizer)
-    read = [read_dataset(loaded, table, place) for place, table in recipe.data.datasets()]
+    recipe, rows, form = loaded.recipe, Rows(notices=list(loaded.said)), CallForm(tokenizer)
+    read = [read_dataset(loaded, table, place, tokenizer) for place, table in recipe.data.datasets()]
     for reading in read:
         rows.dropped.update(reading.left_out)
         reading.examples = [form.shaped(example) for example in reading.examples]
@@ -72,7 +72,7 @@ def prepare(
         rows.dropped.update(reading.bad.counts())
         rows.bad += reading.bad.as_data()
     classes = joined(reading.classes for reading, _ in divided.train)
-    rows.notices += [*classes.notices(), *plain_prompts(read, tokenizer), *unread_general(recipe)]
+    rows.notices += [*classes.notices(), *unread_general(recipe)]
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
     _refuse_nothing(rows, recipe.has_eval and first is None)
     return rows

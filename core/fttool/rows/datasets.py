@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.recipe import Recipe, RowsTable
-from fttool.contracts.rows import Example, Format, FormatContext
-from fttool.errors import DataError, Problem, counted, gist
+from fttool.contracts.rows import Example, FormatContext
+from fttool.errors import DataError, Problem, gist
 from fttool.plain import is_array
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.bad import BadRows, alike
@@ -19,7 +19,7 @@ from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint, read_rows, unchanged
-from fttool.rows.format_detection import reads
+from fttool.rows.format_detection import candidates, takes
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Reading:
     """Names of the rows' classes, where they have some."""
     complete: bool = True
     """False where there may be more rows than were read."""
+    said: str = ""
+    """Why its format was chosen, where the recipe leaves that to the rows."""
 
     def __post_init__(self) -> None:
         self.bad = BadRows(self.table)
@@ -68,7 +70,7 @@ class Reading:
 
     def notices(self, *, unread: bool = True) -> list[str]:
         """What a user should know of it, in sentences; with `unread`, of columns that nobody reads too."""
-        name, sentences = self.table.dataset, list[str]()
+        name, sentences = self.table.dataset, [self.said] if self.said else []
         if self.complete:
             sentences += [f"{name}: ignore names '{key}', which no row has" for key in self.columns.unmet()]
         listed = [f"{key} ({use.not_read:,})" for key, use in self.columns.columns.items() if use.not_read]
@@ -77,25 +79,28 @@ class Reading:
         return sentences + ([self.bad.notice()] if self.bad.found else [])
 
 
-def read_dataset(loaded: Loaded, table: RowsTable, key: Key) -> Reading:
-    """All rows of a dataset, or as many as its `limit`.
+def read_dataset(
+    loaded: Loaded, table: RowsTable, key: Key, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Reading:
+    """All rows of a dataset, or as many as its `limit`, for a run with this tokenizer, where it is known.
 
     Raises:
         DataError: for a file that cannot be read, bad rows that are refused or too many, and a column that means
             something and is not read.
     """
     reading = Reading(table, key)
+    chat = None if tokenizer is None else bool(getattr(tokenizer, "chat_template", None))
     if table.path is None:
         dataset = _hub_dataset(table, key)
         published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
         reading.source = {"source": f"hub:{table.hub}", **published}
         lines = ((f"hub:{table.hub}:{_split(table)}:{n}", row) for n, row in enumerate(_with_class_names(dataset)))
-        read_into(loaded, reading, f"hub:{table.hub}", lines)
+        read_into(loaded, reading, f"hub:{table.hub}", lines, chat)
         return reading
     path = loaded.folder / Path(table.path).expanduser()
     with unchanged(path):  # so that the hash is that of the rows which were read
         took = Counter[str]()
-        read_into(loaded, reading, str(path), read_rows(path, table.encodings, took))
+        read_into(loaded, reading, str(path), read_rows(path, table.encodings, took), chat)
         reading.source = {"source": str(path), **fingerprint(path)} | ({"encodings": dict(took)} if took else {})
     return reading
 
@@ -111,23 +116,15 @@ def unread_general(recipe: Recipe) -> list[str]:
     ]
 
 
-def plain_prompts(read: Iterable[Reading], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """What to say of prompts and completions in plain text where the model is one for chats."""
-    for reading in read if getattr(tokenizer, "chat_template", None) else ():
-        plain = sum(bool(row.prompt) and not row.messages and row.labels is None for row in reading.examples)
-        if plain:
-            is_pair = "is a prompt and its completion" if plain == 1 else "are a prompt and its completion"
-            yield (
-                f"{reading.table.dataset}: {counted(plain, 'row')} {is_pair} in plain text, so no chat template is "
-                "used; for a chat, write both as lists of turns, or choose a format that does so"
-            )
-
-
-def read_into(loaded: Loaded, into: Reading, source: str, raw: RawRows) -> None:
-    """Raw rows through the format; every bad row is named by file and line, alike ones together."""
+def read_into(loaded: Loaded, into: Reading, source: str, raw: RawRows, chat: bool | None = None) -> None:
+    """Raw rows through the format; every bad row is named by file and line, alike ones together. `chat` says whether
+    there is a chat template, where that is known.
+    """
     table, bad = into.table, into.bad
     level = loaded.recipe.task.learns
-    context = FormatContext(origin=source, level=level, note=lambda what: into.noted.update([what]), **loaded.common)
+    context = FormatContext(
+        origin=source, level=level, chat=chat, note=lambda what: into.noted.update([what]), **loaded.common
+    )
     read_row = built(table.format, context)
     unread: list[Mapping[str, Any]] = []
     try:
@@ -179,9 +176,8 @@ def _all_marked(example: Example) -> bool:
 def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:
     """The formats that leave nothing of these rows unread, tried on them."""
     level = loaded.recipe.task.learns
-    formats = [kind for kind in loaded.plugins.family("format") if issubclass(kind, Format) and kind.serves(level)]
-    others = [kind for kind in formats if kind.id() != table.format.id()]
-    fitting = [kind.id() for kind in others if all(reads(kind, row, level) for row in rows)]
+    others = [form for form in candidates(loaded.plugins, level) if form.id() != table.format.id()]
+    fitting = [form.id() for form in others if all(takes(form, row, level) for row in rows)]
     if not fitting:
         return "no installed format reads it"
     return " or ".join(f'format = "{name}"' for name in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"

@@ -11,6 +11,7 @@ from fttool.errors import DataError, Problem
 from fttool.recipe.salvaging import Rest
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_into
 from fttool.rows.files.source import read_rows
+from fttool.rows.format_detection import settled_table
 from fttool.rows.paths import row_obstacle, row_path
 
 Outcome: TypeAlias = "DataError | str"
@@ -25,6 +26,8 @@ def first_rows(rest: Rest, limit: int) -> Iterator[tuple[Reading, Outcome]]:
         if not outcome:
             path = row_path(loaded, table)
             try:
+                chosen, why = settled_table(loaded, table, key)
+                reading = Reading(chosen, key, said=why)
                 read_into(loaded, reading, str(path), islice(read_rows(path, table.encodings), limit))
             except DataError as error:
                 error.locate(loaded.where, key)

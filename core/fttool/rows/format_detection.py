@@ -1,41 +1,147 @@
-"""Which formats read given rows, by trying each."""
+"""Which formats read given rows, by trying each; and a recipe whose formats are chosen by its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from fttool.contracts.rows import Example, Format, FormatContext
-from fttool.contracts.strategy import Level
+from fttool.contracts.recipe import DataTable, RowsTable
+from fttool.contracts.rows import Example, Format, FormatContext, FormatLook, FormatTrial
+from fttool.contracts.strategy import Level, Strategy
+from fttool.errors import DataError, Problem
 from fttool.plugins import Plugins
+from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.noted import noted_row
+from fttool.rows.files.source import read_rows
+
+LOOKED_AT = 1_000
+"""Rows by which a format is chosen."""
 
 
 def formats_that_read(
     plugins: Plugins, rows: Sequence[Mapping[str, Any]], level: Level
 ) -> Iterator[tuple[str, Example]]:
     """The formats for tasks of this level that take all of these rows, with what each makes of the first one."""
-    for candidate in plugins.family("format"):
-        if issubclass(candidate, Format) and candidate.serves(level):
-            read = [reads(candidate, row, level) for row in rows]
-            if read and read[0] and all(read):
-                yield candidate.id(), read[0]
+    for candidate in candidates(plugins, level):
+        read = [takes(candidate, row, level) for row in rows]
+        if read and read[0] and all(read):
+            yield candidate.id(), read[0]
 
 
-def reads(kind: type[Format], row: Mapping[str, Any], level: Level | None) -> Example | None:
-    """What a format, with no option set, makes of a row; None where it leaves anything unread that means something."""
-    try:
-        return takes(kind(), row, level)  # pyright: ignore[reportAbstractUsage]
-    except ValueError:  # the format has options that must be given
-        return None
+def candidates(plugins: Plugins, level: Level | None) -> Iterator[Format]:
+    """The built-in formats for tasks of this level."""
+    return built_alone(plugins.family("format"), level)
+
+
+def built_alone(kinds: Iterable[type[Strategy]], level: Level | None) -> Iterator[Format]:
+    """Formats for tasks of this level, but for those that choose one and those whose options must be given."""
+    for kind in kinds:
+        if issubclass(kind, Format) and kind.serves(level) and not kind.chooses:
+            try:
+                yield kind()  # pyright: ignore[reportAbstractUsage]
+            except ValueError:
+                continue
 
 
 def takes(form: Format, row: Mapping[str, Any], level: Level | None) -> Example | None:
-    """The same of a format with its options."""
-    noted, turns, _ = noted_row(row)
+    """What a format makes of a row; None where it refuses it, or leaves anything unread that means something."""
     try:
-        example = form.build(FormatContext(origin="", level=level))(noted, "")
+        return _read(form, row, level, (), Columns())
     except ValueError:
         return None
-    return None if Columns().count(noted, turns, (), example) else example
+
+
+class _LossyError(ValueError):
+    """Raised where a format reads a row, and leaves something unread."""
+
+
+def _read(form: Format, row: Mapping[str, Any], level: Level | None, ignore: Sequence[str], into: Columns) -> Example:
+    """What a format makes of a row; raises `ValueError` where `takes` says None. What is read is counted in `into`."""
+    noted, turns, ignored = noted_row(row, ignore)
+    example = form.build(FormatContext(origin="", level=level))(noted, "")
+    if into.count(noted, turns, ignored, example):
+        uses = {**into.columns, **into.turn_keys}
+        named = ", ".join(f"'{key}'" for key, use in uses.items() if use.lost)
+        raise _LossyError(f"it would leave {named} unread")
+    return example
+
+
+def settled(loaded: Loaded) -> Loaded:
+    """The recipe with each format that chooses replaced by the one that it has chosen; `said` says why.
+
+    Raises:
+        DataError: where none fits the first rows, or they are of several shapes.
+    """
+    data, said = loaded.recipe.data, list[str]()
+    for key, table in data.datasets():
+        chosen, why = settled_table(loaded, table, key)
+        if why:
+            data = _with_table(data, key, chosen)
+            said.append(why)
+    if not said:
+        return loaded
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"data": data}), said=(*loaded.said, *said))
+
+
+def settled_table(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -> tuple[RowsTable, str]:
+    """The same of one dataset: its table, and why its format was chosen, "" where the recipe names it."""
+    if not table.format.chooses:
+        return table, ""
+    try:
+        chosen, why = table.format.settle(partial(_look, loaded, table, key))
+    except ValueError as wrong:
+        where = str(loaded.folder / Path(str(table.path)).expanduser())
+        hint = 'name it: format = "messages", say; `fttool formats` lists them'
+        raise DataError(Problem(str(wrong), where=where, hint=hint, key=(*key, "format"))) from None
+    why = f'{table.dataset}: format "{table.format.id()}" is "{chosen.id()}": {why}'
+    return table.model_copy(update={"format": chosen}), why
+
+
+def _look(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -> FormatLook:
+    """The first rows of a dataset, and what each format makes of them."""
+    if table.path is None:
+        message = f"the format of '{table.hub}' is to be chosen by its rows, and only files are looked at for that"
+        hint = '`fttool formats` lists them: format = "messages", say'
+        raise DataError(Problem(message, hint=hint, key=(*key, "format")))
+    path = loaded.folder / Path(table.path).expanduser()
+    rows = list(islice(read_rows(path, table.encodings), min(LOOKED_AT, table.limit or LOOKED_AT)))
+    level = loaded.recipe.task.learns
+    return look(candidates(loaded.plugins, level), rows, level, table.ignore)
+
+
+def look(
+    formats: Iterable[Format],
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    level: Level | None,
+    ignore: Sequence[str] = (),
+) -> FormatLook:
+    """What each of the formats makes of rows, (origin, row) each."""
+    trials: list[FormatTrial] = []
+    for form in formats:
+        refused: dict[int, str] = {}
+        lossy: set[int] = set()
+        unread = Counter[str]()
+        for index, (_, row) in enumerate(rows):
+            columns = Columns()
+            try:
+                _read(form, row, level, ignore, columns)
+            except ValueError as wrong:
+                refused[index] = str(wrong)
+                lossy |= {index} if isinstance(wrong, _LossyError) else set()
+                continue
+            unread.update(name for name, use in columns.columns.items() if use.not_read)
+        trials.append(FormatTrial(form, refused, frozenset(lossy), unread))
+    return FormatLook([origin for origin, _ in rows], trials)
+
+
+def _with_table(data: DataTable, key: tuple[str, str, int], table: RowsTable) -> DataTable:
+    _, part, index = key
+    tables: list[RowsTable] = list(getattr(data, part))
+    tables[index] = table
+    return data.model_copy(update={part: tuple(tables)})

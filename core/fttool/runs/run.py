@@ -15,6 +15,7 @@ from fttool import events
 from fttool.errors import DivergedError, ExitCode, Problem, RecipeError, StoppedError, UsageError
 from fttool.recipe.faults import explained
 from fttool.recipe.loaded import Loaded
+from fttool.rows.format_detection import settled
 from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record, Unwritten
 from fttool.runs.finishing import finish
@@ -67,6 +68,8 @@ def run(
     world = World.here()
     refuse_other_size(loaded, world)
     screen = screen if world.first else Screen()
+    with explained(loaded):
+        loaded = settled(loaded)
     with explained(loaded), opened(loaded, screen, world, resume=resume) as record:
         watch = Watch(loaded, record, screen, on=world.first)
         watch.recipe_loaded()

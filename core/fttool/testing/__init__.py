@@ -28,11 +28,11 @@ from fttool.testing.fixtures import fttool_recipe, fttool_rows, fttool_tiny_mode
 if TYPE_CHECKING:
     from fttool.testing.contract import Contract
     from fttool.testing.families import CONTRACTS
+    from fttool.testing.formats import FormatContract
     from fttool.testing.model import FreezingContract, LayerRatesContract, ModelSourceContract
     from fttool.testing.rows import (
         BatchingContract,
         FilterContract,
-        FormatContract,
         MaskingContract,
         MixingContract,
         filter_context,
@@ -61,11 +61,11 @@ if TYPE_CHECKING:
 _PLACES = {
     "contract": ("Contract",),
     "families": ("CONTRACTS",),
+    "formats": ("FormatContract",),
     "model": ("FreezingContract", "LayerRatesContract", "ModelSourceContract"),
     "rows": (
         "BatchingContract",
         "FilterContract",
-        "FormatContract",
         "MaskingContract",
         "MixingContract",
         "filter_context",

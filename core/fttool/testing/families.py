@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fttool.testing.contract import Contract
+from fttool.testing.formats import FormatContract
 from fttool.testing.model import FreezingContract, LayerRatesContract, ModelSourceContract
-from fttool.testing.rows import BatchingContract, FilterContract, FormatContract, MaskingContract, MixingContract
+from fttool.testing.rows import BatchingContract, FilterContract, MaskingContract, MixingContract
 from fttool.testing.score import MetricContract, TaskContract
 from fttool.testing.update import (
     OptimizerContract,

@@ -16,7 +16,7 @@ from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example
 from fttool.contracts.task import Answer, Measure, MetricContext, Predictions, TaskContext, TaskParts
 from fttool.testing.contract import Contract
-from fttool.testing.rows import learns_labels
+from fttool.testing.formats import learns_labels
 from fttool.testing.tiny import tiny_batch, tiny_config, tiny_encoded
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fttool.cli.parser import verb_parser
     from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
     from fttool.errors import gist
+    from fttool.listing import Listed
     from fttool.plain import children, is_table
     from fttool.recipe.loaded import Loaded
     from fttool.recipe.toml import format_value
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         recipe_of,
     )
     from fttool.verbs.finished import final_model, initial_weights, load_run, measure
+    from fttool.verbs.formats import formats_tried, installed_formats
     from fttool.verbs.planning import plan_for_gpus, prepare, with_overrides
     from fttool.verbs.surveying import (
         Fit,
@@ -56,6 +58,7 @@ _HOME = {
     "Fit": "fttool.verbs.surveying",
     "Html": "fttool.show.page",
     "Judge": "fttool.verbs.surveying",
+    "Listed": "fttool.listing",
     "Loaded": "fttool.recipe.loaded",
     "Measured": "fttool.verbs.evaluating",
     "Surveyed": "fttool.verbs.surveying",
@@ -71,6 +74,8 @@ _HOME = {
     "fits": "fttool.verbs.surveying",
     "fitting_format": "fttool.verbs.evaluating",
     "format_value": "fttool.recipe.toml",
+    "fits": "fttool.verbs.surveying",
+    "formats_tried": "fttool.verbs.formats",
     "gist": "fttool.errors",
     "html_bar": "fttool.show.page",
     "html_element": "fttool.show.page",
@@ -79,6 +84,7 @@ _HOME = {
     "html_table": "fttool.show.page",
     "html_text": "fttool.show.page",
     "initial_weights": "fttool.verbs.finished",
+    "installed_formats": "fttool.verbs.formats",
     "is_table": "fttool.plain",
     "judging": "fttool.verbs.surveying",
     "load_recipe": "fttool.cli.recipe_arguments",
@@ -117,6 +123,7 @@ __all__ = [
     "Fit",
     "Html",
     "Judge",
+    "Listed",
     "Loaded",
     "Measured",
     "Surveyed",
@@ -132,6 +139,7 @@ __all__ = [
     "fits",
     "fitting_format",
     "format_value",
+    "formats_tried",
     "gist",
     "html_bar",
     "html_element",
@@ -140,6 +148,7 @@ __all__ = [
     "html_table",
     "html_text",
     "initial_weights",
+    "installed_formats",
     "is_table",
     "judging",
     "load_recipe",

@@ -134,6 +134,7 @@ def evaluate(loaded: Loaded, classes: Sequence[str] = (), *, own: bool, quiet: b
     watch = Watch(loaded, Record(Path()), choose(quiet=quiet, as_json=False), on=False)
     with explained(loaded):
         setup = set_up(loaded, Path(), watch, ALONE)
+        loaded = setup.loaded
         watch.stage(READING)
         source = build_source(loaded)
         tokenizer = source.tokenizer()
@@ -204,7 +205,7 @@ def _given_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> tuple[Row
     encode = proving(built(recipe.masking, context), tokenizer)
     examples: dict[str, list[Example]] = {}
     for place, table in recipe.data.datasets():
-        reading = read_dataset(loaded, table, place)
+        reading = read_dataset(loaded, table, place, tokenizer)
         shaped = [form.shaped(example) for example in reading.examples]
         into = rows.retention.setdefault(table.dataset, TokenRows())
         examples[table.dataset] = encode_rows(from_dataset(reading, shaped), encode, recipe, into, rows)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fttool.contracts.rows import Example, Filter, Format, MaskingContext, RowEncoder, Verdict
+from fttool.contracts.rows import Example, Filter, MaskingContext, RowEncoder, Verdict
 from fttool.contracts.strategy import Level
 from fttool.errors import PluginError, gist
 from fttool.machine import quiet_libraries
@@ -55,10 +55,12 @@ class Surveyed:
 def survey(loaded: Loaded) -> list[Surveyed]:
     """Read every dataset of the recipe; raises `DataError` for a file that is itself broken."""
     from fttool.rows.datasets import read_dataset
+    from fttool.rows.format_detection import settled
 
     quiet_libraries(network=loaded.needs_network)
     found: list[Surveyed] = []
     with explained(loaded):
+        loaded = settled(loaded)
         for place, table in loaded.recipe.data.datasets():
             lenient = table.model_copy(update={"on_bad_row": "drop", "max_bad_rows": ANY_NUMBER})
             reading = read_dataset(loaded, lenient, place)
@@ -189,16 +191,13 @@ def fits(file: Path, plugins: Plugins) -> list[Fit]:
 
     Of equals the one comes first whose level does in `LEVELS`.
     """
-    from fttool.rows.format_detection import reads
+    from fttool.rows.format_detection import candidates, takes
 
     rows = first_rows(file)
     found: list[Fit] = []
     for level in LEVELS:
-        for kind in plugins.family("format"):
-            if issubclass(kind, Format) and kind.serves(level):
-                taken = [example for row in rows if (example := reads(kind, row, level)) is not None]
-                if taken and 2 * len(taken) >= len(rows):
-                    found.append(
-                        Fit(format=kind.id(), level=level, taken=len(taken), tried=len(rows), example=taken[0])
-                    )
+        for form in candidates(plugins, level):
+            taken = [example for row in rows if (example := takes(form, row, level)) is not None]
+            if taken and 2 * len(taken) >= len(rows):
+                found.append(Fit(format=form.id(), level=level, taken=len(taken), tried=len(rows), example=taken[0]))
     return sorted(found, key=lambda fit: -fit.taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -21,6 +21,7 @@ class Alpaca(Format):
     """
 
     name: Literal["alpaca"] = "alpaca"
+    example: ClassVar[Mapping[str, Any]] = {"instruction": "Sum it up.", "input": "A long text.", "output": "Short."}
     instruction: str = "instruction"
     """The column of what is to be done."""
     input: str = "input"

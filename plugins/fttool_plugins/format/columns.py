@@ -29,7 +29,15 @@ _BESIDE = {
     "history": ("history",),
 }
 """What `alpaca` reads beside an instruction and its output, and what that is called elsewhere."""
-_PREFERENCES = ({"chosen", "rejected"}, {"chosen_response", "rejected_response"})
+_PREFERENCES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("preferred_output", "non_preferred_output"),
+)
+"""What data sets of preferences call the better answer and the other one."""
+_ASKED = ("prompt", "question", "instruction", "query", "input")
+"""What they call what both answer."""
 
 
 class _Proposal(NamedTuple):
@@ -63,25 +71,23 @@ def fetch(row: Mapping[str, Any], column: str, option: str, format_id: str) -> A
 def _advice(row: Mapping[str, Any], column: str, option: str, format_id: str) -> str:
     """A clause that says what to write instead; empty where the columns remind of nothing."""
     columns = frozenset(row) - set(MARKS)
-    if any(pair <= columns for pair in _PREFERENCES):
-        return "; these are preferences, and no format here learns from a pair of answers"
     proposals = [proposal for proposal in _proposals(row, format_id) if proposal.reads]
     near = difflib.get_close_matches(column, list(row), n=1)
     if not proposals and near:
         proposals = [_Proposal(f'did you mean format = {{name = "{format_id}", {option} = "{near[0]}"}}?', columns)]
     if not proposals:
-        return _odd(row, column)
+        return _odd(row, column, option, format_id)
     best = min(proposals, key=lambda proposal: len(columns - proposal.reads))
     unread = sorted(columns - best.reads)
     left = f" (which leaves {_quoted(unread)} unread)" if unread else ""
     return f"; {best.text}{left}"
 
 
-def _odd(row: Mapping[str, Any], column: str) -> str:
+def _odd(row: Mapping[str, Any], column: str, option: str, format_id: str) -> str:
     """What may be wrong with columns that remind of no format."""
     for name, value in row.items():
         if isinstance(value, Mapping) and column in value:
-            return f"; it lies inside '{name}': write its content as the row"
+            return f'; it lies inside \'{name}\': try format = {{name = "{format_id}", {option} = "{name}.{column}"}}'
     if all(isinstance(value, str) for value in row.values()) and any(name.count(" ") >= 2 for name in row):
         return "; the names look like values: does the file lack a first row that names the columns?"
     return ""
@@ -91,6 +97,12 @@ def _proposals(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
     """Formats that take the row, the likelier ones first; a chat stays a chat."""
     columns = frozenset(row)
     plain = format_id in ("prompt-completion", "text")
+    yield from _preferences(row, format_id)
+    if "schemaVersion" in columns and format_id != "bedrock":
+        yield _Proposal('it looks like format = "bedrock"', frozenset(("schemaVersion", "system", "messages")))
+    if "contents" in columns and format_id != "gemini":
+        reads = frozenset(("contents", "systemInstruction", "system_instruction"))
+        yield _Proposal('it looks like format = "gemini"', reads)
     if "messages" in columns and format_id != "messages":
         yield _Proposal('it looks like format = "messages"', frozenset(("messages", *_TEMPLATE)))
     for name, turns in row.items():
@@ -110,6 +122,22 @@ def _proposals(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
         yield _Proposal('it looks like format = "text"', frozenset(("text",)))
 
 
+def _preferences(row: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
+    """Two answers, of which one is the better."""
+    for chosen, rejected in _PREFERENCES if format_id != "preference" else ():
+        if chosen not in row or rejected not in row:
+            continue
+        prompt = next((name for name in _ASKED if name in row), "prompt")
+        template = () if isinstance(row[chosen], str) else _TEMPLATE
+        reads = frozenset((prompt, chosen, rejected, "system", *template))
+        inside = row.get(prompt)
+        path = f"{prompt}.messages" if isinstance(inside, Mapping) and "messages" in inside else prompt
+        given = {"prompt": path, "chosen": chosen, "rejected": rejected}
+        options = "".join(f', {option} = "{name}"' for option, name in given.items() if option != name)
+        said = f'{{name = "preference"{options}}}' if options else '"preference"'
+        yield _Proposal(f"it looks like format = {said}", reads)
+
+
 def _turns(column: str, first: Mapping[str, Any], format_id: str) -> Iterator[_Proposal]:
     """A column with turns in it, of which the first is given."""
     reads = frozenset((column, "system", *_TEMPLATE))
@@ -125,10 +153,11 @@ def _turns(column: str, first: Mapping[str, Any], format_id: str) -> Iterator[_P
 def _pair(prompt: str, completion: str, spelled: Mapping[str, str], plain: bool, format_id: str) -> _Proposal:
     """A prompt and its answer: as plain text where that is asked for or usual, else through the chat template."""
     if (prompt, completion) == ("prompt", "completion") and format_id != "prompt-completion":
-        return _Proposal('it looks like format = "prompt-completion"', frozenset((prompt, completion)))
+        return _Proposal('it looks like format = "prompt-completion"', frozenset((prompt, completion, "system")))
     if plain:
         options = f'prompt = "{prompt}", completion = "{completion}"'
-        return _Proposal(f'try format = {{name = "prompt-completion", {options}}}', frozenset((prompt, completion)))
+        reads = {prompt, completion, "system"}
+        return _Proposal(f'try format = {{name = "prompt-completion", {options}}}', frozenset(reads))
     options = f'instruction = "{prompt}", output = "{completion}"'
     reads = {prompt, completion}
     for option, others in _BESIDE.items():

@@ -158,6 +158,8 @@ def _content(turn: Mapping[str, Any], role: str, where: str) -> str | None:
 
 def _part(part: Any, where: str) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    if kind is None and isinstance(part, Mapping) and "text" in part:
+        raise ValueError(f"{where} has no 'type'; if it is a file for Bedrock: format = \"bedrock\"")
     if kind != "text":
         raise ValueError(f"{where} is of type {kind!r}; only text can be trained on")
     if not isinstance(part.get("text"), str):

@@ -23,6 +23,7 @@ class Labelled(Format):
     """
 
     name: Literal["labelled"] = "labelled"
+    example: ClassVar[Mapping[str, Any]] = {"text": "Win a prize!", "label": "spam"}
     level: ClassVar[Levels] = ("row", "number")
     text: str = "text"
     """The column that holds the text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -24,6 +24,9 @@ class Messages(Format):
     """
 
     name: Literal["messages"] = "messages"
+    example: ClassVar[Mapping[str, Any]] = {
+        "messages": [{"role": "user", "content": "Is it far?"}, {"role": "assistant", "content": "Two miles."}]
+    }
     column: str = "messages"
     """The column that holds the list of turns."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from typing_extensions import override
 
@@ -39,6 +39,9 @@ class ShareGPT(Format):
     """
 
     name: Literal["sharegpt"] = "sharegpt"
+    example: ClassVar[Mapping[str, Any]] = {
+        "conversations": [{"from": "human", "value": "Is it far?"}, {"from": "gpt", "value": "Two miles."}]
+    }
     column: str = "conversations"
     """The column that holds the list of turns."""
     system: str = "system"

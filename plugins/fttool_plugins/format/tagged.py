@@ -27,6 +27,7 @@ class Tagged(Format):
     """
 
     name: Literal["tagged"] = "tagged"
+    example: ClassVar[Mapping[str, Any]] = {"tokens": ["Anna", "sings"], "tags": ["B-PER", "O"]}
     level: ClassVar[Levels] = "word"
     tokens: str | None = None
     """The column that holds the words; default: `tokens`, or `column 1` of a CoNLL file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -15,6 +15,7 @@ class Text(Format):
     """Plain text: `{"text": "…"}`. It is learned as it stands, without a chat template."""
 
     name: Literal["text"] = "text"
+    example: ClassVar[Mapping[str, Any]] = {"text": "It rains."}
     column: str = "text"
     """The column that holds the text."""
 

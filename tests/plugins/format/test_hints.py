@@ -75,3 +75,24 @@ def test_what_is_proposed(row: tuple[str, ...], proposed: str) -> None:
 
 def test_pairs_are_no_turns() -> None:
     assert "format = " not in advice("messages", {"conversations": COLUMNS["pairs"]})
+
+
+@pytest.mark.parametrize(
+    ("row", "proposed"),
+    [
+        ({"prompt": "q", "chosen": "g", "rejected": "b"}, 'format = "preference"'),
+        (
+            {"question": "q", "chosen_response": "g", "rejected_response": "b"},
+            '{name = "preference", prompt = "question", chosen = "chosen_response", rejected = "rejected_response"}',
+        ),
+        (
+            {"input": {"messages": TURNS[:1]}, "preferred_output": TURNS[1:], "non_preferred_output": TURNS[1:]},
+            'prompt = "input.messages", chosen = "preferred_output", rejected = "non_preferred_output"}',
+        ),
+        ({"contents": [{"role": "user", "parts": [{"text": "a"}]}]}, 'format = "gemini"'),
+        ({"data": {"messages": TURNS}}, '{name = "messages", column = "data.messages"}'),
+        ({"messages": [{"role": "user", "content": [{"text": "a"}]}]}, 'format = "bedrock"'),
+    ],
+)
+def test_what_is_proposed_for_files_of_others(row: dict[str, Any], proposed: str) -> None:
+    assert proposed in advice("messages", row)

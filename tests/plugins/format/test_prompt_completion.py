@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fttool.api import Example
+from fttool.rows.checks.noted import noted_row
 from fttool_plugins.format.prompt_completion import PromptCompletion
 
 from .reading import read_as, refused_as
@@ -17,6 +18,48 @@ ASSISTANT = {"role": "assistant", "content": "Hello"}
 
 read = partial(read_as, PromptCompletion)
 refusal = partial(refused_as, PromptCompletion)
+
+
+def turns(*contents: str, system: str = "") -> tuple[dict[str, str], ...]:
+    """Turns of user and assistant, one after the other."""
+    spoken = [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+    return (*([{"role": "system", "content": system}] if system else []), *spoken)
+
+
+def test_text_is_a_turn_of_each_under_a_chat_template() -> None:
+    example = read({"prompt": "2 + 2 =", "completion": " 4\n"}, chat=True)
+    assert (example.messages, example.completion_from) == (turns("2 + 2 =", " 4\n"), 1)
+    assert (example.prompt, example.completion) == ("", "")
+
+
+@pytest.mark.parametrize(("chat", "options"), [(False, {}), (None, {}), (True, {"plain": True})])
+def test_text_stays_text_without_a_template_and_where_that_is_asked(chat: bool | None, options: dict[str, Any]) -> None:
+    example = read({"prompt": "2 + 2 =", "completion": " 4"}, chat=chat, **options)
+    assert (example.prompt, example.completion, example.messages) == ("2 + 2 =", " 4", ())
+
+
+def test_a_system_text_goes_in_front_and_a_rows_own_before_it() -> None:
+    row = {"prompt": "a", "completion": "b"}
+    assert read(row, chat=True, system="Be brief.").messages == turns("a", "b", system="Be brief.")
+    example = read({**row, "system": "Rhyme."}, chat=True, system="Be brief.")
+    assert (example.messages, example.completion_from) == (turns("a", "b", system="Rhyme."), 2)
+    assert read({**row, "rules": "Sing."}, chat=True, system_column="rules").messages[0]["content"] == "Sing."
+    of_turns = {"prompt": [SYSTEM, USER], "completion": [ASSISTANT]}
+    assert read(of_turns, chat=True, system="Be brief.").messages == (SYSTEM, USER, ASSISTANT)
+    assert read({**of_turns, "prompt": [USER]}, system="Be brief.").messages[0]["content"] == "Be brief."
+
+
+def test_what_cannot_be_turns_is_refused() -> None:
+    assert "to learn the row as plain text, set plain = true" in refusal({"prompt": " ", "completion": "b"}, chat=True)
+    row = {"prompt": "a", "completion": "b", "system": "Rhyme."}
+    assert "plain text has no turns" in refusal(row, chat=False)
+    assert "there is one in 'system'" in refusal({"prompt": [SYSTEM, USER], "completion": [ASSISTANT], "system": "x"})
+
+
+def test_a_column_inside_another_is_named_by_its_path() -> None:
+    row, _, _ = noted_row({"data": {"q": "a", "a": "b", "id": 3}, "data.a": "the column of that very name"})
+    example = read(row, prompt="data.q", completion="data.a")
+    assert (example.prompt, example.completion) == ("a", "the column of that very name")
 
 
 @pytest.mark.parametrize(("prompt", "completion"), [("2 + 2 =", " 4\n"), ("", "once upon a time")])

@@ -123,6 +123,8 @@ class Columns:
             use = uses.setdefault(row.within + key, Use())
             if key in row.noted:
                 use.read += 1
+                if isinstance(value, Noted) and value.noted and not value.whole:
+                    any_lost |= self._count(uses, value, example, taken)
                 continue
             use.not_read += 1
             means = meaning(key, value, classified=example.labels is not None) if taken else ""

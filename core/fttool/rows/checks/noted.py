@@ -1,7 +1,9 @@
 """Rows that note what is read of them, so that a column which nobody reads can be said, whatever format reads the rows.
 
 To look a key up is to read it; to ask whether it is there, or which keys there are, is not. The turns of a conversation
-note it too, and so do the parts of which a turn's content may consist.
+note it too, and so do the parts of which a turn's content may consist, and the objects in a row's columns. Of those a
+key is looked up by its path: `data.messages` is what `messages` holds in the column `data`, unless a column has that
+very name.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from fttool.plain import is_array, is_table
 PART = "content[]."
 """What keys of a part of a turn's content are named with in front."""
 
+DEEPEST = 8
+"""Levels of objects inside columns whose keys are told apart; what lies deeper is read as a whole, or not at all."""
+
 
 class Noted(dict[str, Any]):
     """A row or a turn, and the keys of it that were read."""
@@ -22,16 +27,41 @@ class Noted(dict[str, Any]):
         super().__init__(values)
         self.noted: set[str] = set()
         self.within = within
-        """What its keys are named with in front: `content[].` for those of a part of a turn."""
+        """What its keys are named with in front: `content[].` for those of a part of a turn, `data.` inside `data`."""
+        self.whole = False
+        """True where all of it was taken at once, so that its keys are not told apart."""
 
     def __getitem__(self, key: str) -> Any:
-        self.noted.add(key)
-        return super().__getitem__(key)
+        holder, last = self._held(key)
+        self._note(key, holder)
+        return dict.__getitem__(holder, last)
+
+    def __contains__(self, key: object) -> bool:
+        if dict.__contains__(self, key) or not isinstance(key, str):
+            return dict.__contains__(self, key)
+        holder, last = self._held(key)
+        return dict.__contains__(holder, last)
 
     def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The value of a key, which is read by this."""
-        self.noted.add(key)
-        return super().get(key, default)
+        holder, last = self._held(key)
+        self._note(key, holder)
+        return dict.get(holder, last, default)
+
+    def _held(self, key: str) -> tuple[Noted, str]:
+        """Where a key stands: here, or in an object of a column that the first part of its path names."""
+        head, dot, rest = key.partition(".")
+        inside = dict.get(self, head) if dot and not dict.__contains__(self, key) else None
+        return inside._held(rest) if isinstance(inside, Noted) else (self, key)
+
+    def _note(self, key: str, holder: Noted) -> None:
+        """Note a key as read, and each part of its path down to its holder."""
+        if holder is self:
+            self.noted.add(key)
+            return
+        head, _, rest = key.partition(".")
+        self.noted.add(head)
+        dict.__getitem__(self, head)._note(rest, holder)
 
     def __iter__(self) -> Iterator[str]:
         """The keys. That there is an `__iter__` of its own makes `dict(row)` and `{**row}` look each value up."""
@@ -40,25 +70,27 @@ class Noted(dict[str, Any]):
     def items(self) -> ItemsView[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Keys and values, all of which are read by this."""
         self.noted.update(self.keys())
+        self.whole = True
         return super().items()  # pyright: ignore[reportReturnType]
 
     def values(self) -> ValuesView[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The values, all of which are read by this."""
         self.noted.update(self.keys())
+        self.whole = True
         return super().values()  # pyright: ignore[reportReturnType]
 
 
 def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Noted, list[Noted], set[str]]:
     """The row; the turns in it and the parts of their contents, each noting what is read of it, without the keys to
-    `ignore`; and which of those there were.
+    `ignore` (`data.id` is one inside `data`); and which of those there were.
     """
     met: set[str] = set()
     turns: list[Noted] = []
 
     def noted(values: Mapping[str, Any], within: str = "") -> Noted:
-        met.update(key for key in ignore if key in values)
-        values_read = {key: value for key, value in values.items() if key not in ignore} if ignore else values
-        return Noted(values_read, within)
+        here = [key for key in values if key in ignore or within + key in ignore] if ignore else []
+        met.update(key if key in ignore else within + key for key in here)
+        return Noted({key: value for key, value in values.items() if key not in here} if here else values, within)
 
     def noted_part(part: Any) -> Any:
         if not is_table(part):
@@ -76,11 +108,17 @@ def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Not
             dict.__setitem__(turn_noted, "content", [noted_part(part) for part in parts])
         return turn_noted
 
-    row_noted = noted(row)
-    for key, value in row.items():
-        if key in row_noted and is_array(value) and any(map(_is_turn, value)):
-            dict.__setitem__(row_noted, key, [noted_turn(turn) for turn in value])
-    return row_noted, turns, met
+    def noted_table(values: Mapping[str, Any], within: str = "") -> Noted:
+        table = noted(values, within)
+        for key in table.keys():  # noqa: SIM118 - items() would read them
+            value = dict.__getitem__(table, key)
+            if is_array(value) and any(map(_is_turn, value)):
+                dict.__setitem__(table, key, [noted_turn(turn) for turn in value])
+            elif is_table(value) and within.count(".") < DEEPEST:
+                dict.__setitem__(table, key, noted_table(value, f"{within}{key}."))
+        return table
+
+    return noted_table(row), turns, met
 
 
 def filled(value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fttool.contracts.sharding import Numerics, PrecisionContext
 from fttool.machine import device, heed_the_recipe_alone, native_bf16, quiet_libraries, refuse_missing_gpu
 from fttool.recipe.loaded import Loaded
+from fttool.rows.format_detection import settled
 from fttool.watch.tracking import refuse_missing_trackers
 from fttool.watch.watch import Watch
 from fttool.world import World
@@ -37,9 +38,10 @@ class Setup:
 
 
 def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Setup:
-    """Look at the machine and its libraries, and choose the number formats."""
+    """Look at the machine and its libraries, and choose the number formats, and those of rows that are left open."""
     from fttool.training.trainer import refuse_other_libraries
 
+    loaded = settled(loaded)
     quiet_libraries(network=loaded.needs_network)
     heed_the_recipe_alone()
     refuse_other_libraries()

@@ -93,15 +93,3 @@ def test_classes_that_are_well_written_bring_no_word(tmp_path: Path) -> None:
     assert read(tmp_path, numbers).notices == []
     words = [{"text": f"text {n}", "label": ["ham", "spam"][n % 2]} for n in range(6)]
     assert read(tmp_path, words).notices == []
-
-
-# -- plain text under a model for chats ------------------------------------------------------------------------------
-
-
-def test_plain_prompts_under_a_chat_template_are_said(tmp_path: Path) -> None:
-    rows = [{"prompt": "p", "completion": "cc"}] * 3
-    (said,) = read(tmp_path, rows, "sft", format="prompt-completion").notices
-    assert said.startswith("rows: 3 rows are a prompt and its completion in plain text, so no chat template is used")
-    turns = {"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "cc"}]}
-    assert read(tmp_path, [turns], "sft", format="prompt-completion").notices == []
-    assert read(tmp_path, [{"text": "plain text"}], "sft", format="text").notices == []

@@ -91,6 +91,43 @@ def test_turns_note_what_is_read_of_them_too_and_lists_of_others_are_left_alone(
     assert raw == {"messages": TALK, "tools": [{"name": "f"}], "weight": 1}, "the raw row was changed"
 
 
+def test_a_path_is_what_a_column_holds_and_a_column_of_that_name_goes_first() -> None:
+    raw = {"data": {"talk": {"turns": TALK}, "id": 7}, "data.id": "this one", "flat": {"a": 1}}
+    row, turns, _ = noted_row(raw, ("flat.a",))
+    assert row["data.talk.turns"] == TALK and turns == TALK and "data.talk.id" not in row
+    assert (row["data.id"], row.get("data.none", 5), "data.talk" in row, "x.y" in row) == ("this one", 5, True, False)
+    assert row.noted == {"data", "data.id"} and dict.__getitem__(row, "data").noted == {"talk", "none"}
+    assert row == {**raw, "flat": {}} and row.get("flat.a") is None
+    with pytest.raises(KeyError):
+        row["data.talk.id"]
+
+
+def test_keys_beside_a_path_that_is_read_are_counted(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"data": {"messages": TALK, "id": n, "kept": None}, "meta": {"source": "x"}} for n in range(3)
+    ]
+    by_path = {"name": "messages", "column": "data.messages"}
+    (source,) = read(tmp_path, rows, format=by_path).sources
+    assert source["columns"] == {
+        "data": {"read": 3},
+        "data.messages": {"read": 3},
+        "data.id": {"not_read": 3},
+        "meta": {"not_read": 3},
+    }
+    rows[1]["data"]["rejected"] = "half of a preference"
+    with pytest.raises(DataError, match=r"the column 'data\.rejected' .* is filled in 1 row"):
+        read(tmp_path, rows, format=by_path)
+    assert len(read(tmp_path, rows, format=by_path, ignore=["data.rejected"]).train) == 3
+
+
+def test_objects_far_down_are_taken_as_they_are() -> None:
+    raw: dict[str, Any] = {"end": 1}
+    for _ in range(3_000):
+        raw = {"a": raw}
+    row, _, _ = noted_row(raw)
+    assert "a.a.a" in row and ".".join("a" * 20) not in row
+
+
 @pytest.mark.parametrize("value", [None, "", " \n", [], {}, ()])
 def test_nothing_stands_in_what_is_empty(value: Any) -> None:
     assert not filled(value)

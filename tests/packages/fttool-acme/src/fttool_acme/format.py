@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from fttool.api import Example, Format, FormatContext, RowReader
 
@@ -20,6 +20,7 @@ class MultipleChoice(Format):
     """
 
     name: Literal["acme.multiple-choice"] = "acme.multiple-choice"
+    example: ClassVar[Mapping[str, Any]] = {"question": "2 + 2 = ?", "choices": ["3", "4"], "answer": 1}
     question: str = "question"
     """The column of the question."""
     choices: str = "choices"
