@@ -83,6 +83,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "options": [{}, {"unit": "tokens", "of": "row", "max": 20}, {"unit": "characters", "of": "prompt"}]
     },
     "filter.exact-duplicates": {"options": [{}, {"ignore": ["case", "space"], "action": "flag"}]},
+    "filter.overlap": {"options": [{}, {"n": 3, "action": "flag"}]},
+    "filter.markup": {"options": [{}, {"of": "row", "share": 0.0}]},
     "filter.encoding": {"options": [{}, {"action": "repair"}]},
     "filter.personal-data": {"options": [{}, {"action": "mask"}, {"action": "flag"}]},
     "filter.language": {"options": [{}, {"languages": ["en"]}], "requires": ["py3langid"]},

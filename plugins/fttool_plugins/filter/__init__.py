@@ -5,7 +5,9 @@ from fttool_plugins.filter.encoding import Encoding
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
 from fttool_plugins.filter.language import InLanguage
 from fttool_plugins.filter.length import Length
+from fttool_plugins.filter.markup import Markup
 from fttool_plugins.filter.near_duplicates import NearDuplicates
+from fttool_plugins.filter.overlap import Overlap
 from fttool_plugins.filter.personal_data import PersonalData
 from fttool_plugins.filter.refusals import Refusals
 from fttool_plugins.filter.repetition import Repetition
@@ -20,9 +22,11 @@ def fttool_strategies() -> list[type[Strategy]]:
         Length,
         ExactDuplicates,
         NearDuplicates,
+        Overlap,
         Repetition,
         Refusals,
         Encoding,
         InLanguage,
+        Markup,
         PersonalData,
     ]
