@@ -42,10 +42,14 @@ from fttool.contracts.rows import (
     Masking,
     MaskingContext,
     Message,
+    RawRows,
+    Reader,
+    ReaderContext,
     Reason,
     RowEncoder,
     RowFilter,
     RowReader,
+    RowSource,
     Verdict,
 )
 from fttool.contracts.sharding import (
@@ -108,7 +112,10 @@ from fttool.errors import (
 from fttool.events import Event
 from fttool.hookspecs import hookimpl
 from fttool.permissions import apply_umask
+from fttool.plain import as_row
 from fttool.rows.checks.marks import MARKS, marked_learned
+from fttool.rows.files.file import MAX_ROW_BYTES, RowFile, open_rows, packed_suffix, steady_file
+from fttool.rows.files.tree import files_below, folder_entries
 from fttool.rows.templates import chat_ids, chat_text, template_limits
 from fttool.training.held_bytes import bytes_held, bytes_of
 from fttool.training.stored import stored_formats
@@ -127,6 +134,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "ALWAYS",
     "MARKS",
+    "MAX_ROW_BYTES",
     "Answer",
     "Batches",
     "Batching",
@@ -183,6 +191,9 @@ __all__ = [
     "Predictions",
     "Problem",
     "Pull",
+    "RawRows",
+    "Reader",
+    "ReaderContext",
     "Reason",
     "Recipe",
     "RecipeError",
@@ -190,10 +201,12 @@ __all__ = [
     "Regularizer",
     "RegularizerContext",
     "RowEncoder",
+    "RowFile",
     "RowFilter",
     "RowGroup",
     "RowOrder",
     "RowReader",
+    "RowSource",
     "Schedule",
     "ScheduleContext",
     "Sharding",
@@ -212,19 +225,25 @@ __all__ = [
     "UsageError",
     "Verdict",
     "apply_umask",
+    "as_row",
     "bytes_held",
     "bytes_of",
     "chat_ids",
     "chat_text",
     "did_you_mean",
+    "files_below",
+    "folder_entries",
     "from_update",
     "gathered",
     "hookimpl",
     "layers",
     "learned_tokens",
     "marked_learned",
+    "open_rows",
+    "packed_suffix",
     "sharded_like",
     "show",
+    "steady_file",
     "stored_formats",
     "template_limits",
     "to_steps",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, TypeGuard
 
 
@@ -34,3 +37,20 @@ def as_json(value: object) -> Any:
     if is_array(value):
         return [as_json(item) for item in value]
     return value
+
+
+def as_row(value: Any) -> Any:
+    """A value out of a table in columns as a row of JSON has it: dates and times as ISO 8601, decimals and durations as
+    text, bytes in base64.
+
+    Fields without a value are left out: a schema gives every row all fields of all, so there a null is an absent key.
+    """
+    if is_table(value):
+        return {key: as_row(field) for key, field in value.items() if field is not None}
+    if is_array(value):
+        return [as_row(entry) for entry in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value) if isinstance(value, Decimal | timedelta) else value

@@ -41,6 +41,7 @@ def _is(kind: type) -> Yield:
 _FUNCTION = Yield(callable, "a function")
 YIELDS: Mapping[str, Yield] = {
     "model": _is(Source),
+    "reader": _FUNCTION,
     "format": _FUNCTION,
     "filter": _FUNCTION,
     "mixing": _FUNCTION,

@@ -113,8 +113,8 @@ def test_a_folder_that_is_in_another_encoding(shell: Shell, labelled: dict[str, 
 
 
 def test_encodings_of_a_file_of_rows(shell: Shell, labelled: dict[str, Any], rows: Path) -> None:
-    labelled["data"]["train"] = [{"path": rows.name, "encodings": ["latin-1"]}]
-    shell.run(labelled).refuses(4, "encodings are for a folder", where=shell.place("path"))
+    labelled["data"]["train"] = [{"path": rows.name, "reader": {"name": "folder", "encodings": ["latin-1"]}}]
+    shell.run(labelled).refuses(4, "this is a file, not a folder", where=shell.place("path"))
 
 
 def test_conversations_are_not_classified(shell: Shell, labelled: dict[str, Any], rows: Path) -> None:

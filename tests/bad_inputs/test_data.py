@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ..rows import write_rows
@@ -37,6 +38,12 @@ def dry_run(shell: Shell, recipe: dict[str, Any], *words: str) -> dict[str, Any]
 
 
 # -- the file ------------------------------------------------------------------------------------------------------
+
+
+def zstd(content: bytes) -> bytes:
+    packed: bytes = pa.Codec("zstd").compress(content, asbytes=True)
+    return packed
+
 
 FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "empty": (b"", "", ("the file is empty", "one JSON object per line")),
@@ -73,12 +80,13 @@ FILES: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
         "",
         ("the compressed file is damaged", "copy or download"),
     ),
-    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), "", ("packed with zstd", "zstd -d")),
-    "Parquet": (b"PAR1" + bytes(20), "", ("a Parquet file", "read_parquet")),
-    "Arrow": (b"ARROW1" + bytes(20), "", ("an Arrow file", "as JSON lines")),
-    "an Arrow stream": (b"\xff\xff\xff\xff" + bytes(20), "", ("an Arrow stream", "as JSON lines")),
-    "bzip2": (bz2.compress(GOOD.encode()), "", ("a bzip2 file", "bunzip2")),
-    "xz": (lzma.compress(GOOD.encode()), "", ("an xz file", "unxz")),
+    "zstd cut off": (zstd(GOOD.encode() * 9)[:-6], "", ("the compressed file is damaged, or cut off",)),
+    "Parquet cut off": (b"PAR1" + bytes(20), "", ("this is not a whole Parquet file", "copy or download")),
+    "Arrow cut off": (b"ARROW1" + bytes(20), "", ("the file is damaged or cut off", "copy or download")),
+    "an Arrow stream": (b"\xff\xff\xff\xff" + bytes(20), "", ("the file is damaged or cut off",)),
+    "bzip2 cut off": (bz2.compress(GOOD.encode())[:-9], "", ("the compressed file is cut off", "copy or download")),
+    "xz damaged": (lzma.compress(GOOD.encode())[:-30] + bytes(30), "", ("the compressed file is damaged",)),
+    "a zip archive": (b"PK\x03\x04" + bytes(20), "", ("this is a zip archive, not text", "unzip")),
     "no object": (GOOD.encode() + b'["a"]\n', ":2", ("a row must be an object", "this is an array")),
     "two rows on a line": (GOOD.strip().encode() * 2, ":1", ("a second row on the line",)),
     "Python": (b"{'messages': []}\n", ":1", ("double quotes", "json.dumps")),
@@ -94,12 +102,12 @@ def test_a_file_that_is_no_jsonl_is_refused(shell: Shell, recipe: dict[str, Any]
     answer.refuses(4, str(rows), *said, where=f"{rows}{line}" if line else of_the_whole)
 
 
-@pytest.mark.parametrize("name", ["rows.doc", "rows.txt", "rows"])
+@pytest.mark.parametrize("name", ["rows.doc", "rows.rtf", "rows"])
 def test_a_file_of_another_kind_is_not_called_broken_json(shell: Shell, recipe: dict[str, Any], name: str) -> None:
     (shell.folder / name).write_text("-DOCSTART- -X- O O\n\nOslo NNP B-NP B-LOC\n")
     recipe["data"]["train"][0]["path"] = name
     answer = shell.run(recipe)
-    said = (str(shell.folder / name), "this is not JSON lines", "JSON lines are read")
+    said = (str(shell.folder / name), "this is not JSON lines", "fttool plugins --family reader")
     answer.refuses(4, *said, where=shell.place("path"))
 
 
@@ -116,7 +124,7 @@ def test_rows_inside_a_column_and_a_table_without_a_header_are_told(
 def test_an_endless_line_is_refused(
     shell: Shell, recipe: dict[str, Any], rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fttool.rows.files.reader.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("fttool.rows.files.file.MAX_ROW_BYTES", 1000)
     rows.write_text(GOOD + row("a" * 2000, "b"))
     answer = shell.run(recipe)
     answer.refuses(4, "the line is longer than 1,000 bytes", "own line", where=f"{rows}:2")

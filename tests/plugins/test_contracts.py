@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import feather, parquet
 
 from fttool.contracts import FAMILIES
 from fttool.contracts.sharding import PrecisionContext
@@ -31,12 +35,52 @@ def on_a_gpu(_: Contract) -> PrecisionContext:
     return PrecisionContext(device=torch.device("cuda"), native_bf16=True)
 
 
+def written(name: str, text: str) -> Callable[[Contract, Path], Path]:
+    """A method that writes this text into a file of this name."""
+
+    def write(_: Contract, folder: Path) -> Path:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+        return folder / name
+
+    return write
+
+
+def in_columns(save: Callable[..., Any], name: str) -> Callable[[Contract, Path], Path]:
+    """A method that saves `TEXTS` as a table."""
+
+    def write(_: Contract, folder: Path) -> Path:
+        save(pa.Table.from_pylist(TEXTS), str(folder / name))
+        return folder / name
+
+    return write
+
+
+def mails(_: Contract, folder: Path) -> Path:
+    """Write two files of text, in a folder each."""
+    for label, text in (("x", "a"), ("y", "b")):
+        written(f"mails/{label}/1", text)(_, folder)
+    return folder / "mails"
+
+
+TEXTS = [{"text": "a"}, {"text": "b"}]
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "model.config": {"options": [{"path": "tiny-llama/config.json"}]},
     "model.pretrained": {"options": [{"path": "tiny-llama"}]},
     "model.package": {"options": [{"path": PACKAGE}], "requires": ["gguf"]},
+    "reader.auto": {"rows": TEXTS, "write": written("rows.json", json.dumps(TEXTS))},
+    "reader.json": {"rows": TEXTS, "write": written("rows.jsonl", "".join(json.dumps(row) + "\n" for row in TEXTS))},
+    "reader.csv": {"rows": TEXTS, "write": written("rows.csv", "text\na\nb\n")},
+    "reader.text": {"rows": TEXTS, "write": written("rows.txt", "a\nb\n")},
+    "reader.conll": {"rows": [{"column 1": ["a"], "column 2": ["B"]}], "write": written("rows.conll", "a B\n")},
+    "reader.folder": {
+        "rows": [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}],
+        "write": mails,
+    },
+    "reader.parquet": {"rows": TEXTS, "write": in_columns(parquet.write_table, "rows.parquet")},
+    "reader.arrow": {"rows": TEXTS, "write": in_columns(feather.write_feather, "rows.arrow")},
     "format.messages": {"reads": [{"messages": CHAT}, {"messages": [{"role": "system", "content": "c"}, *CHAT]}]},
     "format.prompt-completion": {
         "reads": [{"prompt": "a", "completion": "b"}, {"prompt": CHAT[:1], "completion": CHAT[1:]}]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from fttool.contracts.batches import Batching, Mixing
 from fttool.contracts.model import Freezing, LayerRates, ModelSource
-from fttool.contracts.rows import Filter, Format, Masking
+from fttool.contracts.rows import Filter, Format, Masking, Reader
 from fttool.contracts.sharding import Precision, Sharding
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.task import Metric, Task
@@ -23,6 +23,7 @@ from fttool.contracts.update import Optimizer, Regularizer, Schedule
 
 _IN_ORDER: tuple[type[Strategy], ...] = (
     ModelSource,
+    Reader,
     Format,
     Filter,
     Mixing,

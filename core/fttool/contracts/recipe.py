@@ -7,6 +7,7 @@ them all. Attribute docstrings become the schema's descriptions and the referenc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
@@ -22,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from fttool.contracts import FAMILIES
 from fttool.contracts.batches import Batching, Mixing
 from fttool.contracts.model import Freezing, LayerRates, ModelSource
-from fttool.contracts.rows import Filter, Format, Masking
+from fttool.contracts.rows import Filter, Format, Masking, Reader
 from fttool.contracts.sharding import Precision, Sharding
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.task import Metric, Task
@@ -80,27 +81,6 @@ class ModelTable(Table):
     """Let a model folder or hub repository run its own Python code."""
 
 
-Encoding: TypeAlias = Literal[
-    "utf-8",
-    "utf-16",
-    "latin-1",
-    "windows-1252",
-    "iso-8859-2",
-    "iso-8859-15",
-    "windows-1250",
-    "windows-1251",
-    "koi8-r",
-    "gb18030",
-    "big5",
-    "shift_jis",
-    "euc-jp",
-    "euc-kr",
-]
-"""Python knows more; a closed list is what an editor completes and a schema can check."""
-UTF8: tuple[Encoding, ...] = ("utf-8",)
-"""What rows are in unless a recipe says otherwise."""
-
-
 def _whole_rows(value: float) -> float:
     if value > 1 and not value.is_integer():
         raise PydanticCustomError("whole_rows", "Input should be a share below 1, or a whole number of rows")
@@ -111,18 +91,27 @@ ShareOrRows: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_whole_row
 """A share of the rows below 1, a whole number of rows from 1 on."""
 
 
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Suffixes of files that are unpacked while they are read."""
+
+
+def _said(part: str) -> str:
+    """A part of a path without what makes it a pattern."""
+    return re.sub(r"\[[^]]*\]|[*?]", "", part).strip("-_. ")
+
+
 class RowsTable(Table):
-    """One dataset: a file of rows, a folder of text files, or a dataset on the hub."""
+    """One dataset: files of rows, folders of text files, or a dataset on the hub."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
     """What it is called in results and in shares of `[mixing]`; default: the file's stem, or the hub name's last part.
     No two datasets of a list have the same."""
-    path: Annotated[str, Field(min_length=1)] | None = None
-    """File of rows (`.jsonl`, `.json` with an array, `.csv` or `.tsv` with a header, `.conll` and its kin with words
-    in columns; each also `.gz`), or a folder of text files, in a folder per label; relative to the recipe's folder."""
-    encodings: Annotated[tuple[Encoding, ...], Field(min_length=1)] = UTF8
-    """Encodings of a folder's text files: the first that a file fits is taken, and `lock.json` counts how many each
-    took. `latin-1` fits anything, so it comes last. A file of rows is always in UTF-8."""
+    path: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Files or folders of rows, relative to the recipe's folder: a path, a pattern (`rows/*.jsonl.gz`; `**` stands for
+    any folders), or a list of them, read in this order. Files may be packed: `.gz`, `.bz2`, `.xz`, `.zst`."""
+    reader: Reader
+    """How rows come out of a file or folder; default: by what it is."""
     hub: Annotated[str, Field(min_length=1)] | None = None
     """Dataset on the hub, `owner/name`; fetched only because it is named here."""
     split: Annotated[str, Field(min_length=1)] | None = None
@@ -146,10 +135,20 @@ class RowsTable(Table):
 
     @property
     def dataset(self) -> str:
-        """The dataset's name: the one that is given, or that of the file (`docs/rows.jsonl.gz`: `rows`) or the hub."""
-        if self.name is None and self.path is not None:
-            return PurePath(self.path.removesuffix(".gz")).stem
+        """The dataset's name: the one that is given, that of the first file (`docs/rows.jsonl.gz`: `rows`), what a
+        pattern says (`docs/part-*.jsonl`: `part`; `docs/*.jsonl`: `docs`), or the last part of the hub's.
+        """
+        if self.name is None and self.paths:
+            path = PurePath(self.paths[0])
+            if path.suffix in PACKED:
+                path = path.with_suffix("")
+            return next((name for part in (path.stem, *reversed(path.parts[:-1])) if (name := _said(part))), "rows")
         return self.name or (self.hub or "").rpartition("/")[2]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What `path` names, one by one."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
 
 
 class DataTable(Table):
@@ -301,6 +300,7 @@ class Recipe(Table):
         """Every strategy with the path of its place in the recipe."""
         yield ("model", "source"), self.model.source
         for place, dataset in self.data.datasets():
+            yield (*place, "reader"), dataset.reader
             yield (*place, "format"), dataset.format
         for table, many in (("filters", self.filters), ("regularizers", self.regularizers)):
             for index, strategy in enumerate(many):

@@ -1,9 +1,9 @@
-"""From a raw row to tokens: formats, filters and masking."""
+"""From a file to tokens: readers, formats, filters and masking."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -84,6 +84,36 @@ class Encoded:
     literal: bool = False
     """True where text that reads like a control token was encoded as text: it is compared with no prompt of inference,
     which may read the token in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderContext(Context):
+    """What a reader gets."""
+
+    note: Callable[[str], None] = lambda _: None
+    """Counts what the reader does that the rows' author should know, by a few words: "files read as latin-1"."""
+
+
+RawRows: TypeAlias = Generator[tuple[str, Mapping[str, Any]]]
+"""Raw rows, each behind its origin for messages to people: `file:line`, or `file` where that is one row. Their values
+are those of JSON."""
+
+
+RowSource: TypeAlias = Callable[[Path], RawRows]
+"""A file or folder → its raw rows, in one order, read as they are asked for; raises `DataError` for what is broken."""
+
+
+class Reader(Strategy):
+    """How raw rows come out of a file or folder."""
+
+    family: ClassVar[str] = "reader"
+    place: ClassVar[Place] = Place("data.*.reader", default="auto")
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of the files that it reads, packed or not."""
+
+    @abstractmethod
+    def build(self, ctx: ReaderContext) -> RowSource:
+        """Yield a function from a path to its raw rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

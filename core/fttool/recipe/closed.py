@@ -108,7 +108,8 @@ def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Rec
         narrowed: dict[str, Any] = {name: (kind, Field(**options)) for name, (kind, options) in fields.items()}
         return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **narrowed)
 
-    rows = table(RowsTable, format=(places["format"], default("format")))
+    of_rows = [name for name, family in FAMILIES.items() if family.place.table.startswith("data.*.")]
+    rows = table(RowsTable, **{name: (places[name], default(name)) for name in of_rows})
     others: dict[str, Any] = {part: (tuple[rows, ...], {"default": ()}) for part in ("eval", "general", "retention")}
     data = table(DataTable, train=(tuple[rows, ...], {"min_length": 1}), **others)
     model = table(ModelTable, source=(places["model"], {}))

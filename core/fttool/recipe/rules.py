@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fttool.contracts.recipe import UTF8, GenerateTable, Recipe, RowsTable
+from fttool.contracts.recipe import GenerateTable, Recipe, RowsTable
 from fttool.errors import Problem, did_you_mean
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
@@ -109,7 +109,7 @@ def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:
     idle_keys = {
         "split": (on_a_file and rows.split is not None, "a file has no splits"),
         "revision": (on_a_file and rows.revision is not None, "a file has no revisions"),
-        "encodings": (on_the_hub and rows.encodings != UTF8, "they are for a folder of text files"),
+        "reader": (on_the_hub and rows.reader.id() != rows.reader.place.default, "it is for files and folders"),
         "max_bad_rows": (
             rows.on_bad_row == "refuse" and rows.max_bad_rows is not None,
             'none may be bad unless on_bad_row = "drop"',

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.recipe import Recipe, RowsTable
 from fttool.contracts.rows import Example, FormatContext
-from fttool.errors import DataError, Problem, gist
-from fttool.plain import is_array
+from fttool.errors import DataError
 from fttool.recipe.loaded import Loaded
+from fttool.rows import hub
 from fttool.rows.checks.bad import BadRows, alike
 from fttool.rows.checks.classes import ClassNames
 from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
-from fttool.rows.files.source import fingerprint, read_rows, unchanged
+from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
 from fttool.rows.format_detection import candidates, takes
+from fttool.rows.raw import raw_rows
 from fttool.yielded import built
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Key = tuple[str | int, ...]
-RawRows = Iterable[tuple[str, Mapping[str, Any]]]
 
 MARKED, ALL_MARKED = "marked as not learned", "nothing to learn beside turns marked as not learned"
 """Reasons to leave a row out: its own mark, and those of all the turns that it could teach."""
@@ -61,6 +60,10 @@ class Reading:
         self.bad = BadRows(self.table)
         self.columns.ignore = self.table.ignore
 
+    def note(self, what: str) -> None:
+        """Count what a reader or format says."""
+        self.noted[what] += 1
+
     def as_source(self) -> dict[str, Any]:
         """What `lock.json` notes of it."""
         counted = {"noted": dict(self.noted)} if self.noted else {}
@@ -90,18 +93,16 @@ def read_dataset(
     """
     reading = Reading(table, key)
     chat = None if tokenizer is None else bool(getattr(tokenizer, "chat_template", None))
-    if table.path is None:
-        dataset = _hub_dataset(table, key)
-        published = {"revision": table.revision, "fingerprint": dataset._fingerprint}
-        reading.source = {"source": f"hub:{table.hub}", **published}
-        lines = ((f"hub:{table.hub}:{_split(table)}:{n}", row) for n, row in enumerate(_with_class_names(dataset)))
-        read_into(loaded, reading, f"hub:{table.hub}", lines, chat)
+    if not table.paths:
+        dataset = hub.load(table, key)
+        reading.source = {"source": f"hub:{table.hub}", **hub.published(table, dataset)}
+        read_into(loaded, reading, f"hub:{table.hub}", hub.rows(table, dataset), chat)
         return reading
-    path = loaded.folder / Path(table.path).expanduser()
-    with unchanged(path):  # so that the hash is that of the rows which were read
-        took = Counter[str]()
-        read_into(loaded, reading, str(path), read_rows(path, table.encodings, took), chat)
-        reading.source = {"source": str(path), **fingerprint(path)} | ({"encodings": dict(took)} if took else {})
+    paths = named_paths(loaded.folder, table.paths)
+    with unchanged(paths):  # so that the hash is that of the rows which were read
+        rows = raw_rows(loaded, table, paths, reading.note)
+        read_into(loaded, reading, ", ".join(table.paths), rows, chat)
+        reading.source = {"source": ", ".join(map(str, paths)), **fingerprint_of(paths)}
     return reading
 
 
@@ -116,15 +117,19 @@ def unread_general(recipe: Recipe) -> list[str]:
     ]
 
 
-def read_into(loaded: Loaded, into: Reading, source: str, raw: RawRows, chat: bool | None = None) -> None:
+def read_into(
+    loaded: Loaded,
+    into: Reading,
+    source: str,
+    raw: Iterable[tuple[str, Mapping[str, Any]]],
+    chat: bool | None = None,
+) -> None:
     """Raw rows through the format; every bad row is named by file and line, alike ones together. `chat` says whether
     there is a chat template, where that is known.
     """
     table, bad = into.table, into.bad
     level = loaded.recipe.task.learns
-    context = FormatContext(
-        origin=source, level=level, chat=chat, note=lambda what: into.noted.update([what]), **loaded.common
-    )
+    context = FormatContext(origin=source, level=level, chat=chat, note=into.note, **loaded.common)
     read_row = built(table.format, context)
     unread: list[Mapping[str, Any]] = []
     try:
@@ -181,38 +186,3 @@ def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> 
     if not fitting:
         return "no installed format reads it"
     return " or ".join(f'format = "{name}"' for name in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
-
-
-def _split(table: RowsTable) -> str:
-    return table.split or "train"
-
-
-def _hub_dataset(table: RowsTable, key: Key) -> Any:
-    """A dataset on the hub; the only place where rows come over the network.
-
-    Its `_fingerprint` is datasets' hash of the commit, files, configuration and split it was made from.
-    """
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(str(table.hub), split=_split(table), revision=table.revision)
-    except Exception as fault:  # offline, gated, missing, no such split: datasets raises a dozen kinds
-        message = f"cannot load the dataset '{table.hub}' ({_split(table)}) from the hub: {gist(fault)}"
-        hint = "check the name and split; gated datasets need HF_TOKEN in the environment"
-        raise DataError(Problem(message, hint=hint, key=(*key, "hub"))) from fault
-
-
-def _with_class_names(dataset: Any) -> Iterable[Mapping[str, Any]]:
-    """The rows, with the names of classes in place of the numbers by which datasets stores them; below 0 is none."""
-    names: dict[str, list[str] | None] = {
-        column: getattr(getattr(feature, "feature", feature), "names", None)
-        for column, feature in (dataset.features or {}).items()
-    }
-
-    def named(value: Any, known: list[str]) -> Any:
-        if is_array(value):
-            return [named(entry, known) for entry in value]
-        return known[value] if isinstance(value, int) and value >= 0 else None
-
-    for row in dataset:
-        yield {column: named(value, known) if (known := names.get(column)) else value for column, value in row.items()}

@@ -10,9 +10,9 @@ from typing import TypeAlias
 from fttool.errors import DataError, Problem
 from fttool.recipe.salvaging import Rest
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_into
-from fttool.rows.files.source import read_rows
 from fttool.rows.format_detection import settled_table
-from fttool.rows.paths import row_obstacle, row_path
+from fttool.rows.paths import row_obstacle
+from fttool.rows.raw import raw_rows
 
 Outcome: TypeAlias = "DataError | str"
 """What is wrong with the rows, or why they were skipped; empty where they are good."""
@@ -24,11 +24,11 @@ def first_rows(rest: Rest, limit: int) -> Iterator[tuple[Reading, Outcome]]:
     for key, table in loaded.recipe.data.datasets():
         reading, outcome = Reading(table, key), _passed_over(rest, Reading(table, key))
         if not outcome:
-            path = row_path(loaded, table)
             try:
                 chosen, why = settled_table(loaded, table, key)
                 reading = Reading(chosen, key, said=why)
-                read_into(loaded, reading, str(path), islice(read_rows(path, table.encodings), limit))
+                rows = islice(raw_rows(loaded, chosen, note=reading.note), limit)
+                read_into(loaded, reading, ", ".join(table.paths), rows)
             except DataError as error:
                 error.locate(loaded.where, key)
                 outcome = error
@@ -39,7 +39,7 @@ def first_rows(rest: Rest, limit: int) -> Iterator[tuple[Reading, Outcome]]:
 def _passed_over(rest: Rest, reading: Reading) -> str:
     if not (rest.unharmed(reading.key) and rest.unharmed(("task",))):
         return "the recipe is wrong there"
-    if reading.table.path is None:
+    if not reading.table.paths:
         return "on the hub"
     return "cannot be read" if row_obstacle(rest.loaded, reading.table) else ""
 

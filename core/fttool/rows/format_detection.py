@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from fttool.contracts.recipe import DataTable, RowsTable
@@ -18,7 +18,7 @@ from fttool.plugins import Plugins
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.noted import noted_row
-from fttool.rows.files.source import read_rows
+from fttool.rows.raw import raw_rows
 
 LOOKED_AT = 1_000
 """Rows by which a format is chosen."""
@@ -96,7 +96,7 @@ def settled_table(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -
     try:
         chosen, why = table.format.settle(partial(_look, loaded, table, key))
     except ValueError as wrong:
-        where = str(loaded.folder / Path(str(table.path)).expanduser())
+        where = ", ".join(table.paths)
         hint = 'name it: format = "messages", say; `fttool formats` lists them'
         raise DataError(Problem(str(wrong), where=where, hint=hint, key=(*key, "format"))) from None
     why = f'{table.dataset}: format "{table.format.id()}" is "{chosen.id()}": {why}'
@@ -105,12 +105,12 @@ def settled_table(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -
 
 def _look(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -> FormatLook:
     """The first rows of a dataset, and what each format makes of them."""
-    if table.path is None:
+    if not table.paths:
         message = f"the format of '{table.hub}' is to be chosen by its rows, and only files are looked at for that"
         hint = '`fttool formats` lists them: format = "messages", say'
         raise DataError(Problem(message, hint=hint, key=(*key, "format")))
-    path = loaded.folder / Path(table.path).expanduser()
-    rows = list(islice(read_rows(path, table.encodings), min(LOOKED_AT, table.limit or LOOKED_AT)))
+    with closing(raw_rows(loaded, table)) as raw:
+        rows = list(islice(raw, min(LOOKED_AT, table.limit or LOOKED_AT)))
     level = loaded.recipe.task.learns
     return look(candidates(loaded.plugins, level), rows, level, table.ignore)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 from fttool.contracts.model import ModelSource
 from fttool.contracts.recipe import RowsTable
@@ -19,8 +18,11 @@ from fttool.recipe.loaded import Loaded
 from fttool.recipe.overrides import Key
 from fttool.recipe.salvaging import Rest
 from fttool.rows.chat import read_template
-from fttool.rows.files.source import read_rows
-from fttool.textfile import obstacle
+from fttool.rows.files.source import named_paths
+from fttool.rows.raw import raw_rows
+
+TRIED = 20
+"""Files of a dataset whose first rows are read."""
 
 
 def refuse_unusable(loaded: Loaded) -> None:
@@ -49,24 +51,24 @@ def together(errors: Sequence[FttoolError]) -> FttoolError:
     return lowest(problem for error in errors for problem in error.problems)
 
 
-def row_path(loaded: Loaded, table: RowsTable) -> Path:
-    """Where the rows of a dataset lie that is not on the hub."""
-    return loaded.folder / Path(table.path or "").expanduser()
-
-
 def row_obstacle(loaded: Loaded, table: RowsTable) -> Problem | None:
-    """What keeps the first row of a dataset in files from being read; without a place where it is the path itself."""
-    path = row_path(loaded, table)
-    problem = None if path.is_dir() else obstacle(path)
-    if problem is None:
+    """What keeps the first rows of a dataset's files from being read, of many files of the first ones; without a place
+    where it is the path itself.
+    """
+    try:
+        paths = named_paths(loaded.folder, table.paths)
+    except DataError as broken:
+        (problem,) = broken.problems
+        return replace(problem, message=f"'{problem.where}': {problem.message}", where="")
+    for path in paths[:TRIED]:
         try:
-            with closing(read_rows(path, table.encodings)) as rows:
+            with closing(raw_rows(loaded, table, [path])) as rows:
                 next(rows, None)
         except DataError as broken:
             (problem,) = broken.problems
-    if problem is not None and problem.where == str(path):
-        return replace(problem, message=f"'{path}': {problem.message}", where="")
-    return problem
+            itself = problem.where == str(path)
+            return replace(problem, message=f"'{path}': {problem.message}", where="") if itself else problem
+    return None
 
 
 def _of_strategies(rest: Rest) -> Iterator[FttoolError]:
@@ -93,7 +95,7 @@ def _of_the_template(rest: Rest) -> Iterator[FttoolError]:
 def _of_rows(rest: Rest) -> Iterator[FttoolError]:
     for place, table in rest.loaded.recipe.data.datasets():
         key = (*place, "path")
-        if table.path is not None and rest.stands(key):
+        if table.paths and rest.stands(key):
             problem = row_obstacle(rest.loaded, table)
             if problem is not None:
                 yield DataError(problem if problem.where else replace(problem, key=key))

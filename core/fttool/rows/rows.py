@@ -57,11 +57,3 @@ class Rows:
     def measurable(self) -> bool:
         """True where there are rows to measure on."""
         return bool(len(self.eval) or self.retention)
-
-    @property
-    def other_encodings(self) -> dict[str, int]:
-        """Text files that were read in another encoding than UTF-8."""
-        counts = Counter[str]()
-        for source in self.sources:
-            counts.update(source.get("encodings", {}))
-        return {encoding: count for encoding, count in counts.items() if encoding != "utf-8"}

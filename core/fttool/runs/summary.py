@@ -68,7 +68,6 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
         "dropped_rows": dict(rows.dropped),
         "changed_rows": dict(rows.changed),
         "flagged_rows": dict(rows.flagged),
-        "encodings": rows.other_encodings,
         "truncated_rows": rows.truncated,
         "lost": dict(rows.lost),
         "split_rows": rows.split,

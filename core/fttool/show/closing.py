@@ -51,7 +51,6 @@ def text(ended: Ended) -> str:
         cut = f"{counted(summary['truncated_rows'], 'row')}{lost_in_words(summary['lost'])}"
         lines.append(f"  cut at max_length: {cut}; the end is not {unlearned}")
     lines += [f"  {counted(count, 'row')} {remark}" for remark, count in summary["row_remarks"].items()]
-    lines += [f"  read as {encoding}: {counted(count, 'file')}" for encoding, count in summary["encodings"].items()]
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:
         lines += ["", *_side_by_side(sample, width, told=prepared.parts.targets is not None)]

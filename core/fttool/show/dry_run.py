@@ -92,7 +92,6 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
             part: dataset.class_counts if prepared.parts.labels else {}
             for part, dataset in (("train", rows.train), ("eval", rows.eval))
         },
-        "encodings": rows.other_encodings,
         "dropped": dict(rows.dropped),
         "changed": dict(rows.changed),
         "flagged": dict(rows.flagged),
@@ -205,7 +204,6 @@ def _row_lines(prepared: Prepared, plan: dict[str, Any]) -> list[str]:
             for name, count in rows[part].items()
         ),
         *_classes(prepared),
-        *(f"read as {encoding}: {counted(count, 'file')}" for encoding, count in rows["encodings"].items()),
         f"longest row {tokens['longest_row']:,} tokens; {counted(rows['truncated'], 'row')} cut at max_length"
         + lost_in_words(rows["lost"]),
         *(

@@ -26,17 +26,13 @@ import pytest
 from fttool.testing.fixtures import fttool_recipe, fttool_rows, fttool_tiny_model
 
 if TYPE_CHECKING:
+    from fttool.testing.batches import BatchingContract, MixingContract
     from fttool.testing.contract import Contract
     from fttool.testing.families import CONTRACTS
     from fttool.testing.formats import FormatContract
     from fttool.testing.model import FreezingContract, LayerRatesContract, ModelSourceContract
-    from fttool.testing.rows import (
-        BatchingContract,
-        FilterContract,
-        MaskingContract,
-        MixingContract,
-        filter_context,
-    )
+    from fttool.testing.readers import ReaderContract
+    from fttool.testing.rows import FilterContract, MaskingContract, filter_context
     from fttool.testing.runs import RunResult, plugins, run_recipe
     from fttool.testing.score import MetricContract, TaskContract
     from fttool.testing.tiny import (
@@ -59,17 +55,13 @@ if TYPE_CHECKING:
     )
 
 _PLACES = {
+    "batches": ("BatchingContract", "MixingContract"),
     "contract": ("Contract",),
     "families": ("CONTRACTS",),
     "formats": ("FormatContract",),
     "model": ("FreezingContract", "LayerRatesContract", "ModelSourceContract"),
-    "rows": (
-        "BatchingContract",
-        "FilterContract",
-        "MaskingContract",
-        "MixingContract",
-        "filter_context",
-    ),
+    "readers": ("ReaderContract",),
+    "rows": ("FilterContract", "MaskingContract", "filter_context"),
     "runs": ("RunResult", "plugins", "run_recipe"),
     "score": ("MetricContract", "TaskContract"),
     "tiny": (
@@ -117,6 +109,7 @@ __all__ = [
     "ModelSourceContract",
     "OptimizerContract",
     "PrecisionContract",
+    "ReaderContract",
     "RegularizerContract",
     "RunResult",
     "ScheduleContract",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fttool.testing.batches import BatchingContract, MixingContract
 from fttool.testing.contract import Contract
 from fttool.testing.formats import FormatContract
 from fttool.testing.model import FreezingContract, LayerRatesContract, ModelSourceContract
-from fttool.testing.rows import BatchingContract, FilterContract, MaskingContract, MixingContract
+from fttool.testing.readers import ReaderContract
+from fttool.testing.rows import FilterContract, MaskingContract
 from fttool.testing.score import MetricContract, TaskContract
 from fttool.testing.update import (
     OptimizerContract,
@@ -17,6 +19,7 @@ from fttool.testing.update import (
 
 CONTRACTS: dict[str, type[Contract]] = {
     "model": ModelSourceContract,
+    "reader": ReaderContract,
     "format": FormatContract,
     "filter": FilterContract,
     "mixing": MixingContract,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.contracts.model import Features
 from fttool.contracts.strategy import Strategy
 from fttool.contracts.update import Factor, Regularization
-from fttool.rows.files.reader import fingerprint
+from fttool.rows.files.source import fingerprint
 from fttool.yielded import check_optimizer
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fttool.plain import children, is_table
     from fttool.recipe.loaded import Loaded
     from fttool.recipe.toml import format_value
-    from fttool.rows.files.reader import read_lines
+    from fttool.rows.files.file import read_lines
     from fttool.rows.files.source import read_rows
     from fttool.rundir.saved import model_head, saved_model
     from fttool.rundir.writer_lock import writer_lock
@@ -74,7 +74,6 @@ _HOME = {
     "fits": "fttool.verbs.surveying",
     "fitting_format": "fttool.verbs.evaluating",
     "format_value": "fttool.recipe.toml",
-    "fits": "fttool.verbs.surveying",
     "formats_tried": "fttool.verbs.formats",
     "gist": "fttool.errors",
     "html_bar": "fttool.show.page",
@@ -97,7 +96,7 @@ _HOME = {
     "plan_for_gpus": "fttool.verbs.planning",
     "prepare": "fttool.verbs.planning",
     "progress": "fttool.verbs.surveying",
-    "read_lines": "fttool.rows.files.reader",
+    "read_lines": "fttool.rows.files.file",
     "read_rows": "fttool.rows.files.source",
     "ready_filters": "fttool.verbs.surveying",
     "recipe_of": "fttool.verbs.evaluating",

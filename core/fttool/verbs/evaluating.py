@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.recipe import UTF8, DataTable, RowsTable, TrackingTable
+from fttool.contracts.recipe import DataTable, RowsTable, TrackingTable
 from fttool.contracts.rows import Example, MaskingContext
 from fttool.contracts.sharding import Numerics
 from fttool.contracts.strategy import Level
@@ -164,7 +164,6 @@ def _table(loaded: Loaded, file: Path) -> RowsTable:
     level, rows = loaded.recipe.task.learns, first_rows(file)
     like = next((candidate for candidate in tables if all(takes(candidate.format, row, level) for row in rows)), None)
     changes: dict[str, Any] = {"name": str(file), "path": str(file.absolute()), "hub": None, "limit": None}
-    changes["encodings"] = (like or tables[0]).encodings if file.is_dir() else UTF8
     if like is None and level is not None and (detected := fitting_format(file, level)) is not None:
         kind = next(candidate for candidate in loaded.plugins.family("format") if candidate.id() == detected[0])
         changes["format"] = kind()  # pyright: ignore[reportAbstractUsage]

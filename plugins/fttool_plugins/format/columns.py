@@ -89,7 +89,8 @@ def _odd(row: Mapping[str, Any], column: str, option: str, format_id: str) -> st
         if isinstance(value, Mapping) and column in value:
             return f'; it lies inside \'{name}\': try format = {{name = "{format_id}", {option} = "{name}.{column}"}}'
     if all(isinstance(value, str) for value in row.values()) and any(name.count(" ") >= 2 for name in row):
-        return "; the names look like values: does the file lack a first row that names the columns?"
+        lacking = "; the names look like values: does the file lack a first row that names the columns? then "
+        return lacking + 'reader = { name = "csv", columns = ["…"] }'
     return ""
 
 

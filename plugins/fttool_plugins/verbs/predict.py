@@ -168,11 +168,11 @@ def _is_unicode(text: str) -> bool:
 
 
 def _of_rows(file: Path, run: Loaded | None) -> Iterator[Text]:
-    """Rows with the columns of the run's rows; a folder's files in its encodings."""
+    """Rows with the columns of the run's rows, read by its reader where it is a folder, as theirs may have been."""
     columns = _columns(run)
-    encodings = run.recipe.data.train[0].encodings if run and file.is_dir() else ("utf-8",)
+    reader = run.recipe.data.train[0].reader if run and file.is_dir() else None
     of_words = _words(run)
-    for origin, row in read_rows(file, encodings):
+    for origin, row in read_rows(file, reader):
         column = word_column(row, of_words) if of_words is not None else ""
         if column in row and of_words is not None:
             try:

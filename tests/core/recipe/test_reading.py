@@ -46,6 +46,7 @@ def test_a_recipe_of_five_lines_is_whole(tmp_path: Path) -> None:
     chosen = {".".join(map(str, place)): strategy.id() for place, strategy in recipe.strategies()}
     assert chosen == {
         "model.source": "builtin",
+        "data.train.0.reader": "auto",
         "data.train.0.format": "messages",
         "evaluation.metrics.0": "loss",
         "task": "sft",
@@ -371,8 +372,8 @@ def test_formats_belong_to_their_task(tmp_path: Path) -> None:
 
 
 def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, GOOD + 'encodings = ["utf-8", "klingon"]\n')
-    assert problem.startswith("recipe.toml:8:23: data.train.0.encodings.1: input should be 'utf-8'")
+    (problem,) = problems(tmp_path, GOOD + 'reader = {name = "folder", encodings = ["utf-8", "klingon"]}\n')
+    assert problem.startswith("recipe.toml:8:50: data.train.0.reader.encodings.1: input should be 'utf-8'")
 
 
 def test_labels_that_name_nothing_to_tell_apart(tmp_path: Path) -> None:

@@ -276,11 +276,11 @@ def test_a_folder_of_texts_and_its_encodings(tmp_path: Path) -> None:
     for name, content in (("ham/1", b"one"), ("spam/1", b"caf\xe9"), ("ham/2", b"two")):
         (tmp_path / "mails" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mails" / name).write_bytes(content)
-    table = {"path": "mails", "encodings": ["utf-8", "latin-1"]}
+    table = {"path": "mails", "reader": {"name": "folder", "encodings": ["utf-8", "latin-1"]}}
     rows = rows_of(tmp_path, task="classification", data={"train": [table]})
-    assert rows.train.class_counts == {"ham": 2, "spam": 1} and rows.other_encodings == {"latin-1": 1}
+    assert rows.train.class_counts == {"ham": 2, "spam": 1} and "mails: files read as latin-1: 1" in rows.notices
     (source,) = rows.sources
-    assert source["encodings"] == {"utf-8": 2, "latin-1": 1} and (source["files"], source["bytes"]) == (3, 10)
+    assert source["noted"] == {"files read as latin-1": 1} and (source["files"], source["bytes"]) == (3, 10)
     assert [Path(origin).relative_to(tmp_path).as_posix() for origin in rows.train.origins] == [
         "mails/ham/1",
         "mails/spam/1",

@@ -1,5 +1,4 @@
-"""Files of rows, of any format that is read, as raw rows with their line.
+"""Files of rows, whatever reads them: opened and unpacked, unchanged to their end, hashed.
 
-Read `source.py` first: it says which reader a path gets. `reader.py` and `folder.py` are those; the others are what
-they read with.
+Read `source.py` first: what a path names. `file.py` is one file, `tree.py` a folder of them.
 """

@@ -1,48 +1,110 @@
-"""Rows by what a path is: a folder of text files, or a file of rows."""
+"""What a dataset's `path` names: files and folders, read by a reader, unchanged meanwhile, and their hash."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from fttool.contracts.recipe import UTF8
+from fttool.contracts.rows import RawRows, Reader, ReaderContext
 from fttool.errors import DataError, Problem
-from fttool.rows.files import reader
-from fttool.rows.files.file import steady
-from fttool.rows.files.folder import folder_fingerprint, folder_rows, steady_folder
+from fttool.plugins import Plugins
+from fttool.rows.files.file import CHUNK, steady_file
+from fttool.rows.files.tree import files_below, folder_fingerprint, steady_folder
+from fttool.textfile import obstacle
+
+WILDCARDS = "*?["
+"""What makes a path a pattern, unless a file or folder of that very name exists."""
 
 
-def read_rows(
-    path: Path, encodings: Sequence[str] = UTF8, took: Counter[str] | None = None
-) -> Generator[tuple[str, Mapping[str, Any]]]:
-    """Yield (origin, row): `file:line` of a file of rows, the file of a folder. Only a folder's files may be in
-    another encoding than UTF-8; `took` counts how many each one read.
+def named_paths(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files and folders that a dataset's `path` names, each once; those of one pattern by name.
+
+    Raises:
+        DataError: for a pattern that fits nothing.
+    """
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        path = folder / Path(pattern).expanduser()
+        if not any(sign in pattern for sign in WILDCARDS) or path.exists():
+            paths[path] = None
+            continue
+        fitting = sorted(_fitting(path))
+        if not fitting:
+            raise DataError(Problem("no file fits this pattern", str(path), _fits_nothing(path)))
+        paths.update(dict.fromkeys(fitting))
+    return list(paths)
+
+
+def read_rows(path: Path, reader: Reader | None = None) -> RawRows:
+    """Yield (origin, raw row) of a file or folder; without a `reader` by the one that a recipe has which names none.
 
     Raises:
         DataError: while iterating, for a path that cannot be read and the first row that is broken.
     """
-    if path.is_dir():
-        counts = Counter[str]() if took is None else took
-        for file, row in folder_rows(path, encodings, reader.MAX_ROW_BYTES, counts):
-            yield str(file), row
-        return
-    if tuple(encodings) != UTF8 and path.exists():
-        hint = "leave encodings out; a file of rows is in UTF-8"
-        raise DataError(Problem("encodings are for a folder of text files, and this is a file", str(path), hint))
-    for line, row in reader.read_file(path):
-        yield f"{path}:{line}", row
+    return (reader or default_reader()).build(ReaderContext())(path)
+
+
+def default_reader() -> Reader:
+    """The reader of a recipe that names none."""
+    readers = Plugins.discover().family(Reader.family)
+    (kind,) = (reader for reader in readers if issubclass(reader, Reader) and reader.id() == Reader.place.default)
+    return kind()
 
 
 @contextmanager
-def unchanged(path: Path) -> Generator[None]:
-    """Around the reading of rows and of their fingerprint: raises `DataError` where the path changes meanwhile."""
-    with steady_folder(path) if path.is_dir() else steady(path):
+def unchanged(paths: Sequence[Path]) -> Generator[None]:
+    """Around the reading of rows and of their fingerprint: raises `DataError` where a path changes meanwhile."""
+    with ExitStack() as all_steady:
+        for path in paths:
+            all_steady.enter_context(steady_folder(path) if path.is_dir() else steady_file(path))
         yield
 
 
 def fingerprint(path: Path) -> Mapping[str, str | int]:
-    """What `lock.json` notes of the rows: `sha256` and `bytes`, and of a folder its `files`."""
-    return folder_fingerprint(path) if path.is_dir() else reader.fingerprint(path)
+    """What `lock.json` notes of rows: `sha256` (hex) and `bytes` as they lie on disk, and of a folder its `files`.
+
+    Raises:
+        DataError: for what cannot be read, or changes while it is read.
+    """
+    if path.is_dir():
+        return folder_fingerprint(path)
+    digest, size = hashlib.sha256(), 0
+    with steady_file(path) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def fingerprint_of(paths: Sequence[Path]) -> Mapping[str, str | int]:
+    """The same of one path, or of several together: the `sha256` of theirs in their order."""
+    if len(paths) == 1:
+        return fingerprint(paths[0])
+    each = [fingerprint(path) for path in paths]
+    digest = hashlib.sha256("\n".join(str(one["sha256"]) for one in each).encode())
+    size, files = (sum(int(one.get(key, default)) for one in each) for key, default in (("bytes", 0), ("files", 1)))
+    return {"sha256": digest.hexdigest(), "bytes": size, "files": files}
+
+
+def _fitting(pattern: Path) -> Iterator[Path]:
+    """What fits, but for what is hidden; `**` stands for any number of folders."""
+    parts = pattern.parts
+    first = next(index for index, part in enumerate(parts) if any(sign in part for sign in WILDCARDS))
+    base = Path(*parts[:first])
+    for path in base.glob(str(Path(*parts[first:]))):
+        if not any(part.startswith(".") for part in path.relative_to(base).parts):
+            yield path
+
+
+def _fits_nothing(pattern: Path) -> str:
+    """What lies where the pattern looks."""
+    parts = pattern.parts
+    first = next(index for index, part in enumerate(parts) if any(sign in part for sign in WILDCARDS))
+    base = Path(*parts[:first])
+    if not base.is_dir():
+        problem = obstacle(base)
+        return problem.hint if problem is not None else f"'{base}' is a file, not a folder"
+    names = ", ".join(f"'{path.name}'" for path in files_below(base, most=5))
+    return f"'{base}' has {names}" if names else f"'{base}' is empty"

@@ -283,7 +283,7 @@ def test_a_conversation_of_which_all_is_marked_is_dropped_and_counted(tmp_path: 
         ({"split": "train"}, "split"),
         ({"revision": "v1"}, "revision"),
         ({"max_bad_rows": 0.1}, "max_bad_rows"),
-        ({"path": None, "hub": "a/b", "encodings": ["latin-1"]}, "encodings"),
+        ({"path": None, "hub": "a/b", "reader": "json"}, "reader"),
     ],
 )
 def test_a_key_that_does_nothing_is_refused(tmp_path: Path, table: dict[str, Any], key: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import fttool_acme
@@ -25,6 +27,7 @@ from fttool_acme import (
     Signum,
     SlowEmbeddings,
     Soup,
+    Sqlite,
     TailAverage,
     TokenBudget,
     Top5,
@@ -45,6 +48,7 @@ from fttool.testing import (
     ModelSourceContract,
     OptimizerContract,
     PrecisionContract,
+    ReaderContract,
     RegularizerContract,
     ScheduleContract,
     ShardingContract,
@@ -69,6 +73,20 @@ class TestSoup(ModelSourceContract):
             model.lm_head.weight.data.mul_(len(day))
             model.save_pretrained(tmp_path / f"day-{day}")
             tiny_tokenizer().save_pretrained(tmp_path / f"day-{day}")
+
+
+class TestSqlite(ReaderContract):
+    strategy = Sqlite
+    options = ({}, {"query": "SELECT text, label FROM rows ORDER BY rowid"})
+    rows = ({"text": "a", "label": 1}, {"text": "b"})
+
+    def write(self, folder: Path) -> Path:
+        path = folder / "rows.sqlite"
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE rows (text TEXT, label INTEGER)")
+            database.executemany("INSERT INTO rows VALUES (?, ?)", [("a", 1), ("b", None)])
+            database.commit()
+        return path
 
 
 class TestMultipleChoice(FormatContract):

@@ -23,6 +23,7 @@ from fttool_acme.mixing import Capped
 from fttool_acme.model import Soup
 from fttool_acme.optimizer import Signum
 from fttool_acme.precision import Bf16OnGpu
+from fttool_acme.reader import Sqlite
 from fttool_acme.refusals import Refusals
 from fttool_acme.regularizer import TailAverage
 from fttool_acme.repetitive import Repetitive
@@ -37,6 +38,7 @@ def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this package, in the order in which a run uses them."""
     return [
         Soup,
+        Sqlite,
         MultipleChoice,
         NoUrls,
         TokenBudget,
@@ -78,6 +80,7 @@ __all__ = [
     "Signum",
     "SlowEmbeddings",
     "Soup",
+    "Sqlite",
     "TailAverage",
     "TokenBudget",
     "Top5",

@@ -7,18 +7,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fttool.errors import DataError
-from fttool.rows.files import strictjson
-from fttool.rows.files.file import CHUNK, RowFile
+from fttool.api import MAX_ROW_BYTES, DataError, RowFile
+from fttool_plugins.reader import strictjson
+
+CHUNK = 1 << 16
+"""Bytes read in one go, at least."""
 
 
-def array_rows(file: RowFile, max_bytes: int) -> Iterator[dict[str, Any]]:
+def array_rows(file: RowFile) -> Iterator[dict[str, Any]]:
     """Yield the objects of the array that is the whole file; `file.line` is where each of them starts.
 
     Raises:
-        DataError: where the array is cut off or broken, or holds more than objects of up to `max_bytes`.
+        DataError: where the array is cut off or broken, or holds more than objects of up to `MAX_ROW_BYTES`.
     """
-    window = _Window(file, max_bytes)
+    window = _Window(file)
     window.next()
     window.at += 1
     if window.next() == "]":
@@ -44,12 +46,11 @@ def _elements(window: _Window) -> Iterator[dict[str, Any]]:
 class _Window:
     """The stretch of the array that is being read: it grows to hold a whole row, and forgets what is done."""
 
-    def __init__(self, file: RowFile, max_bytes: int) -> None:
+    def __init__(self, file: RowFile) -> None:
         self.text = ""
         self.at = 0
         """What is read next."""
         self._file = file
-        self._max_bytes = max_bytes
         self._marked = 0
         """An offset whose line and column are known."""
         self._line = 1
@@ -89,8 +90,8 @@ class _Window:
                     raise (self.cut() if cut else self.broken(error.msg, self.at + failed)) from None
 
     def _refuse_longer_than(self, length: int) -> None:
-        if length > self._max_bytes:
-            message = f"the row is longer than {self._max_bytes:,} bytes"
+        if length > MAX_ROW_BYTES:
+            message = f"the row is longer than {MAX_ROW_BYTES:,} bytes"
             raise self._file.error(message, "is a quote or a bracket missing?")
 
     def broken(self, message: str, pos: int) -> DataError:

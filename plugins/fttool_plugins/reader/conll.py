@@ -1,34 +1,53 @@
-"""Rows out of words in columns, as the shared tasks of CoNLL have them: a word a line, an empty line between sentences.
-
-Columns are apart by a tab where a line has one, and by blanks elsewhere. A row is a sentence: a list for each column,
-by its number. Lines that are not words are skipped: `-DOCSTART-`, which begins a document, and comments, lines that
-begin a sentence with `#` and hold `=`; in CoNLL-U every line with `#`, and the words of several others (`1-2`, `8.1`).
-"""
+"""Words in columns, as the shared tasks of CoNLL have them: a word a line, an empty line between sentences."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from fttool.rows.files.file import RowFile
+from typing_extensions import override
+
+from fttool.api import DataError, RawRows, Reader, ReaderContext, RowFile, RowSource, open_rows, packed_suffix
 
 UNIVERSAL = ".conllu"
 """The suffix of CoNLL-U (https://universaldependencies.org/format.html): its first column numbers the words."""
-SUFFIXES = (".conll", UNIVERSAL, ".iob", ".iob2", ".bio", ".bioes")
-"""Suffixes of files that hold words in columns."""
 DOCUMENT = "-DOCSTART-"
 
 
-def sentence_rows(file: RowFile, lines: Iterator[str], *, universal: bool) -> Iterator[dict[str, list[str]]]:
-    """Yield `{"column 1": […], "column 2": […]}` for each sentence; `file.line` is where it starts.
+class Conll(Reader):
+    """Words in columns (`.conll`, `.conllu`, `.iob`, `.bio` and their kin): a row is a sentence, with a list for each
+    column by its number, `column 1`, `column 2` …
 
-    Raises:
-        DataError: for a line that has other columns than the one before it, or an empty one; for a NUL character.
+    Columns are apart by a tab where a line has one, and by blanks elsewhere. Lines that are not words are skipped:
+    `-DOCSTART-`, which begins a document, and comments, lines that begin a sentence with `#` and hold `=`; in CoNLL-U
+    every line with `#`, and the words of several others (`1-2`, `8.1`).
     """
+
+    name: Literal["conll"] = "conll"
+    suffixes: ClassVar[tuple[str, ...]] = (".conll", UNIVERSAL, ".iob", ".iob2", ".bio", ".bioes")
+
+    @override
+    def build(self, ctx: ReaderContext) -> RowSource:
+        return _rows
+
+
+def _rows(path: Path) -> RawRows:
+    with open_rows(path) as file:
+        head = file.head()
+        for row in _sentences(file, universal=packed_suffix(path) == UNIVERSAL):
+            yield f"{path}:{file.line}", row
+            file.rows += 1
+        if not file.rows:
+            what = "holds no words" if head.strip() else "is empty"
+            raise DataError(f"the file {what}", where=str(path), hint="write a word and its tag per line")
+
+
+def _sentences(file: RowFile, *, universal: bool) -> Iterator[dict[str, list[str]]]:
+    """The columns of each sentence; `file.line` is where it starts."""
     words: list[list[str]] = []
-    for number, line in enumerate(lines, start=1):
-        if "\0" in line:
-            raise file.error("the text contains a NUL character", "write the file again", number)
+    for number, line in enumerate(file.text_lines(), start=1):
         text = line.rstrip("\r\n")
         if not text.strip(" \t"):
             yield from _row(words)

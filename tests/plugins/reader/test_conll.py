@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from fttool.errors import DataError
-from fttool.rows.files.reader import read_file
+
+from .reading import numbered
 
 
 def read(path: Path, text: str, name: str = "rows.conll") -> list[tuple[int, dict[str, Any]]]:
     file = path / name
     file.write_bytes(text.encode())
-    return list(read_file(file))
+    return list(numbered(file))
 
 
 def test_sentences_with_the_lines_they_start_on(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_comments_and_words_of_several(tmp_path: Path) -> None:
 
 def test_packed(tmp_path: Path) -> None:
     (tmp_path / "rows.conll.gz").write_bytes(gzip.compress(b"Anna B-PER\n"))
-    assert [row for _, row in read_file(tmp_path / "rows.conll.gz")] == [{"column 1": ["Anna"], "column 2": ["B-PER"]}]
+    assert [row for _, row in numbered(tmp_path / "rows.conll.gz")] == [{"column 1": ["Anna"], "column 2": ["B-PER"]}]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

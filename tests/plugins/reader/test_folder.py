@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fttool.contracts.rows import ReaderContext
 from fttool.errors import DataError
 from fttool.rows.files.source import fingerprint, read_rows, unchanged
+from fttool_plugins.reader.folder import Folder
 
 MAILS = {"ham/b.txt": b"b", "ham/a.txt": b"a", "spam/1.txt": b"one", "ham/old/c.txt": "c\u00e9".encode()}
 
@@ -37,10 +39,12 @@ def test_files_in_the_folder_itself_have_no_label(tmp_path: Path) -> None:
 
 def test_the_first_encoding_that_fits_is_taken_and_counted(tmp_path: Path) -> None:
     files = {"a/1": b"plain", "a/2": "\u20ac".encode("cp1252"), "a/3": b"\x81\xe9", "a/4": "\u20ac".encode()}
-    took = Counter[str]()
-    rows = list(read_rows(write(tmp_path / "mails", files), ("utf-8", "windows-1252", "latin-1"), took))
+    noted = Counter[str]()
+    reader = Folder(encodings=("utf-8", "windows-1252", "latin-1"))
+    context = ReaderContext(note=lambda what: noted.update([what]))
+    rows = list(reader.build(context)(write(tmp_path / "mails", files)))
     assert [row["text"] for _, row in rows] == ["plain", "\u20ac", "\x81\u00e9", "\u20ac"]
-    assert took == {"utf-8": 2, "windows-1252": 1, "latin-1": 1}
+    assert noted == {"files read as windows-1252": 1, "files read as latin-1": 1}
 
 
 BROKEN: dict[str, tuple[dict[str, bytes], str, tuple[str, ...]]] = {
@@ -81,14 +85,14 @@ def test_a_fingerprint_is_of_paths_and_contents(tmp_path: Path) -> None:
 
 def test_a_folder_that_changes_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "mails", MAILS)
-    with pytest.raises(DataError, match="the folder changed while it was read"), unchanged(folder):
+    with pytest.raises(DataError, match="the folder changed while it was read"), unchanged([folder]):
         write(folder, {"spam/2.txt": b"two"})
-    with unchanged(folder):
+    with unchanged([folder]):
         list(read_rows(folder))
 
 
-def test_only_a_folder_has_encodings(tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a"}\n')
-    with pytest.raises(DataError, match="encodings are for a folder of text files"):
-        list(read_rows(file, ("latin-1",)))
+    with pytest.raises(DataError, match="this is a file, not a folder"):
+        list(read_rows(file, Folder()))

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from fttool.errors import DataError
-from fttool.rows.files.reader import read_file
+from fttool_plugins.reader.csv_rows import Csv
+
+from .reading import numbered
 
 
 def read(folder: Path, content: bytes | str, name: str = "rows.csv") -> list[tuple[int, dict[str, Any]]]:
     file = folder / name
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_file(file))
+    return list(numbered(file))
 
 
 def test_quotes_line_breaks_and_blank_lines(tmp_path: Path) -> None:
@@ -62,8 +64,9 @@ BROKEN: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "too many fields": (b"text,label\na,x,y\n", ":2", ("the row has 3 fields", "first field is 'a'")),
     "an open quote": (b'text,label\na,x\n"b,y\nc,z\n', ":3", ("a quote opens in this row and never closes",)),
     "a quote inside": (b'text,label\n"a"b,x\n', ":2", ("misplaced quote", "double the quote")),
-    "another separator": (b"text;label\na;x\n", ":1", ("the header is one column", "comma-separated")),
-    "tabs": (b"text\tlabel\na\tx\n", ":1", ("the header is one column", "a .tsv file")),
+    "another separator": (b"text;label\na;x\n", ":1", ("the header is one column", 'separator = ";"')),
+    "tabs": (b"text\tlabel\na\tx\n", ":1", ("the header is one column", 'separator = "\\t"')),
+    "an index": (b",text\n0,a\n", ":1", ("column 1 of the header has no name", "index = true")),
     "a column twice": (b"text,text\na,x\n", ":1", ("names 'text' twice",)),
     "a column without a name": (b"text,\na,x\n", ":1", ("column 2 of the header has no name",)),
     "Latin-1": (b'text,label\n"a\nb\xe9",x\n', ":3", ("byte 0xe9 at column 2 is not UTF-8", "iconv -f WINDOWS-1252")),
@@ -71,7 +74,7 @@ BROKEN: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "NUL": (b"text,label\na,x\nb\0,y\n", ":3", ("a NUL character",)),
     "cut off in a letter": (b"text,label\na,x\nb,\xc3", ":3", ("the last line is cut off",)),
     "line breaks of old": (b"text,label\ra,x\r", ":1", ("carriage return alone",)),
-    "Parquet": (b"PAR1....", "", ("a Parquet file",)),
+    "Parquet": (b"PAR1....", "", ("not a whole Parquet file",)),
 }
 
 
@@ -83,3 +86,18 @@ def test_what_is_no_table_is_refused(tmp_path: Path, kind: str) -> None:
     (problem,) = refused.value.problems
     assert problem.where == f"{tmp_path / 'rows.csv'}{place}" and problem.hint
     assert all(text in str(problem) for text in said), str(problem)
+
+
+def test_another_separator_names_of_columns_and_an_index(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('"a, b";x\n"c;""d""";y\n')
+    options = Csv(separator=";", columns=("text", "label"))
+    rows = [(1, {"text": "a, b", "label": "x"}), (2, {"text": 'c;"d"', "label": "y"})]
+    assert list(numbered(file, options)) == rows
+    file.write_text(",text,label\n0,a,x\n1,b,y\n")
+    assert list(numbered(file, Csv(index=True))) == [(2, {"text": "a", "label": "x"}), (3, {"text": "b", "label": "y"})]
+    with pytest.raises(DataError, match="the row has 3 fields, columns 2 fields"):
+        list(numbered(file, Csv(columns=("text", "label"))))
+    file.write_text("text,label\na,x\n")
+    with pytest.raises(DataError, match="leave index out"):
+        list(numbered(file, Csv(index=True)))
