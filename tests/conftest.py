@@ -1,7 +1,8 @@
 """Which tests run, and in which order.
 
 `pytest` alone leaves out those marked `full`; files, folders and marks that are named are run as named. What starts
-several processes comes first, in one worker, while the others do the rest.
+several processes comes first, in one worker, while the others do the rest; then the long ones, so that what is left at
+the end is short and no worker waits for another.
 """
 
 import gc
@@ -44,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("dist") is None)
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("dist", "full")])
 
 
 def pytest_collection_finish() -> None:

@@ -17,12 +17,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import report
+from memory import high_water, imported
 from workload import Case, write_model, write_rows
 
 MODES: dict[str, Any] = {
@@ -49,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         mode, folder = options.child
-        print(json.dumps(CHILDREN.get(mode, measure)(Path(folder), mode, options.quick)))
+        print(json.dumps(job(mode)(Path(folder), mode, False)))
         return
     rounds = options.rounds or (1 if options.quick else 3)
     found: dict[str, Any] = {"benchmark": "freezing", "machine": report.machine(), "rounds": rounds}
@@ -60,9 +62,8 @@ def main() -> None:
             first = number % len(MODES)
             modes = [*MODES, *MODES][first : first + len(MODES)]
             print(f"round {number + 1} of {rounds}: {', '.join(modes)}", file=sys.stderr, flush=True)
-            found_in_round = ask("all", folder, True) if options.quick else {mode: ask(mode, folder) for mode in modes}
-            for mode, one in found_in_round.items():
-                runs[mode].append(one)
+            for mode in modes:
+                runs[mode].append(ask(mode, folder, options.quick))
     found["trained_share"] = {mode: round(of_mode[0]["trained_share"], 4) for mode, of_mode in runs.items()}
     for name, key, targets in (
         ("time_over_full", "processor_seconds", TIME_OVER_FULL),
@@ -83,9 +84,15 @@ def main() -> None:
     report.show(found)
 
 
-def ask(mode: str, folder: str, quick: bool = False) -> Any:
-    """What a child prints last. This process stays small: a child's high-water mark starts at ours."""
-    words = [sys.executable, __file__, "--child", mode, folder, *(["--quick"] if quick else [])]
+def ask(mode: str, folder: str, quick: bool) -> Any:
+    """What a child prints last. This process stays small: a child's high-water mark starts at ours.
+
+    Quick ones are none: they are called here, where what each holds stands on the peak of those before it.
+    """
+    if quick:
+        imported()
+        return job(mode)(Path(folder), mode, quick)
+    words = [sys.executable, __file__, "--child", mode, folder]
     answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(answer.splitlines()[-1])
 
@@ -102,30 +109,11 @@ def prepare(folder: Path, _: str, quick: bool) -> dict[str, Any]:
     return {"parameters": parameters, "layers": size["layers"]}
 
 
-def imported() -> int:
-    """Import all that fttool and its trainer do, so that it is not counted; returns what that took, in bytes."""
-    import datasets  # noqa: F401
-    import trl.trainer.sft_trainer  # noqa: F401
-    from memory import high_water
-    from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
-
-    import fttool.training.trainer  # noqa: F401
-
-    return high_water()
-
-
-def measure_all(folder: Path, _: str, quick: bool) -> dict[str, dict[str, float]]:
-    """All modes, one after the other in this process: what each holds stands on the peak of those before it."""
-    imports = imported()
-    return {mode: measure(folder, mode, quick, imports) for mode in MODES}
-
-
-def measure(folder: Path, mode: str, quick: bool, imports: int = 0) -> dict[str, float]:
+def measure(folder: Path, mode: str, quick: bool) -> dict[str, float]:
     """A whole run: its peak in MB, seconds per update, and the share of the model that it trains."""
     from contestants import LEFT_OUT, prepared_run
-    from memory import high_water
 
-    imports = imports or imported()
+    imports = imported()
     updates = 6 if quick else 8
     # the second stage of `gradual`, which a run must reach, is its last update
     freezing = {**MODES[mode], "every": updates - 1} if mode == "gradual" else MODES[mode]
@@ -143,7 +131,9 @@ def measure(folder: Path, mode: str, quick: bool, imports: int = 0) -> dict[str,
     }
 
 
-CHILDREN = {"prepare": prepare, "all": measure_all}
+def job(mode: str) -> Callable[[Path, str, bool], Any]:
+    """What a child is for."""
+    return prepare if mode == "prepare" else measure
 
 
 if __name__ == "__main__":

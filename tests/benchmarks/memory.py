@@ -3,8 +3,8 @@
     python tests/benchmarks/memory.py            three minutes on two cores
     python tests/benchmarks/memory.py --quick    half a minute, on a model so small that its figures mean nothing
 
-Every run is a fresh process over the same batches (with --quick two runs share one); its peak is the resident set's
-high-water mark, and what the imports took is the mark right after them. fttool's run is a whole one: it ends with a
+Every run is a fresh process over the same batches (with --quick all share one); its peak is the resident set's high-
+water mark, and what the imports took is the mark right after them. fttool's run is a whole one: it ends with a
 checkpoint and the final model on disk, the hand-written loop ends with its last update. The model has 31 million
 parameters, so weights, gradients, the optimizer's state and logits are ten times what fttool itself holds.
 """
@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         who, rows, folder = options.child
-        print(json.dumps(CHILDREN[who](Path(folder), rows, options.quick)))
+        print(json.dumps(CHILDREN[who](Path(folder), rows, False)))
         return
     rounds = options.rounds or (1 if options.quick else 3)
     found: dict[str, Any] = {"benchmark": "memory", "machine": report.machine(), "rounds": rounds}
@@ -64,8 +65,14 @@ def main() -> None:
 
 
 def ask(who: str, rows: str, folder: str, quick: bool) -> Any:
-    """What a child prints last. This process stays small: a child's high-water mark starts at ours."""
-    words = [sys.executable, __file__, "--child", who, rows, folder, *(["--quick"] if quick else [])]
+    """What a child prints last. This process stays small: a child's high-water mark starts at ours.
+
+    Quick ones are none: they are called here.
+    """
+    if quick:
+        imported()
+        return CHILDREN[who](Path(folder), rows, quick)
+    words = [sys.executable, __file__, "--child", who, rows, folder]
     answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(answer.splitlines()[-1])
 
@@ -92,17 +99,24 @@ def prepare(folder: Path, _: str, quick: bool) -> int:
     return parameters
 
 
-def fttool(folder: Path, rows: str, quick: bool) -> int:
-    """A whole run; its peak."""
-    import datasets  # noqa: F401 - all that fttool and its trainer import, so that it is not counted
+@cache
+def imported() -> int:
+    """The mark when all is imported that fttool and its trainer do, so that it is not counted."""
+    import datasets  # noqa: F401
     import trl.trainer.sft_trainer  # noqa: F401
-    from contestants import prepared_run
     from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
 
     import fttool.training.trainer  # noqa: F401
 
-    imports = high_water()
-    go, _ = prepared_run(folder, case_of(rows, quick), f"run-{os.getpid()}")
+    return high_water()
+
+
+def fttool(folder: Path, rows: str, quick: bool) -> int:
+    """A whole run; its peak."""
+    from contestants import prepared_run
+
+    imports = imported()
+    go, _ = prepared_run(folder, case_of(rows, quick), f"run-{rows}-{os.getpid()}")
     go()
     return high_water() - imports
 
@@ -121,7 +135,7 @@ def hand_written(folder: Path, rows: str, quick: bool) -> int:
 
 
 def both(folder: Path, rows: str, quick: bool) -> dict[str, int]:
-    """Both in this process: the second stands on the peak of the first, which is given for both."""
+    """Both in this process: what runs later stands on the peak of what ran before."""
     peak = fttool(folder, rows, quick)
     return {"fttool": peak, "hand_written": peak + hand_written(folder, rows, quick)}
 

@@ -203,11 +203,12 @@ def difference(logged: dict[int, float], losses: list[float]) -> float:
 def held(folder: Path, parameters: int, quick: bool) -> dict[str, Any]:
     """Bytes per parameter of the process that holds the most after an update, and those of the formula."""
     found: dict[str, Any] = {"one_process": {"none": cell(folder, parameters, {"name": "none"}, "fp32", 16)}}
+    if quick:  # of the run that was made beside the plain script
+        found["two_processes"] = {"fsdp": counted(folder / "runs" / "fsdp-0", parameters, "fp32", 16 / PROCESSES)}
+        return {"bytes_per_parameter": found}
     for number, words in {2: "two_processes", 4: "four_processes"}.items():
         of_number = found.setdefault(words, {})
         for name, (table, precision, (own, shared)) in CELLS.items():
-            if quick and (number, name) != (2, "fsdp"):
-                continue
             table = {**table, "processes": number}
             of_number[name] = cell(folder, parameters, table, precision, own + shared / number)
             note(f"{name} in {number} processes: {of_number[name]['most']} bytes per parameter")
@@ -215,13 +216,20 @@ def held(folder: Path, parameters: int, quick: bool) -> dict[str, Any]:
 
 
 def cell(folder: Path, parameters: int, table: dict[str, Any], precision: str, formula: float) -> dict[str, Any]:
-    """A short run under one sharding."""
+    """A short run under one sharding; one that shards nothing is made in this process."""
     case = Case("full", WARMUP + 1, 1, sharding=table, precision=precision)
     name = "-".join(["held", *(str(value) for value in table.values())])
-    number = table.get("processes", 1)
-    processes(number, [__file__, "--child", str(write_recipe(folder, case, name))])
-    ranks = json.loads((folder / "runs" / name / "summary.json").read_text())["sharding"]["ranks"]
-    assert len(ranks) == number
+    recipe = write_recipe(folder, case, name)
+    if "processes" in table:
+        processes(table["processes"], [__file__, "--child", str(recipe)])
+    else:
+        run(load(recipe), Screen())
+    return counted(folder / "runs" / name, parameters, precision, formula)
+
+
+def counted(run_dir: Path, parameters: int, precision: str, formula: float) -> dict[str, Any]:
+    """What the processes of a finished run have held."""
+    ranks = json.loads((run_dir / "summary.json").read_text())["sharding"]["ranks"]
     each = [sum(rank[f"{what}_bytes"] for what in HELD) / parameters for rank in ranks]
     return {
         "precision": precision,
@@ -237,7 +245,7 @@ def cell(folder: Path, parameters: int, table: dict[str, Any], precision: str, f
 
 def processes(number: int, *scripts: list[str]) -> None:
     """Run scripts at once, each in several processes of one thread, as torchrun does; where one fails, all end."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"] if number > 1 else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile("w+") as said:
         started = [
