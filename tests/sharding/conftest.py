@@ -13,8 +13,9 @@ import pytest
 import tomli_w
 
 from .matrix import base, write_rows
+from .together import Together
 
-KILLS = int(os.environ.get("FTTOOL_KILLS", 4))
+KILLS = int(os.environ.get("FTTOOL_KILLS", 3))
 """How often `test_killing.py` kills."""
 UPDATES = max(60, 10 * KILLS)
 """Of runs that are stopped on the way: between two kills there are a few."""
@@ -67,13 +68,23 @@ def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture(scope="session")
+def together(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) -> Together:
+    """The short runs of all modules that are tested."""
+    return Together(tmp_path_factory.mktemp("together"), fttool_tiny_model)
+
+
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) -> Path:
-    """The run directory of `UPDATES` updates in two processes that nobody stopped."""
+    """The run directory of `UPDATES` updates in two processes that nobody stopped.
+
+    The recipe is called like an option, and a file beside it like a library, which is not to be imported.
+    """
     folder = tmp_path_factory.mktemp("undisturbed")
     made = two_processes(folder, fttool_tiny_model)
     made["run"]["max_steps"] = UPDATES
-    (folder / "r.toml").write_text(tomli_w.dumps(made))
-    command = [sys.executable, "-m", "fttool", "run", str(folder / "r.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    (folder / "trl.py").write_text("raise ValueError('not meant')")
+    (folder / "-r.toml").write_text(tomli_w.dumps(made))
+    command = [sys.executable, "-P", "-m", "fttool", "run", "./-r.toml"]  # the installed command does not look here
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "r"

@@ -69,11 +69,13 @@ CELLS: dict[str, dict[str, Any]] = {
 """Name → what it changes in the base recipe of its task."""
 SCHEDULES = tuple(cell for cell in CELLS if cell.startswith("schedule-"))
 PARTS = ("freezing-head-only", "freezing-top-layers", "freezing-patterns", "freezing-bitfit", "freezing-lora")
+TWICE = ("freezing-gradual", "l2-init", "optimizer-sgd", "bucketed")
+"""Cells whose strategy another one has too: `gradual-l2-init`, those by `classifying`, `replay`."""
 LEFT_OUT: dict[str, tuple[str, ...]] = {
-    "ddp": (*SCHEDULES, *PARTS, "bucketed", "layer-rates", "optimizer-sgd", "l2-sp-decoupled", "early-stopping"),
-    "fsdp": tuple(cell for cell in SCHEDULES if cell != "schedule-wsd"),
-    "zero-2": (*SCHEDULES, *PARTS, "bucketed", "lora-dropout", "checkpointing", "replay", "early-stopping"),
-    "zero-3": (*SCHEDULES, "freezing-patterns", "bucketed", "layer-rates", "replay", "early-stopping"),
+    "ddp": (*SCHEDULES, *PARTS, *TWICE, "layer-rates", "l2-sp-decoupled", "early-stopping"),
+    "fsdp": (*TWICE, *(cell for cell in SCHEDULES if cell != "schedule-wsd")),
+    "zero-2": (*SCHEDULES, *PARTS, *TWICE, "lora-dropout", "checkpointing", "replay", "early-stopping"),
+    "zero-3": (*SCHEDULES, *TWICE, "freezing-patterns", "layer-rates", "replay", "early-stopping"),
 }
 """Sharding → cells that only the whole matrix has under it, as they add nothing to what the others show.
 

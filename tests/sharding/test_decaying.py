@@ -5,30 +5,38 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from .matrix import Outcome, run_recipes
+from .conftest import two_processes
+from .matrix import Outcome
+from .together import Recipes, Together, first
 from .watching import assert_same, dist, events
 
 pytestmark = dist
 
 
-def test_it_is_the_run_that_would_have_been_planned_like_that(tmp_path: Path, recipe: dict[str, Any]) -> None:
+@first
+def recipes(folder: Path, model: Path) -> Recipes:
+    """A run of ten updates, and one of seven as its decay will be."""
+    recipe = two_processes(folder, model)
     recipe["run"]["max_steps"] = 10
     recipe["sharding"]["name"] = "fsdp"
     recipe["checkpoints"] = {"every": 4, "keep": 9}
     recipe["schedule"] = {"name": "wsd", "warmup": 2, "decay": 2}
     planned = {**recipe, "run": {**recipe["run"], "max_steps": 7}, "checkpoints": {"every": 99}}
     planned["schedule"] = {**recipe["schedule"], "decay": 3}
-    made = run_recipes(tmp_path / "made", {"r": recipe, "planned": planned})
-    assert all(isinstance(one, Outcome) for one in made.values()), made
-    runs = tmp_path / "made" / "runs"
-    words = [str(runs / "r"), "--from", "checkpoint-4", "--steps", "3", "--name", "decayed"]
+    return {"fsdp-decaying": recipe, "fsdp-decaying-planned": planned}
+
+
+def test_it_is_the_run_that_would_have_been_planned_like_that(together: Together) -> None:
+    made, planned = (together.made()[name] for name in ("fsdp-decaying", "fsdp-decaying-planned"))
+    assert isinstance(made, Outcome) and isinstance(planned, Outcome), (made, planned)
+    runs = made.run_dir.parent
+    words = [str(made.run_dir), "--from", "checkpoint-4", "--steps", "3", "--name", "decayed"]
     command = [sys.executable, "-m", "fttool", "decay", *words, "--set", "sharding.timeout=99"]
     decayed = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert decayed.returncode == 0, decayed.stderr
     assert "decayed: finished after 7 of 7 updates" in decayed.stdout
-    assert_same(runs / "decayed", runs / "planned")
+    assert_same(runs / "decayed", planned.run_dir)
     told = [one["event"] for one in events(runs / "decayed")]
     # What is noted of the rows: nothing reads the general ones.
     assert told == ["branched", "rows_noted", "proof", "checkpoint_saved", "ended"]

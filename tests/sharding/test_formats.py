@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from fttool.testing.tiny import tiny_model, tiny_tokenizer
 
-from .matrix import SHARDINGS, Outcome, base, run_recipes, under, write_rows
+from .matrix import SHARDINGS, Outcome, base, under, write_rows
+from .together import Recipes, Together, first
 from .watching import dist
 
 pytestmark = dist
@@ -22,7 +23,8 @@ PRECISIONS = ("fp32", "bf16")
 ENGINES = ("ddp", "fsdp", "zero-2", "zero-3")
 
 
-def recipes(folder: Path) -> dict[str, dict[str, Any]]:
+@first
+def recipes(folder: Path, _: Path) -> Recipes:
     """A short run of each source in each precision, and one whose last weights are changed once more."""
     rows = [write_rows(folder / "rows.jsonl", 24), write_rows(folder / "general.jsonl", 4, first=100)]
     found: dict[str, dict[str, Any]] = {}
@@ -35,23 +37,18 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         made["checkpoints"] = {"every": 2}
         found |= {f"{dtype}-{precision}": {**made, "precision": {"name": precision}} for precision in PRECISIONS}
     wise = {"regularizers": [{"name": "wise-ft", "alpha": 0.5}], "precision": {"name": "bf16"}}
-    return found | {"float32-mixed": {**found["float32-bf16"], **wise}}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Outcome | str]]:
-    """Engine → recipe → outcome, all from one pair of processes."""
-    folder = tmp_path_factory.mktemp("formats")
-    each = recipes(folder)
-    named = {f"{engine}-{name}": under(SHARDINGS[engine], one) for engine in ENGINES for name, one in each.items()}
-    found = run_recipes(folder, named)
-    return {engine: {name: found[f"{engine}-{name}"] for name in each} for engine in ENGINES}
+    found |= {"float32-mixed": {**found["float32-bf16"], **wise}}
+    return {f"{one}-formats-{name}": under(SHARDINGS[one], made) for one in ENGINES for name, made in found.items()}
 
 
 @pytest.mark.parametrize("sharding", ENGINES)
-def test_it_is_saved_as_it_came(made: dict[str, dict[str, Outcome | str]], sharding: str) -> None:
+def test_it_is_saved_as_it_came(together: Together, sharding: str) -> None:
+    prefix = f"{sharding}-formats-"
     models: dict[str, dict[str, torch.Tensor]] = {}
-    for name, outcome in made[sharding].items():
+    for full_name, outcome in together.made().items():
+        if not full_name.startswith(prefix):
+            continue
+        name = full_name.removeprefix(prefix)
         assert isinstance(outcome, Outcome), outcome
         dtype = name.partition("-")[0]
         models[name] = load_file(outcome.run_dir / "model" / "model.safetensors")
@@ -60,6 +57,7 @@ def test_it_is_saved_as_it_came(made: dict[str, dict[str, Outcome | str]], shard
         finals = [line for line in outcome.metrics if line.get("final")]
         loses = dtype == "bfloat16" and not (name.endswith("bf16") and sharding.startswith("zero"))
         assert len(finals) == (loses or name.endswith("mixed")), "what is measured last is what is saved"
+    assert len(models) == len(SOURCES) * len(PRECISIONS) + 1
     exact = models["float32-bf16"]
     rounded = [name for name, tensor in exact.items() if torch.equal(tensor, tensor.bfloat16().float())]
     assert not rounded, "these are the engine's 16-bit copies, not the weights that were trained"

@@ -1,6 +1,6 @@
 """One run, killed again and again at random moments: what is left can always be resumed, and ends as if undisturbed.
 
-Four kills in every run of the tests; `FTTOOL_KILLS=20 pytest tests/sharding/test_killing.py` makes it twenty.
+Three kills in every run of the tests; `FTTOOL_KILLS=20 pytest tests/sharding/test_killing.py` makes it twenty.
 """
 
 from __future__ import annotations

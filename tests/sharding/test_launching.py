@@ -115,13 +115,15 @@ class TestSeveralProcesses:
         whole = started("--set", 'sharding={name="zero",stage=2,processes=2}')
         assert whole.wait(240) == 0, whole.stderr.read()
         drop(tmp_path / "runs" / "r", 3)
-        for table, said in (
-            ('{name="zero",stage=2,processes=4}', "2 processes saved checkpoint-2, and 'zero' cannot read it in 4"),
-            ('{name="ddp",processes=2}', "checkpoint-2 was saved under another kind of sharding than 'ddp'"),
-        ):
-            again = started("--resume", "--set", f"sharding={table}")
-            _, words = again.communicate(timeout=240)
-            assert again.returncode == 2 and words.count(said) == 1, words
+        more = started("--resume", "--set", 'sharding={name="zero",stage=2,processes=4}')
+        _, words = more.communicate(timeout=240)
+        assert more.returncode == 2
+        assert words.count("2 processes saved checkpoint-2, and 'zero' cannot read it in 4") == 1
+        del recipe["run"]["output"], recipe["run"]["name"]
+        plain = {**recipe, "sharding": {"name": "none"}}
+        again = run_recipe(plain, tmp_path, overrides=["run.name=r"], resume=True)
+        assert again.exit_code == 2
+        assert "checkpoint-2 was saved under another kind of sharding than 'none'" in str(again.error)
 
     def test_auto_shards_where_memory_is_short_and_says_why(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any
@@ -141,22 +143,11 @@ class TestSeveralProcesses:
         again = started("--resume", "--set", "sharding.memory_gb=64")
         _, said = again.communicate(timeout=240)
         assert again.returncode == 2 and "sharding: ddp, " in said
-        assert "checkpoint-2 was saved under another kind of sharding than what 'auto' takes now (ddp, " in said
+        assert (
+            said.count("checkpoint-2 was saved under another kind of sharding than what 'auto' takes now (ddp, ") == 1
+        )
 
-    def test_a_killed_process_ends_the_others(self, tmp_path: Path, recipe: dict[str, Any], started: Any) -> None:
-        """Here the first; the second crashes below."""
-        recipe["run"]["max_steps"] = 5000
-        process = started()
-        wait_for(lambda: updates(tmp_path) >= 2)
-        ranks = children(process)
-        os.kill(ranks[0], signal.SIGKILL)
-        assert process.wait(30) == 1
-        assert not alive(ranks)
-        said = process.stderr.read()
-        assert "process 1 of 2 was killed by SIGKILL" in said
-        assert "Traceback" not in said and "gloo" not in said
-
-    def test_a_process_that_crashes_in_native_code_says_where_it_was(
+    def test_a_process_that_crashes_in_native_code_ends_all_and_says_where_it_was(
         self, tmp_path: Path, recipe: dict[str, Any], started: Any
     ) -> None:
         recipe["run"]["max_steps"] = 5000
@@ -168,6 +159,7 @@ class TestSeveralProcesses:
         assert not alive(ranks)
         said = process.stderr.read()
         assert "process 2 of 2 was killed by SIGSEGV" in said and "in logs/rank-1.log" in said
+        assert "Traceback" not in said and "gloo" not in said
         log = (tmp_path / "runs" / "r" / "logs" / "rank-1.log").read_text()
         assert "Segmentation fault" in log and "trainer.py" in log
 
@@ -183,16 +175,10 @@ class TestSeveralProcesses:
         process.kill()
         wait_for(lambda: not alive(ranks), 30)
 
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no -P")
-    def test_a_recipe_may_be_called_like_an_option_and_a_file_here_like_a_library(
-        self, tmp_path: Path, recipe: dict[str, Any], started: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "trl.py").write_text("raise ValueError('not meant')")
-        (tmp_path / "-r.toml").write_text(tomli_w.dumps(recipe))
-        words = [sys.executable, "-P", "-m", "fttool", "run", "./-r.toml"]  # the installed command does not look here
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+    def test_a_recipe_may_be_called_like_an_option_and_a_file_here_like_a_library(self, undisturbed: Path) -> None:
+        folder = undisturbed.parents[1]
+        assert {"-r.toml", "trl.py"} <= {file.name for file in folder.iterdir()}
+        assert json.loads((undisturbed / "summary.json").read_text())["status"] == "finished"
 
     def test_deepspeeds_own_launcher_is_joined(self, tmp_path: Path, recipe: dict[str, Any]) -> None:
         (tmp_path / "r.toml").write_text(tomli_w.dumps(recipe))

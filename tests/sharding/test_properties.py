@@ -12,7 +12,8 @@ from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadMo
 
 from fttool.testing.tiny import VOCABULARY, tiny_tokenizer
 
-from .matrix import SHARDINGS, Outcome, base, run_recipes, under, write_rows
+from .matrix import SHARDINGS, Outcome, base, under, write_rows
+from .together import Recipes, Together, first
 from .watching import dist
 
 pytestmark = dist
@@ -21,7 +22,8 @@ ENGINES = ("ddp", "fsdp", "zero-2", "zero-3")
 MIXED = ("ddp", "fsdp", "zero-3")
 
 
-def recipes(folder: Path) -> dict[str, dict[str, Any]]:
+@first
+def recipes(folder: Path, _: Path) -> Recipes:
     """Packed rows, two updates: of a model that has all the properties, and of one in which rows see each other."""
     torch.manual_seed(0)
     drop: dict[str, Any] = {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attn_pdrop": 0.3}
@@ -36,31 +38,16 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
         found[name] = {**base(folder / name, *rows), "batching": {"name": "packed", "max_length": 256}}
         found[name]["run"]["max_steps"] = 2
     found["gpt2"]["model"]["gradient_checkpointing"] = True
-    return found
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("properties")
-
-
-@pytest.fixture(scope="module")
-def made(folder: Path) -> dict[str, Outcome | str]:
-    """By engine and model, all from one pair of processes; ZeRO comes last."""
-    each, engines = recipes(folder), {"gpt2": ENGINES, "mixing": MIXED}
-    return run_recipes(
-        folder,
-        {
-            f"{engine}-{name}": under({**SHARDINGS[engine], "timeout": 60}, each[name])
-            for name, some in engines.items()
-            for engine in some
-        },
-    )
+    return {
+        f"{engine}-properties-{name}": under({**SHARDINGS[engine], "timeout": 60}, found[name])
+        for name, engines in {"gpt2": ENGINES, "mixing": MIXED}.items()
+        for engine in engines
+    }
 
 
 @pytest.mark.parametrize("sharding", ENGINES)
-def test_the_properties_hold(made: dict[str, Outcome | str], sharding: str) -> None:
-    outcome = made[f"{sharding}-gpt2"]
+def test_the_properties_hold(together: Together, sharding: str) -> None:
+    outcome = together.made()[f"{sharding}-properties-gpt2"]
     assert isinstance(outcome, Outcome), outcome
     proof = outcome.summary["proof"]
     of_batches = ("later", "beside", "padded", "neighbours", "packed", "longest")
@@ -68,15 +55,15 @@ def test_the_properties_hold(made: dict[str, Outcome | str], sharding: str) -> N
 
 
 @pytest.mark.parametrize("sharding", MIXED)
-def test_a_model_that_mixes_packed_rows_is_refused_by_all_processes(
-    folder: Path, made: dict[str, Outcome | str], sharding: str
-) -> None:
+def test_a_model_that_mixes_packed_rows_is_refused_by_all_processes(together: Together, sharding: str) -> None:
     """The others go on, to the next run of theirs; that a launcher says it once, `test_launching.py` shows."""
-    assert isinstance(made[f"{sharding}-mixing"], str)
+    name = f"{sharding}-properties-mixing"
+    assert isinstance(together.made()[name], str)
+    folder = together.folder / "first"
     for rank in (0, 1):
-        said = (folder / f"{sharding}-mixing.{rank}.error").read_text()
+        said = (folder / f"{name}.{rank}.error").read_text()
         assert said.count("in BloomForCausalLM, packed rows see each other") == 1
-    run = folder / "runs" / f"{sharding}-mixing"
+    run = folder / "runs" / name
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["status"], summary["steps"]) == ("failed", 0) and not summary["proof"]["neighbours"]["holds"]
     assert not (run / "model").exists()

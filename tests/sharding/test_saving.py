@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from .conftest import two_processes
-from .matrix import SHARDINGS, WHOLE, Outcome, run_recipes, under
+from .matrix import SHARDINGS, WHOLE, Outcome, under
 from .sabotage import sabotage
+from .together import Made, Recipes, Together, again, first
 from .watching import dist, events
 
 pytestmark = dist
@@ -64,52 +65,47 @@ def test_it_is_gathered_once_and_may_have_several_files(
     assert json.loads(found.read_text()) < (1 + engine + 0.1) * whole
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) -> dict[str, Outcome | str]:
+@first
+def recipes(folder: Path, model: Path) -> Recipes:
     """Of each engine a run whose model will be lost, and one that only makes the model worse.
 
     The first in 16 bits, where ZeRO saves what the model's weights are copies of.
     """
-    folder = tmp_path_factory.mktemp("saving")
-    plain = two_processes(folder, fttool_tiny_model)
+    plain = two_processes(folder, model)
     lost = {**plain, "precision": {"name": "bf16"}, "run": {**plain["run"], "max_steps": 3}}
     worse = {**plain, "optimizer": {"name": "adamw", "lr": 3.0}, "run": {**plain["run"], "max_steps": 2}}
     worse["evaluation"] = {**plain["evaluation"], "every": 1, "best": "loss"}
-    return run_recipes(folder / "first", by_engine(lost=lost, worse=worse))
+    kinds = {"lost": lost, "worse": worse}
+    return {f"{one}-saving-{kind}": under(SHARDINGS[one], kinds[kind]) for one in ENGINES for kind in kinds}
 
 
-def by_engine(**kinds: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {f"{one}-{kind}": under(SHARDINGS[one], recipe) for one in ENGINES for kind, recipe in kinds.items()}
-
-
-@pytest.fixture(scope="module")
-def remade(made: dict[str, Outcome | str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome | str]:
-    """The first kind gone on with, in new processes, with its model lost."""
-    folder = tmp_path_factory.mktemp("remade")
-    recipes: dict[str, dict[str, Any]] = {}
-    for name in (f"{one}-lost" for one in ENGINES):
+@again
+def without_model(folder: Path, made: Made) -> Recipes:
+    """The first kind gone on with, with its model lost."""
+    recipes: Recipes = {}
+    for name in (f"{one}-saving-lost" for one in ENGINES):
         outcome = made[name]
         assert isinstance(outcome, Outcome), outcome
         shutil.copytree(outcome.run_dir, folder / "runs" / name)
         shutil.rmtree(folder / "runs" / name / "model")
         recipes[name] = tomli.loads((outcome.run_dir.parents[1] / f"{name}.toml").read_text())
-    return run_recipes(folder, recipes, resume=True)
+    return recipes
 
 
 @pytest.mark.parametrize("sharding", ENGINES)
-def test_a_model_that_is_lost_is_made_again_without_an_update(made: Any, remade: Any, sharding: str) -> None:
-    whole, again = made[f"{sharding}-lost"], remade[f"{sharding}-lost"]
-    assert isinstance(again, Outcome), again
+def test_a_model_that_is_lost_is_made_again_without_an_update(together: Together, sharding: str) -> None:
+    whole, remade = (runs[f"{sharding}-saving-lost"] for runs in (together.made(), together.gone_on()))
+    assert isinstance(whole, Outcome) and isinstance(remade, Outcome), remade
     for name in FILES:
-        assert (again.run_dir / name).read_bytes() == (whole.run_dir / name).read_bytes(), name
-    assert [event["step"] for event in events(again.run_dir) if event["event"] == "model_remade"] == [3]
+        assert (remade.run_dir / name).read_bytes() == (whole.run_dir / name).read_bytes(), name
+    assert [event["step"] for event in events(remade.run_dir) if event["event"] == "model_remade"] == [3]
 
 
 @pytest.mark.parametrize("sharding", ENGINES)
 def test_the_best_model_is_the_one_before_the_first_update_where_all_others_are_worse(
-    made: Any, fttool_tiny_model: Path, sharding: str
+    together: Together, fttool_tiny_model: Path, sharding: str
 ) -> None:
-    outcome = made[f"{sharding}-worse"]
+    outcome = together.made()[f"{sharding}-saving-worse"]
     assert isinstance(outcome, Outcome), outcome
     summary = outcome.summary
     assert summary["best"]["step"] == 0 and summary["eval"]["after"] == pytest.approx(summary["eval"]["before"])

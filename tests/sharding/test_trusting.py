@@ -6,15 +6,18 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 
 from .conftest import two_processes
-from .matrix import Outcome, run_recipes, under
+from .matrix import Outcome, under
+from .together import Made, Recipes, Together, again, first
 from .watching import dist, events
 
 pytestmark = dist
@@ -45,46 +48,60 @@ def plant(checkpoint: Path, pattern: str, mark: Path) -> None:
     (checkpoint / "complete.json").write_text(json.dumps({**manifest, "sha256": seal, "signature": "0" * 64}))
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory, fttool_tiny_model: Path) -> dict[str, Any]:
-    """Somebody makes two updates; another one, whose key is another, two more; then a pickle is planted."""
-    folder = tmp_path_factory.mktemp("trusting")
-    recipe = two_processes(folder, fttool_tiny_model)
+@first
+def recipes(folder: Path, model: Path) -> Recipes:
+    """Somebody makes two updates."""
+    recipe = two_processes(folder, model)
+    recipe["run"]["max_steps"] = 2
     recipe["schedule"] = {"name": "constant"}
     recipe["checkpoints"] = {"every": 2}
-    another = str(folder / "another's state")
+    return {f"{one}-trusting": under({**recipe["sharding"], "name": one}, recipe) for one in PLANTED_IN}
 
-    def made(steps: int, *, state: str, resume: bool = True) -> dict[str, Outcome | str]:
-        longer = {**recipe, "run": {**recipe["run"], "max_steps": steps}}
-        recipes = {engine: under({**recipe["sharding"], "name": engine}, longer) for engine in PLANTED_IN}
-        return run_recipes(folder, recipes, resume=resume, XDG_STATE_HOME=state)
 
-    made(2, state=str(folder / "state"), resume=False)
-    strangers = made(4, state=another)
+@again
+def longer(folder: Path, made: Made) -> Recipes:
+    """Another one, whose key is another, goes on with two more."""
+    recipes: Recipes = {}
+    for name in (f"{one}-trusting" for one in PLANTED_IN):
+        outcome = made[name]
+        assert isinstance(outcome, Outcome), outcome
+        shutil.copytree(outcome.run_dir, folder / "runs" / name)
+        recipe = tomli.loads((outcome.run_dir.parents[1] / f"{name}.toml").read_text())
+        recipes[name] = {**recipe, "run": {**recipe["run"], "max_steps": 4}}
+    return recipes
+
+
+@pytest.fixture(scope="module")
+def strangers(together: Together) -> Made:
+    """What the other one has made, with a pickle planted in it."""
+    made = together.gone_on()
     for engine, pattern in PLANTED_IN.items():
-        plant(folder / "runs" / engine / "checkpoints" / "checkpoint-4", pattern, folder / f"{engine} ran")
-    return {"folder": folder, "state": another, "strangers": strangers}
+        outcome = made[f"{engine}-trusting"]
+        assert isinstance(outcome, Outcome), outcome
+        plant(outcome.run_dir / "checkpoints" / "checkpoint-4", pattern, together.folder / f"{engine} ran")
+    return made
 
 
-def go_on(planted: dict[str, Any], engine: str, *words: str) -> subprocess.CompletedProcess[str]:
+def go_on(together: Together, engine: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Two updates more, as a user types it: what only the first process refuses, the launcher ends."""
-    recipe = str(planted["folder"] / f"{engine}.toml")
+    recipe = str(together.folder / "again" / f"{engine}-trusting.toml")
     command = [sys.executable, "-m", "fttool", "run", recipe, "--resume", "--set", "run.max_steps=6", *words]
-    there = {**os.environ, "XDG_STATE_HOME": planted["state"]}
+    there = {**os.environ, "XDG_STATE_HOME": together.strangers_state}
     return subprocess.run(command, capture_output=True, text=True, env=there, timeout=240)
 
 
 @pytest.mark.parametrize("engine", PLANTED_IN)
-def test_a_planted_pickle_does_not_run(planted: dict[str, Any], engine: str) -> None:
-    strangers = planted["strangers"][engine]
-    assert isinstance(strangers, Outcome), strangers
-    assert [one["step"] for one in events(strangers.run_dir) if one["event"] == "resumed"] == [2]
-    refused = go_on(planted, engine)
+def test_a_planted_pickle_does_not_run(together: Together, strangers: Made, engine: str) -> None:
+    made = strangers[f"{engine}-trusting"]
+    assert isinstance(made, Outcome)
+    assert [one["step"] for one in events(made.run_dir) if one["event"] == "resumed"] == [2]
+    refused = go_on(together, engine)
     assert refused.returncode == 2 and "--trust-checkpoint" in refused.stderr, refused.stderr
-    assert not (planted["folder"] / f"{engine} ran").exists()
+    assert not (together.folder / f"{engine} ran").exists()
 
 
-def test_where_the_pickle_is_read_it_does_run(planted: dict[str, Any]) -> None:
+def test_where_the_pickle_is_read_it_does_run(together: Together, strangers: Made) -> None:
     """What is asserted above can fail."""
-    go_on(planted, "zero", "--trust-checkpoint")
-    assert (planted["folder"] / "zero ran").exists()
+    assert not (together.folder / "zero ran").exists()
+    go_on(together, "zero", "--trust-checkpoint")
+    assert (together.folder / "zero ran").exists()
