@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import Field
+from typing_extensions import override
 
 from fttool.contracts.rows import Encoded
 from fttool.contracts.strategy import Context, Place, Strategy
+from fttool.errors import Problem
+
+if TYPE_CHECKING:
+    from fttool.contracts.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +108,28 @@ class Batching(Strategy):
 
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Longest sequence, in tokens."""
-    too_long: Literal["truncate", "drop"] = "truncate"
-    """What becomes of a row of more than `max_length` tokens: cut off at the end, or dropped; counted either way."""
+    too_long: Literal["truncate", "drop", "split"] = "truncate"
+    """What becomes of a row of more than `max_length` tokens: cut off, dropped, or made several rows, of which none
+    loses a token (`split`). A conversation is split at its turns, each part with the system turn in front; a text, and
+    an exchange that is itself too long, into windows. Rows and tokens are counted either way."""
+    truncate: Literal["keep_start", "keep_end", "whole_turns"] = "keep_start"
+    """What is kept of a row that is cut off: its first tokens, its last ones, or as many of a conversation's first
+    exchanges as fit (`whole_turns`: no turn is cut; plain text keeps its first tokens)."""
+    overlap: Annotated[int, Field(ge=1)] = 1
+    """With `split`, tokens of a window that the next one begins with: they are read there, and learned once. A row's
+    first token is never learned, as nothing predicts it; so one token at least is repeated."""
+
+    @override
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        ways = {"too_long": self.too_long == "split", "truncate": self.truncate != "keep_start"}
+        if recipe.task.learns not in (None, "token"):
+            for option in (option for option, is_set in ways.items() if is_set):
+                message = f"{option} = {getattr(self, option)!r} is for rows whose tokens are learned"
+                hint = "texts that are classified are cut at the end, before the special token there"
+                yield Problem(message, hint=hint, key=("batching", option))
+        if self.overlap >= self.max_length:
+            hint = f"set it below max_length = {self.max_length}"
+            yield Problem("overlap leaves no new token in a window", hint=hint, key=("batching", "overlap"))
 
     @property
     def needs_same_rows(self) -> bool:

@@ -76,7 +76,7 @@ class Encoded:
     cut: bool = False
     """True where the row is longer and masking itself has cut it."""
     lost: Mapping[str, int] = field(default_factory=dict[str, int])
-    """What the cut has taken beside tokens, by kind in the plural: `{"words": 12}`."""
+    """What the cut has taken, by kind in the plural: `{"tokens": 30, "words": 12}`."""
     turns: tuple[int, ...] = ()
     """Indices of the messages that are learned, in their order; empty where masking does not go by turns."""
     remarks: tuple[str, ...] = ()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example, RowEncoder
 from fttool.errors import ModelError, Problem
 from fttool.rows.checks.bad import BadRows
 from fttool.rows.datasets import Reading
+from fttool.rows.lengths import Fitted, fitted
 from fttool.rows.rows import Rows
 from fttool.rows.tokens import TokenRows
 from fttool.yielded import check_row
@@ -46,6 +46,9 @@ def encode_rows(
             break
         try:
             row = encode(example)
+            check_row(recipe.masking, row, example.origin)
+            too_long = row.cut or len(row.input_ids) > max_length
+            became = fitted(example, row, recipe.batching, encode) if too_long else Fitted([(row, example)])
         except ValueError as wrong:
             if example.messages:
                 _refuse_template(encode, example, wrong)
@@ -54,22 +57,15 @@ def encode_rows(
             if dataset.bad.enough:
                 break
             continue
-        check_row(recipe.masking, row, example.origin)
-        cut = row.cut or len(row.input_ids) > max_length
-        if cut and recipe.batching.too_long == "drop":
-            rows.dropped[f"longer than {max_length} tokens"] += 1
+        if not became.rows or not all(_teaches(part) for part, _ in became.rows):
+            reason = _nothing_left(recipe, example, too_long, bool(became.rows))
+            rows.dropped[reason] += 1
+            rows.dropped_tokens[reason] += len(row.input_ids)
             continue
-        row = _first(row, max_length)
-        unlearned = row.classes is None and all(label == -100 for label in row.labels[1:])
-        if unlearned or (row.words is not None and not row.classes):
-            within = f" in the first {max_length} tokens" if cut else ""
-            marked = " beside turns marked as not learned" if example.unlearned else ""
-            rows.dropped[f"nothing to learn{within}{marked}"] += 1
-            continue
-        rows.truncated += cut
-        rows.lost.update(row.lost)
-        into.append(row, example.origin)
-        encoded.append(example)
+        for part, of in became.rows:
+            into.append(part, of.origin)
+            encoded.append(of)
+        rows.count_fitted(became, too_long)
     for bad in faulty.values():
         bad.settle()
     return encoded
@@ -85,16 +81,22 @@ def _split(
         yield from from_dataset(dataset, parts)
 
 
-def _first(row: Encoded, length: int) -> Encoded:
-    """A row without what is beyond its first `length` tokens."""
-    types = row.token_types[:length] if row.token_types is not None else None
-    row = replace(row, input_ids=row.input_ids[:length], labels=row.labels[:length], token_types=types)
-    if row.words is None or row.classes is None or len(row.words) <= length:
-        return row
-    words = row.words[:length]
-    left = max(words, default=-1) + 1
-    lost = {"words": len(row.classes) - left} if left < len(row.classes) else {}
-    return replace(row, words=words, classes=row.classes[:left], lost={**row.lost, **lost})
+def _teaches(row: Encoded) -> bool:
+    """Whether a token or a class of the row is learned."""
+    if row.words is not None:
+        return bool(row.classes)
+    return row.classes is not None or any(label != -100 for label in row.labels[1:])
+
+
+def _nothing_left(recipe: Recipe, example: Example, too_long: bool, cut: bool) -> str:
+    """Why a row is dropped that is longer than it may be, or of which nothing is learned."""
+    length, truncate = recipe.batching.max_length, recipe.batching.truncate
+    if too_long and recipe.batching.too_long == "drop":
+        return f"longer than {length} tokens"
+    end = f" in the {'last' if truncate == 'keep_end' else 'first'} {length} tokens"
+    within = (end if cut else f" in whole turns of {length} tokens") if too_long else ""
+    marked = " beside turns marked as not learned" if example.unlearned else ""
+    return f"nothing to learn{within}{marked}"
 
 
 def _refuse_template(encode: RowEncoder, example: Example, wrong: ValueError) -> None:

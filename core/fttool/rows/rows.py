@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fttool.contracts.rows import Example
+from fttool.rows.lengths import Fitted
 from fttool.rows.tokens import JoinedRows, TokenRows
 
 
@@ -29,14 +30,19 @@ class Rows:
     train_tokens: list[int] = field(default_factory=list[int])
     """Tokens of each training dataset."""
     dropped: Counter[str] = field(default_factory=Counter[str])
+    dropped_tokens: Counter[str] = field(default_factory=Counter[str])
+    """Tokens of dropped rows by the same reasons, of those that were dropped once they were tokenized."""
     """Rows that filters and rules have dropped, by reason."""
     changed: Counter[str] = field(default_factory=Counter[str])
     """Rows that filters have changed, by reason; one that two filters change counts twice."""
     flagged: Counter[str] = field(default_factory=Counter[str])
     """Rows that filters have found something in and left as they are, by reason."""
     truncated: int = 0
+    """Rows that were cut at `max_length`."""
     lost: Counter[str] = field(default_factory=Counter[str])
-    """What truncation has taken of these rows beside their tokens, by kind."""
+    """What that has taken of them, by kind: tokens, learned tokens, words."""
+    windowed: Counter[str] = field(default_factory=Counter[str])
+    """Rows that were longer than `max_length` and made several, and how many parts they became: `rows`, `parts`."""
     sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Path, hash and row count of each file, for `lock.json`."""
     eval_examples: list[Example] = field(default_factory=list[Example])
@@ -52,6 +58,13 @@ class Rows:
     """What a user should know of the datasets, in sentences."""
     bad: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Rows that were left out as bad: dataset, place and reason of each."""
+
+    def count_fitted(self, became: Fitted, too_long: bool) -> None:
+        """Count a row that is `too_long`, once what it became is taken."""
+        if too_long and not became.lost:
+            self.windowed.update(rows=1, parts=len(became.rows))
+        self.truncated += bool(became.lost)
+        self.lost.update(became.lost)
 
     @property
     def measurable(self) -> bool:

@@ -42,14 +42,7 @@ def text(ended: Ended) -> str:
     lines += _answering(summary["answering"])
     if summary["skipped_updates"]:
         lines.append(f"  loss scaling skipped {summary['skipped_updates']:,} of {summary['steps']:,} updates")
-    for fate in ("dropped", "changed", "flagged"):
-        if counts := summary[f"{fate}_rows"]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-            lines.append(f"  {fate} rows: {reasons}")
-    if summary["truncated_rows"]:
-        unlearned = "read" if prepared.parts.targets is not None else "learned"
-        cut = f"{counted(summary['truncated_rows'], 'row')}{lost_in_words(summary['lost'])}"
-        lines.append(f"  cut at max_length: {cut}; the end is not {unlearned}")
+    lines += _fates(summary, "read" if prepared.parts.targets is not None else "learned")
     lines += [f"  {counted(count, 'row')} {remark}" for remark, count in summary["row_remarks"].items()]
     width = min(shutil.get_terminal_size().columns, 110)
     for sample in summary["samples"]:
@@ -68,10 +61,36 @@ def text(ended: Ended) -> str:
     return in_lines(lines)
 
 
+def _fates(summary: Mapping[str, Any], unlearned: str) -> list[str]:
+    """What became of rows that were not simply learned: dropped, changed, flagged, cut, made several."""
+    lines: list[str] = []
+    for fate in ("dropped", "changed", "flagged"):
+        counts: Mapping[str, int] = summary[f"{fate}_rows"]
+        tokens: Mapping[str, int] = summary["dropped_tokens"] if fate == "dropped" else {}
+        reasons = [f"{count} {reason}{tokens_in_words(tokens.get(reason, 0))}" for reason, count in counts.items()]
+        lines += [f"  {fate} rows: {', '.join(reasons)}"] if reasons else []
+    if summary["truncated_rows"]:
+        cut = f"{counted(summary['truncated_rows'], 'row')}{lost_in_words(summary['lost'])}"
+        lines.append(f"  cut at max_length: {cut}; what is cut off is not {unlearned}")
+    return lines + [f"  {line}" for line in windowed_in_words(summary["windowed_rows"])]
+
+
 def lost_in_words(lost: Mapping[str, int]) -> str:
-    """What truncation has taken beside tokens: ` (12 words lost)`; nothing where that is all."""
-    listed = " and ".join(f"{count:,} {kind}" for kind, count in lost.items())
+    """What truncation has taken: ` (40 tokens and 12 words lost)`."""
+    listed = " and ".join(counted(count, kind.removesuffix("s")) for kind, count in lost.items())
     return f" ({listed} lost)" if listed else ""
+
+
+def tokens_in_words(tokens: int) -> str:
+    """How many tokens dropped rows had: ` (1,200 tokens)`; nothing where they were dropped before anyone counted."""
+    return f" ({counted(tokens, 'token')})" if tokens else ""
+
+
+def windowed_in_words(windowed: Mapping[str, int]) -> list[str]:
+    """How many rows became several because of their length, in a line; none where there is no such row."""
+    if not windowed:
+        return []
+    return [f"longer than max_length: {counted(windowed['rows'], 'row')} split into {windowed['parts']:,}"]
 
 
 def _answering(asked: Mapping[str, Any]) -> list[str]:

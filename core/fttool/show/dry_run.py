@@ -19,7 +19,7 @@ from fttool.rundir.record import Record, resolved
 from fttool.runs.disk_space import disk_space, refuse_full_disk
 from fttool.runs.preparing import prepare_run
 from fttool.runs.stages.loop import Prepared
-from fttool.show.closing import lost_in_words
+from fttool.show.closing import lost_in_words, tokens_in_words, windowed_in_words
 from fttool.training.groups import Group
 from fttool.training.proof import Proven
 from fttool.visible import in_lines
@@ -93,12 +93,14 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
             for part, dataset in (("train", rows.train), ("eval", rows.eval))
         },
         "dropped": dict(rows.dropped),
+        "dropped_tokens": dict(rows.dropped_tokens),
         "changed": dict(rows.changed),
         "flagged": dict(rows.flagged),
         "datasets": {source["table"]: read_of(source) for source in rows.sources},
         "notices": rows.notices,
         "truncated": rows.truncated,
         "lost": dict(rows.lost),
+        "windowed": dict(rows.windowed),
         "split": rows.split,
         "remarks": rows.learned.remarks,
     }
@@ -206,8 +208,10 @@ def _row_lines(prepared: Prepared, plan: dict[str, Any]) -> list[str]:
         *_classes(prepared),
         f"longest row {tokens['longest_row']:,} tokens; {counted(rows['truncated'], 'row')} cut at max_length"
         + lost_in_words(rows["lost"]),
+        *windowed_in_words(rows["windowed"]),
         *(
             f"{fate} {count:>9,} row{' ' if count == 1 else 's'}  {reason}"
+            + (tokens_in_words(rows["dropped_tokens"].get(reason, 0)) if fate == "dropped" else "")
             for fate in ("dropped", "changed", "flagged")
             for reason, count in rows[fate].items()
         ),

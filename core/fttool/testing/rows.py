@@ -175,7 +175,9 @@ class MaskingContract(Contract):
                 of_all = uncut[example.origin].classes
                 assert row.classes == (of_all if row.words is None or of_all is None else of_all[: max(row.words) + 1])
                 lost = len(of_all or ()) - len(row.classes or ())
-                assert row.lost == ({"words": lost} if lost else {}), "lost says what the cut has taken"
+                tokens = len(uncut[example.origin].input_ids) - len(row.input_ids)
+                words = {"words": lost} if lost else {}
+                assert row.lost == {"tokens": tokens, **words}, "lost says what the cut has taken"
             else:
                 assert row == uncut[example.origin]
 

@@ -38,7 +38,7 @@ def encode_texts(
         _check_text(tokenizer, encoding)
     if len(encoding["input_ids"]) <= special:
         raise ValueError(f"the tokenizer makes no token of the text {first[:40]!r}")
-    cut = False
+    cut, whole = False, len(encoding["input_ids"])
     if max_length is not None and len(encoding["input_ids"]) > max_length:
         cut = True
         if max_length <= special:
@@ -48,7 +48,8 @@ def encode_texts(
     ids = list(encoding["input_ids"])
     types = list(encoding["token_type_ids"]) if second and "token_type_ids" in encoding else None
     types = types if types and any(types) else None
-    return Encoded(ids, [-100] * len(ids), classes=classes, token_types=types, cut=cut)
+    lost = {"tokens": whole - len(ids)} if cut else {}
+    return Encoded(ids, [-100] * len(ids), classes=classes, token_types=types, cut=cut, lost=lost)
 
 
 def _call(tokenizer: PreTrainedTokenizerBase, first: str, second: str, **options: Any) -> Any:

@@ -46,7 +46,7 @@ class Words(OfText):
                 raise ValueError("the row has no words with classes")
             controlled = control.check([("the text", example.prompt)])
             literal = controlled and control.as_text
-            ids, words, cut = encode_words(ctx.tokenizer, example.prompt, example.words, ctx.max_length, literal)
+            ids, words, cut_off = encode_words(ctx.tokenizer, example.prompt, example.words, ctx.max_length, literal)
             left = max(words) + 1
             for number in sorted(set(range(left)).difference(words)):
                 start, end = example.words[number]
@@ -59,8 +59,9 @@ class Words(OfText):
                 [-100] * len(ids),
                 classes=example.labels[:left],
                 words=words,
-                cut=cut,
-                lost={"words": len(example.words) - left} if left < len(example.words) else {},
+                cut=cut_off > 0,
+                lost=({"tokens": cut_off} if cut_off else {})
+                | ({"words": len(example.words) - left} if left < len(example.words) else {}),
                 remarks=control.remarks(controlled),
                 literal=literal,
             )
@@ -70,8 +71,8 @@ class Words(OfText):
 
 def encode_words(
     tokenizer: PreTrainedTokenizerBase, text: str, places: Places, max_length: int | None, as_text: bool
-) -> tuple[list[int], list[int], bool]:
-    """The tokens (T,) of a text, which of the words at `places` each is of (T,), −1 for none, and whether it was cut.
+) -> tuple[list[int], list[int], int]:
+    """The tokens (T,) of a text, which of the words at `places` each is of (T,), −1 for none, and how many are cut off.
 
     Raises `ValueError` where no word has a token, or `max_length` leaves none; single words may be without one.
     """
@@ -87,7 +88,7 @@ def encode_words(
     if max(words, default=-1) < 0:
         raise ValueError(f"the tokenizer makes no token of the text {text[:40]!r}")
     if max_length is None or len(ids) <= max_length:
-        return ids, words, False
+        return ids, words, 0
     return _cut(ids, words, around, max_length)
 
 
@@ -103,9 +104,7 @@ def _words(text: str, places: Places, offsets: Places, around: Sequence[bool]) -
     return words_T
 
 
-def _cut(
-    ids: list[int], words: list[int], around: Sequence[bool], max_length: int
-) -> tuple[list[int], list[int], bool]:
+def _cut(ids: list[int], words: list[int], around: Sequence[bool], max_length: int) -> tuple[list[int], list[int], int]:
     """The first tokens of the text, with the special tokens in front of it and after it."""
     text = [place for place, is_around in enumerate(around) if not is_around]
     room = max_length - (len(ids) - len(text))
@@ -115,4 +114,4 @@ def _cut(
     if max(left, default=-1) < 0:
         special = len(around) - len(text)
         raise ValueError(f"max_length = {max_length} leaves no token of a word beside {special} special ones")
-    return [ids[place] for place in chosen], left, True
+    return [ids[place] for place in chosen], left, len(ids) - len(chosen)
