@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from fttool.api import Batches, Batching, BatchingContext, Encoded, RowGroup
 from fttool_plugins.batching import collate
-from fttool_plugins.batching.updates import chunks, micro_batches
+from fttool_plugins.batching.updates import like_lengths, micro_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,17 +49,10 @@ class BucketedBatches:
 
     def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
         """Micro-batches of like length; the rows that do not fill an update come last."""
-        lengths, size = self.ctx.lengths, self.ctx.global_batch
-        full = len(order) - len(order) % size
-        updates: list[Sequence[RowGroup]] = []
         chance = random.Random(f"bucketed:{self.ctx.seed}:{epoch}")
-        for pool in chunks(order[:full], size * self.pool):
-            by_length = sorted(pool, key=lambda row: -lengths[row])
-            of_pool = chunks([(row,) for row in by_length], size)
-            chance.shuffle(of_pool)
-            updates += of_pool
-        rest = sorted(order[full:], key=lambda row: -lengths[row])
-        return micro_batches([*updates, [(row,) for row in rest]], self.ctx.micro_batch)
+        rows: list[RowGroup] = [(row,) for row in order]
+        updates = like_lengths(rows, lambda group: self.ctx.lengths[group[0]], self.ctx.global_batch, self.pool, chance)
+        return micro_batches(updates, self.ctx.micro_batch)
 
     def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Tensor]:
         """Tensors (B, T)."""

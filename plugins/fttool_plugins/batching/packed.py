@@ -12,7 +12,10 @@ from typing_extensions import override
 
 from fttool.api import Batches, Batching, BatchingContext, Encoded, Levels, RowGroup
 from fttool_plugins.batching import collate
-from fttool_plugins.batching.updates import chunks, micro_batches
+from fttool_plugins.batching.updates import like_lengths, micro_batches
+
+POOL = 50
+"""Updates among which packs are sorted by their length, as `bucketed` has it by default."""
 
 
 class Packed(Batching):
@@ -24,8 +27,11 @@ class Packed(Batching):
     ([architectures](../architectures.md)). Here `micro_batch` and `global_batch` count packed sequences, so an update
     holds more rows: raise `lr` or lower `global_batch` accordingly.
 
+    Packs of like length share an update, as rows do under `bucketed`: where many rows are longer than half of
+    `max_length`, no best fit fills their packs.
+
     Use it for many short rows with an attention that keeps them apart (flash-attention 2), as on long GPU runs.
-    Cost: no padding; rows share a sequence, so a micro-batch's number of rows varies.
+    Cost: at most 2% of the slots are padding; rows share a sequence, so a micro-batch's number of rows varies.
     """
 
     name: Literal["packed"] = "packed"
@@ -52,8 +58,13 @@ class PackedBatches:
     def plan(self, order: Sequence[int], epoch: int) -> list[list[RowGroup]]:
         """Micro-batches of packs; the packs depend on which rows there are, not on their order."""
         packs = best_fit_decreasing(sorted(order), self.ctx.lengths, self.max_length)
-        random.Random(f"packed:{self.ctx.seed}:{epoch}").shuffle(packs)
-        return micro_batches(chunks(packs, self.ctx.global_batch), self.ctx.micro_batch)
+        chance = random.Random(f"packed:{self.ctx.seed}:{epoch}")
+        chance.shuffle(packs)
+        updates = like_lengths(packs, self._tokens, self.ctx.global_batch, POOL, chance)
+        return micro_batches(updates, self.ctx.micro_batch)
+
+    def _tokens(self, pack: RowGroup) -> int:
+        return sum(self.ctx.lengths[row] for row in pack)
 
     def collate(self, sequences: Sequence[Sequence[Encoded]]) -> dict[str, Any]:
         """Tensors (B, T); (1, N) under flash-attention and kernels of its kind, which all have it in their name."""

@@ -94,6 +94,27 @@ def test_packing_is_best_fit_decreasing() -> None:
     assert max(filled) <= 64 and sum(filled) / (64 * len(packs)) > 0.95
 
 
+@pytest.mark.parametrize("micro_batch", [1, 4])
+@pytest.mark.parametrize("kind", ["chat", "uniform", "few long", "all long", "short"])
+def test_packing_leaves_two_percent_of_padding_at_most(kind: str, micro_batch: int) -> None:
+    draw = random.Random(kind)
+    lengths = {
+        "chat": [min(1024, max(4, int(draw.lognormvariate(5, 0.9)))) for _ in range(2_000)],
+        "uniform": [draw.randint(4, 1024) for _ in range(500)],
+        "few long": [draw.randint(20, 80) if draw.random() < 0.8 else draw.randint(600, 1024) for _ in range(600)],
+        "all long": [draw.randint(513, 1024) for _ in range(400)],
+        "short": [draw.randint(10, 60) for _ in range(2_000)],
+    }[kind]
+    context = BatchingContext(lengths=lengths, micro_batch=micro_batch, global_batch=8, pad_id=0, seed=1)
+    batches = Packed(max_length=1024).build(context)
+    for epoch in range(2):
+        plan = batches.plan(draw.sample(range(len(lengths)), len(lengths)), epoch)
+        sizes = [[sum(lengths[row] for row in pack) for pack in micro] for micro in plan]
+        assert sum(map(sum, sizes)) / sum(len(micro) * max(micro) for micro in sizes) >= 0.98
+        assert rows_of(plan) == list(range(len(lengths)))
+    assert batches.plan(range(len(lengths)), 1) == plan != batches.plan(range(len(lengths)), 0)
+
+
 ROWS = [Encoded([5, 6, 7], [5, 6, 7]), Encoded([8, 9], [-100, 9]), Encoded([3, 4, 2, 1], [-100, -100, 2, 1])]
 
 
