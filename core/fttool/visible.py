@@ -44,14 +44,16 @@ def in_lines(lines: Iterable[str]) -> str:
 
 
 def show(*lines: str, error: bool = False) -> None:
-    """Print lines, at once, on standard output or where errors go; whatever is in one of them, it stays one."""
-    print(in_lines(lines), file=sys.stderr if error else sys.stdout, flush=True)
+    """Print lines, if any, at once, on standard output or where errors go; whatever is in one of them, it stays one."""
+    if lines:
+        print(in_lines(lines), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def tell(*lines: str, error: bool = False) -> None:
     """`show` for sentences: on a terminal, lines that are longer than it is wide break between words."""
     wide = columns(sys.stderr if error else sys.stdout)
-    print("\n".join(fold(map(on_one_line, lines), wide)), file=sys.stderr if error else sys.stdout, flush=True)
+    if lines:
+        print("\n".join(fold(map(on_one_line, lines), wide)), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def _as_text(char: str) -> str:

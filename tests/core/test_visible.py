@@ -14,7 +14,7 @@ import tomli_w
 
 from fttool.cli import main
 from fttool.errors import DataError, Problem
-from fttool.visible import in_lines, visible, visible_json
+from fttool.visible import in_lines, show, tell, visible, visible_json
 from fttool.watch import screen
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x1b[31mred\u202etxt.exe\r\x9b2J\u2066\u200e\U000e0041\x7f\udc80\u2028end\nFORGED"
@@ -54,6 +54,15 @@ def test_a_problem_shows_them_as_text() -> None:
     error = DataError(Problem(f"column {HOSTILE}", where=f"{HOSTILE}.jsonl:3", hint=HOSTILE))
     assert not commands(str(error)) and r"\x1b[31m" in str(error)
     assert not forged(str(error)) and len(str(error).splitlines()) == 2
+
+
+def test_no_lines_are_not_an_empty_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show()
+    tell()
+    assert capsys.readouterr().out == ""
+    show("")
+    tell("")
+    assert capsys.readouterr().out == "\n\n"
 
 
 @pytest.mark.parametrize("kind", [screen.Lines, screen.Json, screen.Bar])
