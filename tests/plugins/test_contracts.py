@@ -16,7 +16,7 @@ from pyarrow import feather, parquet
 from fttool.contracts import FAMILIES
 from fttool.contracts.sharding import PrecisionContext
 from fttool.plugins import Plugins
-from fttool.testing import CONTRACTS, Contract
+from fttool.testing import CONTRACTS, Contract, tiny_examples, tiny_labelled
 
 from ..tiny_gguf import PACKAGE, write_package
 
@@ -129,6 +129,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "filter.exact-duplicates": {"options": [{}, {"ignore": ["case", "space"], "action": "flag"}]},
     "filter.overlap": {"options": [{}, {"n": 3, "action": "flag"}]},
     "filter.markup": {"options": [{}, {"of": "row", "share": 0.0}]},
+    "filter.conflicting-labels": {"examples": lambda _: [*tiny_labelled(), *tiny_examples()]},
+    "filter.label-errors": {
+        "options": [{}, {"action": "relabel", "folds": 2}],
+        "examples": lambda _: [*tiny_labelled() * 4, *tiny_examples()],
+    },
     "filter.encoding": {"options": [{}, {"action": "repair"}]},
     "filter.personal-data": {"options": [{}, {"action": "mask"}, {"action": "flag"}]},
     "filter.language": {"options": [{}, {"languages": ["en"]}], "requires": ["py3langid"]},

@@ -1,8 +1,10 @@
 """The filter room: which rows are kept."""
 
 from fttool.api import Strategy, hookimpl
+from fttool_plugins.filter.conflicting_labels import ConflictingLabels
 from fttool_plugins.filter.encoding import Encoding
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
+from fttool_plugins.filter.label_errors import LabelErrors
 from fttool_plugins.filter.language import InLanguage
 from fttool_plugins.filter.length import Length
 from fttool_plugins.filter.markup import Markup
@@ -29,4 +31,6 @@ def fttool_strategies() -> list[type[Strategy]]:
         InLanguage,
         Markup,
         PersonalData,
+        ConflictingLabels,
+        LabelErrors,
     ]
