@@ -22,5 +22,5 @@ def suspects(probabilities: Tensor, given: Tensor, confidence: float = 1.0) -> T
     thresholds = (own * probabilities).sum(0) / own.sum(0).clamp_min(1) * confidence
     confident = torch.where(probabilities >= thresholds, probabilities, torch.full_like(probabilities, -1.0))
     best = confident.argmax(1)
-    suspect = (confident.max(1).values >= 0) & (best != given)
+    suspect = confident.max(1).values > probabilities.gather(1, given[:, None])[:, 0]
     return torch.where(suspect, best, torch.full_like(best, -1))
