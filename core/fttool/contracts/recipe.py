@@ -128,7 +128,7 @@ class RowsTable(Table):
     here; one that no row has is said."""
     on_bad_row: Literal["refuse", "drop"] = "refuse"
     """What becomes of a row that the format or the masking cannot take: the run is refused, or the row is left out,
-    counted by reason and listed in `bad_rows.jsonl`. A file that is itself broken is refused all the same."""
+    counted by reason and listed in `dropped.jsonl`. A file that is itself broken is refused all the same."""
     max_bad_rows: ShareOrRows | None = None
     """How many rows may be left out as bad, as a share below 1 of the dataset's, rounded up, or as a number; beyond
     that the run is refused. Default: 0.05. Only with `on_bad_row = "drop"`."""

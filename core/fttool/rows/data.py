@@ -26,7 +26,7 @@ from fttool.rows.checks.classes import joined
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_dataset, unread_general
 from fttool.rows.encoding import encode_rows, from_dataset
 from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
-from fttool.rows.rows import Rows
+from fttool.rows.rows import Gone, Rows
 from fttool.rows.templates import shared_variables
 from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.yielded import built
@@ -70,7 +70,7 @@ def prepare(
         rows.sources.append(reading.as_source())
         rows.notices += reading.notices()
         rows.dropped.update(reading.bad.counts())
-        rows.bad += reading.bad.as_data()
+        rows.gone += [*reading.gone, *reading.bad.gone]
     classes = joined(reading.classes for reading, _ in divided.train)
     rows.notices += [*classes.notices(), *unread_general(recipe)]
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
@@ -105,9 +105,14 @@ def _divide(
     retained = set(map(content_hash, retained_rows))
     numbered = [(index, example) for index, reading in enumerate(train) for example in reading.examples]
     measured = [*retained_rows, *(example for _, example in held_out)]
-    filtered = filtered_rows(filter_context(loaded, tokenizer, measured, track), loaded.recipe.filters, numbered, rows)
-    remaining = [reading for reading in filtered if not retained or content_hash(reading[1]) not in retained]
-    rows.dropped[IN_RETENTION] += len(filtered) - len(remaining)
+    names = [reading.table.dataset for reading in train]
+    context = filter_context(loaded, tokenizer, measured, track)
+    filtered = filtered_rows(context, loaded.recipe.filters, numbered, rows, names)
+    remaining = [
+        (index, example)
+        for index, example in filtered
+        if not _taken(example, retained, IN_RETENTION, rows, train[index])
+    ]
     aside = set_aside([content_hash(example) for _, example in remaining], loaded.recipe.data.eval_share)
     learned: list[list[Example]] = [[] for _ in train]
     for index, example in remaining:
@@ -117,13 +122,16 @@ def _divide(
             learned[index].append(example)
     forbidden = {content_hash(example) for _, example in held_out}
 
-    def unseen(examples: list[Example]) -> list[Example]:
-        return _without(examples, forbidden, IN_EVALUATION, rows)
+    def unseen(examples: list[Example], of: Reading) -> list[Example]:
+        return _without(examples, forbidden, IN_EVALUATION, rows, of)
 
     return _Divided(
-        train=[(reading, unseen(examples)) for reading, examples in zip(train, learned, strict=True)],
+        train=[(reading, unseen(examples, reading)) for reading, examples in zip(train, learned, strict=True)],
         held_out=held_out,
-        general=[(reading, unseen(_without(reading.examples, retained, IN_RETENTION, rows))) for reading in general],
+        general=[
+            (reading, unseen(_without(reading.examples, retained, IN_RETENTION, rows, reading), reading))
+            for reading in general
+        ],
         retention=[(reading, reading.examples) for reading in retention],
     )
 
@@ -163,8 +171,14 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
                 raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))
 
 
-def _without(examples: list[Example], taken: set[bytes], reason: str, rows: Rows) -> list[Example]:
-    """The examples whose content is not among `taken`; the others are counted as dropped."""
-    left = [example for example in examples if content_hash(example) not in taken] if taken else examples
-    rows.dropped[reason] += len(examples) - len(left)
-    return left
+def _without(examples: list[Example], taken: set[bytes], reason: str, rows: Rows, dataset: Reading) -> list[Example]:
+    """The examples of a dataset whose content is not among `taken`; the others are dropped."""
+    return [example for example in examples if not _taken(example, taken, reason, rows, dataset)]
+
+
+def _taken(example: Example, taken: set[bytes], reason: str, rows: Rows, dataset: Reading) -> bool:
+    """Whether its content is among those; if so it is dropped."""
+    if not taken or content_hash(example) not in taken:
+        return False
+    rows.drop(Gone.of(dataset.table.dataset, example, reason, "evaluation" if reason == IN_EVALUATION else "retention"))
+    return True

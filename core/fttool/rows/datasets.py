@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
 from fttool.rows.format_detection import candidates, takes
 from fttool.rows.raw import raw_rows
+from fttool.rows.rows import Gone, excerpt
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Reading:
     columns: Columns = field(default_factory=Columns)
     left_out: Counter[str] = field(default_factory=Counter[str])
     """Rows that are good and not taken, by reason."""
+    gone: list[Gone] = field(default_factory=list[Gone])
+    """These rows."""
     noted: Counter[str] = field(default_factory=Counter[str])
     """What the format says that it did, by how often."""
     source: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -63,6 +67,16 @@ class Reading:
     def note(self, what: str) -> None:
         """Count what a reader or format says."""
         self.noted[what] += 1
+
+    def leave_out(self, example: Example, reason: str) -> None:
+        """Note a good row that is not taken."""
+        self.left_out[reason] += 1
+        self.gone.append(Gone.of(self.table.dataset, example, reason, "marked"))
+
+    def bad_row(self, origin: str, row: Mapping[str, Any], wrong: ValueError) -> Gone:
+        """A row that the format cannot take, as it is listed."""
+        shown = excerpt(json.dumps(row, ensure_ascii=False, default=str))
+        return Gone(self.table.dataset, origin, str(wrong), "bad", shown)
 
     def as_source(self) -> dict[str, Any]:
         """What `lock.json` notes of it."""
@@ -142,7 +156,7 @@ def read_into(
                 example = read_row(noted, origin)
                 learned = _row_learned(noted)
             except ValueError as wrong:
-                bad.add(origin, wrong)
+                bad.add(into.bad_row(origin, row, wrong), wrong)
                 if bad.enough:
                     break
                 continue
@@ -154,7 +168,7 @@ def read_into(
             if taken:
                 into.examples.append(example)
             else:
-                into.left_out[ALL_MARKED if learned else MARKED] += 1
+                into.leave_out(example, ALL_MARKED if learned else MARKED)
     except DataError as broken:
         raise DataError([*alike(bad.found), *broken.problems] if bad.found else broken.problems) from None
     bad.settle()

@@ -10,7 +10,7 @@ from fttool.errors import ModelError, Problem
 from fttool.rows.checks.bad import BadRows
 from fttool.rows.datasets import Reading
 from fttool.rows.lengths import Fitted, fitted
-from fttool.rows.rows import Rows
+from fttool.rows.rows import Gone, Rows
 from fttool.rows.tokens import TokenRows
 from fttool.yielded import check_row
 
@@ -52,15 +52,14 @@ def encode_rows(
         except ValueError as wrong:
             if example.messages:
                 _refuse_template(encode, example, wrong)
-            dataset.bad.add(example.origin, wrong)
+            dataset.bad.add(Gone.of(dataset.table.dataset, example, str(wrong), "bad"), wrong)
             faulty[dataset.table.dataset] = dataset.bad
             if dataset.bad.enough:
                 break
             continue
         if not became.rows or not all(_teaches(part) for part, _ in became.rows):
             reason = _nothing_left(recipe, example, too_long, bool(became.rows))
-            rows.dropped[reason] += 1
-            rows.dropped_tokens[reason] += len(row.input_ids)
+            rows.drop(Gone.of(dataset.table.dataset, example, reason, "length"), len(row.input_ids))
             continue
         for part, of in became.rows:
             into.append(part, of.origin)

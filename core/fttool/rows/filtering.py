@@ -16,7 +16,7 @@ from fttool.contracts.strategy import Track
 from fttool.disk import user_folder
 from fttool.recipe.loaded import Loaded
 from fttool.rows.prompts import whole_length
-from fttool.rows.rows import Rows
+from fttool.rows.rows import Gone, Rows
 from fttool.yielded import built, check_verdicts
 
 if TYPE_CHECKING:
@@ -49,9 +49,14 @@ def cache_folder(name: str) -> Path:
 
 
 def filtered_rows(
-    context: FilterContext, filters: Iterable[Filter], examples: list[tuple[int, Example]], rows: Rows
+    context: FilterContext,
+    filters: Iterable[Filter],
+    examples: list[tuple[int, Example]],
+    rows: Rows,
+    names: Sequence[str],
 ) -> list[tuple[int, Example]]:
-    """Apply the filters in the recipe's order to the rows of all training datasets, and count what becomes of them.
+    """Apply the filters in the recipe's order to the rows of all training datasets, which `names` name by the
+    numbers beside the examples, and count what becomes of them.
 
     A row that is measured on elsewhere stays as it is, so that it is still known as such, and kept from being learned.
     """
@@ -65,7 +70,7 @@ def filtered_rows(
         kept: list[tuple[int, Example]] = []
         for (index, example), verdict in zip(examples, verdicts, strict=True):
             if isinstance(verdict, str):
-                rows.dropped[verdict] += 1
+                rows.drop(Gone.of(names[index], example, verdict, strategy.id()))
                 continue
             if isinstance(verdict, Kept) and verdict.example is not None:
                 measured = set(map(content_hash, context.measured_rows)) if measured is None else measured

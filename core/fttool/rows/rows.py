@@ -6,9 +6,44 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fttool.contracts.rows import Example
+from fttool.contracts.rows import Example, Reason
 from fttool.rows.lengths import Fitted
+from fttool.rows.prompts import expected_answer, question
 from fttool.rows.tokens import JoinedRows, TokenRows
+
+EXCERPT = 160
+"""Characters that are shown of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A row that is not learned from, or not measured on: bad, or dropped."""
+
+    dataset: str
+    """Name of its dataset."""
+    row: str
+    """`file:line` of it."""
+    reason: str
+    """Why it is dropped, or what is wrong with it."""
+    by: str
+    """What it was dropped by: a filter's id, or `bad`, `marked`, `length`, `evaluation` or `retention`."""
+    excerpt: str
+    """How it begins, on one line."""
+    like: str = ""
+    """`file:line` of the row that it is like, where that is why."""
+
+    @classmethod
+    def of(cls, dataset: str, example: Example, reason: str, by: str) -> Gone:
+        """One that a format could read: its excerpt is the last question, and what is answered."""
+        asked, said = question(example), example.answer() if example.labels is None else expected_answer(example)
+        shown = excerpt(" → ".join(filter(None, (asked, said))))
+        return cls(dataset, example.origin, str(reason), by, shown, reason.like if isinstance(reason, Reason) else "")
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text, on one line."""
+    words = " ".join(text[: 4 * EXCERPT].split())
+    return words if len(words) <= EXCERPT else f"{words[: EXCERPT - 1]}…"
 
 
 @dataclass
@@ -56,8 +91,15 @@ class Rows:
     """Conversations that masking has made several rows of."""
     notices: list[str] = field(default_factory=list[str])
     """What a user should know of the datasets, in sentences."""
-    bad: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """Rows that were left out as bad: dataset, place and reason of each."""
+    gone: list[Gone] = field(default_factory=list[Gone])
+    """Every row that was dropped or is bad."""
+
+    def drop(self, gone: Gone, tokens: int = 0) -> None:
+        """Count a row that is dropped, and its tokens where they are known."""
+        self.gone.append(gone)
+        self.dropped[gone.reason] += 1
+        if tokens:
+            self.dropped_tokens[gone.reason] += tokens
 
     def count_fitted(self, became: Fitted, too_long: bool) -> None:
         """Count a row that is `too_long`, once what it became is taken."""

@@ -7,7 +7,7 @@ metrics.jsonl          one line per log and evaluation
 events.jsonl           what happened, when
 summary.json           how it ended
 checkpoints/           checkpoint-<step>/
-bad_rows.jsonl         rows that were left out as bad, with reasons, if there were any
+dropped.jsonl          every row that was dropped or left out as bad, with its place and the reason, if there were any
 logs/                  what other processes than the first have printed, if there were any
 model/                 the final model, tokenizer and chat template, and the model card (README.md)
 """
@@ -233,9 +233,9 @@ class Record:
         """Write `summary.json`."""
         self._write("summary.json", _json(values))
 
-    def bad_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write `bad_rows.jsonl`: dataset, place and reason of each row that was left out as bad."""
-        self._write("bad_rows.jsonl", "".join(json.dumps(as_json(row), ensure_ascii=False) + "\n" for row in rows))
+    def dropped(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write `dropped.jsonl`: dataset, place, reason and excerpt of each row that is not learned from."""
+        self._write("dropped.jsonl", "".join(json.dumps(as_json(row), ensure_ascii=False) + "\n" for row in rows))
 
     def _measured(self) -> list[tuple[Line, Mapping[str, Any]]]:
         """The lines of `metrics.jsonl` that can be read, and what they say."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fttool.events import ConfigSetBack, Noted, RowRemarks, RowsNoted, Started, TemplateDifference
 from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record, lock
@@ -32,6 +34,6 @@ def open_record(prepared: Prepared, record: Record, resume: bool, start: Start |
         prepared.watch.event(TemplateDifference(**prepared.agreement.described()))
     for notice in prepared.rows.notices:
         prepared.watch.event(RowsNoted(text=notice), known=True)
-    if prepared.rows.bad:
-        record.bad_rows(prepared.rows.bad)
+    if prepared.rows.gone:
+        record.dropped(map(asdict, prepared.rows.gone))
     return checkpoint

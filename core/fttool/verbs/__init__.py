@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from fttool.verbs.finished import final_model, initial_weights, load_run, measure
     from fttool.verbs.formats import formats_tried, installed_formats
+    from fttool.verbs.kept import prepared_rows, raw_files
     from fttool.verbs.planning import plan_for_gpus, prepare, with_overrides
     from fttool.verbs.surveying import (
         Fit,
@@ -95,7 +96,9 @@ _HOME = {
     "model_head": "fttool.rundir.saved",
     "plan_for_gpus": "fttool.verbs.planning",
     "prepare": "fttool.verbs.planning",
+    "prepared_rows": "fttool.verbs.kept",
     "progress": "fttool.verbs.surveying",
+    "raw_files": "fttool.verbs.kept",
     "read_lines": "fttool.rows.files.file",
     "read_rows": "fttool.rows.files.source",
     "ready_filters": "fttool.verbs.surveying",
@@ -159,7 +162,9 @@ __all__ = [
     "model_head",
     "plan_for_gpus",
     "prepare",
+    "prepared_rows",
     "progress",
+    "raw_files",
     "read_lines",
     "read_rows",
     "ready_filters",

@@ -11,8 +11,9 @@ from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import Encoded
 from fttool.errors import DataError
 from fttool.recipe.reading import load
-from fttool.rows.data import prepare
-from fttool.rows.rows import Rows
+from fttool.rows.data import IN_EVALUATION, prepare
+from fttool.rows.datasets import MARKED
+from fttool.rows.rows import EXCERPT, Rows
 from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.testing import tiny_tokenizer
 
@@ -329,3 +330,35 @@ def test_general_rows_that_nothing_reads_are_said(tmp_path: Path, more: dict[str
     (tmp_path / "recipe.toml").write_text(dumps(recipe))
     found = [one for one in prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer()).notices if "general rows" in one]
     assert [one.partition(":")[0] for one in found] == ([] if reads else ["general rows (wiki)"])
+
+
+def test_every_row_that_goes_is_listed_with_its_place_reason_and_beginning(tmp_path: Path) -> None:
+    """Each row is learned, measured or listed, and the list says why just as the counts do."""
+    marked = json.dumps({**json.loads(conversation("Marked?", "no")), "weight": 0})
+    lines = [conversation("Q1?", "one two"), conversation("Q2?", "one"), conversation("Q1?", "one two"), "{}", marked]
+    lines += [
+        conversation("why " * 40, "because of it"),
+        conversation("Held?", "out it is"),
+        conversation("Q3?", "a b"),
+    ]
+    write(tmp_path / "rows.jsonl", lines)
+    write(tmp_path / "eval.jsonl", [conversation("Held?", "out it is")])
+    rows = rows_of(
+        tmp_path,
+        data={
+            "train": [{"path": "rows.jsonl", "on_bad_row": "drop", "max_bad_rows": 1}],
+            "eval": [{"path": "eval.jsonl"}],
+        },
+        filters=[{"name": "words", "min": 2}, "exact-duplicates"],
+        batching={"name": "padded", "max_length": 60},
+    )
+    gone = {int(one.row.rpartition(":")[2]): one for one in rows.gone}
+    kept = {int(origin.rpartition(":")[2]) for origin in rows.train.origins}
+    assert kept == {1, 8} and sorted([*kept, *gone]) == list(range(1, 9))
+    assert {one.dataset for one in rows.gone} == {"rows"}
+    assert gone[3].reason == "same row as an earlier row" and gone[3].excerpt == "Q1? → one two"
+    assert gone[4].reason.startswith("the row has no 'messages'") and gone[4].excerpt == "{}"
+    assert gone[5].reason == MARKED and gone[7].reason == IN_EVALUATION
+    assert gone[6].reason == "nothing to learn in the first 60 tokens" and gone[6].excerpt.startswith("why why")
+    assert all(len(one.excerpt) <= EXCERPT and "\n" not in one.excerpt for one in rows.gone)
+    assert sum(rows.dropped.values()) == len(rows.gone)

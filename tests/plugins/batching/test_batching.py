@@ -107,6 +107,7 @@ def test_packing_leaves_two_percent_of_padding_at_most(kind: str, micro_batch: i
     }[kind]
     context = BatchingContext(lengths=lengths, micro_batch=micro_batch, global_batch=8, pad_id=0, seed=1)
     batches = Packed(max_length=1024).build(context)
+    plan = batches.plan(range(len(lengths)), 0)
     for epoch in range(2):
         plan = batches.plan(draw.sample(range(len(lengths)), len(lengths)), epoch)
         sizes = [[sum(lengths[row] for row in pack) for pack in micro] for micro in plan]

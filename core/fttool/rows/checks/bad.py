@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import ChatTemplateError
 from fttool.contracts.strategy import to_steps
 from fttool.errors import DataError, Problem, counted
+from fttool.rows.rows import Gone
 
 SHOWN_PROBLEMS = 5
 """Kinds of bad rows named in one error."""
@@ -31,6 +31,8 @@ class BadRows:
     table: RowsTable
     found: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(`file:line`, what is wrong)."""
+    gone: list[Gone] = field(default_factory=list[Gone])
+    """The same rows as they are listed."""
     rows: int = 0
     """All that were read, good or bad."""
     by_template: int = 0
@@ -46,9 +48,10 @@ class BadRows:
         """True where they are refused, and so many that there is no use in reading on."""
         return not self.drops and len(self.found) >= MOST
 
-    def add(self, origin: str, wrong: Exception) -> None:
+    def add(self, gone: Gone, wrong: Exception) -> None:
         """Note one."""
-        self.found.append((origin, str(wrong)))
+        self.gone.append(gone)
+        self.found.append((gone.row, gone.reason))
         self.by_template += isinstance(wrong, ChatTemplateError)
 
     def settle(self) -> None:
@@ -86,10 +89,6 @@ class BadRows:
     def _share(self) -> str:
         verb = "is" if len(self.found) == 1 else "are"
         return f"{len(self.found):,} of {counted(self.rows, 'row')} {verb} bad"
-
-    def as_data(self) -> list[dict[str, Any]]:
-        """All of them."""
-        return [{"dataset": self.table.dataset, "row": origin, "reason": wrong} for origin, wrong in self.found]
 
 
 def alike(bad: list[tuple[str, str]]) -> list[Problem]:

@@ -49,8 +49,8 @@ def test_bad_rows_are_left_out_and_listed(tmp_path: Path, seed: int) -> None:
     for place in planted:
         rows[place] = draw.choice([row(""), {"other": 1}, {"messages": 3}])
     found = read(tmp_path, rows, on_bad_row="drop")
-    assert [one["row"] for one in found.bad] == [f"{tmp_path}/rows.jsonl:{place + 1}" for place in planted]
-    assert all(one["dataset"] == "rows" and one["reason"] for one in found.bad)
+    assert [one.row for one in found.gone] == [f"{tmp_path}/rows.jsonl:{place + 1}" for place in planted]
+    assert all(one.dataset == "rows" and one.reason and one.excerpt for one in found.gone)
     assert sum(count for reason, count in found.dropped.items() if reason.startswith("bad: ")) == 3
     assert list(found.train) == list(read(tmp_path, [one for n, one in enumerate(rows) if n not in planted]).train)
     assert any(notice.startswith("rows: 3 of 60 rows are bad and left out: ") for notice in found.notices)
@@ -90,7 +90,7 @@ def test_rows_that_masking_cannot_take_are_bad_too(tmp_path: Path) -> None:
     assert "rows.jsonl:41: " in refusal(tmp_path, rows)
     for share in (0.0, 0.9):
         found = read(tmp_path, rows, {"eval_share": share}, on_bad_row="drop")
-        assert [one["row"] for one in found.bad] == [f"{tmp_path}/rows.jsonl:41"]
+        assert [one.row for one in found.gone if one.reason not in found.dropped] == [f"{tmp_path}/rows.jsonl:41"]
         assert len(found.train) + len(found.eval) == 40
 
 
