@@ -20,7 +20,7 @@ class Event:
     """Something that happened in a run."""
 
     text: str = ""
-    """A sentence for people, where they should know; left out where it is empty."""
+    """A sentence for people, where they should know."""
 
     @classmethod
     def kind(cls) -> str:
@@ -28,10 +28,15 @@ class Event:
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def described(self) -> dict[str, Any]:
-        """Kind and fields as they are written, under `event` and their names."""
+        """Kind and fields as they are written, under `event` and their names; `text` comes last.
+
+        What is an empty text by default is left out where it is one.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        text = values.pop("text")
-        return {"event": self.kind(), **values, **({"text": text} if text else {})}
+        values["text"] = values.pop("text")
+        optional = {field.name for field in fields(self) if field.default == ""}
+        written = {name: value for name, value in values.items() if value or name not in optional}
+        return {"event": self.kind(), **written}
 
     def stamped(self) -> dict[str, Any]:
         """The same with the present time, UTC."""
@@ -298,7 +303,7 @@ class Note(Reported):
     """Something that the user should know."""
 
     hint: str = ""
-    """What to do about it."""
+    """What to do about it; left out where there is nothing to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,9 @@ def test_the_kind_is_the_name_of_the_class() -> None:
 def test_text_is_left_out_where_there_is_none() -> None:
     assert events.Started(total_steps=3).described() == {"event": "started", "total_steps": 3}
     assert events.Noted(text="so").described() == {"event": "noted", "text": "so"}
+    assert events.Note(text="so").described() == {"event": "note", "text": "so"}
+    assert events.Note(text="so", hint="do").described() == {"event": "note", "hint": "do", "text": "so"}
+    assert events.Ended(status="", step=0).described() == {"event": "ended", "status": "", "step": 0}
     assert Logged(values={"step": 1, "loss": 2.0}).described() == {"event": "logged", "step": 1, "loss": 2.0}
 
 

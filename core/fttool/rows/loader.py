@@ -9,7 +9,7 @@ last round leaves some without, they get padding: tensors to compute on, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -209,10 +209,15 @@ def train_loader(rows: Sequence[Encoded], order: RowOrder, batches: Batches, wor
     )
 
 
-def eval_batches(rows: Sequence[Encoded], batches: Batches, world: World) -> Iterator[dict[str, Any]]:
-    """This process's share of all rows, each once, in micro-batches, without loader processes."""
+def eval_batches(
+    rows: Sequence[Encoded], batches: Batches, world: World, *, track: Callable[[Sequence[Any]], Iterable[Any]] = iter
+) -> Iterator[dict[str, Any]]:
+    """This process's share of all rows, each once, in micro-batches, without loader processes.
+
+    `track` hands on what it is given one by one, and may show how far that is.
+    """
     collate, sequences = _Collate(batches), _Sequences(rows)
-    for groups in share(batches.plan(range(len(rows)), 0), world):
+    for groups in track(share(batches.plan(range(len(rows)), 0), world)):
         yield collate([sequences[group] for group in groups])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,9 +279,8 @@ def _measured(
     recipe, chosen = setup.loaded.recipe, measures(setup.loaded, parts.labels)
     ask, grouping = asking(recipe, model, tokenizer), Grouping.of(setup.loaded, tokenizer, parts, model)
     for dataset, part in rows.retention.items():
-        setup.watch.stage(f"measuring on {dataset}")
-        batches = grouping.each_once(part, ALONE)
-        sums = summed(model, batches(), parts.score, chosen, setup.device)
+        batches = grouping.each_once(part, ALONE)(track=partial(setup.watch.track, what=f"measuring on {dataset}"))
+        sums = summed(model, batches, parts.score, chosen, setup.device)
         if asked := asked_examples(recipe, examples.get(dataset, ())):
             sums |= answered(chosen, asked, ask, setup.device)
         values: dict[str, float] = {}

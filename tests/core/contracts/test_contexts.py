@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fttool.cli import main
 from fttool.contracts import FAMILIES
 from fttool.contracts.strategy import Context
 from fttool.plugins import Plugins
@@ -18,8 +19,14 @@ ROWS = [
 ]
 
 
-def test_every_strategy_gets_the_seed_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, list[Context]] = {}
+Seen = dict[str, list[Context]]
+"""By family: the contexts that its strategies were built with."""
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Fills as strategies are built."""
+    seen: Seen = {}
 
     def spied(build: Any) -> Any:
         def spy(self: Any, context: Context) -> Any:
@@ -31,6 +38,18 @@ def test_every_strategy_gets_the_seed_and_the_folder(tmp_path: Path, monkeypatch
     for family in FAMILIES:
         for strategy in Plugins.of().family(family):
             monkeypatch.setattr(strategy, "build", spied(strategy.build))
+    return seen
+
+
+def assert_coherent(seen: Seen, folder: Path) -> None:
+    for family, contexts in seen.items():
+        assert all(isinstance(context, Context) for context in contexts), family
+        assert {(context.seed, context.folder) for context in contexts} == {(5, folder)}, family
+        assert all(list(context.track([1, 2], "done")) == [1, 2] for context in contexts), family
+
+
+def test_every_strategy_gets_the_seed_and_the_folder(seen: Seen, tmp_path: Path) -> None:
+    """In a run, and where its model is measured afterwards."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     recipe = {
         "recipe": 1,
@@ -41,8 +60,10 @@ def test_every_strategy_gets_the_seed_and_the_folder(tmp_path: Path, monkeypatch
         "optimizer": {"name": "adamw", "lr": 1e-3},
         "regularizers": [{"name": "l2-init", "strength": 0.1}],
     }
-    assert run_recipe(recipe, tmp_path).error is None
-    assert set(seen) == set(FAMILIES)
-    for family, contexts in seen.items():
-        assert all(isinstance(context, Context) for context in contexts), family
-        assert {(context.seed, context.folder) for context in contexts} == {(5, tmp_path)}, family
+    run = run_recipe(recipe, tmp_path)
+    assert run.error is None and set(seen) == set(FAMILIES)
+    assert_coherent(seen, tmp_path)
+    seen.clear()
+    assert main(["evaluate", str(run.run_dir), "-q"]) == 0
+    assert {"model", "reader", "format", "masking", "batching", "precision", "task", "metric"} <= set(seen)
+    assert_coherent(seen, tmp_path)

@@ -16,6 +16,8 @@ from tomli_w import dumps
 
 from fttool.cli import main
 from fttool.testing import RunResult, run_recipe
+from fttool.verbs import evaluating
+from fttool.watch.screen import Screen
 
 CLASSES = ("ham", "offer", "spam")
 
@@ -133,6 +135,27 @@ def test_of_a_runs_own_rows(chat_run: RunResult, capsys: pytest.CaptureFixture[s
     assert found.keys() == {"evaluation rows", "old"}
     same(found["evaluation rows"], best, "eval_")
     same(found["old"], best, "retention_old_")
+
+
+def test_it_shows_how_far_it_is(
+    chat_run: RunResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All micro-batches of each dataset, one by one."""
+    shown: dict[str, list[int]] = {}
+
+    class Counting(Screen):
+        def track(self, items: Sequence[Any], what: str) -> Iterator[Any]:
+            done = shown.setdefault(what, [len(items)])
+            for item in items:
+                done.append(len(done))
+                yield item
+
+    monkeypatch.setattr(evaluating, "choose", lambda **_: Counting())
+    found = evaluated(capsys, chat_run.run_dir, "--set", "evaluation.micro_batch=1")["datasets"]
+    steps = {f"measuring on {name}": one["rows"] for name, one in found.items()}
+    assert {what: done for what, done in shown.items() if what in steps} == {
+        what: [rows, *range(1, rows + 1)] for what, rows in steps.items()
+    }
 
 
 def test_of_a_model_as_a_run_that_begins_with_it(

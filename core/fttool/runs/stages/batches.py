@@ -109,8 +109,8 @@ class Grouping:
         micro_batch = self.loaded.recipe.evaluation.micro_batch or self.loaded.recipe.micro_batch
         return self.checked(self.build(dataset, micro_batch), micro_batch)
 
-    def each_once(self, dataset: TokenRows, world: World) -> Callable[[], Any]:
-        """This process's share of rows that are measured on, each once."""
+    def each_once(self, dataset: TokenRows, world: World) -> Callable[..., Any]:
+        """This process's share of rows that are measured on, each once; takes the `track` of `eval_batches`."""
         from fttool.rows.loader import eval_batches
 
         return partial(eval_batches, dataset, self.measuring(dataset), world)
