@@ -88,6 +88,8 @@ class TaskParts:
     reference: Callable[[PreTrainedModel, Mapping[str, Tensor]], Tensor] | None = None
     """Given where `score` takes a shortcut through the model: the logits of the same N places by the model's plain
     forward, (N, V). A run proves before its first update that both are the same."""
+    without_shortcut: str = ""
+    """What to set where they are not, as a hint to the user: `set task = {…}`."""
     items: Callable[[Mapping[str, Tensor]], int] = learned_tokens
     """Micro-batch → how many items it counts in the loss of its update; by default its learned tokens."""
     labels: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from typing import cast
 
 import torch
 
+from fttool.contracts.batches import Batching
 from fttool.contracts.rows import Encoded
 from fttool.contracts.strategy import Level
 from fttool.errors import Problem
@@ -42,7 +43,7 @@ NOISE = 8
 """Times the measured noise by which they may differ."""
 SINGLE = torch.finfo(torch.float32).eps
 
-APART = 'set batching = "bucketed"'
+APART = f'set batching = "{Batching.place.default}"'
 BY_ITSELF = "set run.micro_batch = 1 and evaluation.micro_batch = 1, so that each row goes through the model by itself"
 SHORTER = "lower batching.max_length: the model may have no positions for so many tokens"
 MICRO_BATCH, LENGTH = ("run", "micro_batch"), ("batching", "max_length")

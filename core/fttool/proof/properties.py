@@ -32,7 +32,6 @@ Reference = Callable[[Any, Mapping[str, Any]], Tensor]
 
 UNTIE = "set tie_word_embeddings = false in the model's config.json, if its head is one of its own"
 STATELESS = "take another model, or another implementation of this one: model.attention, model.trust_remote_code"
-ALL_PLACES = 'set task = {name = "sft", places = "all"}: every place goes through the head'
 RECOMPUTED = "set model.gradient_checkpointing = false"
 
 
@@ -46,6 +45,8 @@ class Properties:
     """How far a number of size 1 may be from where it should be."""
     reference: Reference | None
     """Given where the task's score takes a shortcut."""
+    without_shortcut: str
+    """What the task says of how to do without it."""
     recomputes: bool
     """True where activations are computed again for the backward pass."""
 
@@ -78,8 +79,8 @@ class Properties:
             seed(self.probe.device)
             return _relative(said.logits_NV, reference(self.probe.model, batch))
 
-        problem = Problem(f"{self._model} gives other logits where only learned positions go through its head")
-        problem = replace(problem, hint=ALL_PLACES, key=("task",))
+        message = f"{self._model} gives other logits by its plain forward than by the shortcut that the task takes"
+        problem = Problem(message, hint=self.without_shortcut, key=("task",))
         return self._found("shortcut", "the score's logits are those of the plain forward", problem, difference)
 
     def recomputation(self) -> Finding:

@@ -82,6 +82,7 @@ def _tried(
         level=level,
         allowed=rounding(formats),
         reference=parts.reference,
+        without_shortcut=parts.without_shortcut,
         recomputes=loop.job.recipe.model.gradient_checkpointing,
     )
     assumed = Assumed(level=level, causal=parts.causal, shape=shape, formats=formats)

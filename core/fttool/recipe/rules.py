@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fttool.contracts.batches import Batching
 from fttool.contracts.recipe import GenerateTable, Recipe, RowsTable
 from fttool.errors import Problem, did_you_mean
 from fttool.plain import is_array, is_table
@@ -38,7 +39,7 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
             f"batching '{recipe.batching.id()}' needs the same rows in every epoch, and mixing '{recipe.mixing.id()}' "
             "draws different rows in each"
         )
-        yield Problem(message, hint='set batching.name = "bucketed"', key=("batching",))
+        yield Problem(message, hint=f'set batching.name = "{Batching.place.default}"', key=("batching",))
     yield from _of_datasets(recipe)
     for index, name in enumerate(recipe.plugins.observe):
         if name in recipe.plugins.disable:

@@ -60,6 +60,7 @@ class SupervisedFineTuning(Task):
             arguments={"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None},
             score=partial(score, router_loss=self.router_loss, everywhere=self.places == "all"),
             reference=everywhere if self.places == "learned" else None,
+            without_shortcut='set task = {name = "sft", places = "all"}: every place goes through the head',
             notes=partial(router.said, asked=self.router_loss),
             fit=lambda model, _: router.refuse_without_router(model, self.router_loss),
         )

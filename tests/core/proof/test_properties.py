@@ -38,6 +38,7 @@ def found(model: Any, **changes: Any) -> dict[str, Finding]:
         device=CPU,
     )
     wanted: dict[str, Any] = {"level": "token", "allowed": 3e-5, "reference": everywhere, "recomputes": True}
+    wanted["without_shortcut"] = "set task = plain"
     with evaluating(model):
         return {one.name: one for one in Properties(probe=probe, **{**wanted, **changes}).comparisons()}
 
@@ -181,7 +182,8 @@ def behind_its_back() -> Any:
 
 @pytest.mark.parametrize("which", HEADS)
 def test_a_shortcut_that_says_something_else_is_found(which: str) -> None:
-    assert "shortcut" in failed(HEADS[which]())
+    fault = found(HEADS[which]())["shortcut"]
+    assert not fault.holds and fault.problem.hint == "set task = plain"
 
 
 def test_weights_that_should_be_one_are_found_apart() -> None:
