@@ -5,10 +5,11 @@ from fttool_plugins.masking.all import All
 from fttool_plugins.masking.assistant import Assistant
 from fttool_plugins.masking.completion import Completion
 from fttool_plugins.masking.label import Label
+from fttool_plugins.masking.last_assistant import LastAssistant
 from fttool_plugins.masking.words import Words
 
 
 @hookimpl
 def fttool_strategies() -> list[type[Strategy]]:
     """The strategies of this room."""
-    return [Assistant, Completion, All, Label, Words]
+    return [Assistant, LastAssistant, Completion, All, Label, Words]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from typing_extensions import override
+
+from fttool.api import Problem, Recipe
 from fttool_plugins.masking.of_turns import OfTurns
 
 
@@ -19,3 +23,17 @@ class Assistant(OfTurns):
     """
 
     name: Literal["assistant"] = "assistant"
+    also: tuple[Literal["system", "developer", "user", "tool"], ...] = ()
+    """Other roles whose words are learned too: the text of their turns, without the header and the end that the
+    template writes around it. Inference asks for no such turn; it is for a model that is to know such texts, or to
+    play the user in a test. A turn that the row marks as not learned stays so."""
+
+    @override
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        if self.also and self.history == "as-asked":
+            message = "also learns what stands in the histories, which as-asked repeats"
+            yield Problem(message, hint='leave out also, or set history = "as-rendered"', key=("masking", "also"))
+
+    @override
+    def roles(self) -> Sequence[str]:
+        return self.also

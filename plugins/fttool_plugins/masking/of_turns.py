@@ -48,9 +48,18 @@ class OfTurns(OfText):
         """Index of the first message whose turn may be learned."""
         return 0
 
+    def chosen(self, example: Example) -> Example:
+        """The row with those turns marked as not learned that the strategy leaves out; twice is as once."""
+        return example
+
+    def roles(self) -> Sequence[str]:
+        """Other roles than the assistant's whose words are learned."""
+        return ()
+
     @override
     def split(self, example: Example) -> Sequence[Example]:
         """A row a learned turn where the history is as asked, else the row as it is."""
+        example = self.chosen(example)
         return as_asked(example, self.first(example)) if self.history == "as-asked" else (example,)
 
     def begin(self, example: Example) -> int:
@@ -65,8 +74,13 @@ class OfTurns(OfText):
 
         def encode(example: Example) -> Encoded:
             if example.messages:
+                example = self.chosen(example)
                 return conversations.encode(
-                    example.messages, example.template, first=self.begin(example), unlearned=example.unlearned
+                    example.messages,
+                    example.template,
+                    first=self.begin(example),
+                    unlearned=example.unlearned,
+                    also=self.roles(),
                 )
             return plain.encode(example.prompt, example.completion)
 

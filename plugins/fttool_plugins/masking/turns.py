@@ -86,8 +86,10 @@ class Conversations:
         *,
         first: int = 0,
         unlearned: Collection[int] = (),
+        also: Collection[str] = (),
     ) -> Encoded:
-        """Tokens of the whole conversation, labels on the assistant's turns from message `first` on that are learned.
+        """Tokens of the whole conversation, labels on the assistant's turns from message `first` on that are learned,
+        and on the words of other roles that are learned `also`.
 
         `template` holds more variables for the chat template (`tools`, `enable_thinking` …). Raises `ValueError`
         where there is no such turn or it is empty, where its thought is incomplete, where control tokens in the texts
@@ -119,6 +121,9 @@ class Conversations:
             inside = _learned(turn, tokens)
             first_token = next((token for token in inside if tokens.place(token)[1] > begin), inside.stop)
             labels[first_token : inside.stop] = tokens.ids[first_token : inside.stop]
+        others = {index for index, role in enumerate(roles) if role in also and index >= first} - set(unlearned)
+        for token in _words(others, written, tokens):
+            labels[token] = tokens.ids[token]
         labels[0] = IGNORED  # nothing predicts the first token
         remarks = (*self._control.remarks(controlled), *([EMPTY] if empty else []))
         literal = controlled and self._control.as_text
@@ -219,6 +224,16 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], temp
 def _arguments(kind: type[PreTrainedTokenizerBase]) -> frozenset[str]:
     """What `apply_chat_template` takes for itself, so that no template gets to see it."""
     return frozenset(inspect.signature(kind.apply_chat_template).parameters) - {"self", "tools", "documents"}
+
+
+def _words(messages: Collection[int], written: Written, tokens: Tokens) -> Iterator[int]:
+    """The tokens that hold nothing but what these messages say, where the template writes it."""
+    for run in written.runs if messages else ():
+        if run.owner.message in messages and run.owner.field == "content":
+            for token in tokens.within(run.start, run.end):
+                start, end = tokens.place(token)
+                if run.start <= start and end <= run.end:
+                    yield token
 
 
 def _learned(turn: Turn, tokens: Tokens) -> range:

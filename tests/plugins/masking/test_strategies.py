@@ -14,6 +14,7 @@ from fttool_plugins.masking.all import All
 from fttool_plugins.masking.assistant import Assistant
 from fttool_plugins.masking.completion import Completion
 from fttool_plugins.masking.label import Label
+from fttool_plugins.masking.last_assistant import LastAssistant
 from fttool_plugins.masking.words import Words
 
 from ...probes import HEAVY, imported_by
@@ -27,6 +28,7 @@ def test_the_room_lists_its_strategies() -> None:
         "assistant": Assistant,
         "completion": Completion,
         "label": Label,
+        "last-assistant": LastAssistant,
         "words": Words,
     }
 
