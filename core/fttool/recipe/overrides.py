@@ -68,10 +68,11 @@ def read_raw(
     """
     document = toml.read(path) if data is None else toml.of_data(data)
     raw = RawRecipe(path, document, _copy(document.data))
+    # The task comes first: its defaults depend on it, and the other overrides may name an option of such a default.
     of_task = [override for override in overrides if re.match(r"\s*task\s*[.=]", override)]
     for override in of_task:
         _apply(raw, override)
-    raw.defaults = task_defaults(raw.data)  # before the others, which may name an option of a default strategy
+    raw.defaults = task_defaults(raw.data)
     for override in overrides:
         if override not in of_task:
             _apply(raw, override)
@@ -102,7 +103,7 @@ def _fill(raw: RawRecipe, target: Any, parts: Sequence[str], value: Any, key: Ke
         here = (*key, part)
         family = family_at(here)
         other = LENGTHS[1 - LENGTHS.index(here)][-1] if here in LENGTHS else None
-        if not rest and other not in table:
+        if not rest and other not in table:  # a task's epochs beside the recipe's max_steps would contradict it
             table.setdefault(part, _copy(value))
         elif rest:
             if part not in table:
@@ -134,6 +135,7 @@ def _apply(raw: RawRecipe, override: str) -> None:
         target = _entered(raw, target, key[:depth], dotted)
     last = key[-1]
     _check_entry(target, key, dotted)
+    # What the table holds are options of another strategy: kept, they would be refused one by one beside the new name.
     if last == "name" and family_at(key[:-1]) and target.get("name") != value:
         _drop(raw, target, override, f"resets [{'.'.join(map(str, key[:-1]))}]")
         target.clear()
