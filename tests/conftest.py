@@ -1,8 +1,8 @@
 """Which tests run, and in which order.
 
 `pytest` alone leaves out those marked `full`; files, folders and marks that are named are run as named. What starts
-several processes comes first, in one worker, while the others do the rest; then the long ones, so that what is left at
-the end is short and no worker waits for another.
+several processes comes first, in one worker, while the others do the rest; then the files with long ones, so that what
+is left at the end is short and no worker waits for another.
 """
 
 import gc
@@ -45,7 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("dist", "full")])
+    # Whole files, so that what the tests of one share is made once in each worker.
+    long = {item.path for item in items if item.get_closest_marker("full")}
+    items.sort(key=lambda item: (item.get_closest_marker("dist") is None, item.path not in long))
 
 
 def pytest_collection_finish() -> None:
