@@ -134,6 +134,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "options": [{}, {"action": "relabel", "folds": 2}],
         "examples": lambda _: [*tiny_labelled() * 4, *tiny_examples()],
     },
+    "filter.relevance": {"options": [{}, {"by": "model", "gain": 100.0}]},
+    "filter.diversity": {"options": [{}, {"keep": 3, "compare": "row"}]},
     "filter.encoding": {"options": [{}, {"action": "repair"}]},
     "filter.personal-data": {"options": [{}, {"action": "mask"}, {"action": "flag"}]},
     "filter.language": {"options": [{}, {"languages": ["en"]}], "requires": ["py3langid"]},

@@ -13,6 +13,8 @@ from fttool.contracts.strategy import Context, Level, Levels, Place, Strategy
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from fttool.contracts.model import Source
+
 
 Message: TypeAlias = Mapping[str, Any]
 """One turn as the chat template sees it: `role`, `content`, and what else the template knows (`tool_calls` …)."""
@@ -198,6 +200,8 @@ class FilterContext(Context):
     measured_rows: Sequence[Example] = ()
     """The rows of the recipe's evaluation and retention datasets; those that `data.eval_share` will set aside are among
     the rows themselves."""
+    source: Callable[[], Source]
+    """Yields the loaders of the recipe's model, for a filter that asks it: as it is before training."""
     cache: Callable[[], Path]
     """Makes and returns a folder of the filter's own, `filters/<id>` in the user's cache: what took long to compute can
     wait there for the next run, under a hash of what it was computed from. It may be emptied at any time."""

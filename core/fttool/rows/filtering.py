@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fttool.contracts.model import Source, SourceContext
 from fttool.contracts.rows import Example, Filter, FilterContext, Kept
 from fttool.contracts.strategy import Track
 from fttool.disk import user_folder
@@ -34,10 +35,17 @@ def filter_context(
         tokens=lambda example: whole_length(example, tokenizer),
         measured_rows=measured_rows,
         measured=lambda example: _is_measured(content_hash(example), measured, share),
+        source=partial(build_source, loaded),
         cache=partial(cache_folder, "filters"),
         track=track,
         **loaded.common,
     )
+
+
+def build_source(loaded: Loaded) -> Source:
+    """The loaders of the recipe's tokenizer and model."""
+    model = loaded.recipe.model
+    return built(model.source, SourceContext(trust_remote_code=model.trust_remote_code, **loaded.common))
 
 
 def cache_folder(name: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from fttool.contracts.model import Source
 from fttool.contracts.rows import (
     Encoded,
     Example,
@@ -22,7 +23,7 @@ from fttool.contracts.rows import (
 )
 from fttool.testing.contract import Contract
 from fttool.testing.formats import learns_labels
-from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_tagged, tiny_tokenizer
+from fttool.testing.tiny import tiny_examples, tiny_labelled, tiny_model, tiny_tagged, tiny_tokenizer
 
 
 def filter_context(**changes: Any) -> FilterContext:
@@ -39,6 +40,7 @@ def filter_context(**changes: Any) -> FilterContext:
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
         measured=lambda example: (example.messages, example.prompt) == (first.messages, first.prompt),
+        source=lambda: Source(tokenizer=tiny_tokenizer, model=lambda load: tiny_model(), origin={"model": "tiny"}),
         cache=lambda: Path(tempfile.mkdtemp()),
         track=lambda items, what: items,
     )

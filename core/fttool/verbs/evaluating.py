@@ -129,7 +129,8 @@ def evaluate(loaded: Loaded, classes: Sequence[str] = (), *, own: bool, quiet: b
         ModelError: beside what a run refuses, for a model that lacks weights which a run would draw at random.
     """
     from fttool.rows import chat
-    from fttool.runs.stages.rows import READING, build_source
+    from fttool.rows.filtering import build_source
+    from fttool.runs.stages.rows import READING
     from fttool.runs.stages.setup import set_up
 
     watch = Watch(loaded, Record(Path()), choose(quiet=quiet, as_json=False), on=False)

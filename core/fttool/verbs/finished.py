@@ -49,8 +49,8 @@ def initial_weights(run: Loaded) -> Mapping[str, Tensor]:
 
     Without those that the source does not give, such as a new head. Raises `ModelError` where its files have changed.
     """
+    from fttool.rows.filtering import build_source
     from fttool.runs.resume import weight_files
-    from fttool.runs.stages.rows import build_source
     from fttool.training.regularizing import start
 
     quiet_libraries(network=run.needs_network)
@@ -75,7 +75,7 @@ def _lock_of(run: Loaded) -> dict[str, Any]:
 
 def final_model(run: Loaded) -> PreTrainedModel:
     """The final model of a run, in the format in which it was saved."""
-    from fttool.runs.stages.rows import build_source
+    from fttool.rows.filtering import build_source
 
     folder = Record(run.path.parent).model.absolute()
     if not (folder / "config.json").is_file():

@@ -87,7 +87,7 @@ def progress(*, quiet: bool = False) -> Screen:
 def row_tokenizer(loaded: Loaded) -> PreTrainedTokenizerBase:
     """The tokenizer of the recipe's model, with the chat template that the recipe asks for; no weights are loaded."""
     from fttool.rows import chat
-    from fttool.runs.stages.rows import build_source
+    from fttool.rows.filtering import build_source
 
     quiet_libraries(network=loaded.needs_network)
     with explained(loaded):

@@ -2,6 +2,8 @@
 
 from fttool.api import Strategy, hookimpl
 from fttool_plugins.filter.conflicting_labels import ConflictingLabels
+from fttool_plugins.filter.difficulty import Difficulty
+from fttool_plugins.filter.diversity import Diversity
 from fttool_plugins.filter.encoding import Encoding
 from fttool_plugins.filter.exact_duplicates import ExactDuplicates
 from fttool_plugins.filter.label_errors import LabelErrors
@@ -12,6 +14,7 @@ from fttool_plugins.filter.near_duplicates import NearDuplicates
 from fttool_plugins.filter.overlap import Overlap
 from fttool_plugins.filter.personal_data import PersonalData
 from fttool_plugins.filter.refusals import Refusals
+from fttool_plugins.filter.relevance import Relevance
 from fttool_plugins.filter.repetition import Repetition
 from fttool_plugins.filter.words import Words
 
@@ -33,4 +36,7 @@ def fttool_strategies() -> list[type[Strategy]]:
         PersonalData,
         ConflictingLabels,
         LabelErrors,
+        Relevance,
+        Difficulty,
+        Diversity,
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fttool.contracts.model import Source, SourceContext
+from fttool.contracts.model import Source
 from fttool.contracts.rows import MaskingContext
 from fttool.contracts.strategy import Track
 from fttool.contracts.task import TaskContext, TaskParts
@@ -14,6 +14,7 @@ from fttool.rows import chat
 from fttool.rows.checks.agreement import Agreement, compare, refuse_difference
 from fttool.rows.checks.trained_classes import refuse_classes
 from fttool.rows.data import prepare, untracked
+from fttool.rows.filtering import build_source
 from fttool.rows.rows import Rows
 from fttool.runs.stages.setup import Setup, extended
 from fttool.yielded import built
@@ -73,15 +74,6 @@ def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agr
     masking, max_length = loaded.recipe.masking, loaded.recipe.batching.max_length
     encode = built(masking, MaskingContext(tokenizer=tokenizer, max_length=max_length, **loaded.common))
     return compare(rows.sampled, masking.split, encode, tokenizer, max_length)
-
-
-def build_source(loaded: Loaded) -> Source:
-    """The loaders of the recipe's tokenizer and model."""
-    recipe = loaded.recipe
-    return built(
-        recipe.model.source,
-        SourceContext(trust_remote_code=recipe.model.trust_remote_code, **loaded.common),
-    )
 
 
 def task_parts(loaded: Loaded, rows: Rows) -> TaskParts:
