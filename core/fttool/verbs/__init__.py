@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fttool.cli.parser import verb_parser
     from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
-    from fttool.errors import gist
+    from fttool.errors import counted, gist
     from fttool.listing import Listed
     from fttool.plain import children, is_table
     from fttool.recipe.loaded import Loaded
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         row_tokenizer,
         survey,
     )
+    from fttool.verbs.trying import short_run
     from fttool.watch.aligned import aligned
 
 _HOME = {
@@ -70,6 +71,7 @@ _HOME = {
     "checkpoint_names": "fttool.runs.start",
     "checkpoint_steps": "fttool.runs.start",
     "children": "fttool.plain",
+    "counted": "fttool.errors",
     "evaluate": "fttool.verbs.evaluating",
     "final_model": "fttool.verbs.finished",
     "fits": "fttool.verbs.surveying",
@@ -106,6 +108,7 @@ _HOME = {
     "row_encoder": "fttool.verbs.surveying",
     "row_tokenizer": "fttool.verbs.surveying",
     "saved_model": "fttool.rundir.saved",
+    "short_run": "fttool.verbs.trying",
     "stable_steps": "fttool.runs.start",
     "survey": "fttool.verbs.surveying",
     "verb_parser": "fttool.cli.parser",
@@ -136,6 +139,7 @@ __all__ = [
     "checkpoint_names",
     "checkpoint_steps",
     "children",
+    "counted",
     "evaluate",
     "final_model",
     "fits",
@@ -172,6 +176,7 @@ __all__ = [
     "row_encoder",
     "row_tokenizer",
     "saved_model",
+    "short_run",
     "stable_steps",
     "survey",
     "verb_parser",

@@ -12,11 +12,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fttool.api import ExitCode, UsageError, show, visible_json
+from fttool.api import Example, ExitCode, UsageError, show, visible_json
 from fttool.verbs import (
     Loaded,
+    Surveyed,
     add_overrides,
     judging,
     progress,
@@ -27,7 +27,7 @@ from fttool.verbs import (
     verb_parser,
 )
 from fttool_plugins.verbs.audit.reading import audited, sample_of
-from fttool_plugins.verbs.audit.report import Report, as_data
+from fttool_plugins.verbs.audit.report import Indicator, Report, as_data
 
 EXAMPLES = """\
 examples:
@@ -36,6 +36,8 @@ examples:
   fttool audit chats.jsonl --eval kept.jsonl       are rows measured on that are learned, too?
   fttool audit my.toml --against old.jsonl         do the rows look like those of this sample?
   fttool audit my.toml --set batching.max_length=512
+  fttool audit my.toml --difficulty                how hard are they for the model that training begins with?
+  fttool audit my.toml --measure --minutes 5       what to do first: what leaving suspects out gains a small model
   fttool audit my.toml -o audit.html               with the ten worst rows of each kind, in one file
   fttool audit my.toml --json > audit.json
 
@@ -88,15 +90,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--eval", type=Path, action="append", metavar="FILE", help="evaluation rows beside a bare file")
     parser.add_argument("--against", type=Path, metavar="FILE", help="a sample of what will be asked of the model")
     parser.add_argument("--slow", action="store_true", help="ask filters that compute with a model, too")
+    parser.add_argument("--difficulty", action="store_true", help="load the starting model, and ask it some rows")
+    parser.add_argument("--measure", action="store_true", help="try what leaving suspects out gains, in short runs")
+    parser.add_argument("--updates", type=_positive, default=30, metavar="N", help="of each such run; default: 30")
+    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="pairs of runs a filter; default: 3")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, metavar="N", help="after these no run begins; default 10"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="write it as a page for a browser, too")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return int(text)
+
+
 def audit(options: argparse.Namespace) -> Report:
     """Read, count, ask, and sum up."""
-    from fttool_plugins.verbs.audit import asking, counting, findings, indicators, steps
+    from fttool_plugins.verbs.audit import asking, counting, findings, gains, indicators, steps
 
     began, quiet = time.monotonic(), options.quiet or options.json
     loaded, how = audited(options)
@@ -105,7 +120,6 @@ def audit(options: argparse.Namespace) -> Report:
     datasets = survey(loaded)
     train = [example for one in datasets if one.part == "train" for example in one.examples]
     measured = [example for one in datasets if one.part in ("eval", "retention") for example in one.examples]
-    against = None if options.against is None else _sample(options.against, loaded)
     tokenizer = row_tokenizer(loaded)
     tokens = counting.tokens(loaded, row_encoder(loaded, tokenizer), train, shown.track)
     shown.stage("asking the filters")
@@ -113,8 +127,12 @@ def audit(options: argparse.Namespace) -> Report:
     suspects, not_run = asking.asked(ready, judging(loaded, tokenizer, measured, quiet=quiet), train, slow=options.slow)
     clean = len(train) - len(frozenset[str]().union(*(one.origins for one in suspects)))
     classes, overlap = counting.classes(train), counting.overlap(train, measured)
+    made, order = steps.steps(suspects), steps.BY_COUNT
+    if options.measure:
+        bounds = gains.Bounds(updates=options.updates, seeds=options.seeds, minutes=options.minutes)
+        made, order = gains.measured(loaded, datasets, suspects, bounds, shown.stage)
     shown.stage("comparing the rows")
-    seed = loaded.recipe.run.seed
+    correct = indicators.correctness(clean, len(train), len(suspects))
     return Report(
         source=str(options.recipe),
         how=how,
@@ -130,21 +148,37 @@ def audit(options: argparse.Namespace) -> Report:
         clean=clean,
         repeated=counting.repeated(train),
         overlap=overlap,
-        indicators=[
-            indicators.diversity(train, seed),
-            indicators.correctness(clean, len(train), len(suspects)),
-            indicators.consistency(train, seed),
-            indicators.representativeness(train, against, seed),
-        ],
+        indicators=_indicators(options, loaded, datasets, train, correct),
         findings=list(findings.findings(loaded, datasets, len(train), tokens, classes, overlap)),
-        steps=steps.steps(suspects),
-        order=steps.BY_COUNT,
+        steps=made,
+        order=order,
         seconds=round(time.monotonic() - began, 1),
     )
 
 
-def _sample(file: Path, loaded: Loaded) -> list[Any]:
-    return [example for one in survey(sample_of(file, loaded)) for example in one.examples]
+def _indicators(
+    options: argparse.Namespace,
+    loaded: Loaded,
+    datasets: Sequence[Surveyed],
+    train: Sequence[Example],
+    correct: Indicator,
+) -> list[Indicator]:
+    from fttool_plugins.verbs.audit import indicators, starting
+
+    seed, against = loaded.recipe.run.seed, None
+    if options.against is not None:
+        against = [example for one in survey(sample_of(options.against, loaded)) for example in one.examples]
+    model = options.model or _model(loaded)
+    hard = indicators.difficulty(None, 0, model, starting.UNASKED)
+    if options.difficulty:
+        hard = starting.asked(loaded, datasets, model, quiet=options.quiet or options.json)
+    return [
+        indicators.diversity(train, seed),
+        correct,
+        indicators.consistency(train, seed),
+        indicators.representativeness(train, against, seed),
+        hard,
+    ]
 
 
 def _model(loaded: Loaded) -> str:

@@ -70,7 +70,8 @@ def told_apart(one: Terms, other: Terms, seed: int) -> float:
     by classifier: Lopez-Paz and Oquab 2017, "Revisiting Classifier Two-Sample Tests", arXiv 1610.06545.
     """
     rng = random.Random(seed)
-    folds = [[rng.sample(range(len(side)), len(side))[part::2] for part in range(2)] for side in (one, other)]
+    shuffled = [rng.sample(range(len(side)), len(side)) for side in (one, other)]
+    folds = [[order[part::2] for part in range(2)] for order in shuffled]
     areas: list[float] = []
     for judged in range(2):
         learned = [[side[place] for place in folds[index][1 - judged]] for index, side in enumerate((one, other))]
