@@ -5,6 +5,9 @@ from pathlib import Path
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+PICTURES = (".png", ".svg")
+"""Shown by their bytes, not by the repository's page about them."""
+
 
 class Readme(MetadataHookInterface):
     """Fills in `readme`, which `pyproject.toml` declares as dynamic."""
@@ -23,7 +26,8 @@ def absolute(text: str, source: str, root: Path) -> str:
     """Markdown with the targets of its relative links as addresses in the repository `source`, on its main branch."""
 
     def address(link: re.Match[str]) -> str:
-        kind = "tree" if (root / link["path"]).is_dir() else "blob"
+        path = root / link["path"]
+        kind = "tree" if path.is_dir() else "raw" if path.suffix in PICTURES else "blob"
         return f"]({source}/{kind}/HEAD/{link['path']}{link['rest']})"
 
     return re.sub(r"\]\((?![a-z]+:|#|/)(?P<path>[^)#\s]+)(?P<rest>(?:#[^)\s]*)?)\)", address, text)

@@ -8,6 +8,7 @@ A test holds those to the commands whose output is always the same.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -34,6 +35,7 @@ SCREENS: Mapping[str, str] = {  # picture → command, in their order
     "first": "fttool",
     "validate": "fttool validate quickstart.toml",
     "wrong": "fttool validate quickstart.toml --set schedule.name=cosin --set run.epoch=3",
+    "audit": "fttool audit rows.jsonl -q",
     "preview": "fttool preview quickstart.toml --rows 2",
     "run": "fttool run quickstart.toml --set run.epochs=1",
     "compare": "fttool compare runs/quickstart runs/low",
@@ -102,12 +104,29 @@ def _style(char: Any) -> str:
     return " ".join(filter(None, words))
 
 
+def spoil(folder: Path) -> None:
+    """Write `rows.jsonl` for the audit: rows of the quickstart, and some of each of five faults."""
+    lines = (folder / "data" / "stdlib-qa.jsonl").read_text(encoding="utf-8").splitlines()
+    turns = [[turn["content"] for turn in json.loads(line)["messages"]] for line in lines[:240]]
+    faults = [(f"Please: {question}", answer) for question, answer in turns[:12]]
+    faults += [(question, "I'm sorry, but I cannot help with that.") for question, _ in turns[200:208]]
+    faults += [(question, f"{answer} Itâ€™s cafÃ©.") for question, answer in turns[208:214]]
+    faults += [(question, "It is a function, and " * 12) for question, _ in turns[214:219]]
+    faults += [(question, f"{answer} Ask j.doe{n}@example.com.") for n, (question, answer) in enumerate(turns[219:223])]
+    rows = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in (*map(tuple, turns[:200]), *faults)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def main(wanted: Collection[str]) -> None:
     """Run the commands in order in a new folder, and write a picture of each, or of those that are wanted."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         subprocess.run(PREPARED.split(), cwd=folder, check=True)
+        spoil(folder)
         for name, command in SCREENS.items():
             if wanted and name not in wanted:
                 continue

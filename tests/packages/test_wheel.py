@@ -81,10 +81,10 @@ def hook() -> ModuleType:
 
 def test_links_that_are_no_paths_stay(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    text = "[a](https://x.org/b) [c](#d) [e](mailto:f@g.org) [h](docs/) [i](docs/j.md#k) [l](m.md)"
+    text = "[a](https://x.org/b) [c](#d) [e](mailto:f@g.org) [h](docs/) [i](docs/j.md#k) [l](m.md) ![n](docs/o.png)"
     assert hook().absolute(text, "S", tmp_path) == (
         "[a](https://x.org/b) [c](#d) [e](mailto:f@g.org) [h](S/tree/HEAD/docs/) [i](S/blob/HEAD/docs/j.md#k) "
-        "[l](S/blob/HEAD/m.md)"
+        "[l](S/blob/HEAD/m.md) ![n](S/raw/HEAD/docs/o.png)"
     )
 
 

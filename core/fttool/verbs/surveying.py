@@ -5,11 +5,11 @@ Bad rows are counted and not refused, no filter has been applied, and every row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.rows import Example, Filter, MaskingContext, RowEncoder, Verdict
 from fttool.contracts.strategy import Level
@@ -52,8 +52,8 @@ class Surveyed:
     """What a user should know of it, in sentences: columns that are not read, classes that look like one …"""
 
 
-def survey(loaded: Loaded) -> list[Surveyed]:
-    """Read every dataset of the recipe; raises `DataError` for a file that is itself broken."""
+def survey(loaded: Loaded, tokenizer: PreTrainedTokenizerBase | None = None) -> list[Surveyed]:
+    """Read every dataset of the recipe, for a run with this tokenizer; `DataError` for a file that is itself broken."""
     from fttool.rows.datasets import read_dataset
     from fttool.rows.format_detection import settled
 
@@ -63,7 +63,7 @@ def survey(loaded: Loaded) -> list[Surveyed]:
         loaded = settled(loaded)
         for place, table in loaded.recipe.data.datasets():
             lenient = table.model_copy(update={"on_bad_row": "drop", "max_bad_rows": ANY_NUMBER})
-            reading = read_dataset(loaded, lenient, place)
+            reading = read_dataset(loaded, lenient, place, tokenizer)
             found.append(
                 Surveyed(
                     part=place[1],
@@ -77,6 +77,16 @@ def survey(loaded: Loaded) -> list[Surveyed]:
                 )
             )
     return found
+
+
+def raw_dataset(loaded: Loaded, place: tuple[str | int, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The raw rows of the dataset at a key of the recipe, each with its origin, as its file or the hub has them."""
+    from fttool.rows import hub
+    from fttool.rows.raw import raw_rows
+
+    key, table = next(pair for pair in loaded.recipe.data.datasets() if pair[0] == place)
+    with explained(loaded):
+        yield from raw_rows(loaded, table) if table.paths else hub.rows(table, hub.load(table, key))
 
 
 def progress(*, quiet: bool = False) -> Screen:

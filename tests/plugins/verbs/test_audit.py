@@ -126,7 +126,7 @@ def test_tokens_are_those_that_a_plain_loop_counts(
         "99%": max(lengths),
         "longest": max(lengths),
     }
-    assert tokens["cut_rows"] == sum(length > longest for length in lengths)
+    assert tokens["long_rows"] == sum(length > longest for length in lengths)
     assert tokens["cut_tokens"] == sum(max(0, length - longest) for length in lengths)
     assert sum(tokens["lengths"]) == len(talks)
     assert 0 < tokens["learned"] < tokens["total"]

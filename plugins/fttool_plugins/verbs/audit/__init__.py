@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fttool.api import Example, ExitCode, UsageError, show, visible_json
 from fttool.verbs import (
@@ -117,10 +118,10 @@ def audit(options: argparse.Namespace) -> Report:
     loaded, how = audited(options)
     shown = progress(quiet=quiet)
     shown.stage("reading the rows")
-    datasets = survey(loaded)
+    tokenizer = row_tokenizer(loaded)
+    datasets = survey(loaded, tokenizer)
     train = [example for one in datasets if one.part == "train" for example in one.examples]
     measured = [example for one in datasets if one.part in ("eval", "retention") for example in one.examples]
-    tokenizer = row_tokenizer(loaded)
     tokens = counting.tokens(loaded, row_encoder(loaded, tokenizer), train, shown.track)
     shown.stage("asking the filters")
     ready, absent = ready_filters(loaded)
@@ -148,7 +149,7 @@ def audit(options: argparse.Namespace) -> Report:
         clean=clean,
         repeated=counting.repeated(train),
         overlap=overlap,
-        indicators=_indicators(options, loaded, datasets, train, correct),
+        indicators=_indicators(options, loaded, datasets, tokenizer, train, correct),
         findings=list(findings.findings(loaded, datasets, len(train), tokens, classes, overlap)),
         steps=made,
         order=order,
@@ -160,6 +161,7 @@ def _indicators(
     options: argparse.Namespace,
     loaded: Loaded,
     datasets: Sequence[Surveyed],
+    tokenizer: Any,
     train: Sequence[Example],
     correct: Indicator,
 ) -> list[Indicator]:
@@ -167,7 +169,7 @@ def _indicators(
 
     seed, against = loaded.recipe.run.seed, None
     if options.against is not None:
-        against = [example for one in survey(sample_of(options.against, loaded)) for example in one.examples]
+        against = [example for one in survey(sample_of(options.against, loaded), tokenizer) for example in one.examples]
     model = options.model or _model(loaded)
     hard = indicators.difficulty(None, 0, model, starting.UNASKED)
     if options.difficulty:

@@ -61,6 +61,7 @@ def sampled(examples: Sequence[Example], most: int, seed: int) -> Sequence[Examp
 def tokens(loaded: Loaded, encode: RowEncoder, examples: Sequence[Example], track: Any) -> Tokens:
     """The rows in tokens, and what a run would cut and drop of them."""
     recipe, longest = loaded.recipe, loaded.recipe.batching.max_length
+    too_long, keeps_end = recipe.batching.too_long, recipe.batching.truncate == "keep_end"
     looked_at = sampled(examples, MOST_ENCODED, recipe.run.seed)
     lengths: list[int] = []
     dropped, unmasked = Counter[str](), list[Shown]()
@@ -74,11 +75,12 @@ def tokens(loaded: Loaded, encode: RowEncoder, examples: Sequence[Example], trac
         marked = [label != -100 for label in row.labels]
         lengths.append(len(row.input_ids))
         learned += sum(marked)
-        cut_learned += sum(marked[longest:])
-        if len(marked) > longest and recipe.batching.too_long == "drop":
+        cut_learned += sum(marked[:-longest] if keeps_end and len(marked) > longest else marked[longest:])
+        kept = marked[-longest:] if keeps_end else marked if too_long == "split" else marked[:longest]
+        if len(marked) > longest and too_long == "drop":
             dropped[f"longer than {longest} tokens"] += 1
-        elif row.classes is None and not any(marked[1:longest]):
-            dropped["nothing to learn" + (f" in the first {longest} tokens" if len(marked) > longest else "")] += 1
+        elif row.classes is None and not any(kept[1:]):
+            dropped["nothing to learn" + (" in what is kept of it" if len(kept) < len(marked) else "")] += 1
     total = sum(lengths)
     return Tokens(
         rows=len(looked_at),
@@ -89,9 +91,10 @@ def tokens(loaded: Loaded, encode: RowEncoder, examples: Sequence[Example], trac
         quantiles=quantiles(lengths),
         lengths=histogram(lengths),
         max_length=longest,
-        cut_rows=sum(length > longest for length in lengths),
-        cut_tokens=sum(max(0, length - longest) for length in lengths),
-        cut_learned=cut_learned,
+        too_long=too_long,
+        long_rows=sum(length > longest for length in lengths),
+        cut_tokens=sum(max(0, length - longest) for length in lengths) if too_long == "truncate" else 0,
+        cut_learned=cut_learned if too_long == "truncate" else 0,
         dropped=dict(dropped),
         unmasked=len(unmasked),
         unmasked_rows=unmasked[:SHOWN],

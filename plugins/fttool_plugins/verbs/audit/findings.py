@@ -57,11 +57,11 @@ def findings(
             message=f"{tokens.unmasked:,} rows have no mask, and a run ends on them: {first.row}: {first.reason}",
             source=OURS,
         )
-    if tokens.cut_rows:
+    if tokens.cut_tokens:
         share = tokens.cut_tokens / tokens.total
         yield Finding(
             message=f"max_length = {tokens.max_length:,} cuts {tokens.cut_tokens:,} tokens ({share:.1%}) of "
-            f"{tokens.cut_rows:,} rows, {tokens.cut_learned:,} of them learned ones",
+            f"{tokens.long_rows:,} rows, {tokens.cut_learned:,} of them learned ones",
             source=OURS,
         )
     for one in datasets:

@@ -23,7 +23,7 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 from fttool.api import Example, FttoolError, UsageError
-from fttool.verbs import Loaded, Surveyed, counted, read_rows
+from fttool.verbs import Loaded, Surveyed, counted, raw_dataset
 from fttool_plugins.verbs.audit.counting import prompt_of
 from fttool_plugins.verbs.audit.report import Step, Suspects
 from fttool_plugins.verbs.audit.steps import steps
@@ -37,7 +37,6 @@ FEWEST = 10
 """Held-out rows below which nothing is measured."""
 ALIKE = 0.8
 """Jaccard similarity of prompts from which on they ask the same."""
-HINT = "leave --measure and --difficulty out, or download them first"
 NOISE = 2.0
 """Standard errors from which on a gain is told from noise."""
 
@@ -137,12 +136,8 @@ def _like(held: Sequence[Example], others: Sequence[Example]) -> set[str]:
 
 
 def raw_rows(loaded: Loaded, dataset: Surveyed, origins: Collection[str]) -> Rows:
-    """The rows as their file has them."""
-    table = next(table for place, table in loaded.recipe.data.datasets() if place == dataset.place)
-    if table.path is None:
-        raise UsageError(f"rows are read again from files, and '{dataset.name}' is on the hub", hint=HINT)
-    path = loaded.folder / Path(table.path).expanduser()
-    return [(origin, row) for origin, row in read_rows(path, table.encodings) if origin in origins]
+    """Some rows as their file has them."""
+    return [(origin, row) for origin, row in raw_dataset(loaded, dataset.place) if origin in origins]
 
 
 def pairs(

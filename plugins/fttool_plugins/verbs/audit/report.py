@@ -63,10 +63,12 @@ class Tokens:
     lengths: Sequence[int]
     """Rows by length, in twenty steps of equal width from 0 to the longest."""
     max_length: int
-    cut_rows: int
+    too_long: str
+    """What becomes of longer rows: `truncate`, `drop` or `split`."""
+    long_rows: int
     """Rows longer than `max_length`."""
     cut_tokens: int
-    """Tokens beyond it."""
+    """Tokens that are cut off; where whole turns are kept there are more."""
     cut_learned: int
     """Learned ones among them."""
     dropped: Mapping[str, int]

@@ -80,8 +80,10 @@ def length_words(tokens: Tokens) -> str:
     places = ", ".join(f"{name} {value:,}" for name, value in tokens.quantiles.items())
     fates = [f"{count:,} {reason}" for reason, count in tokens.dropped.items()]
     cut = f"max_length {tokens.max_length:,} cuts none"
-    if tokens.cut_rows:
-        cut = f"max_length {tokens.max_length:,} cuts {tokens.cut_rows:,} rows by {tokens.cut_tokens:,} tokens"
+    if tokens.long_rows:
+        does = {"truncate": "cuts", "drop": "drops", "split": "splits"}[tokens.too_long]
+        cut = f"max_length {tokens.max_length:,} {does} {tokens.long_rows:,} rows"
+        cut += f" by {tokens.cut_tokens:,} tokens" if tokens.cut_tokens else ""
     return f"{places}; {cut}" + (f"; dropped: {', '.join(fates)}" if fates else "")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from fttool.verbs import Loaded, Surveyed, recipe_of, short_run
 
 MODEL = "builtin:tiny-chat"
-BATCH, LONGEST, RATE = 8, 256, 1e-3
+BATCH, LONGEST, RATE = 8, 256, 2e-4
 """Rows of an update, tokens of a row, and the learning rate at its height."""
 
 Rows: TypeAlias = Sequence[tuple[str, Mapping[str, Any]]]
