@@ -14,9 +14,9 @@ FLOOR = 90
 """Percent of the lines of a file."""
 EARLY = "pytest loads it, as a plugin, before lines are counted"
 OWN: dict[str, tuple[int, str]] = {
-    "core/fttool/__init__.py": (30, EARLY),
-    "core/fttool/testing/__init__.py": (20, EARLY),
-    "core/fttool/testing/fixtures.py": (50, EARLY),
+    "core/fttool/__init__.py": (33, EARLY),
+    "core/fttool/testing/__init__.py": (23, EARLY),
+    "core/fttool/testing/fixtures.py": (52, EARLY),
 }
 """File → its floor, and why it is lower."""
 
