@@ -122,6 +122,7 @@ def test_too_few_rows_to_measure_on_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fttool_plugins.verbs.audit.ready_filters", lambda _: ([PersonalData()], {}))
     write_rows(tmp_path / "rows.jsonl", some(20))
     assert main(["audit", "rows.jsonl", "--measure"]) == 2
     assert "too few rows to measure on: 4 of the 20" in capsys.readouterr().err
