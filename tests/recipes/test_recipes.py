@@ -69,6 +69,26 @@ def test_rows_from_elsewhere_are_read_to_the_last_column(capsys: pytest.CaptureF
     assert not capsys.readouterr().out
 
 
+def test_each_filter_of_clean_finds_the_row_that_was_made_for_it() -> None:
+    from fttool.recipe.reading import load
+    from fttool.rows.data import prepare
+    from fttool.testing import tiny_tokenizer
+
+    rows = prepare(load(RECIPES / "clean.toml"), tokenizer := tiny_tokenizer())
+    assert rows.dropped == {
+        "fewer than 2 characters": 1,
+        "begins with a refusal": 1,
+        "says one thing over and over": 1,
+        "more than 5% markup": 1,
+        "its answer does not go with its prompt": 1,
+        "same row as an earlier row": 1,
+        "almost the same row as an earlier row": 1,
+    }
+    assert rows.changed == {"has mojibake": 1, "has an e-mail address": 1} and len(rows.train) == 27
+    text = "".join(str(tokenizer.decode(row.input_ids)) for row in rows.train)
+    assert "[e-mail]" in text and "@example.com" not in text and "Â" not in text
+
+
 @pytest.mark.full
 def test_remember_measures_what_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(RECIPES / "remember.toml"), "--set", f"run.output={tmp_path}", "--set", "run.max_steps=12"]
