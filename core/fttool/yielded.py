@@ -231,11 +231,10 @@ def check_row(strategy: Strategy, row: Any, origin: str) -> None:
     """Look at a masked row: tokens, and labels that are the tokens' own or −100."""
     if not isinstance(row, Encoded):
         raise misbehaved(strategy, f"gave {_shown(row)}, not an Encoded ({origin})")
-    if not all(type(token) is int and token >= 0 for token in row.input_ids):
+    if set(map(type, row.input_ids)) - {int} or min(row.input_ids, default=0) < 0:
         raise misbehaved(strategy, f"gave tokens that are not ids: integers from 0 on ({origin})")
-    if len(row.labels) != len(row.input_ids) or any(
-        label not in (-100, token) for token, label in zip(row.input_ids, row.labels, strict=True)
-    ):
+    pairs = zip(row.input_ids, row.labels, strict=False)
+    if len(row.labels) != len(row.input_ids) or any(label != -100 and label != token for token, label in pairs):
         hint = "labels are not shifted, one per token"
         raise misbehaved(strategy, f"gave labels that are not the tokens' own or −100 ({origin})", hint)
     if row.words is not None:

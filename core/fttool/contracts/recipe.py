@@ -167,6 +167,15 @@ class DataTable(Table):
     """Rows that represent what the model knew and are only measured, as the evaluation rows are: how much is forgotten.
     Rows that stand here too are dropped from `train` and `general`. Filters leave them alone."""
 
+    cache: bool | Text = True
+    """Whether prepared rows are kept for the next run, other processes and `--resume`; or the folder for that, relative
+    to the recipe's. `true`: in the user's cache, from 1 MiB of files on; `fttool cache` lists and clears it. They are
+    found again by the bytes of the files and all else that they are made of."""
+
+    workers: PositiveInt | None = None
+    """Processes that make tokens of rows; default: one for each processor, where there are 1,000 rows or more. How many
+    they are changes nothing else."""
+
     def datasets(self) -> Iterable[tuple[tuple[str, str, int], RowsTable]]:
         """Every dataset with its place in the recipe."""
         for part in ("train", "eval", "general", "retention"):

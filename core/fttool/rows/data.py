@@ -26,7 +26,8 @@ from fttool.rows.checks.classes import joined
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_dataset, unread_general
 from fttool.rows.encoding import encode_rows, from_dataset
 from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
-from fttool.rows.rows import Gone, Rows
+from fttool.rows.gone import Gone
+from fttool.rows.rows import Rows
 from fttool.rows.templates import shared_variables
 from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.yielded import built

@@ -20,8 +20,8 @@ from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
 from fttool.rows.format_detection import candidates, takes
+from fttool.rows.gone import Gone, excerpt
 from fttool.rows.raw import raw_rows
-from fttool.rows.rows import Gone, excerpt
 from fttool.yielded import built
 
 if TYPE_CHECKING:

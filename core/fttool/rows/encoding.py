@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example, RowEncoder
 from fttool.errors import ModelError, Problem
 from fttool.rows.checks.bad import BadRows
 from fttool.rows.datasets import Reading
+from fttool.rows.gone import Gone
 from fttool.rows.lengths import Fitted, fitted
-from fttool.rows.rows import Gone, Rows
+from fttool.rows.rows import Rows
 from fttool.rows.tokens import TokenRows
+from fttool.rows.workers import mapped
 from fttool.yielded import check_row
 
 PLAINEST = Example(
@@ -38,36 +43,73 @@ def encode_rows(
     first: int | None = None,
 ) -> list[Example]:
     """Mask and truncate, until `into` has the `first` rows; returns the examples that were kept."""
-    max_length = recipe.batching.max_length
     encoded: list[Example] = []
     faulty: dict[str, BadRows] = {}
-    for dataset, example in _split(examples, recipe, rows):
+    attempts = _attempts(_split(examples, recipe, rows), partial(_attempt, recipe, encode), recipe, first)
+    for dataset, example, made in attempts:
         if len(into) == first:
             break
-        try:
-            row = encode(example)
-            check_row(recipe.masking, row, example.origin)
-            too_long = row.cut or len(row.input_ids) > max_length
-            became = fitted(example, row, recipe.batching, encode) if too_long else Fitted([(row, example)])
-        except ValueError as wrong:
-            if example.messages:
-                _refuse_template(encode, example, wrong)
-            dataset.bad.add(Gone.of(dataset.table.dataset, example, str(wrong), "bad"), wrong)
+        if isinstance(made, ValueError):
+            dataset.bad.add(Gone.of(dataset.table.dataset, example, str(made), "bad"), made)
             faulty[dataset.table.dataset] = dataset.bad
             if dataset.bad.enough:
                 break
             continue
-        if not became.rows or not all(_teaches(part) for part, _ in became.rows):
-            reason = _nothing_left(recipe, example, too_long, bool(became.rows))
-            rows.drop(Gone.of(dataset.table.dataset, example, reason, "length"), len(row.input_ids))
+        became = made.became.rows
+        if not became or not all(_teaches(part) for part, _ in became):
+            reason = _nothing_left(recipe, example, made.too_long, bool(became))
+            rows.drop(Gone.of(dataset.table.dataset, example, reason, "length"), made.tokens)
             continue
-        for part, of in became.rows:
-            into.append(part, of.origin)
-            encoded.append(of)
-        rows.count_fitted(became, too_long)
+        for part, of in became:
+            into.append(part, (of or example).origin)
+            encoded.append(of or example)
+        rows.count_fitted(made.became, made.too_long)
+    attempts.close()
     for bad in faulty.values():
         bad.settle()
     return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What became of an example."""
+
+    tokens: int
+    """Before anything was cut."""
+    too_long: bool
+    became: Fitted
+
+
+def _attempt(recipe: Recipe, encode: RowEncoder, example: Example) -> _Made | ValueError:
+    """Mask one row and cut it, or say what is wrong with it; of itself, for it may be done in another process."""
+    try:
+        row = encode(example)
+        check_row(recipe.masking, row, example.origin)
+        too_long = row.cut or len(row.input_ids) > recipe.batching.max_length
+        became = fitted(example, row, recipe.batching, encode) if too_long else Fitted([(row, None)])
+    except ValueError as wrong:
+        if example.messages:
+            _refuse_template(encode, example, wrong)
+        return wrong
+    return _Made(len(row.input_ids), too_long, became)
+
+
+def _attempts(
+    pairs: Iterator[tuple[Reading, Example]],
+    attempt: Callable[[Example], _Made | ValueError],
+    recipe: Recipe,
+    first: int | None,
+) -> Generator[tuple[Reading, Example, _Made | ValueError]]:
+    """Each example with what became of it, in order; one after another where only the `first` rows are wanted."""
+    if first is not None:
+        for dataset, example in pairs:
+            yield dataset, example, attempt(example)
+        return
+    listed = list(pairs)
+    results = mapped(attempt, [example for _, example in listed], recipe.data.workers)
+    with closing(results):
+        for (dataset, example), made in zip(listed, results, strict=True):
+            yield dataset, example, made
 
 
 def _split(

@@ -16,8 +16,9 @@ from fttool.contracts.rows import Example, Filter, FilterContext, Kept
 from fttool.contracts.strategy import Track
 from fttool.disk import user_folder
 from fttool.recipe.loaded import Loaded
+from fttool.rows.gone import Gone
 from fttool.rows.prompts import whole_length
-from fttool.rows.rows import Gone, Rows
+from fttool.rows.rows import Rows
 from fttool.yielded import built, check_verdicts
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from functools import partial
 from fttool.contracts.batches import Batching
 from fttool.contracts.rows import Encoded, Example, RowEncoder
 
-Row = tuple[Encoded, Example]
+Row = tuple[Encoded, Example | None]
+"""A row in tokens, and the example that it is of; None for the one that was asked about."""
 
 
 @dataclass(frozen=True, slots=True)

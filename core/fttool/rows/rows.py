@@ -6,44 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fttool.contracts.rows import Example, Reason
+from fttool.contracts.rows import Example
+from fttool.rows.gone import Gone
 from fttool.rows.lengths import Fitted
-from fttool.rows.prompts import expected_answer, question
 from fttool.rows.tokens import JoinedRows, TokenRows
-
-EXCERPT = 160
-"""Characters that are shown of a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A row that is not learned from, or not measured on: bad, or dropped."""
-
-    dataset: str
-    """Name of its dataset."""
-    row: str
-    """`file:line` of it."""
-    reason: str
-    """Why it is dropped, or what is wrong with it."""
-    by: str
-    """What it was dropped by: a filter's id, or `bad`, `marked`, `length`, `evaluation` or `retention`."""
-    excerpt: str
-    """How it begins, on one line."""
-    like: str = ""
-    """`file:line` of the row that it is like, where that is why."""
-
-    @classmethod
-    def of(cls, dataset: str, example: Example, reason: str, by: str) -> Gone:
-        """One that a format could read: its excerpt is the last question, and what is answered."""
-        asked, said = question(example), example.answer() if example.labels is None else expected_answer(example)
-        shown = excerpt(" → ".join(filter(None, (asked, said))))
-        return cls(dataset, example.origin, str(reason), by, shown, reason.like if isinstance(reason, Reason) else "")
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a text, on one line."""
-    words = " ".join(text[: 4 * EXCERPT].split())
-    return words if len(words) <= EXCERPT else f"{words[: EXCERPT - 1]}…"
 
 
 @dataclass
@@ -65,9 +31,9 @@ class Rows:
     train_tokens: list[int] = field(default_factory=list[int])
     """Tokens of each training dataset."""
     dropped: Counter[str] = field(default_factory=Counter[str])
+    """Rows that filters and rules have dropped, by reason."""
     dropped_tokens: Counter[str] = field(default_factory=Counter[str])
     """Tokens of dropped rows by the same reasons, of those that were dropped once they were tokenized."""
-    """Rows that filters and rules have dropped, by reason."""
     changed: Counter[str] = field(default_factory=Counter[str])
     """Rows that filters have changed, by reason; one that two filters change counts twice."""
     flagged: Counter[str] = field(default_factory=Counter[str])

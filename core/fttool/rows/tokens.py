@@ -7,12 +7,16 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fttool.contracts.rows import Encoded
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+Flat: TypeAlias = Any
+"""`array.array` while rows are added; NumPy's over a file in memory for rows that were kept (`kept.py`)."""
 
 
 class TokenRows(Sequence[Encoded]):
@@ -22,15 +26,19 @@ class TokenRows(Sequence[Encoded]):
     """
 
     def __init__(self) -> None:
-        self.tokens = array("i")
-        self.learned = array("b")
-        self.ends = array("q")
+        self.tokens: Flat = array("i")
+        """The tokens of all rows, one row after another."""
+        self.learned: Flat = array("b")
+        """Of each token 1 where it is learned, and 0 elsewhere."""
+        self.ends: Flat = array("q")
+        """Where each row ends in `tokens`, exclusive."""
         self.origins: list[str] = []
+        """`file:line` of each row."""
         self.classes: list[tuple[str, ...] | None] = []
         """Of each row; equal ones are one object."""
-        self.token_types = array("b")
+        self.token_types: Flat = array("b")
         """As long as the tokens of the rows up to the last one that has any."""
-        self.words = array("i")
+        self.words: Flat = array("i")
         """Of each token the number of its word, −1 for none; as long as `token_types` is, where words have classes."""
         self.remarks = Counter[str]()
         """What is to be known of the rows, with the number of them."""
@@ -46,7 +54,7 @@ class TokenRows(Sequence[Encoded]):
             self.words.extend(row.words)
         self.classes.append(self._same.setdefault(row.classes, row.classes))
         self.tokens.extend(row.input_ids)
-        self.learned.extend(int(label != -100) for label in row.labels)
+        self.learned.extend([label != -100 for label in row.labels])
         self.ends.append(len(self.tokens))
         self.origins.append(origin)
         self.remarks.update(set(row.remarks))
@@ -57,12 +65,11 @@ class TokenRows(Sequence[Encoded]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        start = self.ends[index - 1] if index > 0 else 0
-        tokens, learned = self.tokens[start : self.ends[index]], self.learned[start : self.ends[index]]
-        types = self.token_types[start : self.ends[index]].tolist()
-        words = self.words[start : self.ends[index]].tolist()
+        place = slice(self.ends[index - 1] if index > 0 else 0, self.ends[index])
+        tokens, learned = self.tokens[place].tolist(), self.learned[place].tolist()
+        types, words = self.token_types[place].tolist(), self.words[place].tolist()
         return Encoded(
-            list(tokens),
+            tokens,
             [token if yes else -100 for token, yes in zip(tokens, learned, strict=True)],
             classes=self.classes[index],
             token_types=types if any(types) else None,
@@ -72,12 +79,13 @@ class TokenRows(Sequence[Encoded]):
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row."""
-        return [end - start for start, end in zip([0, *self.ends], self.ends, strict=False)]
+        ends = self.ends.tolist()
+        return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
     @property
     def label_tokens(self) -> int:
         """Tokens that are learned, over all rows."""
-        return sum(self.learned)
+        return self.learned.tobytes().count(1)
 
     @property
     def class_counts(self) -> dict[str, int]:

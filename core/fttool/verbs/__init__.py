@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fttool.rows.files.source import read_rows
     from fttool.rundir.saved import model_head, saved_model
     from fttool.rundir.writer_lock import writer_lock
+    from fttool.runs.row_cache import kept_rows, kept_rows_folder, remove_kept_rows
     from fttool.runs.start import checkpoint_names, checkpoint_steps, stable_steps
     from fttool.show.page import Html, html_bar, html_element, html_page, html_steps, html_table, html_text
     from fttool.verbs.branching import branch
@@ -99,6 +100,8 @@ _HOME = {
     "model_head": "fttool.rundir.saved",
     "plan_for_gpus": "fttool.verbs.planning",
     "prepare": "fttool.verbs.planning",
+    "kept_rows": "fttool.runs.row_cache",
+    "kept_rows_folder": "fttool.runs.row_cache",
     "prepared_rows": "fttool.verbs.kept",
     "progress": "fttool.verbs.surveying",
     "raw_dataset": "fttool.verbs.surveying",
@@ -107,6 +110,7 @@ _HOME = {
     "read_rows": "fttool.rows.files.source",
     "ready_filters": "fttool.verbs.surveying",
     "recipe_of": "fttool.verbs.evaluating",
+    "remove_kept_rows": "fttool.runs.row_cache",
     "row_encoder": "fttool.verbs.surveying",
     "row_tokenizer": "fttool.verbs.surveying",
     "saved_model": "fttool.rundir.saved",
@@ -159,6 +163,8 @@ __all__ = [
     "installed_formats",
     "is_table",
     "judging",
+    "kept_rows",
+    "kept_rows_folder",
     "load_recipe",
     "load_run",
     "measure",
@@ -176,6 +182,7 @@ __all__ = [
     "read_rows",
     "ready_filters",
     "recipe_of",
+    "remove_kept_rows",
     "row_encoder",
     "row_tokenizer",
     "saved_model",

@@ -180,9 +180,9 @@ EVALUATION = "evaluation rows"
 
 def _own_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> tuple[Rows, Examples]:
     """The rows of the recipe, as a run prepares them; those that it evaluates on stand beside its retention rows."""
-    from fttool.rows.data import prepare
+    from fttool.runs.row_cache import cached_rows
 
-    rows = prepare(loaded, tokenizer)
+    rows = cached_rows(loaded, tokenizer)
     if not rows.measurable:
         message = "the recipe has neither evaluation nor retention rows"
         raise UsageError(message, hint="name files of rows: fttool evaluate RUN rows.jsonl")

@@ -83,7 +83,7 @@ def test_between_a_render_and_the_end_of_its_limits_nothing_is_raised() -> None:
     assert nothing_is_left()
 
 
-@pytest.mark.skipif(not templates.PAGES.exists(), reason="the system does not tell what a process holds")
+@pytest.mark.skipif(not Path(templates.PAGES).exists(), reason="the system does not tell what a process holds")
 @pytest.mark.parametrize("kind", LARGE)
 def test_what_takes_all_memory_is_refused(kind: str, quick: None) -> None:
     with pytest.raises(ModelError, match="takes over 256 MiB of memory"):

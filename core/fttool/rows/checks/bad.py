@@ -10,7 +10,7 @@ from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import ChatTemplateError
 from fttool.contracts.strategy import to_steps
 from fttool.errors import DataError, Problem, counted
-from fttool.rows.rows import Gone
+from fttool.rows.gone import Gone
 
 SHOWN_PROBLEMS = 5
 """Kinds of bad rows named in one error."""

@@ -16,6 +16,7 @@ from fttool.rows.checks.trained_classes import refuse_classes
 from fttool.rows.data import prepare, untracked
 from fttool.rows.filtering import build_source
 from fttool.rows.rows import Rows
+from fttool.runs.row_cache import cached_rows
 from fttool.runs.stages.setup import Setup, extended
 from fttool.yielded import built
 
@@ -66,7 +67,9 @@ def load_rows(
     source = build_source(loaded)
     tokenizer = source.tokenizer()
     chat.apply_template(tokenizer, loaded.recipe.model.chat_template, loaded.folder)
-    return source, tokenizer, prepare(loaded, tokenizer, first=first, track=track)
+    if first is not None:
+        return source, tokenizer, prepare(loaded, tokenizer, first=first, track=track)
+    return source, tokenizer, cached_rows(loaded, tokenizer, track)
 
 
 def agree(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, rows: Rows) -> Agreement:

@@ -73,6 +73,13 @@ def test_a_soup_is_a_model_to_go_on_from(fttool_tiny_model: Path, tmp_path: Path
     assert [Path(name).parent.name for name in locked["model"]] == ["quiz-1", "quiz-2"]
 
 
+def test_rows_come_out_of_a_database(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(RECIPES, tmp_path / "recipes"))
+    result = run_recipe((folder / "faq.toml").read_text(encoding="utf-8"), folder, plugins=plugins(acme=fttool_acme))
+    assert result.exit_code == 0, result.error
+    assert result.summary["train_rows"] == 4
+
+
 def test_a_row_without_an_answer_is_named(recipe: dict[str, Any], tmp_path: Path) -> None:
     result = run_recipe({**recipe, "masking": "acme.after"}, tmp_path, plugins=plugins(acme=fttool_acme))
     assert result.exit_code == 4
