@@ -13,7 +13,8 @@ from fttool.errors import DataError
 from fttool.recipe.reading import load
 from fttool.rows.data import IN_EVALUATION, prepare
 from fttool.rows.datasets import MARKED
-from fttool.rows.rows import EXCERPT, Rows
+from fttool.rows.gone import EXCERPT
+from fttool.rows.rows import Rows
 from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.testing import tiny_tokenizer
 
