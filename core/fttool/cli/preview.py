@@ -8,6 +8,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
@@ -15,6 +17,8 @@ from fttool.errors import ExitCode, UsageError, counted
 from fttool.visible import show, visible
 
 if TYPE_CHECKING:
+    from fttool.contracts.rows import Encoded
+    from fttool.rows.rows import Rows
     from fttool.rows.tokens import TokenRows
 
 EXAMPLES = """\
@@ -22,10 +26,14 @@ examples:
   fttool preview my.toml                 the first three rows
   fttool preview my.toml --rows 10
   fttool preview my.toml --table retention       of each dataset of [[data.retention]]
+  fttool preview my.toml --row 17        the 17th row alone, of those that are kept
+  fttool preview my.toml --row chats.jsonl:17    the row of that line; where it is dropped, the reason
+  fttool preview my.toml --html rows.html        a page for a browser
   fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
 
 Learned tokens are green and underlined; without colour they are in [brackets]. What is to be known of the datasets
-(columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr.
+(columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr. A row that is
+cut at batching.max_length says how many tokens it has lost. `fttool rows my.toml` lists the rows that are dropped.
 
 next: fttool run my.toml --dry-run
 """
@@ -39,7 +47,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows (default 3)")
     parser.add_argument("--table", choices=TABLES, default=TABLES[0], help="which rows of [data] (default train)")
+    parser.add_argument("--row", metavar="N|FILE:LINE", help="one row alone: the N-th that is kept, or that of a line")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the rows as a page for a browser, too")
     parser.add_argument("--json", action="store_true", help="input_ids, labels, text per row")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row that is shown."""
+
+    origin: str
+    row: Encoded
+    head: str
+    """What is said above it."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -57,24 +77,19 @@ def main(options: argparse.Namespace) -> int:
     with explained(loaded):
         loaded = settled(loaded)
         quiet_libraries(network=loaded.needs_network)
-        _, tokenizer, rows = load_rows(loaded, first=options.rows)
+        _, tokenizer, rows = load_rows(loaded, first=_first(options))
         agreement = agree(loaded, tokenizer, rows)
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
     chosen = [dataset for dataset in datasets[options.table] if len(dataset)]
     if not chosen:
         raise UsageError(f"the recipe has no [[data.{options.table}]]", hint="add it, or leave --table out")
-    for row, origin in (pair for dataset in chosen for pair in zip(dataset, dataset.origins, strict=True)):
-        if options.json:
-            text = tokenizer.decode(row.input_ids)
-            shown = {"row": origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}
-            print(json.dumps(shown if row.classes is None else {**shown, "classes": row.classes}))
-            continue
-        learned = f"{sum(label != -100 for label in row.labels)} learned"
-        if row.classes is not None:
-            learned = ", ".join(row.classes) or "no class"
-        show(f"{origin}: {len(row.input_ids)} tokens, {learned}")
-        print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
+    every = [_Row(origin, row, _head(origin, row, rows)) for part in chosen for origin, row in _each(part)]
+    shown = _chosen(options, every)
+    if not shown:
+        raise _absent(options.row, rows)
+    _print(shown, tokenizer, as_json=options.json)
+    if options.html is not None:
+        _write(options.html, _page(str(options.recipe), shown, tokenizer))
     for note in [*rows.notices, *_remarks(chosen)]:
         show(f"note: {note}", error=True)
     with explained(loaded):  # the rows come first: they show what is refused
@@ -84,21 +99,112 @@ def main(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _first(options: argparse.Namespace) -> int | None:
+    """How many rows of a dataset are prepared; all where one is looked for by its line."""
+    if options.row is None:
+        return options.rows
+    if not options.row.isdigit():
+        return None
+    if int(options.row) < 1:
+        raise UsageError("--row counts from 1")
+    return int(options.row)
+
+
+def _each(part: TokenRows) -> Iterator[tuple[str, Encoded]]:
+    return zip(part.origins, part, strict=True)
+
+
+def _chosen(options: argparse.Namespace, rows: list[_Row]) -> list[_Row]:
+    """The row that is asked for, with all of its parts; else all."""
+    if options.row is None:
+        return rows
+    if options.row.isdigit():
+        return rows[int(options.row) - 1 : int(options.row)]
+    return [row for row in rows if _is_at(row.origin.partition("#")[0], options.row)]
+
+
+def _is_at(origin: str, place: str) -> bool:
+    """Whether `folder/rows.jsonl:3` is what `rows.jsonl:3` means."""
+    return origin == place or origin.endswith(f"/{place}")
+
+
+def _absent(place: str, rows: Rows) -> UsageError:
+    """Why there is no such row: it is dropped, or is not there."""
+    gone = next((gone for gone in rows.gone if _is_at(gone.row, place)), None)
+    if gone is not None:
+        message = f"the row {gone.row} is dropped: {gone.reason} [{gone.by}]"
+        return UsageError(message, hint="`fttool rows` lists all that are")
+    hint = "give its number, from 1, or FILE:LINE"
+    return UsageError(f"there is no row {place} among those that are kept", hint=hint)
+
+
+def _head(origin: str, row: Encoded, rows: Rows) -> str:
+    """What is said of a row: its length, what is learned, and what it has lost."""
+    learned = f"{sum(label != -100 for label in row.labels)} learned"
+    if row.classes is not None:
+        learned = ", ".join(row.classes) or "no class"
+    cut = f", cut: {counted(rows.cut[origin], 'token')} lost" if origin in rows.cut else ""
+    part = ", a part of a longer row" if rows.windowed and "#" in origin else ""
+    return f"{origin}: {len(row.input_ids)} tokens, {learned}{cut}{part}"
+
+
+def _print(rows: Sequence[_Row], tokenizer: Any, *, as_json: bool) -> None:
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for one in rows:
+        row = one.row
+        if as_json:
+            text = tokenizer.decode(row.input_ids)
+            data = {"row": one.origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}
+            print(json.dumps(data if row.classes is None else {**data, "classes": row.classes}))
+        else:
+            show(one.head)
+            print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
+
+
+def _page(recipe: str, rows: Sequence[_Row], tokenizer: Any) -> str:
+    """The rows as a page for a browser, with what is learned underlined."""
+    from fttool.show.page import html_element, html_page, html_text
+
+    style = "color: var(--mark); text-decoration: underline"
+    parts = [html_element("h1", f"Rows of {recipe}"), html_element("p", "What is learned is underlined.", kind="soft")]
+    for one in rows:
+        pieces = [
+            html_element("span", text, style=style) if learned else html_text(text)
+            for text, learned in _stretches(tokenizer, one.row.input_ids, one.row.labels)
+        ]
+        parts += [html_element("h2", one.head), html_element("div", *pieces, kind="text")]
+    return html_page(f"Rows of {recipe}", *parts)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as fault:
+        raise UsageError(f"cannot write '{file}': {fault.strerror}", hint="name another file: --html FILE") from fault
+    show(f"wrote {file}", error=True)
+
+
 def _remarks(chosen: Sequence[TokenRows]) -> list[str]:
     """What is to be known of the rows that were shown."""
     counts = sum((dataset.remarks for dataset in chosen), Counter[str]())
     return [f"shown here: {counted(count, 'row')} {remark}" for remark, count in counts.items()]
 
 
-def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bool) -> Iterator[str]:
+def _stretches(tokenizer: Any, input_ids: list[int], labels: list[int]) -> Iterator[tuple[str, bool]]:
     """The row's text in stretches that are learned or not; a stretch is decoded at once, so no letter is split."""
     start = 0
     for end in range(1, len(input_ids) + 1):
         learned = labels[start] != -100
         if end < len(input_ids) and (labels[end] != -100) == learned:
             continue
-        text = visible(tokenizer.decode(input_ids[start:end]))
+        yield str(tokenizer.decode(input_ids[start:end])), learned
+        start = end
+
+
+def _shown(tokenizer: Any, input_ids: list[int], labels: list[int], coloured: bool) -> Iterator[str]:
+    """The same for a terminal."""
+    for stretch, learned in _stretches(tokenizer, input_ids, labels):
+        text = visible(stretch)
         if learned:
             text = f"{LEARNED}{text}{PLAIN}" if coloured else f"[{text}]"
         yield text
-        start = end

@@ -42,6 +42,8 @@ class Rows:
     """Rows that were cut at `max_length`."""
     lost: Counter[str] = field(default_factory=Counter[str])
     """What that has taken of them, by kind: tokens, learned tokens, words."""
+    cut: dict[str, int] = field(default_factory=dict[str, int])
+    """Tokens that rows have lost there, by `file:line`."""
     windowed: Counter[str] = field(default_factory=Counter[str])
     """Rows that were longer than `max_length` and made several, and how many parts they became: `rows`, `parts`."""
     sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -71,7 +73,9 @@ class Rows:
         """Count a row that is `too_long`, once what it became is taken."""
         if too_long and not became.lost:
             self.windowed.update(rows=1, parts=len(became.rows))
-        self.truncated += bool(became.lost)
+        if became.lost:
+            self.truncated += 1
+            self.cut.update((of.origin, became.lost.get("tokens", 0)) for _, of in became.rows)
         self.lost.update(became.lost)
 
     @property

@@ -439,6 +439,50 @@ def test_preview_says_what_is_to_be_known_of_datasets_and_rows(
         ]
 
 
+def test_preview_shows_one_row_and_what_it_has_lost(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["preview", str(recipe_file)]
+    assert main([*words, "--rows", "3", "--json"]) == 0
+    third = json.loads(capsys.readouterr().out.splitlines()[2])
+    place = third["row"].rpartition("/")[2]
+    for which in ("3", place, third["row"]):
+        assert main([*words, "--row", which, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == third
+    tokens = len(third["input_ids"])
+    assert main([*words, "--row", place, "--set", f"batching.max_length={tokens - 1}"]) == 0
+    assert f"{place}: {tokens - 1} tokens, " in (shown := capsys.readouterr().out) and ", cut: 1 token lost" in shown
+    assert main([*words, "--row", place, "--set", "batching.too_long=drop", "--set", "batching.max_length=16"]) == 4
+    filters = 'filters=[{name="words",min=99,max=100}]'
+    assert main([*words, "--row", "10000"]) == 2
+    assert "there is no row 10000 among those that are kept" in capsys.readouterr().err
+    assert main([*words, "--row", "0"]) == 2
+    assert main([*words, "--row", place, "--set", filters]) == 4
+
+
+def test_preview_says_why_a_row_is_not_there(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = recipe_file.parent / "twice.jsonl"
+    talk = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
+    rows.write_text(f"{json.dumps({'messages': talk})}\n" * 2)
+    changes = ["--set", f'data.train=[{{path="{rows}"}}]', "--set", "data.eval_share=0"]
+    changes += ["--set", 'filters=["exact-duplicates"]']
+    assert main(["preview", str(recipe_file), "--row", "twice.jsonl:1", *changes]) == 0
+    capsys.readouterr()
+    assert main(["preview", str(recipe_file), "--row", "twice.jsonl:2", *changes]) == 2
+    assert "twice.jsonl:2 is dropped: same row as an earlier row [exact-duplicates]" in capsys.readouterr().err
+
+
+def test_preview_as_a_page(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = recipe_file.parent / "hostile.jsonl"
+    talk = [{"role": "user", "content": "<script>alert(1)</script>"}, {"role": "assistant", "content": "<b>No</b>"}]
+    rows.write_text(json.dumps({"messages": talk}) + "\n")
+    page = tmp_path / "rows.html"
+    data = f'data.train=[{{path="{rows}"}}]'
+    assert main(["preview", str(recipe_file), "--html", str(page), "--set", data, "--set", "data.eval_share=0"]) == 0
+    text = page.read_text()
+    assert "<script" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert 'underline">&lt;b&gt;No&lt;/b&gt;' in text and "hostile.jsonl:1: " in text
+    assert main(["preview", str(recipe_file), "--html", str(tmp_path / "no" / "rows.html")]) == 2
+
+
 def test_preview_in_colour_decodes_to_the_same_text(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
