@@ -30,12 +30,14 @@ def answer_losses(examples: Sequence[Example], ctx: FilterContext, *, prompted: 
     kept = _Kept(ctx.cache() / "losses.json", source.origin)
     model: Any = None
     losses: Losses = []
-    for piece in ctx.track(pieces, "asking the model"):
-        if piece is not None and piece not in kept:
-            model = model or loaded(source)
-            kept[piece] = answer_loss(model, *piece)
-        losses.append(None if piece is None else kept[piece])
-    kept.write()
+    try:
+        for piece in ctx.track(pieces, "asking the model"):
+            if piece is not None and piece not in kept:
+                model = model or loaded(source)
+                kept[piece] = answer_loss(model, *piece)
+            losses.append(None if piece is None else kept[piece])
+    finally:  # who is interrupted goes on from there
+        kept.write()
     return losses
 
 

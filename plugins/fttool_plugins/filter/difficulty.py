@@ -22,8 +22,8 @@ class Difficulty(Filter):
     what is to be learned, the loss does not say: compare two runs. Short answers have the most extreme losses. Rows
     with classes, and rows that the chat template cannot write, are kept.
 
-    Cost: a forward pass a row, 0.1 s on a CPU core with 135 million parameters; what was computed is kept for the next
-    run.
+    Cost: a forward pass a row on the CPU, about a second of a slow core for 100 tokens and 135 million parameters; what
+    was computed is kept for the next run.
     """
 
     name: Literal["difficulty"] = "difficulty"

@@ -42,8 +42,8 @@ class Relevance(Filter):
     Neither knows whether an answer is right. A row with several turns is judged by its last question and all that is
     learned of it. Rows with classes and rows without a prompt are kept.
 
-    Cost: by words about 0.05 ms a row; by model a row takes two forward passes, 0.2 s on a CPU core with 135 million
-    parameters, and what was computed is kept for the next run.
+    Cost: by words about 0.1 ms a row; by model a row of 100 tokens takes two forward passes on the CPU, about two
+    seconds of a slow core with 135 million parameters, and what was computed is kept for the next run.
     """
 
     name: Literal["relevance"] = "relevance"
@@ -55,7 +55,9 @@ class Relevance(Filter):
     shortest: Annotated[int, Field(ge=1)] = 5
     """By words: fewest words of an answer that is judged."""
     gain: float = 0.05
-    """By model: nats that the prompt must take off the mean loss of an answer's tokens."""
+    """By model: nats that the prompt must take off the mean loss of an answer's tokens. Of eight answers to other
+    questions SmolLM2-135M finds five at 0.05, six at 0.4 and all at 0.6, and suspects none of ten good ones, whose
+    gains are 0.8 to 2.1; short answers, and those that a model knows by heart, gain less."""
     longest: Annotated[int, Field(ge=8)] = 256
     """By model: tokens of the prompt's end and of the answer's beginning that are looked at."""
     action: Literal["drop", "flag"] = "drop"
