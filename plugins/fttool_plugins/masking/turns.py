@@ -113,14 +113,7 @@ class Conversations:
         tokens = self._tokenization.tokens(text, [turn.start for turn in turns])
         if controlled and self._control.as_text:
             tokens = self._control.encoded(tokens, self._control.own(tokens, written))
-        labels = [IGNORED] * len(tokens.ids)
-        empty = False
-        for turn in turns:
-            begin, teaches_empty = self._behind_thought(turn, written)
-            empty |= teaches_empty
-            inside = _learned(turn, tokens)
-            first_token = next((token for token in inside if tokens.place(token)[1] > begin), inside.stop)
-            labels[first_token : inside.stop] = tokens.ids[first_token : inside.stop]
+        labels, empty = self._labels(turns, written, tokens)
         others = {index for index, role in enumerate(roles) if role in also and index >= first} - set(unlearned)
         for token in _words(others, written, tokens):
             labels[token] = tokens.ids[token]
@@ -128,6 +121,17 @@ class Conversations:
         remarks = (*self._control.remarks(controlled), *([EMPTY] if empty else []))
         literal = controlled and self._control.as_text
         return Encoded(tokens.ids, labels, turns=tuple(learned), remarks=remarks, literal=literal)
+
+    def _labels(self, turns: Sequence[Turn], written: Written, tokens: Tokens) -> tuple[list[int], bool]:
+        """The labels of these turns, and whether an empty thought is among what is learned."""
+        labels, empty = [IGNORED] * len(tokens.ids), False
+        for turn in turns:
+            begin, teaches_empty = self._behind_thought(turn, written)
+            empty |= teaches_empty
+            inside = _learned(turn, tokens)
+            first_token = next((token for token in inside if tokens.place(token)[1] > begin), inside.stop)
+            labels[first_token : inside.stop] = tokens.ids[first_token : inside.stop]
+        return labels, empty
 
     def encode_all(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Encoded:
         """Tokens of a conversation whose texts hold control tokens, which are encoded as text; all but the first are
