@@ -19,7 +19,7 @@ from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
 from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
-from fttool.rows.format_detection import candidates, takes
+from fttool.rows.format_detection import remedy
 from fttool.rows.gone import Gone, excerpt
 from fttool.rows.raw import raw_rows
 from fttool.yielded import built
@@ -173,7 +173,7 @@ def read_into(
         raise DataError([*alike(bad.found), *broken.problems] if bad.found else broken.problems) from None
     bad.settle()
     if unread:
-        raise DataError(into.columns.problems(table.format.id(), _remedy(loaded, table, unread)))
+        raise DataError(into.columns.problems(table.format.id(), remedy(loaded, table, unread)))
 
 
 def _row_learned(row: Noted) -> bool:
@@ -190,13 +190,3 @@ def _all_marked(example: Example) -> bool:
     """Whether every turn that the row could teach is marked as not learned."""
     answers = {index for index, message in enumerate(example.messages) if message.get("role") == "assistant"}
     return bool(answers) and answers <= example.unlearned
-
-
-def _remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:
-    """The formats that leave nothing of these rows unread, tried on them."""
-    level = loaded.recipe.task.learns
-    others = [form for form in candidates(loaded.plugins, level) if form.id() != table.format.id()]
-    fitting = [form.id() for form in others if all(takes(form, row, level) for row in rows)]
-    if not fitting:
-        return "no installed format reads it"
-    return " or ".join(f'format = "{name}"' for name in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"

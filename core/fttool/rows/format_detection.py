@@ -72,6 +72,16 @@ def _read(form: Format, row: Mapping[str, Any], level: Level | None, ignore: Seq
     return example
 
 
+def remedy(loaded: Loaded, table: RowsTable, rows: list[Mapping[str, Any]]) -> str:
+    """The formats that leave nothing of these rows unread, tried on them."""
+    level = loaded.recipe.task.learns
+    others = [form for form in candidates(loaded.plugins, level) if form.id() != table.format.id()]
+    fitting = [form.id() for form in others if all(takes(form, row, level) for row in rows)]
+    if not fitting:
+        return "no installed format reads it"
+    return " or ".join(f'format = "{name}"' for name in fitting) + f" reads {'it' if len(rows) == 1 else 'them'}"
+
+
 def settled(loaded: Loaded) -> Loaded:
     """The recipe with each format that chooses replaced by the one that it has chosen; `said` says why.
 
