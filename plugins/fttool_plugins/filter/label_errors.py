@@ -23,10 +23,12 @@ class LabelErrors(Filter):
     """Drop, relabel or flag rows whose text is more surely of another class than of the one that they have.
 
     The classifier knows words and pairs of words and no meanings, so it serves where words tell classes apart, as with
-    topics, spam or languages, and less for irony or inference. On SpamAssassin's mails (1,000 of them, 5 to 20% of the
-    labels flipped) nine in ten suspects are errors, and eight to nine in ten errors are suspects; where no label is
-    wrong, one mail in 100 is suspected. Rows that are hard and right are among the suspects: look at them first
-    (`action = "flag"`, or `fttool audit`).
+    topics, spam or languages, and less for irony or inference. On SpamAssassin's mails (1,000 of them, 5, 10 or 20% of
+    the labels flipped) 85 to 96% of the suspects are errors, and 88 to 90% of the errors are suspects; where no label
+    is wrong, 4 mails are suspected. What it brings depends on the learner: one that fits every label is right about 89%
+    of 500 new mails with a fifth of the labels flipped, 96% without the suspects, and 97% with the right labels; one
+    that is held back by a strong penalty was right about 95%, and 94% without them, as hard rows went too. Rows that
+    are hard and right are among the suspects: look at them first (`action = "flag"`, or `fttool audit`).
 
     Looked at are rows with exactly one class, and of classes with `folds` rows or more. Numbers, several classes a row
     and words with classes are kept.
