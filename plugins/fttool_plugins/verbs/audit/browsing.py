@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fttool.verbs import html_bar, html_element, html_page, html_steps, html_table
 from fttool_plugins.verbs.audit.report import Indicator, Report, Shown, Suspects
-from fttool_plugins.verbs.audit.screen import length_words, token_words
+from fttool_plugins.verbs.audit.screen import length_words, quiet_filters, token_words
 from fttool_plugins.verbs.audit.steps import as_words
 
 
@@ -71,9 +71,12 @@ def _suspects(report: Report) -> Iterator[str]:
         [
             (one.filter, f"{one.rows:,}", f"{one.share:.1%}", html_bar(one.share, bad=True), as_words(one.reasons, 4))
             for one in report.suspects
+            if one.rows
         ],
         [1, 2],
     )
+    if quiet := quiet_filters(report):
+        yield html_element("p", f"Suspect nothing: {', '.join(quiet)}.", kind="soft")
     for one in report.suspects:
         if one.rows:
             yield html_element(

@@ -88,21 +88,26 @@ def length_words(tokens: Tokens) -> str:
 
 
 def _suspects(report: Report, width: int) -> Iterator[str]:
+    found = [one for one in report.suspects if one.rows]
     rows = [["suspects by filter", "rows", "share"]]
-    rows += [[f"  {one.filter}", f"{one.rows:,}", f"{one.share:.1%}"] for one in report.suspects]
+    rows += [[f"  {one.filter}", f"{one.rows:,}", f"{one.share:.1%}"] for one in found]
     rows.append(["  none of them", f"{report.clean:,}", f"{report.clean / max(1, report.train_rows):.1%}"])
     shown = aligned(rows)
     yield shown[0]
-    for line, one in zip(shown[1:], [*report.suspects, None], strict=True):
-        if one is None or not one.rows:
-            yield line
-            continue
+    for line, one in zip(shown[1:-1], found, strict=True):
         first = one.worst[0]
         like = f" (like {first.like})" if first.like else ""
         yield fitted(f"{line}  {as_words(one.reasons, 2)}", width)
         yield fitted(f"      {first.row}{like}: {first.excerpt}", width)
+    yield shown[-1]
+    yield from folded([("  suspect nothing", ", ".join(quiet_filters(report)))], width) if quiet_filters(report) else ()
     for name, why in report.not_run.items():
         yield fitted(f"  {name} was not asked: {why}", width)
+
+
+def quiet_filters(report: Report) -> list[str]:
+    """Filters that were asked and suspect no row."""
+    return [one.filter for one in report.suspects if not one.rows]
 
 
 def fitted(line: str, width: int) -> str:
