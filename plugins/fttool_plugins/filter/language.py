@@ -38,7 +38,7 @@ class InLanguage(Filter):
     """Keep rows whose answer is in one of `languages`, or in one that is common among the rows; drop those that are
     surely in another one.
 
-    Code, markup, addresses and numbers are left out before anything is judged. What then is too short to say, or might
+    Code, markup, addresses and numbers are left out before a row is judged. What then is too short to say, or might
     be in one of the languages, is kept: of sentences of five words in another language about nine in ten are found, of
     single words none. Of two languages that are close, such as Norwegian and Danish, one may be taken for the other,
     and of a text in two languages the greater part decides.

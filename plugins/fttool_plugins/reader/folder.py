@@ -57,7 +57,7 @@ class Folder(Reader):
     name: Literal["folder"] = "folder"
     encodings: Annotated[tuple[Encoding, ...], Field(min_length=1)] = ("utf-8",)
     """Encodings of the files: the first that a file fits is taken, and the run counts how many others than UTF-8 took.
-    `latin-1` fits anything, so it comes last."""
+    `latin-1` fits all bytes, so it comes last."""
 
     @override
     def build(self, ctx: ReaderContext) -> RowSource:

@@ -111,7 +111,7 @@ def test_all_that_is_wrong_is_listed_in_one_go(capsys: pytest.CaptureFixture[str
         place("source"): ("' does not exist", "tinny'"),
         place("chat_template"): ("no such file", "chat_2.jinja"),
         place('path = "chat.jsonl"'): ("no such file", "chats.jsonl"),
-        place('path = "table.parquet"'): ("a Parquet file", "read_parquet"),
+        place('path = "table.parquet"'): ("not a whole Parquet file", "copy or download"),
         place("file ="): ("the importance file", "'importance.safetensors'"),
         "bad.jsonl:2": ("no assistant turn", "fix or delete"),
     }
