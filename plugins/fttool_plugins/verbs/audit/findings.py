@@ -64,9 +64,7 @@ def findings(
             f"{tokens.long_rows:,} rows, {tokens.cut_learned:,} of them learned ones",
             source=OURS,
         )
-    for one in datasets:
-        for notice in one.notices:
-            yield Finding(message=notice, source=OURS)
+    yield from (Finding(message=notice, source=OURS) for one in datasets for notice in one.notices)
 
 
 def _size(rows: int, level: str | None) -> Iterator[Finding]:
