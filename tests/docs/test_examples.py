@@ -34,7 +34,7 @@ def only_parses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("fttool.cli.verb_parser", verb_parser)
     for name in OURS:
-        monkeypatch.setattr(f"fttool_plugins.verbs.{name}.verb_parser", verb_parser, raising=True)
+        monkeypatch.setattr(f"fttool_plugins.verbs.{name.replace('-', '_')}.verb_parser", verb_parser, raising=True)
 
 
 def takes(asked: Command, capsys: pytest.CaptureFixture[str]) -> str:

@@ -25,7 +25,7 @@ CLASSIFICATION = ROOT / "docs" / "classification.md"
 """There my.toml is a recipe of another task."""
 SHARDED = ("probe", "render")
 """For these my.toml is one of several processes."""
-NOT_RUN = re.compile(r"run (recipes/|quickstart\.toml)|probe |run .*--nodes ")
+NOT_RUN = re.compile(r"audit .*--measure|run (recipes/|quickstart\.toml)|probe |run .*--nodes ")
 
 
 def _examples() -> Iterator[tuple[Command, str]]:
@@ -38,7 +38,9 @@ def _examples() -> Iterator[tuple[Command, str]]:
 def _shown() -> Iterator[tuple[Command, Path | None]]:
     """Each command that can be run, and the page that shows it; None: `--help`."""
     for verb in (*VERBS, *OURS):
-        module = importlib.import_module(f"fttool.cli.{verb}" if verb in VERBS else f"fttool_plugins.verbs.{verb}")
+        module = importlib.import_module(
+            f"fttool.cli.{verb}" if verb in VERBS else f"fttool_plugins.verbs.{verb.replace('-', '_')}"
+        )
         lines = [line for line in module.EXAMPLES.splitlines() if line.startswith("  fttool ")]
         yield from ((command(line.removeprefix("  fttool ")), None) for line in lines)
     for page in PAGES:
