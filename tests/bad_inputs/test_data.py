@@ -309,8 +309,8 @@ def test_bad_rows_are_left_out_on_request_and_listed(shell: Shell, recipe: dict[
         answer.code == 0 and "1 of 10 rows is bad and left out: turn 2 of 'messages' (assistant) is empty" in answer.err
     )
     folder = shell.runs / "recipe"
-    (listed,) = map(json.loads, (folder / "bad_rows.jsonl").read_text().splitlines())
-    assert listed["row"].endswith("rows.jsonl:9") and "is empty" in listed["reason"]
+    (listed,) = map(json.loads, (folder / "dropped.jsonl").read_text().splitlines())
+    assert any(str(value).endswith("rows.jsonl:9") for value in listed.values()) and "is empty" in listed["reason"]
     assert json.loads((folder / "summary.json").read_text())["dropped_rows"] == {
         "bad: turn 2 of 'messages' (assistant) is empty": 1
     }
