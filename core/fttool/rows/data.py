@@ -109,11 +109,7 @@ def _divide(
     names = [reading.table.dataset for reading in train]
     context = filter_context(loaded, tokenizer, measured, track)
     filtered = filtered_rows(context, loaded.recipe.filters, numbered, rows, names)
-    remaining = [
-        (index, example)
-        for index, example in filtered
-        if not _taken(example, retained, IN_RETENTION, rows, train[index])
-    ]
+    remaining = [pair for pair in filtered if not _taken(pair[1], retained, IN_RETENTION, rows, train[pair[0]])]
     aside = set_aside([content_hash(example) for _, example in remaining], loaded.recipe.data.eval_share)
     learned: list[list[Example]] = [[] for _ in train]
     for index, example in remaining:
@@ -172,9 +168,9 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
                 raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))
 
 
-def _without(examples: list[Example], taken: set[bytes], reason: str, rows: Rows, dataset: Reading) -> list[Example]:
+def _without(examples: list[Example], taken: set[bytes], reason: str, rows: Rows, of: Reading) -> list[Example]:
     """The examples of a dataset whose content is not among `taken`; the others are dropped."""
-    return [example for example in examples if not _taken(example, taken, reason, rows, dataset)]
+    return [example for example in examples if not _taken(example, taken, reason, rows, of)]
 
 
 def _taken(example: Example, taken: set[bytes], reason: str, rows: Rows, dataset: Reading) -> bool:

@@ -66,16 +66,14 @@ class Rows:
         """Count a row that is dropped, and its tokens where they are known."""
         self.gone.append(gone)
         self.dropped[gone.reason] += 1
-        if tokens:
-            self.dropped_tokens[gone.reason] += tokens
+        self.dropped_tokens.update({gone.reason: tokens} if tokens else {})
 
     def count_fitted(self, became: Fitted, too_long: bool) -> None:
         """Count a row that is `too_long`, once what it became is taken."""
         if too_long and not became.lost:
             self.windowed.update(rows=1, parts=len(became.rows))
-        if became.lost:
-            self.truncated += 1
-            self.cut.update((of.origin, became.lost.get("tokens", 0)) for _, of in became.rows)
+        self.truncated += bool(became.lost)
+        self.cut.update((of.origin, became.lost.get("tokens", 0)) for _, of in became.rows if of and became.lost)
         self.lost.update(became.lost)
 
     @property
