@@ -124,7 +124,7 @@ def test_its_verb_is_a_verb(site: Path, tmp_path: Path) -> None:
     drawn = call("-m", "fttool", "acme-curve", str(tmp_path), site=site)
     assert (drawn.returncode, drawn.stdout.splitlines()[-1]) == (0, "█▁")
     listed = call("-m", "fttool", "--help", site=site).stdout
-    assert re.search(r"^ *acme-curve +draw how a number of a run went$", listed, re.MULTILINE)
+    assert re.search(r"^ +acme-curve +draw how a number of a run went", listed, re.MULTILINE)
     gone = call("-m", "fttool", "acme-curve")
     assert gone.returncode == 2
     assert "unknown command 'acme-curve'" in gone.stderr

@@ -97,7 +97,7 @@ def summary(verb: Verb) -> str:
     if not docstring:
         return f"from {point.dist.name if point.dist else 'a plugin'}"
     line = docstring.splitlines()[0].rstrip(".")
-    return shorten(line[0].lower() + line[1:], 66, placeholder=" …")
+    return shorten(line[0].lower() + line[1:], 120, placeholder=" …")
 
 
 def _source(module: str) -> Path | None:

@@ -92,6 +92,8 @@ ShareOrRows: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_whole_row
 
 
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
+SLICE = re.compile(r"(?:train)?\[(?:(\d+)(%?))?:(?:(\d+)(%?))?\]")
+"""A part of the rows of files: from and to, in rows or in whole percents."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of files that are unpacked while they are read."""
 
@@ -115,7 +117,8 @@ class RowsTable(Table):
     hub: Annotated[str, Field(min_length=1)] | None = None
     """Dataset on the hub, `owner/name`; fetched only because it is named here."""
     split: Annotated[str, Field(min_length=1)] | None = None
-    """Split of the hub dataset; default: `train`."""
+    """Split of the hub dataset, default `train`; or which part of the rows, also of files: `[:1000]`, `[10%:20%]`.
+    Parts that meet share no row."""
     revision: str | None = None
     """Commit, tag or branch of the hub dataset."""
     format: Format

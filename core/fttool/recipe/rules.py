@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fttool.contracts.batches import Batching
-from fttool.contracts.recipe import GenerateTable, Recipe, RowsTable
+from fttool.contracts.recipe import SLICE, GenerateTable, Recipe, RowsTable
 from fttool.errors import Problem, did_you_mean
 from fttool.plain import is_array, is_table
 from fttool.recipe import toml
@@ -108,7 +108,10 @@ def _idle_keys(rows: RowsTable, place: Key) -> Iterable[Problem]:
     """Keys of a dataset that act on nothing beside its other keys."""
     on_a_file, on_the_hub = rows.path is not None, rows.path is None
     idle_keys = {
-        "split": (on_a_file and rows.split is not None, "a file has no splits"),
+        "split": (
+            on_a_file and rows.split is not None and not SLICE.fullmatch(rows.split),
+            f'files have no split \'{rows.split}\', only parts, such as "[:5%]" or "[100:200]"',
+        ),
         "revision": (on_a_file and rows.revision is not None, "a file has no revisions"),
         "reader": (on_the_hub and rows.reader.id() != rows.reader.place.default, "it is for files and folders"),
         "max_bad_rows": (

@@ -114,7 +114,7 @@ def read_dataset(
         return reading
     paths = named_paths(loaded.folder, table.paths)
     with unchanged(paths):  # so that the hash is that of the rows which were read
-        rows = raw_rows(loaded, table, paths, reading.note)
+        rows = raw_rows(loaded, table, note=reading.note)
         read_into(loaded, reading, ", ".join(table.paths), rows, chat)
         reading.source = {"source": ", ".join(map(str, paths)), **fingerprint_of(paths)}
     return reading

@@ -31,7 +31,7 @@ class Assistant(OfTurns):
     @override
     def check(self, recipe: Recipe) -> Iterable[Problem]:
         if self.also and self.history == "as-asked":
-            message = "also learns what stands in the histories, which as-asked repeats"
+            message = "also learns texts of the histories, which as-asked repeats"
             yield Problem(message, hint='leave out also, or set history = "as-rendered"', key=("masking", "also"))
 
     @override

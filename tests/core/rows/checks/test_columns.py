@@ -281,6 +281,7 @@ def test_a_conversation_of_which_all_is_marked_is_dropped_and_counted(tmp_path: 
     [
         ({"split": "test"}, "split"),
         ({"split": "train"}, "split"),
+        ({"split": "[-5:]"}, "split"),
         ({"revision": "v1"}, "revision"),
         ({"max_bad_rows": 0.1}, "max_bad_rows"),
         ({"path": None, "hub": "a/b", "reader": "json"}, "reader"),
