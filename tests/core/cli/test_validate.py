@@ -149,7 +149,7 @@ RULED_OUT: Mapping[str, tuple[dict[str, Any], int]] = {
     "rows": (recipe(data={"train": [{"path": "none.jsonl"}]}), 4),
     "general rows": (recipe(data={"train": [{"path": "chats.jsonl"}], "general": [{"path": "none/of/it"}]}), 4),
     "suffix": (recipe(data={"train": [{"path": "rows.xlsx"}]}), 4),
-    "text": (recipe(data={"train": [{"path": "rows.txt"}]}), 4),
+    "text": (recipe(data={"train": [{"path": "rows.doc"}]}), 4),
     "empty folder": (recipe(data={"train": [{"path": "empty"}]}), 4),
     "empty file": (recipe(data={"train": [{"path": "empty.jsonl"}]}), 4),
     "model": (recipe(model={"source": "./none"}), 5),
@@ -173,7 +173,7 @@ def lay_out() -> None:
     Path("empty").mkdir()
     Path("empty.jsonl").touch()
     Path("rows.xlsx").write_bytes(b"PK\x03\x04" + bytes(20))
-    Path("rows.txt").write_text("a text\n")
+    Path("rows.doc").write_text("a text\n")
     Path("broken.jinja").write_text("{% for %}")
     Path("config.json").write_text('{"model_type": "llama"}')
     for kind, (data, _) in RULED_OUT.items():
