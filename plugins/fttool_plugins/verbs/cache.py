@@ -15,6 +15,8 @@ examples:
   fttool cache                      what is kept, those first that were used last
   fttool cache --clear              remove all of it; the next run prepares its rows again
   fttool cache --folder prepared    of a folder that recipes name: [data] cache = "prepared"
+
+next: fttool prepare my.toml
 """
 
 

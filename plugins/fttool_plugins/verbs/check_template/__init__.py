@@ -28,8 +28,10 @@ answer ends as a server writes it. Training's tokens are those of the run's own 
 
 exit code: 0 where all tokens are the same, 5 where some differ
 
-next: start the server with the run's own template (llama-server --jinja --chat-template-file
-runs/my/model/chat_template.jinja; vllm serve --chat-template …)
+Where something differs, start the server with the run's own template: llama-server --jinja --chat-template-file
+runs/my/model/chat_template.jinja, or vllm serve --chat-template with the same file.
+
+next: fttool generate runs/my "…"
 """
 
 
