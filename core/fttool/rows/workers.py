@@ -40,8 +40,10 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: i
         return
     starts = range(0, len(items), CHUNK)
     count = min(count, len(starts))
-    pool = [_Worker(function, items, starts[number::count]) for number in range(count)]
+    pool: list[_Worker] = []
     try:
+        for number in range(count):
+            pool.append(_Worker(function, items, starts[number::count], [worker.results for worker in pool]))
         for number, start in enumerate(starts):
             chunk = items[start : start + CHUNK]
             results = pool[number % count].next()
@@ -56,10 +58,17 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 class _Worker:
     """A process that works on some of the chunks, one after another; it waits while its results are not taken."""
 
-    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any], starts: Sequence[int]) -> None:
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        starts: Sequence[int],
+        others: Sequence[Connection],
+    ) -> None:
         fork = multiprocessing.get_context("fork")
-        self._results, results = fork.Pipe(duplex=False)
-        self._process = fork.Process(target=_work, args=(function, items, starts, results), daemon=True)
+        self.results, results = fork.Pipe(duplex=False)
+        unread = [*others, self.results]
+        self._process = fork.Process(target=_work, args=(function, items, starts, results, unread), daemon=True)
         with warnings.catch_warnings():  # of threads that a fork leaves behind: no lock of theirs is needed here
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process.start()
@@ -68,18 +77,26 @@ class _Worker:
     def next(self) -> list[Any] | None:
         """Of each item of the next chunk (its result,), or None where it failed; None where the process is gone."""
         try:
-            return self._results.recv()
+            return self.results.recv()
         except (EOFError, OSError):
             return None
 
     def end(self) -> None:
         """End the process, whatever it does."""
-        self._results.close()
+        self.results.close()
         self._process.kill()
         self._process.join()
 
 
-def _work(function: Callable[[Any], Any], items: Sequence[Any], starts: Sequence[int], results: Connection) -> None:
+def _work(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    starts: Sequence[int],
+    results: Connection,
+    unread: Sequence[Connection],
+) -> None:
+    for connection in unread:  # or nobody would notice that the parent, which alone reads them, was killed
+        connection.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; whoever started us ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not come along

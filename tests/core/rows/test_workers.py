@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -60,3 +62,23 @@ def test_whoever_stops_early_leaves_nobody() -> None:
     pid, _ = next(results)
     results.close()
     assert not psutil.pid_exists(pid)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    log = tmp_path / "pids"
+
+    def parent() -> None:
+        for pid, _ in mapped(lambda item: (os.getpid(), "x" * 10_000), range(50 * CHUNK), 2):
+            with log.open("a") as file:
+                file.write(f"{pid}\n")
+            time.sleep(0.01)
+
+    process = fork.Process(target=parent)
+    process.start()
+    while not log.exists() or len(pids := set(log.read_text().split())) < 2:
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    psutil.wait_procs([psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))], timeout=20)
+    assert not [pid for pid in pids if psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != "zombie"]

@@ -80,7 +80,8 @@ def test_what_is_cut_is_counted_and_the_end_stays(max_length: int) -> None:
     assert row.cut and len(row.input_ids) == max_length and row.input_ids[-1] == 3
     assert row.words[:-1] == whole.words[: max_length - 1]
     assert len(row.classes) == max(row.words) + 1
-    assert row.lost == ({"words": 4 - len(row.classes)} if len(row.classes) < 4 else {})
+    words_lost = {"words": 4 - len(row.classes)} if len(row.classes) < 4 else {}
+    assert row.lost == {"tokens": len(whole.input_ids) - max_length, **words_lost}
 
 
 def test_a_word_without_a_token_and_room_for_none_are_refused() -> None:

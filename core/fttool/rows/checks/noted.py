@@ -80,6 +80,9 @@ class Noted(dict[str, Any]):
         return super().values()  # pyright: ignore[reportReturnType]
 
 
+Noted.__name__ = "dict"  # by which a format says what a column holds in place of text
+
+
 def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Noted, list[Noted], set[str]]:
     """The row; the turns in it and the parts of their contents, each noting what is read of it, without the keys to
     `ignore` (`data.id` is one inside `data`); and which of those there were.
