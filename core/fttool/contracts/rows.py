@@ -250,8 +250,9 @@ class Filter(Strategy):
 
     @property
     def slow(self) -> bool:
-        """True where it takes long by its options, such as a model's pass over each row; who asks all filters that
-        there are, as `fttool audit` does, then asks it only on demand.
+        """True where it takes long by its options, and always where it computes with the recipe's model (`ctx.source`):
+        rows that are kept for the next run then hang on the model too. Who asks all filters that there are, as `fttool
+        audit` does, asks such a one only on demand.
         """
         return False
 

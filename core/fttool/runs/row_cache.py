@@ -192,6 +192,8 @@ def _made_of(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> dict[str, An
     tables = list(recipe.data.datasets())
     strategies: list[Strategy] = [recipe.task, *recipe.filters, recipe.masking]
     strategies += [each for _, table in tables for each in (table.reader, table.format)]
+    if any(strategy.slow for strategy in recipe.filters):  # such a filter may ask the model
+        strategies.append(recipe.model.source)
     return {
         "sources": [_source(loaded, table, key) for key, table in tables],
         "tables": [[key, table.model_dump(mode="json", exclude={"name"}), table.dataset] for key, table in tables],

@@ -19,6 +19,7 @@ from fttool.rows.rows import Rows
 from fttool.runs import row_cache
 from fttool.runs.row_cache import cached_rows, kept_rows, kept_rows_folder, remove_kept_rows
 from fttool.testing import tiny_tokenizer
+from fttool_plugins.filter.exact_duplicates import ExactDuplicates
 
 DATA: dict[str, Any] = {"train": [{"path": "rows.jsonl"}], "eval_share": 0.1}
 TABLES: dict[str, Any] = {
@@ -121,6 +122,27 @@ def test_a_file_that_an_option_names_counts(tmp_path: Path, prepared: list[str])
             (tmp_path / "words.txt").write_text(text)
             cached_rows(recipe(tmp_path, **tables), tiny_tokenizer())
         assert len(prepared) - before == (1 if tables is named else 2)
+
+
+def test_the_model_counts_where_a_filter_may_ask_it(
+    tmp_path: Path, prepared: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"model": {"source": "config:config.json"}}
+    (tmp_path / "config.json").write_text("{}")
+    prepared_models(tmp_path, config)
+    assert len(prepared) == 1
+    monkeypatch.setattr(ExactDuplicates, "slow", True)
+    prepared_models(tmp_path, config)
+    assert len(prepared) == 3
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    cached_rows(recipe(tmp_path, **config), tiny_tokenizer())
+    assert len(prepared) == 4
+
+
+def prepared_models(tmp_path: Path, config: dict[str, Any]) -> None:
+    """The same rows and tokenizer, for two models."""
+    for tables in ({}, config):
+        cached_rows(recipe(tmp_path, **tables), tiny_tokenizer())
 
 
 def test_what_does_not_change_the_rows_leaves_them(tmp_path: Path, prepared: list[str]) -> None:
