@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fttool.contracts.rows import Reader
 from fttool.contracts.strategy import Strategy
 from fttool.plain import is_table
 from fttool.plugins import Plugins
@@ -129,7 +130,8 @@ def _placed(strategy: type[Strategy], values: Mapping[str, Any]) -> str:
         short = f"{values['name']}:{values['path']}"
     value = format_value(short or values)
     if table == "data.*":
-        return f'[[data.train]]\npath = "rows.jsonl"\n{key} = {value}'
+        suffixes = strategy.suffixes if issubclass(strategy, Reader) else (".jsonl",)
+        return f'[[data.train]]\npath = "rows{"".join(suffixes[:1])}"\n{key} = {value}'
     return f"[{table}]\n{key} = {f'[{value}]' if place.many else value}"
 
 
