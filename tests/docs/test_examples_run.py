@@ -47,7 +47,11 @@ def _shown() -> Iterator[tuple[Command, Path | None]]:
         yield from ((asked, page) for asked in shown_on(page) if asked.is_whole)
 
 
-EXAMPLES = list(dict.fromkeys(_examples()))
+ELSEWHERE = re.compile(r"check-template .*--against (http|model|URL)")
+"""What asks a server, or a file that is not here: tested with its verb."""
+SILENT = re.compile(r"rows .*--json$")
+"""What prints a line for each row that is dropped, of which there is none here."""
+EXAMPLES = [one for one in dict.fromkeys(_examples()) if not ELSEWHERE.match(str(one[0]))]
 RUN = [pytest.param(*one, id=str(one[0])) for one in EXAMPLES if not NOT_RUN.match(str(one[0]))]
 READ = [pytest.param(*one, id=str(one[0])) for one in EXAMPLES if NOT_RUN.match(str(one[0]))]
 
@@ -89,6 +93,10 @@ def make_way(asked: Command, here: Path) -> None:
     """Take away what the command is to make."""
     if asked.verb == "init":
         (here / "my.toml").unlink()
+    elif asked.words == ("formats", "rows.jsonl"):
+        shutil.copyfile(here / "chats.jsonl", here / "rows.jsonl")
+    elif asked.verb == "cache":
+        (here / "prepared").mkdir()
     elif asked.verb == "run" and "--resume" in asked.words:
         shutil.rmtree(here / "runs" / "my" / "model")
     elif asked.verb == "run":
@@ -119,7 +127,7 @@ def test_it_runs(
     said = capsys.readouterr()
     assert code == 0, said.err
     made = {path for path in here.rglob("*") if before.get(path) != path.stat().st_mtime_ns}
-    assert said.out.strip() or made, "it neither prints nor writes anything"
+    assert said.out.strip() or made or SILENT.match(str(asked)), "it neither prints nor writes anything"
 
 
 @pytest.mark.parametrize(("asked", "recipe"), READ)

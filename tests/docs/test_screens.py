@@ -31,9 +31,11 @@ def shown(name: str) -> list[str]:
 
 
 def words(lines: list[str]) -> Counter[str]:
-    """Their words, without the brackets that stand for colour; what a terminal has cut at its edge is put together."""
+    """Their words, without commas and the brackets that stand for colour; what a terminal has cut at its edge is put
+    together, and so is a line that ends there with a comma.
+    """
     text = "".join(line if len(line) == screens.COLUMNS else f"{line} " for line in lines)
-    return Counter(re.sub(r"[\[\]]", "", text).split())
+    return Counter(re.sub(r",", " ", re.sub(r"[\[\]]", "", text)).split())
 
 
 def test_each_picture_is_on_the_page_and_small() -> None:

@@ -26,8 +26,8 @@ examples:
   fttool preview my.toml                 the first three rows
   fttool preview my.toml --rows 10
   fttool preview my.toml --table retention       of each dataset of [[data.retention]]
-  fttool preview my.toml --row 17        the 17th row alone, of those that are kept
-  fttool preview my.toml --row chats.jsonl:17    the row of that line; where it is dropped, the reason
+  fttool preview my.toml --row 3        the third row alone, of those that are kept
+  fttool preview my.toml --row chats.jsonl:2    the row of that line; where it is dropped, the reason
   fttool preview my.toml --html rows.html        a page for a browser
   fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
 

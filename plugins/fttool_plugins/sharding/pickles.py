@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterable
+from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ METADATA = {
 """What a distributed checkpoint's list of contents is made of, by module, beside number formats (`torch.float32`)."""
 
 
+GETATTR = ("builtins", "getattr")
+"""By which Python up to 3.11.3 pickles a member of an enumeration."""
+
+
+def _member(kind: Any, name: Any) -> Any:
+    """What `getattr` gives there, and nothing else that it could be asked for."""
+    if not (isinstance(kind, EnumMeta) and isinstance(name, str) and name in kind.__members__):
+        raise pickle.UnpicklingError("it names builtins.getattr")
+    return kind[name]
+
+
 class _Contents(pickle.Unpickler):
     """Reads such a list."""
 
@@ -43,6 +55,8 @@ class _Contents(pickle.Unpickler):
         kind = getattr(torch, name, None) if module == "torch" else None
         if isinstance(kind, torch.dtype):
             return kind
+        if (module, name) == GETATTR:
+            return _member
         if name not in METADATA.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return super().find_class(module, name)
@@ -96,6 +110,7 @@ def _wrong_in_deepspeed(file: Path) -> str:
     from deepspeed.utils.tensor_fragment import fragment_address
 
     known: list[Any] = [loss_scaler.DynamicLossScaler, loss_scaler.LossScaler, ZeroStageEnum, fragment_address]
+    known.append((_member, ".".join(GETATTR)))
     try:
         with torch.serialization.safe_globals(known):
             torch.load(file, map_location="meta", weights_only=True, mmap=True)

@@ -17,7 +17,7 @@ from fttool.verbs import Loaded, add_recipe, load_recipe, prepared_rows, raw_fil
 EXAMPLES = """\
 examples:
   fttool clean my.toml -o rows.jsonl     what is left after formats, filters, marks and lengths
-  fttool clean my.toml -o rows.jsonl --set filters=["exact-duplicates"]
+  fttool clean my.toml -o rows.jsonl --set 'filters=["exact-duplicates"]'
 
 A row of JSON lines is copied byte for byte; one of a table, an array or a folder becomes a JSON object. What filters
 change in a row (personal-data with action = "mask") is changed when the rows are read, not in what is written here.
