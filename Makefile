@@ -44,6 +44,7 @@ bench:
 	python tests/benchmarks/proof.py
 	python tests/benchmarks/sharding.py
 	python tests/benchmarks/start_up.py
+	python tests/benchmarks/preparing.py
 
 gpu:
 	python tests/gpu/run.py
