@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fttool.errors import DataError
+from fttool_plugins.reader.auto import Auto
 
 from .reading import numbered
 
@@ -122,7 +123,7 @@ SEEDS: dict[str, tuple[bytes, Callable[[bytes], list[Any]]]] = {
 def outcome(path: Path) -> list[Any] | None:
     """The rows of a file; None where it is refused, which must name it."""
     try:
-        return [dict(row) for _, row in numbered(path)]
+        return [dict(row) for _, row in numbered(path, Auto())]
     except DataError as refused:
         assert str(path) in str(refused) and len(refused.problems) == 1
         return None
