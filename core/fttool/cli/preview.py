@@ -134,6 +134,10 @@ def _absent(place: str, rows: Rows) -> UsageError:
     if gone is not None:
         message = f"the row {gone.row} is dropped: {gone.reason} [{gone.by}]"
         return UsageError(message, hint="`fttool rows` lists all that are")
+    if any(_is_at(origin.partition("#")[0], place) for origin in rows.eval.origins):
+        return UsageError(
+            f"the row {place} is measured on, and not learned", hint="preview shows rows that are learned"
+        )
     hint = "give its number, from 1, or FILE:LINE"
     return UsageError(f"there is no row {place} among those that are kept", hint=hint)
 

@@ -131,7 +131,8 @@ def _found(place: Path) -> Rows | None:
     if rows is None:
         shutil.rmtree(place, ignore_errors=True)  # damaged, or of another version
         return None
-    os.utime(place)
+    with suppress(OSError):  # of another user, who lets us read them
+        os.utime(place)
     return rows
 
 
@@ -192,8 +193,10 @@ def _made_of(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> dict[str, An
     tables = list(recipe.data.datasets())
     strategies: list[Strategy] = [recipe.task, *recipe.filters, recipe.masking]
     strategies += [each for _, table in tables for each in (table.reader, table.format)]
+    files = [fingerprint(path) for each in strategies for path in _named(each, loaded.folder) if path.is_file()]
     if any(strategy.slow for strategy in recipe.filters):  # such a filter may ask the model
         strategies.append(recipe.model.source)
+        files += [fingerprint(path) for path in _named(recipe.model.source, loaded.folder)]
     return {
         "sources": [_source(loaded, table, key) for key, table in tables],
         "tables": [[key, table.model_dump(mode="json", exclude={"name"}), table.dataset] for key, table in tables],
@@ -201,7 +204,7 @@ def _made_of(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> dict[str, An
         "eval_share": recipe.data.eval_share,
         "seed": recipe.run.seed,
         "strategies": [each.model_dump(mode="json") for each in strategies],
-        "files": [_files(each, loaded.folder) for each in strategies],
+        "files": files,
         "batching": recipe.batching.model_dump(mode="json", include=set(Batching.model_fields)),
         "general": [
             recipe.mixing.id(),
@@ -220,9 +223,10 @@ def _source(loaded: Loaded, table: RowsTable, key: tuple[str | int, ...]) -> Map
     return fingerprint_of(named_paths(loaded.folder, table.paths))
 
 
-def _files(strategy: Strategy, folder: Path) -> list[Mapping[str, str | int]]:
-    """The files and folders that a strategy's options name, by their content."""
-    return [fingerprint(folder / name) for name in _texts(strategy.model_dump(mode="json")) if _exists(folder / name)]
+def _named(strategy: Strategy, folder: Path) -> list[Path]:
+    """What a strategy's options name on this machine, whatever else they may mean; an empty text is not a path."""
+    names = [name for name in _texts(strategy.model_dump(mode="json")) if name.strip()]
+    return [path for name in names if (path := _existing(folder, name)) is not None]
 
 
 def _texts(value: object) -> Iterable[str]:
@@ -232,11 +236,12 @@ def _texts(value: object) -> Iterable[str]:
         yield from _texts(child)
 
 
-def _exists(path: Path) -> bool:
+def _existing(folder: Path, name: str) -> Path | None:
     try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a path, or with a NUL character: not one
-        return False
+        path = folder / Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a path, with a NUL character, of a user who is not here
+        return None
 
 
 def _entries(loaded: Loaded, strategies: Iterable[Strategy]) -> list[Any]:

@@ -456,6 +456,11 @@ def test_preview_shows_one_row_and_what_it_has_lost(recipe_file: Path, capsys: p
     assert "there is no row 10000 among those that are kept" in capsys.readouterr().err
     assert main([*words, "--row", "0"]) == 2
     assert main([*words, "--row", place, "--set", filters]) == 4
+    capsys.readouterr()
+    file = place.partition(":")[0]
+    codes = [main([*words, "--row", f"{file}:{line}", "--set", "data.eval_share=0.5"]) for line in range(1, 7)]
+    said = capsys.readouterr().err
+    assert set(codes) == {0, 2} and said.count("is measured on, and not learned") == codes.count(2)
 
 
 def test_preview_says_why_a_row_is_not_there(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

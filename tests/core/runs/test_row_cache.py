@@ -145,6 +145,21 @@ def prepared_models(tmp_path: Path, config: dict[str, Any]) -> None:
         cached_rows(recipe(tmp_path, **tables), tiny_tokenizer())
 
 
+def test_an_empty_option_does_not_name_the_recipes_folder(tmp_path: Path, prepared: list[str]) -> None:
+    """Nor does one that happens to be called as a folder is: what lies there, runs among it, is not hashed."""
+    (tmp_path / "text").mkdir()
+    words = {"train": [{"path": "rows.jsonl", "format": {"name": "messages", "column": "messages"}}], "eval_share": 0.1}
+    other = {
+        "data": words,
+        "filters": [{"name": "refusals", "patterns": ["text", " ", "~nobody-of-that-name", "x" * 5000]}],
+    }
+    for number in range(2):
+        (tmp_path / "text" / "new").write_text(str(number))
+        (tmp_path / "beside").write_text(str(number))
+        cached_rows(recipe(tmp_path, **other), tiny_tokenizer())
+    assert len(prepared) == 1
+
+
 def test_what_does_not_change_the_rows_leaves_them(tmp_path: Path, prepared: list[str]) -> None:
     cached_rows(recipe(tmp_path), tiny_tokenizer())
     others: dict[str, Any] = {
