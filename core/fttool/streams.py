@@ -41,9 +41,7 @@ class _Patient(io.FileIO):
         except OSError as error:
             if error.errno not in GONE:
                 raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            _lead_nowhere(self.fileno())
             _LOST.setdefault(self.stream, datetime.now(UTC).isoformat(timespec="milliseconds"))
             return memoryview(data).nbytes
 
@@ -62,6 +60,23 @@ def patient(*names: str) -> Generator[None]:
             with suppress(ValueError, OSError):  # closed meanwhile, or the disk behind it is full
                 getattr(sys, name).flush()
             setattr(sys, name, stream)
+
+
+def let_go() -> None:
+    """Give up what could not be written: Python would try again as it ends, and answer 120 whatever the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _lead_nowhere(stream.fileno())
+        except ValueError:  # closed meanwhile: nothing is left of it
+            continue
+
+
+def _lead_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _patient(name: str, stream: Any) -> Any:

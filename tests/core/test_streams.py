@@ -51,8 +51,10 @@ def test_a_run_goes_on_when_its_readers_have_gone(tmp_path: Path, words: list[st
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
-def test_the_full_disk_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a run go on; what only prints says that it could not."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_the_full_disk_of_a_log(monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    """Lets a run go on; what only prints says that it could not, whether a line is written at once or at the end."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         for words in (["plugins"], ["--version"]):
             process = fttool(*words, stdout=full, stderr=subprocess.PIPE)
@@ -74,8 +76,10 @@ def test_a_run_without_any_output_writes_into_no_other_file(tmp_path: Path) -> N
         assert "step" in json.loads(line)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["schema"], ["plugins"], ["--help"], ["plugins", "show", "wsd"]])
-def test_what_only_prints_ends_quietly(words: list[str]) -> None:
+def test_what_only_prints_ends_quietly(monkeypatch: pytest.MonkeyPatch, words: list[str], unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     reading, writing = os.pipe()
     os.close(reading)
     process = fttool(*words, stdout=writing, stderr=subprocess.PIPE)

@@ -16,7 +16,7 @@ from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
 from fttool.disk import told
 from fttool.errors import ExitCode, FttoolError, StoppedError, UsageError, did_you_mean, gist
-from fttool.streams import fill_gaps, patient
+from fttool.streams import fill_gaps, let_go, patient
 from fttool.visible import in_lines, show, tell
 from fttool.world import REPORTS
 from fttool.wrapping import beside, fold_page
@@ -87,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         del words[0]
     with patient("stderr", *(() if words[:1] and words[0] in ONLY_PRINT else ("stdout",))):
         code = _exit_code(words)
+    let_go()
     if "RANK" in os.environ:
         from fttool.launch.worker import leave
 
@@ -115,7 +116,6 @@ def _exit_code(words: list[str]) -> int:
         show("interrupted", error=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # `fttool --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as fault:
         text = f"fttool failed: {gist(fault)[:WIDEST]}"
