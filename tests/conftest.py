@@ -23,10 +23,11 @@ def state_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_width_from_outside() -> Iterator[None]:
-    """pytest's workers have `COLUMNS`, at which fttool breaks lines; a test that wants a width says so."""
+def nothing_from_outside() -> Iterator[None]:
+    """A test that wants a width or unbuffered output says so: pytest's workers have `COLUMNS`, many containers both."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("COLUMNS", raising=False)
+        for name in ("COLUMNS", "PYTHONUNBUFFERED"):
+            patched.delenv(name, raising=False)
         yield
 
 
