@@ -1,7 +1,7 @@
 """From the recipe's datasets to rows of tokens, with a reason for every row that is dropped.
 
 sources → formats → filters → the evaluation share → masking → truncation. Nothing here is random but by the seed, and
-the evaluation share is chosen by a hash of each row, so a row never changes sides.
+the evaluation share is chosen by a hash of each row as it was read, so a row never changes sides.
 
 Filters choose what is learned from, so they see the training rows only: general and retention rows stand for what the
 model knew, and a filter would bend that picture. Whatever is measured is kept out of whatever may be learned from.
@@ -25,7 +25,7 @@ from fttool.rows.checks.calls import CallForm
 from fttool.rows.checks.classes import joined
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_dataset, unread_general
 from fttool.rows.encoding import encode_rows, from_dataset
-from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
+from fttool.rows.filtering import content_hash, filter_context, filtered_rows, left_aside, set_aside
 from fttool.rows.gone import Gone
 from fttool.rows.rows import Rows
 from fttool.rows.templates import shared_variables
@@ -107,10 +107,12 @@ def _divide(
     numbered = [(index, example) for index, reading in enumerate(train) for example in reading.examples]
     measured = [*retained_rows, *(example for _, example in held_out)]
     names = [reading.table.dataset for reading in train]
-    context = filter_context(loaded, tokenizer, measured, track)
-    filtered = filtered_rows(context, loaded.recipe.filters, numbered, rows, names)
+    # Before filters change or drop a row: so they know which rows will be measured on, and move none to the other side.
+    aside = set_aside((example for _, example in numbered), loaded.recipe.data.eval_share)
+    context = filter_context(loaded, tokenizer, measured, aside, track)
+    filtered = filtered_rows(context, loaded.recipe.filters, numbered, rows, names, aside)
     remaining = [pair for pair in filtered if not _taken(pair[1], retained, IN_RETENTION, rows, train[pair[0]])]
-    aside = set_aside([content_hash(example) for _, example in remaining], loaded.recipe.data.eval_share)
+    aside = left_aside([example for _, example in remaining], aside, loaded.recipe.data.eval_share)
     learned: list[list[Example]] = [[] for _ in train]
     for index, example in remaining:
         if content_hash(example) in aside:

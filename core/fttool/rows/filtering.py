@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,16 +26,24 @@ if TYPE_CHECKING:
 
 
 def filter_context(
-    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured_rows: Sequence[Example], track: Track
+    loaded: Loaded,
+    tokenizer: PreTrainedTokenizerBase,
+    measured_rows: Sequence[Example],
+    aside: Collection[bytes],
+    track: Track,
 ) -> FilterContext:
-    """What filters know; `measured_rows` are measured on, whatever the share."""
+    """What filters know; `measured_rows` are measured on, and rows whose content is in `aside` will be."""
     measured = set(map(content_hash, measured_rows))
-    share = loaded.recipe.data.eval_share
+
+    def is_measured(example: Example) -> bool:
+        content = content_hash(example) if measured or aside else b""
+        return content in measured or content in aside
+
     return FilterContext(
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
         measured_rows=measured_rows,
-        measured=lambda example: _is_measured(content_hash(example), measured, share),
+        measured=is_measured,
         source=partial(build_source, loaded),
         cache=partial(cache_folder, "filters"),
         track=track,
@@ -63,11 +71,13 @@ def filtered_rows(
     examples: list[tuple[int, Example]],
     rows: Rows,
     names: Sequence[str],
+    aside: set[bytes],
 ) -> list[tuple[int, Example]]:
     """Apply the filters in the recipe's order to the rows of all training datasets, which `names` name by the
     numbers beside the examples, and count what becomes of them.
 
     A row that is measured on elsewhere stays as it is, so that it is still known as such, and kept from being learned.
+    One that is set `aside` is so in its new form too, which is added there.
     """
     measured: set[bytes] | None = None
     for strategy in filters:
@@ -83,9 +93,10 @@ def filtered_rows(
                 continue
             if isinstance(verdict, Kept) and verdict.example is not None:
                 measured = set(map(content_hash, context.measured_rows)) if measured is None else measured
-                if content_hash(example) not in measured:
+                if (content := content_hash(example)) not in measured:
                     rows.changed[verdict.reason] += 1
                     example = verdict.example
+                    aside.update([content_hash(example)] if content in aside else ())
             elif verdict is not None:
                 rows.flagged[verdict.reason] += 1
             kept.append((index, example))
@@ -100,12 +111,16 @@ def content_hash(example: Example) -> bytes:
     return hashlib.sha256(text.encode("utf-8")).digest()
 
 
-def _is_measured(content: bytes, measured: set[bytes], share: float) -> bool:
-    """Whether a row of this content is among those that are, or its hash is in the share that is set aside."""
-    return content in measured or int.from_bytes(content[:8], "big") < share * 2**64
+def set_aside(examples: Iterable[Example], share: float) -> set[bytes]:
+    """The contents of about `share` of the rows, always the same ones; of one at least where there are two and a share.
+
+    A row is chosen by the hash of its content, so it never changes sides.
+    """
+    contents = set(map(content_hash, examples)) if share > 0 else set[bytes]()
+    chosen = {content for content in contents if int.from_bytes(content[:8], "big") < share * 2**64}
+    return chosen or ({min(contents)} if len(contents) > 1 else set())
 
 
-def set_aside(hashes: Sequence[bytes], share: float) -> set[bytes]:
-    """About `share` of the rows by their hashes, always the same ones; at least one where there are two and a share."""
-    chosen = {content for content in hashes if _is_measured(content, set(), share)}
-    return chosen or ({min(hashes)} if share > 0 and len(set(hashes)) > 1 else set())
+def left_aside(examples: Sequence[Example], aside: set[bytes], share: float) -> set[bytes]:
+    """What is set aside of the rows that filters have kept: others, where they have dropped all that was."""
+    return aside if any(content_hash(example) in aside for example in examples) else set_aside(examples, share)

@@ -160,16 +160,23 @@ Judge = Callable[[Filter, Sequence[Example]], Sequence[Verdict]]
 
 
 def judging(
-    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, measured_rows: Sequence[Example], *, quiet: bool = False
+    loaded: Loaded,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[Example],
+    measured_rows: Sequence[Example],
+    *,
+    quiet: bool = False,
 ) -> Judge:
-    """What asks a filter about rows; `measured_rows` are those of evaluation and retention.
+    """What asks a filter about rows. `train` are all training rows, of which the evaluation share sets some aside;
+    `measured_rows` are those of evaluation and retention.
 
     A filter shows on stderr how far it is, unless `quiet`.
     """
-    from fttool.rows.filtering import cache_folder, filter_context
+    from fttool.rows.filtering import cache_folder, filter_context, set_aside
     from fttool.yielded import built, check_verdicts
 
-    context = filter_context(loaded, tokenizer, measured_rows, progress(quiet=quiet).track)
+    aside = set_aside(train, loaded.recipe.data.eval_share)
+    context = filter_context(loaded, tokenizer, measured_rows, aside, progress(quiet=quiet).track)
 
     def judge(strategy: Filter, examples: Sequence[Example]) -> Sequence[Verdict]:
         own = replace(context, cache=partial(cache_folder, f"filters/{strategy.id()}"))

@@ -72,7 +72,7 @@ def write(path: Path, numbers: Sequence[int]) -> str:
 def rows_of(folder: Path, data: dict[str, Any], track: Any = None, filters: Sequence[str] = ("acme.spy",)) -> Rows:
     recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "filters": list(filters)}
     (folder / "recipe.toml").write_text(dumps({**recipe, "batching": {"max_length": 4096}}))
-    hook = hookimpl(lambda: [Spy, Shouting], specname="fttool_strategies")
+    hook = hookimpl(lambda: [Spy, Shouting, Masking, Dropping], specname="fttool_strategies")
     acme = plugins(acme=SimpleNamespace(fttool_strategies=hook))
     more = {} if track is None else {"track": track}
     return prepare(load(folder / "recipe.toml", [], acme), tiny_tokenizer(), **more)
@@ -145,3 +145,41 @@ def test_changed_rows_are_learned_and_counted_as_changed(tmp_path: Path) -> None
     assert text.count("YES") == 1 + 5 + 9 and text.count("yes") == 2 + 6 + 8
     assert rows.changed == {"shouted": 3} and rows.flagged == {"flagged": 4}
     assert rows.dropped == {"also in the evaluation rows": 2, "also in the retention rows": 1}
+
+
+class Masking(Filter):
+    """Changes the text of every row, so that its content is another one."""
+
+    name: Literal["acme.masking"] = "acme.masking"
+
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a filter that changes rows."""
+        return lambda examples: [Kept("masked", louder(one)) for one in examples]
+
+
+class Dropping(Filter):
+    """Drops what is set aside."""
+
+    name: Literal["acme.dropping"] = "acme.dropping"
+
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a filter that drops rows."""
+        return lambda examples: ["aside" if ctx.measured(one) else None for one in examples]
+
+
+def test_a_filter_that_changes_rows_moves_none_to_the_other_side(tmp_path: Path) -> None:
+    """And the filters behind it are told the same rows as those before it."""
+    data = {"train": [{"path": write(tmp_path / "train.jsonl", range(1, 61))}], "eval_share": 0.3}
+    plain = rows_of(tmp_path, data)
+    aside = set(plain.eval.origins)
+    assert aside == KNOWN["measured"] and 5 < len(aside) < 40
+    masked = rows_of(tmp_path, data, filters=["acme.masking", "acme.spy"])
+    assert set(masked.eval.origins) == aside == KNOWN["measured"]
+    assert masked.changed == {"masked": 60}
+
+
+def test_where_filters_drop_all_that_is_set_aside_other_rows_are(tmp_path: Path) -> None:
+    data = {"train": [{"path": write(tmp_path / "train.jsonl", range(1, 21))}], "eval_share": 0.1}
+    rows = rows_of(tmp_path, data, filters=["acme.dropping"])
+    assert rows.dropped["aside"] > 0 and len(rows.eval) == 1
+    assert len(rows.train) + len(rows.eval) + rows.dropped["aside"] == 20

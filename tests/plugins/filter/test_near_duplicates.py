@@ -5,13 +5,18 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tomli_w import dumps
 
-from fttool.api import Example, Kept
-from fttool.testing import filter_context
+from fttool.api import Example, FilterContext, Kept
+from fttool.recipe.reading import load
+from fttool.rows.data import prepare
+from fttool.testing import filter_context, tiny_tokenizer
 from fttool_plugins.filter.minhash import (
+    CHARACTERS,
     HASHES,
     band_width,
     banded,
@@ -21,6 +26,9 @@ from fttool_plugins.filter.minhash import (
 )
 from fttool_plugins.filter.near_duplicates import NearDuplicates
 
+from ...rows import write_rows
+
+TO_EVALUATION = "almost the same row as an evaluation row"
 WORDS = [
     "apple",
     "river",
@@ -97,16 +105,17 @@ def test_a_pair_at_the_threshold_is_hardly_ever_missed() -> None:
     missed = 0
     for seed in range(1000):
         common, mine, yours = np.split(draw.integers(2**64, size=300, dtype=np.uint64), [200, 250])
-        pair = [np.unique(np.concatenate([common, part])) for part in (mine, yours)]
-        buckets = banded(signatures(iter(pair), 2, seed), 2 / 3)
-        missed += not (buckets >= 0).any()
+        pair = np.concatenate([common, mine, common, yours])
+        one, other = banded(signatures(pair, np.array([0, 250]), seed), band_width(2 / 3))
+        missed += not (one == other).any()
     assert missed <= 2
 
 
 def test_signatures_estimate_the_similarity() -> None:
     texts = planted(7)
     shingles = [hashed_shingles(text, 5) for text in texts]
-    made = signatures(iter(shingles), len(texts), seed=3)
+    starts = np.cumsum([0, *map(len, shingles[:-1])])
+    made = signatures(np.concatenate(shingles), starts, seed=3)
     pairs = [(a, b) for a in range(0, len(texts), 3) for b in range(a)]
     errors = [float((made[a] == made[b]).mean()) - similarity(texts[a], texts[b]) for a, b in pairs]
     assert np.sqrt(np.mean(np.square(errors))) < 0.5 / np.sqrt(HASHES) + 0.01
@@ -145,6 +154,62 @@ def test_rows_that_are_measured_on_are_not_learned_in_other_words() -> None:
     ]
     decide = NearDuplicates().build(filter_context(measured_rows=[evaluated]))
     assert decide(learned) == ["almost the same row as an evaluation row", None]
+
+
+def set_aside(*rows: Example) -> FilterContext:
+    """A context in which these rows are set aside to be measured on."""
+    origins = {one.origin for one in rows}
+    return filter_context(measured=lambda example: example.origin in origins)
+
+
+def test_of_a_pair_on_both_sides_of_the_evaluation_share_the_training_row_goes() -> None:
+    """Wherever it stands, and whatever its class; two rows of one side are compared as rows of one dataset are."""
+    text = "The plot is thin and the acting is wooden, said the critic of the paper."
+
+    def labelled(number: int, words: str, label: str) -> Example:
+        return Example(origin=f"r:{number}", prompt=words, labels=(label,))
+
+    rows = [
+        labelled(1, text, "bad"),
+        labelled(2, f"{text}.", "good"),
+        labelled(3, text, "good"),
+        labelled(4, f"{text}!", "bad"),
+        labelled(5, "Something else entirely.", "bad"),
+    ]
+    found = NearDuplicates().build(set_aside(rows[1], rows[3], rows[4]))(rows)
+    assert found == [TO_EVALUATION, None, TO_EVALUATION, None, None]
+    assert [one.like for one in found if one] == ["r:2", "r:2"]  # type: ignore[union-attr]
+    twice = [labelled(1, text, "bad"), labelled(2, text, "bad")]
+    assert NearDuplicates().build(set_aside(*twice))(twice) == [None, "almost the same row as an earlier row"]
+
+
+def test_what_is_measured_is_compared_though_it_resembles_another_row_that_is() -> None:
+    """A row like the second of two evaluation rows that are like each other, and not like the first."""
+    words = [f"word{number}" for number in range(30)]
+    first, second, third = (" ".join(["x"] * count + words[count:]) for count in (0, 4, 8))
+    assert similarity(first, second) >= 0.8 <= similarity(second, third) and similarity(first, third) < 0.8
+    decide = NearDuplicates(compare="answer").build(filter_context(measured_rows=[row(first), row(second)]))
+    assert decide([row(third)]) == ["almost the same answer as an evaluation row"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_near_copy_crosses_the_evaluation_share(seed: int, tmp_path: Path) -> None:
+    """After all of a run's stages, held to a comparison of each training row with each evaluation row."""
+    texts = planted(seed, count=40)
+    write_rows(tmp_path / "rows.jsonl", ({"text": text} for text in texts))
+    recipe = {
+        "recipe": 1,
+        "run": {"seed": seed},
+        "model": {"source": "builtin:tiny-chat"},
+        "data": {"train": [{"path": "rows.jsonl", "format": "text"}], "eval_share": 0.3},
+        "masking": "all",
+        "filters": ["near-duplicates"],
+    }
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    rows = prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer())
+    lines = [[texts[int(one.rsplit(":", 1)[1]) - 1] for one in part.origins] for part in (rows.train, rows.eval)]
+    assert len(lines[1]) > 5 and rows.dropped["almost the same row as an evaluation row"] > 5
+    assert all(similarity(learned, measured) < 0.8 for learned in lines[0] for measured in lines[1])
 
 
 def test_rows_without_the_part_that_is_compared_are_kept() -> None:
@@ -189,8 +254,8 @@ def test_progress_is_of_what_takes_long() -> None:
         seen.append((len(items), what))
         return items
 
-    near_duplicates(["a b c", "d e f"], 0.8, 5, 0, track=track)  # type: ignore[arg-type]
-    assert seen == [(2, "comparing rows")]
+    near_duplicates(["a b c", "d" * CHARACTERS, "e f"], 0.8, 5, 0, track=track)  # type: ignore[arg-type]
+    assert seen == [(2, "comparing rows")]  # pieces of work
 
 
 def test_duplicates_can_be_flagged() -> None:

@@ -91,6 +91,24 @@ def test_plain_text_and_rows_with_classes_are_compared() -> None:
     assert verdicts(rows, measured, action="flag") == [Kept(REASON), Kept(REASON), None]
 
 
+def test_rows_that_are_set_aside_are_evaluation_rows() -> None:
+    """Those of the other side are held against them, wherever they stand; they are not, and not against each other."""
+    draw = random.Random(3)
+    stretch, other = text(draw, 15), text(draw, 15)
+    rows = [
+        row("First?", f"{stretch} one", origin="r:1"),
+        row("Second?", f"So {stretch} two", origin="r:2"),
+        row("Third?", f"And {stretch} three", origin="r:3"),
+        row("Fourth?", f"{other} four", origin="r:4"),
+        row("Fifth?", f"{other} five", origin="r:5"),
+    ]
+    context = filter_context(measured=lambda example: example.origin in ("r:2", "r:3"))
+    found = list(Overlap().build(context)(rows))
+    assert found == [REASON, None, None, None, None] and found[0].like == "r:2"  # type: ignore[union-attr]
+    everywhere = filter_context(measured=lambda example: example.origin == "r:2", measured_rows=[rows[0]])
+    assert list(Overlap().build(everywhere)(rows)) == [REASON, REASON, REASON, None, None]
+
+
 def test_benchmarks_are_files_of_json_lines_json_or_text(tmp_path: Path) -> None:
     draw = random.Random(2)
     texts = [text(draw, 15) for _ in range(3)]

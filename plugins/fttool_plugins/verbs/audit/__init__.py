@@ -124,8 +124,8 @@ def audit(options: argparse.Namespace) -> Report:
     measured = [example for one in datasets if one.part in ("eval", "retention") for example in one.examples]
     tokens = counting.tokens(loaded, row_encoder(loaded, tokenizer), train, shown.track)
     shown.stage("asking the filters")
-    ready, absent = ready_filters(loaded)
-    suspects, not_run = asking.asked(ready, judging(loaded, tokenizer, measured, quiet=quiet), train, slow=options.slow)
+    judge = judging(loaded, tokenizer, train, measured, quiet=quiet)
+    suspects, not_run = asking.asked(*ready_filters(loaded), judge, train, slow=options.slow)
     clean = len(train) - len(frozenset[str]().union(*(one.origins for one in suspects)))
     classes, overlap = counting.classes(train), counting.overlap(train, measured)
     made, order = steps.steps(suspects), steps.BY_COUNT
@@ -145,7 +145,7 @@ def audit(options: argparse.Namespace) -> Report:
         turns=counting.turns(train),
         classes=classes,
         suspects=suspects,
-        not_run={**absent, **not_run},
+        not_run=not_run,
         clean=clean,
         repeated=counting.repeated(train),
         overlap=overlap,

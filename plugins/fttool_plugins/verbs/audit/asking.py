@@ -14,11 +14,18 @@ SLOW = "computes with a model: --slow asks it too"
 
 
 def asked(
-    filters: Sequence[Filter], judge: Judge, examples: Sequence[Example], *, slow: bool = False
+    filters: Sequence[Filter],
+    absent: Mapping[str, str],
+    judge: Judge,
+    examples: Sequence[Example],
+    *,
+    slow: bool = False,
 ) -> tuple[list[Suspects], dict[str, str]]:
-    """What each filter says, the one that suspects most first; and those that said nothing, by id, with the reason."""
+    """What each filter says, the one that suspects most first; and those that said nothing, the `absent` ones with
+    them, by id, with the reason.
+    """
     said: list[tuple[Filter, Mapping[int, str]]] = []
-    not_run: dict[str, str] = {}
+    not_run = dict(absent)
     for strategy in filters:
         if strategy.slow and not slow:
             not_run[strategy.id()] = SLOW

@@ -130,7 +130,8 @@ def _like(held: Sequence[Example], others: Sequence[Example]) -> set[str]:
     from fttool_plugins.filter.minhash import near_duplicates
 
     asked = [prompt_of(example) or example.answer() for example in (*held, *others)]
-    first = near_duplicates(asked, ALIKE, 5, 0)[len(held) :]
+    ranks = [0] * len(held) + [1] * len(others)
+    first = near_duplicates(asked, ALIKE, 5, 0, ranks=ranks)[len(held) :]
     alike = {one.origin for one, place in zip(others, first, strict=True) if place is not None and place < len(held)}
     return alike | {one.origin for one in held}
 
