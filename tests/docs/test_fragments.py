@@ -18,7 +18,7 @@ from .pages import reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(page for page in ROOT.glob("docs/**/*.md") if reference.MADE not in page.read_text())]
-OWN_DATA = ROOT / "docs" / "own-data.md"
+OWN_DATA = ROOT / "docs" / "data.md"
 FILE = re.compile(r"^`([\w./-]+)`:\n\n```\w+\n(.*?)```", re.MULTILINE | re.DOTALL)
 """A file of rows as a page shows it, under its name."""
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tomli_w import dumps
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fttool.cli import main
 from fttool.testing import tiny_model, tiny_tokenizer
+from fttool_plugins.verbs.check_template.losses import tolerance
 
 from ...rows import write_rows
 
@@ -44,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "recipe": 1,
         "run": {"name": "my", "max_steps": 2, "output": str(place / "runs")},
         "model": {"source": "source", "chat_template": "mine.jinja"},
+        "optimizer": {"name": "adamw", "lr": 0.05},
         "task": "sft",
         "data": {"train": [{"path": "rows.jsonl"}]},
     }
@@ -53,10 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    """Plays llama.cpp's server, or vLLM's, with the run's tokenizer and a planted fault."""
+    """Plays llama.cpp's server, or vLLM's, with the run's tokenizer and weights, and a planted fault."""
 
     def __init__(self, folder: Path, fault: str = "", kind: str = "llama.cpp") -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder / "model"))
+        weights = folder.parents[1] / "source" if fault == "other weights" else folder / "model"
+        self.model: Any = AutoModelForCausalLM.from_pretrained(str(weights))
         self.fault, self.kind = fault, kind
         self.asked: list[str] = []
 
@@ -71,16 +76,39 @@ class Server:
                 return {"prompt": self._written(asked).removeprefix(self._bos())}
             case "/tokenize":
                 return {"tokens": self._tokens(asked["content"], bos=asked["add_special"])}
+            case "/completion" if self.fault != "no numbers":
+                (token, _), *_ = asked["logit_bias"]
+                said = {"id": token, "logprob": self._numbers([*asked["prompt"], token])[-1]}
+                return {"stop_type": "eos" if self._ends(token) else "limit", "completion_probabilities": [said]}
             case _:
                 return None
+
+    def _ends(self, token: int) -> bool:
+        return (token == self.tokenizer.eos_token_id) != (self.fault == "another end")
+
+    def _numbers(self, ids: list[int]) -> list[float]:
+        """The log-probabilities of all tokens but the first."""
+        logits = self.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        return [logits[at, token].item() for at, token in enumerate(ids[1:])]
 
     def _vllm(self, path: str, asked: dict[str, Any]) -> Any:
         if path == "/v1/models":
             return {"data": [{"id": "mine"}]}
+        if path == "/v1/completions" and self.fault != "no numbers":
+            return {"choices": [self._completed(asked)]}
         if path != "/tokenize":
             return None
         text = self._written(asked) if "messages" in asked else asked["prompt"]
         return {"tokens": self._tokens(text, bos=False)}
+
+    def _completed(self, asked: dict[str, Any]) -> dict[str, Any]:
+        ids = asked["prompt"]
+        if "prompt_logprobs" in asked:
+            numbers = zip(ids[1:], self._numbers(ids), strict=True)
+            return {"prompt_logprobs": [None, *({str(token): {"logprob": value}} for token, value in numbers)]}
+        (token,) = asked["allowed_token_ids"]
+        ends = self._ends(token)
+        return {"token_ids": [token] * (1 if ends else 2), "finish_reason": "stop" if ends else "length"}
 
     def _bos(self) -> str:
         """What llama.cpp takes off a prompt, since it puts it in front again."""
@@ -157,7 +185,8 @@ def test_on_the_right_server_nothing_is_found(
     server = Server(folder, kind=kind)
     address = serve(server)
     assert checked(folder, address, capsys, 0) == []
-    assert set(server.asked) <= {"/props", "/apply-template", "/tokenize", "/v1/models"}
+    llama, vllm = {"/props", "/apply-template", "/tokenize", "/completion"}, {"/v1/models", "/v1/completions"}
+    assert set(server.asked) == (llama if kind == "llama.cpp" else {"/props", "/tokenize"} | vllm)
     assert main(["check-template", str(folder), "--against", address + "/v1", "--rows", "2"]) == 0
     assert "4 prompts of 2 rows have the tokens of training" in capsys.readouterr().out
 
@@ -178,6 +207,46 @@ def test_planted_faults_are_found_by_name(
     assert {difference["kind"].partition(",")[0] for difference in differences} == kinds
     assert sum("end of an answer" not in difference["kind"] for difference in differences) == 8
     assert all(difference["row"].rpartition(":")[2].isdigit() for difference in differences)
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "vllm"])
+def test_an_answer_that_does_not_end_is_found(
+    folder: Path, serve: Any, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (found,) = checked(folder, serve(Server(folder, "another end", kind)), capsys, 5)
+    assert "the server goes on behind '<|im_end|>', with which training ends an answer" in found["kind"]
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "vllm"])
+@pytest.mark.parametrize("fault", ["", "other weights", "no numbers"])
+def test_the_loss_of_the_same_tokens_is_compared(
+    folder: Path, serve: Any, capsys: pytest.CaptureFixture[str], kind: str, fault: str
+) -> None:
+    """Of the learned tokens of the first rows; judged by the losses that transformers itself computes of the files."""
+    differ = fault == "other weights"
+    command = ["check-template", str(folder), "--against", serve(Server(folder, fault, kind)), "--loss-tokens", "7"]
+    assert main([*command, "--json"]) == (5 if differ else 0)
+    shown = capsys.readouterr()
+    losses = json.loads(shown.out)["losses"]
+    if fault == "no numbers":
+        assert losses is None and "losses are not compared" in shown.err
+        return
+    assert (losses["tokens"], losses["silent"], losses["differ"]) == (7, 0, differ)
+    assert losses["training"] != losses["theirs"] or not differ
+    assert abs(losses["training"] - losses["theirs"]) < 1e-4 or differ
+    assert losses["tolerance"] == 0.02  # neither of the stubs says how its weights are stored
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        *(("all F32", 0.01), ("F16", 0.01), ("BF16", 0.02), ("Q8_0", 0.02), ("Q6_K", 0.1), ("Q5_K - Small", 0.1)),
+        *(("Q4_K - Medium", 0.2), ("MXFP4 MoE", 0.2), ("IQ3_XS - 3.3 bpw", 0.5), ("TQ1_0 - 1.69 bpw ternary", 0.5)),
+        *(("float32", 0.01), ("float16", 0.01), ("bfloat16", 0.02), ("float8_e4m3fn", 0.02), ("", 0.02)),
+    ],
+)
+def test_what_a_number_format_may_cost(name: str, allowed: float) -> None:
+    assert tolerance(name) == allowed
 
 
 def test_what_is_found_is_shown(folder: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
