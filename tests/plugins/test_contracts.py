@@ -120,6 +120,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             {"tokens": ["a"], "tags": [5]},
         ],
     },
+    "masking.chosen-turns": {"options": [{"turns": [1]}, {"turns": [1, -1]}]},
     "masking.words": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},
     "task.token-classification": {"options": [{}, {"pieces": "all"}, {"labels": ["2", "1"]}]},
     "masking.label": {"options": [{}, {"control_tokens": "text"}, {"control_tokens": "keep"}]},

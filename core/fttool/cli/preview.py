@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,9 @@ from fttool.errors import ExitCode, UsageError, counted
 from fttool.visible import show, visible
 
 if TYPE_CHECKING:
+    from fttool.cli.preview_packs import Pack
     from fttool.contracts.rows import Encoded
+    from fttool.recipe.loaded import Loaded
     from fttool.rows.rows import Rows
     from fttool.rows.tokens import TokenRows
 
@@ -28,17 +32,22 @@ examples:
   fttool preview my.toml --table retention       of each dataset of [[data.retention]]
   fttool preview my.toml --row 3        the third row alone, of those that are kept
   fttool preview my.toml --row chats.jsonl:2    the row of that line; where it is dropped, the reason
+  fttool preview my.toml --sequences    the first sequences of a run's first epoch: which rows share one, in which order
   fttool preview my.toml --html rows.html        a page for a browser
   fttool preview my.toml --json          input_ids, labels and text, one JSON object per line
 
 Learned tokens are green and underlined; without colour they are in [brackets]. What is to be known of the datasets
 (columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr. A row that is
-cut at batching.max_length says how many tokens it has lost. `fttool rows my.toml` lists the rows that are dropped.
+cut at batching.max_length says how many tokens it has lost. Where batching packs rows, those shown are listed by sequence,
+with a border before each row and its position ids, which start again where a row sees itself alone; a run packs all of
+its rows, as --sequences does. `fttool rows my.toml` lists the rows that are dropped.
 
 next: fttool run my.toml --dry-run
 """
 
 TABLES = ("train", "general", "retention")
+ALONE = "leave --row and --table out"
+PACKED = "these rows are packed as if there were no others: --sequences shows what a run makes of all"
 LEARNED, PLAIN = "\x1b[32;4m", "\x1b[0m"
 
 
@@ -48,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows (default 3)")
     parser.add_argument("--table", choices=TABLES, default=TABLES[0], help="which rows of [data] (default train)")
     parser.add_argument("--row", metavar="N|FILE:LINE", help="one row alone: the N-th that is kept, or that of a line")
+    parser.add_argument("--sequences", action="store_true", help="the first --rows sequences that a run begins with")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the rows as a page for a browser, too")
     parser.add_argument("--json", action="store_true", help="input_ids, labels, text per row")
 
@@ -60,6 +70,12 @@ class _Row:
     row: Encoded
     head: str
     """What is said above it."""
+    sequence: int = 0
+    """The number of the sequence that it shares with others, from 1; 0 where rows stand alone."""
+    above: str = ""
+    """What is said above that sequence, at its first row."""
+    positions: Sequence[int] = ()
+    """Its position ids there."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -79,18 +95,15 @@ def main(options: argparse.Namespace) -> int:
         quiet_libraries(network=loaded.needs_network)
         _, tokenizer, rows = load_rows(loaded, first=_first(options))
         agreement = agree(loaded, tokenizer, rows)
-    datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
-    chosen = [dataset for dataset in datasets[options.table] if len(dataset)]
-    if not chosen:
-        raise UsageError(f"the recipe has no [[data.{options.table}]]", hint="add it, or leave --table out")
-    every = [_Row(origin, row, _head(origin, row, rows)) for part in chosen for origin, row in _each(part)]
+        every, chosen = _every(options, loaded, rows)
     shown = _chosen(options, every)
     if not shown:
         raise _absent(options.row, rows)
     _print(shown, tokenizer, as_json=options.json)
     if options.html is not None:
         _write(options.html, _page(str(options.recipe), shown, tokenizer))
-    for note in [*rows.notices, *_remarks(chosen)]:
+    packed = [PACKED] if any(row.sequence for row in shown) and not options.sequences else []
+    for note in [*rows.notices, *_remarks(chosen), *packed]:
         show(f"note: {note}", error=True)
     with explained(loaded):  # the rows come first: they show what is refused
         refuse_difference(agreement, loaded.recipe.model.template_difference)
@@ -99,8 +112,50 @@ def main(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _every(options: argparse.Namespace, loaded: Loaded, rows: Rows) -> tuple[list[_Row], list[TokenRows]]:
+    """The rows that may be shown, in the sequences that batching makes of them, and the datasets that they are of."""
+    from fttool.cli.preview_packs import first_sequences, packs_among
+
+    if options.sequences:
+        packs = first_sequences(loaded, rows, options.rows)
+        return list(_in_packs(packs, rows.learned, rows.learned.origin, loaded, rows)), []
+    datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
+    chosen = [dataset for dataset in datasets[options.table] if len(dataset)]
+    if not chosen:
+        raise UsageError(f"the recipe has no [[data.{options.table}]]", hint="add it, or leave --table out")
+    every: list[_Row] = []
+    for part in chosen:
+        packs = packs_among(loaded, part) if options.row is None else []
+        origins = partial(operator.getitem, part.origins)
+        every += _in_packs(packs, part, origins, loaded, rows)
+        if not packs:
+            every += [_Row(origin, row, _head(origin, row, rows)) for origin, row in _each(part)]
+    return every, chosen
+
+
+def _in_packs(
+    packs: Sequence[Pack], dataset: Sequence[Encoded], origin: Callable[[int], str], loaded: Loaded, rows: Rows
+) -> Iterator[_Row]:
+    """The rows of sequences, one sequence after the other."""
+    from fttool.cli.preview_packs import borders, described
+
+    for number, pack in enumerate(packs, 1):
+        members = [dataset[index] for index in pack.rows]
+        length = sum(len(row.input_ids) for row in members)
+        above = described(pack, number, length, loaded.recipe.batching.max_length)
+        for at, (index, row, border) in enumerate(zip(pack.rows, members, borders(pack), strict=True)):
+            head = ", ".join(filter(None, [_head(origin(index), row, rows), border]))
+            yield _Row(
+                origin(index), row, head, number, "" if at else above, pack.positions[at] if pack.positions else ()
+            )
+
+
 def _first(options: argparse.Namespace) -> int | None:
-    """How many rows of a dataset are prepared; all where one is looked for by its line."""
+    """How many rows of a dataset are prepared; all where one is looked for by its line, and where all are ordered."""
+    if options.sequences:
+        if options.row is not None or options.table != TABLES[0]:
+            raise UsageError("--sequences shows the rows that are learned from, in the order of a run", hint=ALONE)
+        return None
     if options.row is None:
         return options.rows
     if not options.row.isdigit():
@@ -158,11 +213,16 @@ def _print(rows: Sequence[_Row], tokenizer: Any, *, as_json: bool) -> None:
         row = one.row
         if as_json:
             text = tokenizer.decode(row.input_ids)
-            data = {"row": one.origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}
-            print(json.dumps(data if row.classes is None else {**data, "classes": row.classes}))
+            data: dict[str, Any] = {"row": one.origin, "input_ids": row.input_ids, "labels": row.labels, "text": text}
+            data |= {} if row.classes is None else {"classes": row.classes}
+            print(json.dumps(data | ({"sequence": one.sequence, **_positions(one)} if one.sequence else {})))
         else:
-            show(one.head)
+            show(*filter(None, [one.above]), f"── {one.head}" if one.sequence else one.head)
             print("".join(_shown(tokenizer, row.input_ids, row.labels, coloured)).rstrip("\n") + "\n")
+
+
+def _positions(row: _Row) -> dict[str, Any]:
+    return {"position_ids": row.positions} if row.positions else {}
 
 
 def _page(recipe: str, rows: Sequence[_Row], tokenizer: Any) -> str:
@@ -176,7 +236,10 @@ def _page(recipe: str, rows: Sequence[_Row], tokenizer: Any) -> str:
             html_element("span", text, style=style) if learned else html_text(text)
             for text, learned in _stretches(tokenizer, one.row.input_ids, one.row.labels)
         ]
-        parts += [html_element("h2", one.head), html_element("div", *pieces, kind="text")]
+        parts += [html_element("h2", one.above)] if one.above else []
+        border = {"style": "border-top: 2px solid var(--mark)"} if one.sequence else {}
+        parts += [html_element("h3" if one.sequence else "h2", one.head, **border)]
+        parts += [html_element("div", *pieces, kind="text")]
     return html_page(f"Rows of {recipe}", *parts)
 
 

@@ -12,6 +12,7 @@ from fttool.api import Example, MaskingContext
 from fttool_plugins import masking
 from fttool_plugins.masking.all import All
 from fttool_plugins.masking.assistant import Assistant
+from fttool_plugins.masking.chosen_turns import ChosenTurns
 from fttool_plugins.masking.completion import Completion
 from fttool_plugins.masking.label import Label
 from fttool_plugins.masking.last_assistant import LastAssistant
@@ -26,6 +27,7 @@ def test_the_room_lists_its_strategies() -> None:
     assert {strategy.id(): strategy for strategy in masking.fttool_strategies()} == {
         "all": All,
         "assistant": Assistant,
+        "chosen-turns": ChosenTurns,
         "completion": Completion,
         "label": Label,
         "last-assistant": LastAssistant,
