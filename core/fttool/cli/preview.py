@@ -38,9 +38,9 @@ examples:
 
 Learned tokens are green and underlined; without colour they are in [brackets]. What is to be known of the datasets
 (columns that are not read, rows that were left out …) and of the rows shown follows as notes on stderr. A row that is
-cut at batching.max_length says how many tokens it has lost. Where batching packs rows, those shown are listed by sequence,
-with a border before each row and its position ids, which start again where a row sees itself alone; a run packs all of
-its rows, as --sequences does. `fttool rows my.toml` lists the rows that are dropped.
+cut at batching.max_length says how many tokens it has lost. Where batching packs rows, those shown are listed by
+sequence, with a border before each row and its position ids, which start again where a row sees itself alone; a run
+packs all of its rows, as --sequences does. `fttool rows my.toml` lists the rows that are dropped.
 
 next: fttool run my.toml --dry-run
 """

@@ -1,5 +1,5 @@
-"""Which turns are learned: the last ones, those of given numbers, and other roles' words, over trl's chat templates, told
-by words that occur once each.
+"""Which turns are learned: the last ones, those of given numbers, and other roles' words, over trl's chat templates,
+told by words that occur once each.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def test_turns_of_given_numbers_are_learned(
 def test_turns_keep_their_numbers_where_a_row_is_made_several(
     speaking: Speaking, trl_template: Callable[[str], str]
 ) -> None:
-    """`too_long = "split"` parts a conversation at its turns: the third turn is the first of its part, and the third."""
+    """`too_long = "split"` parts a conversation: the third turn is the first of its part, and the third."""
     from fttool.rows.lengths import fitted
     from fttool_plugins.batching.bucketed import Bucketed
 
