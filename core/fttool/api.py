@@ -30,6 +30,7 @@ from fttool.contracts.model import (
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import (
     ChatTemplateError,
+    Each,
     Encoded,
     Example,
     Filter,
@@ -143,6 +144,7 @@ __all__ = [
     "Context",
     "DataError",
     "DiskError",
+    "Each",
     "Encoded",
     "Event",
     "Example",

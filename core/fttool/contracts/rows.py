@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from fttool.contracts.strategy import Context, Level, Levels, Place, Strategy
 
@@ -185,6 +185,23 @@ class Format(Strategy):
         """Yield a function from a raw row and its origin to an `Example`; it raises `ValueError` for a bad row."""
 
 
+_Result = TypeVar("_Result")
+
+
+class Each(Protocol):
+    """Does one thing to each row, by all processors, and shows how far it is."""
+
+    def __call__(
+        self, function: Callable[[Example], _Result], examples: Sequence[Example], what: str
+    ) -> Iterable[_Result]:
+        """What the function makes of each row, in order; `what` is done to them, e.g. "looking for markup"."""
+        ...
+
+
+def _one_by_one(function: Callable[[Example], _Result], examples: Sequence[Example], what: str) -> Iterable[_Result]:
+    return map(function, examples)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FilterContext(Context):
     """What a filter gets."""
@@ -200,6 +217,10 @@ class FilterContext(Context):
     measured_rows: Sequence[Example] = ()
     """The rows of the recipe's evaluation and retention datasets; those that `data.eval_share` will set aside are among
     the rows themselves."""
+    each: Each = _one_by_one
+    """For a filter that judges each row by itself: processes share the rows, as `data.workers` says. The function sees
+    what was there before it was called, keeps nothing for the next row, and returns what can be pickled, as verdicts
+    can."""
     source: Callable[[], Source]
     """Yields the loaders of the recipe's model, for a filter that asks it: as it is before training."""
     cache: Callable[[], Path]

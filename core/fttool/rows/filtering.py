@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fttool.contracts.model import Source, SourceContext
 from fttool.contracts.rows import Example, Filter, FilterContext, Kept
@@ -19,10 +20,13 @@ from fttool.recipe.loaded import Loaded
 from fttool.rows.gone import Gone
 from fttool.rows.prompts import whole_length
 from fttool.rows.rows import Rows
+from fttool.rows.workers import mapped
 from fttool.yielded import built, check_verdicts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_Result = TypeVar("_Result")
 
 
 def filter_context(
@@ -39,11 +43,17 @@ def filter_context(
         content = content_hash(example) if measured or aside else b""
         return content in measured or content in aside
 
+    def each(function: Callable[[Example], _Result], examples: Sequence[Example], what: str) -> Generator[_Result]:
+        with closing(mapped(function, examples, loaded.recipe.data.workers)) as results:
+            for _, result in zip(track(examples, what), results, strict=True):
+                yield result
+
     return FilterContext(
         tokenizer=tokenizer,
         tokens=lambda example: whole_length(example, tokenizer),
         measured_rows=measured_rows,
         measured=is_measured,
+        each=each,
         source=partial(build_source, loaded),
         cache=partial(cache_folder, "filters"),
         track=track,

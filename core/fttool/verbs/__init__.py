@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fttool.recipe.toml import format_value
     from fttool.rows.files.file import read_lines
     from fttool.rows.files.source import read_rows
+    from fttool.rows.workers import mapped
     from fttool.rundir.saved import model_head, saved_model
     from fttool.rundir.writer_lock import writer_lock
     from fttool.runs.row_cache import kept_rows, kept_rows_folder, remove_kept_rows
@@ -93,6 +94,7 @@ _HOME = {
     "judging": "fttool.verbs.surveying",
     "load_recipe": "fttool.cli.recipe_arguments",
     "load_run": "fttool.verbs.finished",
+    "mapped": "fttool.rows.workers",
     "measure": "fttool.verbs.finished",
     "measuring": "fttool.verbs.evaluating",
     "metrics_for": "fttool.verbs.evaluating",
@@ -167,6 +169,7 @@ __all__ = [
     "kept_rows_folder",
     "load_recipe",
     "load_run",
+    "mapped",
     "measure",
     "measuring",
     "metrics_for",

@@ -68,7 +68,7 @@ class Encoding(Filter):
 
     @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        return lambda examples: [self._verdict(example) for example in ctx.track(examples, "looking at characters")]
+        return lambda examples: list(ctx.each(self._verdict, examples, "looking at characters"))
 
     def _verdict(self, example: Example) -> Verdict:
         reason = self._reason(all_text(example))

@@ -33,7 +33,9 @@ class LabelErrors(Filter):
     Looked at are rows with exactly one class, and of classes with `folds` rows or more. Numbers, several classes a row
     and words with classes are kept.
 
-    Cost: about 3 ms a row, single-threaded.
+    Of more than 20,000 rows so many are learned from for each fold, and of each class 100 at least; all are judged.
+
+    Cost: about 2 ms a row, single-threaded, and 5 kilobytes for 200 words.
     """
 
     name: Literal["label-errors"] = "label-errors"
@@ -71,12 +73,12 @@ class LabelErrors(Filter):
         import torch
 
         from fttool_plugins.filter.confident_learning import suspects
-        from fttool_plugins.filter.text_classifier import held_out_probabilities
+        from fttool_plugins.filter.text_classifier import counted_words, held_out_probabilities
 
         number = {name: index for index, name in enumerate(names)}
         given = [number[label] for example in examples for label in example.labels or ()]
-        texts = [example.answer() for example in examples]
-        probabilities = held_out_probabilities(texts, given, self.folds, ctx.seed, ctx.track)
+        counted = list(ctx.each(lambda example: counted_words(example.answer()), examples, "counting words"))
+        probabilities = held_out_probabilities(counted, given, self.folds, ctx.seed, ctx.track)
         likely: list[int] = suspects(probabilities, torch.tensor(given), self.confidence).tolist()
         return [
             (place, names[other], float(probabilities[place, other] - probabilities[place, given[place]]))

@@ -70,7 +70,7 @@ class Markup(Filter):
 
     @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        return lambda examples: [self._verdict(example) for example in ctx.track(examples, "looking for markup")]
+        return lambda examples: list(ctx.each(self._verdict, examples, "looking for markup"))
 
     def _verdict(self, example: Example) -> Verdict:
         found = markup_share(part_text(example, self.of))

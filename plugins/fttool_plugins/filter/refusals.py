@@ -107,10 +107,10 @@ class Refusals(Filter):
             text = answer.replace("’", "'")
             return any(phrase.match(text, start) for start in beginnings(text, self.within))
 
-        return lambda examples: [
-            "begins with a refusal" if any(map(refuses, answers(example))) else None
-            for example in ctx.track(examples, "looking for refusals")
-        ]
+        def reason(example: Example) -> str | None:
+            return "begins with a refusal" if any(map(refuses, answers(example))) else None
+
+        return lambda examples: list(ctx.each(reason, examples, "looking for refusals"))
 
 
 def answers(example: Example) -> Iterator[str]:

@@ -6,12 +6,9 @@ learns from them to ignore what it is asked.
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
 from collections.abc import Sequence
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -19,12 +16,6 @@ from typing_extensions import override
 from fttool.api import Example, Filter, FilterContext, Kept, Reason, RowFilter, Verdict
 from fttool_plugins.filter.overlap import question
 from fttool_plugins.filter.parts import part_text
-
-WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]+|\d+")
-PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])")
-"""Where a name such as `formatMonth` has its next word."""
-STEM = 5
-"""Letters by which words are the same: `sort`, `sorted` and `sorting` are three, `copies` and `copied` one."""
 
 
 class Relevance(Filter):
@@ -73,7 +64,7 @@ class Relevance(Filter):
         def decide(examples: Sequence[Example]) -> list[Verdict]:
             asked = [place for place, one in enumerate(examples) if one.labels is None and question(one)]
             rows = [examples[place] for place in asked]
-            found = self._by_model(rows, ctx) if self.by == "model" else self._by_words(rows)
+            found = self._by_model(rows, ctx) if self.by == "model" else self._by_words(rows, ctx)
             verdicts: list[Verdict] = [None] * len(examples)
             for place, severity in zip(asked, found, strict=True):
                 if severity is not None:
@@ -83,11 +74,16 @@ class Relevance(Filter):
 
         return decide
 
-    def _by_words(self, rows: Sequence[Example]) -> list[float | None]:
-        prompts = [words(question(row)) for row in rows]
-        answers = [words(part_text(row, "answer")) for row in rows]
-        shares = covered([set(one) for one in prompts], [set(one) for one in answers])
-        judged = [len(answer) >= self.shortest for answer in answers]
+    def _by_words(self, rows: Sequence[Example], ctx: FilterContext) -> list[float | None]:
+        from fttool_plugins.filter.shared_words import covered, word_set, words
+
+        def read(row: Example) -> tuple[Any, Any, int]:
+            prompt, answer = words(question(row)), words(part_text(row, "answer"))
+            return word_set(prompt), word_set(answer), len(answer)
+
+        found = list(ctx.each(read, rows, "comparing answers with prompts"))
+        shares = covered([prompt for prompt, _, _ in found], [answer for _, answer, _ in found])
+        judged = [length >= self.shortest for _, _, length in found]
         known = [share for share, is_judged in zip(shares, judged, strict=True) if is_judged]
         if not known or median(known) < 2 * self.share:
             return [None] * len(rows)
@@ -104,19 +100,3 @@ class Relevance(Filter):
             for without, loss in zip(alone, prompted, strict=True)
         ]
         return [None if gain is None or gain >= self.gain else -gain for gain in gains]
-
-
-def words(text: str) -> list[str]:
-    """The stems of a text's words, those of names in code apart."""
-    return [word[:STEM] for word in WORD.findall(PARTS.sub(" ", text).casefold())]
-
-
-def covered(prompts: Sequence[set[str]], answers: Sequence[set[str]]) -> list[float]:
-    """Which share of its prompt's words each answer has, each word weighed by how rare it is among the rows."""
-    rows = Counter(word for prompt, answer in zip(prompts, answers, strict=True) for word in prompt | answer)
-    shares: list[float] = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        weights = {word: math.log((1 + len(prompts)) / rows[word]) for word in sorted(prompt)}
-        total = sum(weights.values())
-        shares.append(sum(weights[word] for word in sorted(prompt & answer)) / total if total > 0 else 1.0)
-    return shares

@@ -6,7 +6,6 @@ Degeneration", arXiv 1904.09751).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -21,7 +20,7 @@ class Repetition(Filter):
     Lines of a table, rulers and numbers are not loops: what repeats must have letters in it. Case and white space make
     no difference.
 
-    Cost: about 2.5 ms for an answer of 1,000 characters.
+    Cost: about 0.03 ms for an answer of 1,000 characters, and 2 ms for one that repeats a phrase within `period`.
     """
 
     name: Literal["repetition"] = "repetition"
@@ -34,14 +33,11 @@ class Repetition(Filter):
 
     @override
     def build(self, ctx: FilterContext) -> RowFilter:
-        def decide(examples: Sequence[Example]) -> list[str | None]:
-            answers = (example.answer() for example in ctx.track(examples, "looking for repetition"))
-            return ["says one thing over and over" if self._loops(answer) else None for answer in answers]
-
-        return decide
-
-    def _loops(self, answer: str) -> bool:
         from fttool_plugins.filter.loops import longest_loop
 
-        text = " ".join(answer.casefold().split())
-        return longest_loop(text, times=self.times, period=self.period) >= self.characters
+        def reason(example: Example) -> str | None:
+            text = " ".join(example.answer().casefold().split())
+            loop = longest_loop(text, times=self.times, period=self.period, at_least=self.characters)
+            return "says one thing over and over" if loop else None
+
+        return lambda examples: list(ctx.each(reason, examples, "looking for repetition"))

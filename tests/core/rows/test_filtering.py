@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, Literal
 import pytest
 from tomli_w import dumps
 
-from fttool.api import Example, Filter, FilterContext, Kept, RowFilter, Verdict, hookimpl
+from fttool.api import Example, Filter, FilterContext, Kept, Reason, RowFilter, Verdict, hookimpl
 from fttool.recipe.reading import load
 from fttool.rows.data import prepare
 from fttool.rows.rows import Rows
@@ -72,7 +74,7 @@ def write(path: Path, numbers: Sequence[int]) -> str:
 def rows_of(folder: Path, data: dict[str, Any], track: Any = None, filters: Sequence[str] = ("acme.spy",)) -> Rows:
     recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "filters": list(filters)}
     (folder / "recipe.toml").write_text(dumps({**recipe, "batching": {"max_length": 4096}}))
-    hook = hookimpl(lambda: [Spy, Shouting, Masking, Dropping], specname="fttool_strategies")
+    hook = hookimpl(lambda: [Spy, Shouting, Masking, Dropping, Shared], specname="fttool_strategies")
     acme = plugins(acme=SimpleNamespace(fttool_strategies=hook))
     more = {} if track is None else {"track": track}
     return prepare(load(folder / "recipe.toml", [], acme), tiny_tokenizer(), **more)
@@ -165,6 +167,42 @@ class Dropping(Filter):
     def build(self, ctx: FilterContext) -> RowFilter:
         """Yield a filter that drops rows."""
         return lambda examples: ["aside" if ctx.measured(one) else None for one in examples]
+
+
+class Shared(Filter):
+    """Says of each row its line, and in which process it was looked at."""
+
+    name: Literal["acme.shared"] = "acme.shared"
+
+    def build(self, ctx: FilterContext) -> RowFilter:
+        """Yield a filter that looks at each row by itself."""
+
+        def look(one: Example) -> Verdict:
+            KNOWN["here"] = KNOWN.get("here", 0) + 1
+            return Reason(one.origin.rsplit(":", 1)[1], severity=float(os.getpid() != KNOWN["pid"]))
+
+        def decide(examples: Sequence[Example]) -> list[Verdict]:
+            KNOWN["verdicts"] = list(ctx.each(look, examples, "looking"))
+            return [None] * len(examples)
+
+        return decide
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_are_judged_one_by_one_by_several_processes(tmp_path: Path, workers: int) -> None:
+    """In order, shown on a bar, and verdicts come back with all that they say."""
+    KNOWN.update(pid=os.getpid(), here=0)
+    shown: list[tuple[int, str]] = []
+
+    def track(items: Any, what: str) -> Any:
+        shown.append((len(items), what))
+        return items
+
+    data = {"train": [{"path": write(tmp_path / "train.jsonl", range(1, 31))}], "workers": workers}
+    rows_of(tmp_path, data, track, filters=["acme.shared"])
+    assert KNOWN["verdicts"] == [str(line) for line in range(1, 31)] and shown == [(30, "looking")]
+    elsewhere = workers == 2 and sys.platform not in ("win32", "darwin")
+    assert {one.severity for one in KNOWN["verdicts"]} == {float(elsewhere)} and KNOWN["here"] == 30 * (not elsewhere)
 
 
 def test_a_filter_that_changes_rows_moves_none_to_the_other_side(tmp_path: Path) -> None:

@@ -9,9 +9,16 @@ import torch
 
 from fttool.api import Example, Kept
 from fttool.testing import filter_context, tiny_examples
+from fttool_plugins.filter import text_classifier
 from fttool_plugins.filter.confident_learning import suspects
 from fttool_plugins.filter.label_errors import LabelErrors
-from fttool_plugins.filter.text_classifier import Sparse, features, fitted, held_out_probabilities
+from fttool_plugins.filter.text_classifier import (
+    Sparse,
+    counted_words,
+    features,
+    fitted,
+    held_out_probabilities,
+)
 
 TOPICS = {
     "sea": "wave ship sail harbour tide salt storm deck anchor gull",
@@ -70,7 +77,7 @@ def test_the_accuracy_comes_back() -> None:
     kept = [one for one, verdict in zip(examples, verdicts, strict=True) if verdict is None]
 
     def accuracy(rows: list[Example]) -> float:
-        x = features([*(one.prompt for one in rows), *(text for text, _ in test)])
+        x = features([counted_words(text) for text in (*(one.prompt for one in rows), *(text for text, _ in test))])
         learned = torch.arange(len(rows) + len(test)) < len(rows)
         weights = fitted(x.of(learned), torch.tensor([names.index((one.labels or ("",))[0]) for one in rows]), 3)
         predicted = x.of(~learned).times(weights, len(test)).argmax(1)
@@ -95,7 +102,7 @@ def test_suspects_are_those_of_the_papers_definition() -> None:
 
 
 def test_the_regression_is_that_of_a_dense_twin() -> None:
-    x = features([text for text, _ in texts(60, seed=3)])
+    x = features([counted_words(text) for text, _ in texts(60, seed=3)])
     dense = torch.zeros(60, x.width, dtype=torch.float64)
     dense[x.rows, x.columns] = x.values
     assert torch.allclose(dense.norm(dim=1), torch.ones(60, dtype=torch.float64))
@@ -114,8 +121,26 @@ def test_the_regression_is_that_of_a_dense_twin() -> None:
 def test_no_row_is_judged_by_what_has_learned_from_it() -> None:
     """A text with a label of its own that no other row explains has never been seen with it."""
     rows = [(f"word{n} common", n % 2) for n in range(40)]
-    probabilities = held_out_probabilities([text for text, _ in rows], [k for _, k in rows], 4, seed=0)
+    counted = [counted_words(text) for text, _ in rows]
+    probabilities = held_out_probabilities(counted, [k for _, k in rows], 4, seed=0)
     assert float((probabilities - 0.5).abs().max()) < 0.2
+
+
+def test_of_many_rows_a_sample_is_learned_from_and_all_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rare classes keep some rows, and products that are made in parts are the same."""
+    rows = texts(400, seed=7)
+    examples, wrong = flipped(rows, 0.1, seed=8)
+    whole = LabelErrors().build(filter_context())(examples)
+    monkeypatch.setattr(text_classifier, "AT_ONCE", 50)
+    assert LabelErrors().build(filter_context())(examples) == whole
+    monkeypatch.setattr(text_classifier, "LEARNED", 150)
+    monkeypatch.setattr(text_classifier, "FEWEST", 20)
+    found = {n for n, verdict in enumerate(LabelErrors().build(filter_context())(examples)) if verdict is not None}
+    assert found != {n for n, verdict in enumerate(whole) if verdict is not None}
+    assert len(found & wrong) >= 0.7 * len(wrong) and len(found & wrong) >= 0.7 * len(found)
+    order, y = torch.arange(400).flip(0), torch.tensor([0] * 390 + [1] * 10)
+    chosen = text_classifier._learned(order, y)
+    assert int(chosen[:390].sum()) == round(150 * 390 / 400) and bool(chosen[390:].all())
 
 
 def test_other_rows_are_kept_and_suspects_can_be_flagged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from fttool.api import Example, Kept, Source
 from fttool.testing import filter_context, tiny_model, tiny_tokenizer
 from fttool_plugins.filter.answer_loss import answer_losses
 from fttool_plugins.filter.difficulty import Difficulty
-from fttool_plugins.filter.relevance import Relevance, covered, words
+from fttool_plugins.filter.relevance import Relevance
+from fttool_plugins.filter.shared_words import covered, word_set, words
 
 QUESTIONS = Path(__file__).parents[3] / "recipes" / "data" / "stdlib-qa.jsonl"
 REASON = "its answer does not go with its prompt"
@@ -61,8 +63,11 @@ def test_short_answers_rows_without_a_prompt_and_classes_are_kept() -> None:
 def test_rarer_words_weigh_more_and_names_are_taken_apart() -> None:
     assert words("calendar.formatMonth sorted SORTING 2.5") == ["calen", "forma", "month", "sorte", "sorti", "2", "5"]
     prompts, answers = [{"what", "is", "gcd"}, {"what", "is", "lcm"}], [{"gcd"}, {"what", "is"}]
-    rare, common = covered(prompts, answers)
-    assert rare > 0.5 > common and covered([set()], [{"a"}]) == [1.0]
+    rare, common = covered(list(map(word_set, prompts)), list(map(word_set, answers)))
+    weights = {"what": math.log(3 / 2), "is": math.log(3 / 2), "gcd": math.log(3), "lcm": math.log(3)}
+    assert rare == pytest.approx(weights["gcd"] / sum(weights[word] for word in prompts[0]))
+    assert common == pytest.approx(1 - weights["lcm"] / sum(weights[word] for word in prompts[1]))
+    assert rare > 0.5 > common and covered([word_set([])], [word_set(["a"])]) == [1.0] and covered([], []) == []
 
 
 @pytest.fixture

@@ -47,8 +47,24 @@ def test_loops_are_those_that_trying_everything_finds() -> None:
         expected = naive(text, times=3, period=8)
         found = longest_loop(text, times=3, period=8)
         assert found == expected, text
+        for least in (1, 2, 5, 9, 14):
+            assert longest_loop(text, times=3, period=8, at_least=least) == (expected if expected >= least else 0)
         seen.add(expected > 0)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("times", [2, 3, 4, 7])
+def test_a_planted_loop_is_found_wherever_it_begins(times: int) -> None:
+    """Of the least length that counts, in text without any: the quick look before the search overlooks none."""
+    draw = random.Random(times)
+    for _ in range(200):
+        length = draw.randint(1, 60)
+        piece = "".join(draw.choices("abcdefghijklmnop ", k=length - 1)) + "z"
+        count = max(times, -(-60 // length))
+        around = ["".join(draw.choices("qrstuvwxy", k=draw.randint(0, 90))) for _ in range(2)]
+        text = around[0] + piece * count + around[1]
+        assert longest_loop(text, times=times, period=60, at_least=60) >= length * count
+        assert not longest_loop(around[0] + piece * (times - 1) + around[1], times=times, period=60, at_least=60)
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from fttool.api import Example, RowEncoder
-from fttool.verbs import Loaded, Surveyed
+from fttool.api import Example, Recipe, RowEncoder
+from fttool.verbs import Loaded, Surveyed, mapped
 from fttool_plugins.filter.exact_duplicates import compared_part
 from fttool_plugins.filter.near_duplicates import normalised
 from fttool_plugins.filter.parts import part_text
 from fttool_plugins.verbs.audit.report import Dataset, Overlap, Repeated, Shown, Tokens, Turns
 
-MOST_ENCODED = 20_000
+MOST_ENCODED = 10_000
 """Rows that are made into tokens; of more, a sample is."""
 SHOWN = 10
 STEPS = 20
@@ -58,30 +61,30 @@ def sampled(examples: Sequence[Example], most: int, seed: int) -> Sequence[Examp
     return [examples[place] for place in sorted(random.Random(seed).sample(range(len(examples)), most))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A row in tokens, as far as it is counted."""
+
+    tokens: int
+    learned: int
+    cut_learned: int
+    """Learned tokens beyond `max_length`."""
+    dropped: str
+    """Why a run would drop it; empty where it would not."""
+
+
 def tokens(loaded: Loaded, encode: RowEncoder, examples: Sequence[Example], track: Any) -> Tokens:
     """The rows in tokens, and what a run would cut and drop of them."""
     recipe, longest = loaded.recipe, loaded.recipe.batching.max_length
-    too_long, keeps_end = recipe.batching.too_long, recipe.batching.truncate == "keep_end"
     looked_at = sampled(examples, MOST_ENCODED, recipe.run.seed)
-    lengths: list[int] = []
-    dropped, unmasked = Counter[str](), list[Shown]()
-    learned = cut_learned = 0
-    for example in (part for one in track(looked_at, "counting tokens") for part in recipe.masking.split(one)):
-        try:
-            row = encode(example)
-        except ValueError as wrong:
-            unmasked.append(Shown(row=example.origin, excerpt=excerpt(example), reason=str(wrong)))
-            continue
-        marked = [label != -100 for label in row.labels]
-        lengths.append(len(row.input_ids))
-        learned += sum(marked)
-        cut_learned += sum(marked[:-longest] if keeps_end and len(marked) > longest else marked[longest:])
-        kept = marked[-longest:] if keeps_end else marked if too_long == "split" else marked[:longest]
-        if len(marked) > longest and too_long == "drop":
-            dropped[f"longer than {longest} tokens"] += 1
-        elif row.classes is None and not any(kept[1:]):
-            dropped["nothing to learn" + (" in what is kept of it" if len(kept) < len(marked) else "")] += 1
-    total = sum(lengths)
+    counted: list[_Counted] = []
+    unmasked: list[Shown] = []
+    with closing(mapped(partial(_parts, recipe, encode), looked_at, recipe.data.workers)) as results:
+        for _, parts in zip(track(looked_at, "counting tokens"), results, strict=True):
+            for one in parts:
+                (unmasked if isinstance(one, Shown) else counted).append(one)  # pyright: ignore[reportArgumentType]
+    lengths, learned = [one.tokens for one in counted], sum(one.learned for one in counted)
+    total, cut = sum(lengths), recipe.batching.too_long == "truncate"
     return Tokens(
         rows=len(looked_at),
         of=len(examples),
@@ -91,14 +94,36 @@ def tokens(loaded: Loaded, encode: RowEncoder, examples: Sequence[Example], trac
         quantiles=quantiles(lengths),
         lengths=histogram(lengths),
         max_length=longest,
-        too_long=too_long,
+        too_long=recipe.batching.too_long,
         long_rows=sum(length > longest for length in lengths),
-        cut_tokens=sum(max(0, length - longest) for length in lengths) if too_long == "truncate" else 0,
-        cut_learned=cut_learned if too_long == "truncate" else 0,
-        dropped=dict(dropped),
+        cut_tokens=sum(max(0, length - longest) for length in lengths) if cut else 0,
+        cut_learned=sum(one.cut_learned for one in counted) if cut else 0,
+        dropped=dict(Counter(one.dropped for one in counted if one.dropped)),
         unmasked=len(unmasked),
         unmasked_rows=unmasked[:SHOWN],
     )
+
+
+def _parts(recipe: Recipe, encode: RowEncoder, example: Example) -> list[_Counted | Shown]:
+    """The rows that masking makes of an example, counted; shown where it has no mask."""
+    longest, too_long = recipe.batching.max_length, recipe.batching.too_long
+    keeps_end = recipe.batching.truncate == "keep_end"
+    found: list[_Counted | Shown] = []
+    for part in recipe.masking.split(example):
+        try:
+            row = encode(part)
+        except ValueError as wrong:
+            found.append(Shown(row=part.origin, excerpt=excerpt(part), reason=str(wrong)))
+            continue
+        marked, dropped = [label != -100 for label in row.labels], ""
+        kept = marked[-longest:] if keeps_end else marked if too_long == "split" else marked[:longest]
+        if len(marked) > longest and too_long == "drop":
+            dropped = f"longer than {longest} tokens"
+        elif row.classes is None and not any(kept[1:]):
+            dropped = "nothing to learn" + (" in what is kept of it" if len(kept) < len(marked) else "")
+        cut = marked[:-longest] if keeps_end and len(marked) > longest else marked[longest:]
+        found.append(_Counted(len(row.input_ids), sum(marked), sum(cut), dropped))
+    return found
 
 
 def quantiles(values: Iterable[int]) -> dict[str, int]:

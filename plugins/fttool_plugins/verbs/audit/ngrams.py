@@ -47,12 +47,17 @@ def effective_number(terms: Terms) -> float:
     """
     columns, places = np.unique(np.concatenate([np.zeros(0, int), *terms]), return_inverse=True)
     rows = np.repeat(np.arange(len(terms)), [len(one) for one in terms])
-    weights = np.log(1 + len(terms) / np.bincount(places, minlength=len(columns)))
+    having = np.bincount(places, minlength=len(columns))
+    weights = np.log(1 + len(terms) / having)
     kernel = np.zeros((len(terms), len(terms)))
-    for start in range(0, len(columns), 8192):  # so many columns at once, that the matrix stays small
-        inside = (places >= start) & (places < start + 8192)
-        part = np.zeros((len(terms), 8192))
-        part[rows[inside], places[inside] - start] = weights[places[inside]]
+    np.fill_diagonal(kernel, np.bincount(rows, weights[places] ** 2 * (having[places] == 1), minlength=len(terms)))
+    shared = having[places] > 1  # what one text alone has makes it longer, and no two alike
+    rows, number = rows[shared], (np.cumsum(having > 1) - 1)[places[shared]]
+    values, width = weights[places[shared]], int((having > 1).sum())
+    for start in range(0, width, 8192):  # so many columns at once, that the matrix stays small
+        inside = (number >= start) & (number < start + 8192)
+        part = np.zeros((len(terms), min(8192, width - start)))
+        part[rows[inside], number[inside] - start] = values[inside]
         kernel += part @ part.T
     norms = np.sqrt(np.diag(kernel))
     norms[norms == 0] = 1.0
