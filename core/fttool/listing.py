@@ -65,6 +65,20 @@ def of_family(plugins: Plugins, family: str) -> list[tuple[Listed, type[Strategy
     ]
 
 
+def installed(plugins: Plugins, family: str) -> tuple[list[type[Strategy]], dict[str, str]]:
+    """The strategies of a family that every installed plugin brings, built-in ones first; imports all plugins.
+
+    Beside them the plugins that cannot be loaded, by name, with the reason.
+    """
+    kinds, broken = list(plugins.family(family)), dict[str, str]()
+    for name in (entry.name for entry in plugins.entries if not entry.ours and entry.status == "installed"):
+        try:
+            kinds += [kind for kind in plugins.strategies_of(name) if kind.family == family]
+        except PluginError as fault:
+            broken[name] = fault.problems[0].message
+    return kinds, broken
+
+
 def find(plugins: Plugins, wanted: str) -> type[Strategy]:
     """The strategy `id` or `family.id`; an ambiguous or unknown one is a `PluginError`."""
     loadable = [row for row in listed(plugins) if row.id]

@@ -153,7 +153,11 @@ class FormatLook:
     origins: Sequence[str]
     """`file:line` of each row."""
     trials: Sequence[FormatTrial]
-    """Of each format that serves the recipe's task and needs no option."""
+    """Of each format that serves the recipe's task and needs no option; built-in ones come first."""
+    columns: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The rows' columns, and how many rows have each."""
+    broken: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Plugins whose formats cannot be tried, by name, with the reason."""
 
 
 RowReader: TypeAlias = Callable[[Mapping[str, Any], str], Example]
@@ -172,6 +176,14 @@ class Format(Strategy):
     """A row that it reads with no option set, or with those that must be; `fttool formats` shows it."""
     chooses: ClassVar[bool] = False
     """True for a format whose place another one takes, by a look at the first rows: `settle` says which."""
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """Whether a raw row that it reads is written for it. Those who choose a format by the rows, as `auto` does,
+        pass over one that says no; a recipe that names it reads the row all the same. Default: whatever it reads.
+
+        For a format that takes rows of other shapes too, or whose columns mean something else to others.
+        """
+        return True
 
     def settle(self, look: Callable[[], FormatLook]) -> tuple[Format, str]:
         """The format that takes this one's place in the recipe, and why, in words that follow its name.

@@ -10,11 +10,13 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from fttool.contracts.recipe import DataTable, RowsTable
+from fttool.contracts.recipe import DataTable, Recipe, RowsTable
 from fttool.contracts.rows import Example, Format, FormatContext, FormatLook, FormatTrial
 from fttool.contracts.strategy import Level, Strategy
-from fttool.errors import DataError, Problem
+from fttool.errors import DataError, Problem, gist
+from fttool.listing import installed
 from fttool.plugins import Plugins
+from fttool.recipe.closed import recipe_type
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.noted import noted_row
@@ -35,8 +37,8 @@ def formats_that_read(
 
 
 def candidates(plugins: Plugins, level: Level | None) -> Iterator[Format]:
-    """The built-in formats for tasks of this level."""
-    return built_alone(plugins.family("format"), level)
+    """The installed formats for tasks of this level, built-in ones first; without those of broken plugins."""
+    return built_alone(installed(plugins, "format")[0], level)
 
 
 def built_alone(kinds: Iterable[type[Strategy]], level: Level | None) -> Iterator[Format]:
@@ -64,8 +66,16 @@ class _LossyError(ValueError):
 def _read(form: Format, row: Mapping[str, Any], level: Level | None, ignore: Sequence[str], into: Columns) -> Example:
     """What a format makes of a row; raises `ValueError` where `takes` says None. What is read is counted in `into`."""
     noted, turns, ignored = noted_row(row, ignore)
-    example = form.build(FormatContext(origin="", level=level))(noted, "")
-    if into.count(noted, turns, ignored, example):
+    try:
+        example = form.build(FormatContext(origin="", level=level))(noted, "")
+        loses, own = into.count(noted, turns, ignored, example), form.recognises(row)
+    except ValueError:
+        raise
+    except Exception as fault:  # code of others, on rows that it was not written for
+        raise ValueError(f"it fails: {gist(fault)}") from fault
+    if not own:
+        raise ValueError("it does not take the row for one of its own")
+    if loses:
         uses = {**into.columns, **into.turn_keys}
         named = ", ".join(f"'{key}'" for key, use in uses.items() if use.lost)
         raise _LossyError(f"it would leave {named} unread")
@@ -96,7 +106,19 @@ def settled(loaded: Loaded) -> Loaded:
             said.append(why)
     if not said:
         return loaded
-    return replace(loaded, recipe=loaded.recipe.model_copy(update={"data": data}), said=(*loaded.said, *said))
+    recipe = loaded.recipe.model_copy(update={"data": data})
+    return replace(loaded, recipe=_closed_over(loaded, recipe), said=(*loaded.said, *said))
+
+
+def _closed_over(loaded: Loaded, recipe: Recipe) -> Recipe:
+    """The recipe in a type that has its formats: one of a plugin that the file does not name was not in the first."""
+    prefixes = {strategy.id().partition(".")[0] for _, strategy in recipe.strategies() if "." in strategy.id()}
+    if all("." not in table.format.id() for _, table in recipe.data.datasets()):
+        return recipe
+    values = loaded.recipe.model_dump(mode="json", exclude_none=True)
+    for (_, part, index), table in recipe.data.datasets():
+        values["data"][part][index]["format"] = table.format.model_dump(mode="json", exclude_none=True)
+    return recipe_type(lambda family: loaded.plugins.family(family, prefixes)).model_validate(values)
 
 
 def settled_table(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -> tuple[RowsTable, str]:
@@ -122,7 +144,8 @@ def _look(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -> Format
     with closing(raw_rows(loaded, table)) as raw:
         rows = list(islice(raw, min(LOOKED_AT, table.limit or LOOKED_AT)))
     level = loaded.recipe.task.learns
-    return look(candidates(loaded.plugins, level), rows, level, table.ignore)
+    kinds, broken = installed(loaded.plugins, "format")
+    return replace(look(built_alone(kinds, level), rows, level, table.ignore), broken=broken)
 
 
 def look(
@@ -147,7 +170,8 @@ def look(
                 continue
             unread.update(name for name, use in columns.columns.items() if use.not_read)
         trials.append(FormatTrial(form, refused, frozenset(lossy), unread))
-    return FormatLook([origin for origin, _ in rows], trials)
+    columns = Counter(name for _, row in rows for name in row)
+    return FormatLook([origin for origin, _ in rows], trials, columns)
 
 
 def _with_table(data: DataTable, key: tuple[str, str, int], table: RowsTable) -> DataTable:

@@ -63,6 +63,13 @@ class FormatContract(Contract):
         self._check_example(self.strategy(**self.options[0]).build(self.context())(noted, "rows.jsonl:1"))
         assert noted.noted >= noted.keys(), "a column of the example is not read"
 
+    def test_it_recognises_its_own_rows(self, instance: Any) -> None:
+        """Its example at least, and with a yes or no for any row that it reads: `auto` asks it."""
+        if not self.strategy.chooses:
+            form = self.strategy(**self.options[0])
+            assert form.recognises(self.strategy.example) is True, "it does not take its example for one of its own"
+            assert all(instance.recognises(row) in (True, False) for row in self._good())
+
     def _good(self) -> Sequence[Mapping[str, Any]]:
         return self.reads or [self.strategy.example]
 

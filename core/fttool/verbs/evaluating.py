@@ -19,6 +19,7 @@ from fttool.contracts.sharding import Numerics
 from fttool.contracts.strategy import Level
 from fttool.contracts.task import Metric, TaskContext, TaskParts
 from fttool.errors import ModelError, Problem, UsageError
+from fttool.listing import installed
 from fttool.plugins import Plugins
 from fttool.recipe.faults import explained
 from fttool.recipe.loaded import Loaded
@@ -167,7 +168,8 @@ def _table(loaded: Loaded, file: Path) -> RowsTable:
     like = next((candidate for candidate in tables if all(takes(candidate.format, row, level) for row in rows)), None)
     changes: dict[str, Any] = {"name": str(file), "path": str(file.absolute()), "hub": None, "limit": None}
     if like is None and level is not None and (detected := fitting_format(file, level)) is not None:
-        kind = next(candidate for candidate in loaded.plugins.family("format") if candidate.id() == detected[0])
+        kinds, _ = installed(loaded.plugins, "format")
+        kind = next(candidate for candidate in kinds if candidate.id() == detected[0])
         changes["format"] = kind()  # pyright: ignore[reportAbstractUsage]
     return (like or tables[0]).model_copy(update=changes)
 

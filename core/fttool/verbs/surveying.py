@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.rows import Example, Filter, MaskingContext, RowEncoder, Verdict
 from fttool.contracts.strategy import Level
-from fttool.errors import PluginError, gist
+from fttool.errors import gist
+from fttool.listing import installed
 from fttool.machine import quiet_libraries
 from fttool.plugins import Plugins
 from fttool.recipe.faults import explained
@@ -123,9 +124,11 @@ def ready_filters(loaded: Loaded) -> tuple[list[Filter], dict[str, str]]:
     Returns them with those that cannot, by id, and why: an option must be given, or a plugin is broken.
     """
     own = {strategy.id(): strategy for strategy in loaded.recipe.filters}
-    kinds, absent = _installed_filters(loaded.plugins)
+    kinds, absent = installed(loaded.plugins, "filter")
     ready: list[Filter] = []
     for kind in kinds:
+        if not issubclass(kind, Filter):
+            continue
         if kind.id() in own:
             ready += [strategy for strategy in loaded.recipe.filters if strategy.id() == kind.id()]
             continue
@@ -138,21 +141,6 @@ def ready_filters(loaded: Loaded) -> tuple[list[Filter], dict[str, str]]:
             except ValueError as wrong:  # options that are needed together
                 absent[kind.id()] = f"needs options: {gist(wrong)}"
     return ready, absent
-
-
-def _installed_filters(plugins: Plugins) -> tuple[list[type[Filter]], dict[str, str]]:
-    kinds: list[type[Filter]] = []
-    absent: dict[str, str] = {}
-    for entry in plugins.entries:
-        if entry.status == "disabled":
-            continue
-        try:
-            strategies = plugins.strategies_of(entry.name)
-        except PluginError as broken:
-            absent[entry.name] = broken.problems[0].message
-            continue
-        kinds += [kind for kind in strategies if issubclass(kind, Filter)]
-    return kinds, absent
 
 
 Judge = Callable[[Filter, Sequence[Example]], Sequence[Verdict]]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from fttool.api import Example, Format, FormatContext, FormatLook, FormatTrial, Levels, RowReader
+from fttool.api import Example, Format, FormatContext, FormatLook, FormatTrial, Levels, RowReader, visible
 from fttool_plugins.format.alpaca import Alpaca
 from fttool_plugins.format.bedrock import Bedrock
 from fttool_plugins.format.gemini import Gemini
@@ -22,15 +22,18 @@ from fttool_plugins.format.text import Text
 
 ROOM = (Messages, ShareGPT, Alpaca, PromptCompletion, Preference, Bedrock, Gemini, Text, Labelled, Tagged)
 """The formats of this room."""
+NAMED = 12
+"""Columns that are named."""
 
 
 class Auto(Format):
     """The format that reads the rows of a file, found by trying each on the first 1,000.
 
     It must do so without any option and leave nothing unread that means something; of several the one is taken that
-    leaves the fewest columns unread. The choice and its reason are said, with the other formats that read the rows
-    too; it stands in `recipe.resolved.toml`, so that a run can be repeated whatever else is installed by then. Rows of
-    several shapes are refused with the number of each. Built-in formats are looked at, and no others.
+    leaves the fewest columns unread, and among equals a built-in one. Formats of installed plugins take part where they
+    recognise the rows as theirs; `[plugins] disable` leaves a plugin out. The choice and its reason are said, with the
+    rows' columns and the other formats that read them too; it stands in `recipe.resolved.toml`, so that a run can be
+    repeated whatever else is installed by then. Rows of several shapes are refused with the number of each.
 
     Use it to get to know a file. In a recipe that stays, name the format.
     """
@@ -84,18 +87,33 @@ def choice(look: FormatLook) -> tuple[Format, str]:
         raise ValueError(f"no format reads {rows}; '{nearest.format.id()}' says: {nearest.refused[0]}")
     _refuse_mixed(best, look)
     rows = "the only row" if count == 1 else f"all of the first {count:,} rows"
-    why = f"it reads {rows}"
+    why = f"it reads {rows} ({_columns(look)})"
     if best.refused:
         index = min(best.refused)
-        why = f"it reads {count - len(best.refused):,} of the first {count:,} rows, and no format reads the others "
-        why += f"({look.origins[index]}: {best.refused[index]})"
+        why = f"it reads {count - len(best.refused):,} of the first {count:,} rows ({_columns(look)}), and no format "
+        why += f"reads the others ({look.origins[index]}: {best.refused[index]})"
+    unasked = "".join(f"; plugin '{name}' is not asked: {reason}" for name, reason in look.broken.items())
+    return best.format, why + _others(best, look) + unasked
+
+
+def _columns(look: FormatLook) -> str:
+    """The columns of the rows that were looked at, those first that most rows have."""
+    count = len(look.origins)
+    ordered = sorted(look.columns.items(), key=lambda column: -column[1])
+    named = [name if rows == count else f"{name} in {rows:,}" for name, rows in ordered[:NAMED]]
+    more = [f"{len(ordered) - NAMED} more"] if len(ordered) > NAMED else []
+    return "columns: " + ", ".join(visible(name) for name in [*named, *more])
+
+
+def _others(best: FormatTrial, look: FormatLook) -> str:
+    """Which other formats read as many of the rows."""
     others = [trial for trial in look.trials if trial is not best and len(trial.refused) == len(best.refused)]
     if not others:
-        return best.format, f"{why}, and no other format does"
+        return ", and no other format does"
     names = ", ".join(f'"{trial.format.id()}"' for trial in others)
     least = all(sum(trial.unread.values()) > sum(best.unread.values()) for trial in others)
     fewer = "; it leaves the fewest columns unread" if least else ""
-    return best.format, f"{why}, as {names} would too{fewer}"
+    return f", as {names} would too{fewer}"
 
 
 def _refuse_mixed(best: FormatTrial, look: FormatLook) -> None:

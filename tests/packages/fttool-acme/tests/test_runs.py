@@ -116,3 +116,21 @@ def test_the_verb_draws_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         main([str(tmp_path), "--metric", "eval_los"])
     with pytest.raises(UsageError, match="No such file"):
         main([str(tmp_path / "none")])
+
+
+def test_auto_knows_the_rows_of_a_quiz(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """But not where the right choice is a text: others write open questions so."""
+    quiz = {"question": "2 + 2 = ?", "choices": ["3", "4"], "answer": 1}
+    rows = tmp_path / "quiz.jsonl"
+    rows.write_text(f"{json.dumps(quiz)}\n" * 4, encoding="utf-8")
+    train = {"data": {"train": [{"path": "quiz.jsonl", "format": "auto"}]}}
+    result = run_recipe({**recipe, **train}, tmp_path, plugins=plugins(acme=fttool_acme))
+    assert result.exit_code == 0, result.error
+    assert 'name = "acme.multiple-choice"' in (result.run_dir / "recipe.resolved.toml").read_text(encoding="utf-8")
+    locked = json.loads((result.run_dir / "lock.json").read_text(encoding="utf-8"))
+    assert [plugin["name"] for plugin in locked["plugins"]] == ["acme"]
+    rows.write_text(f"{json.dumps({**quiz, 'choices': ['three', 'four'], 'answer': 'four'})}\n" * 4, encoding="utf-8")
+    refused = run_recipe(
+        {**recipe, **train, "run": {**recipe["run"], "name": "open"}}, tmp_path, plugins=plugins(acme=fttool_acme)
+    )
+    assert refused.exit_code == 4 and "no format reads any of the first 4 rows" in str(refused.error)

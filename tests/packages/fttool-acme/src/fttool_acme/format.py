@@ -30,6 +30,11 @@ class MultipleChoice(Format):
     explanation: str | None = None
     """The column of a text that leads to the answer; none by default."""
 
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """Not where the answer is a text: others mean an open question with hints, and `auto` passes them over."""
+        answer = row.get(self.answer)
+        return not isinstance(answer, str) or len(answer.strip()) == 1
+
     def build(self, ctx: FormatContext) -> RowReader:
         """Yield the reader of one row; it raises `ValueError` for a row that is not a question with its choices."""
 
