@@ -214,7 +214,7 @@ def check_verdicts(strategy: Strategy, verdicts: Any, examples: Sequence[Example
     if not isinstance(verdicts, Sequence) or len(verdicts) != len(examples):
         number = f"{len(verdicts)} answers" if isinstance(verdicts, Sequence) else _shown(verdicts)
         raise misbehaved(strategy, f"gave {number} for {len(examples)} rows")
-    for verdict, example in zip(verdicts, examples, strict=True):
+    for index, verdict in enumerate(verdicts):
         if verdict is None or isinstance(verdict, str):
             continue
         reason: Any = getattr(verdict, "reason", None)
@@ -222,9 +222,9 @@ def check_verdicts(strategy: Strategy, verdicts: Any, examples: Sequence[Example
             allowed = "None, a reason in words or Kept"
             raise misbehaved(strategy, f"gave {_shown(verdict)} as a verdict; it must be {allowed}")
         given: Any = verdict.example
-        if given is not None and not (isinstance(given, Example) and given.origin == example.origin):
+        if given is not None and not (isinstance(given, Example) and given.origin == examples[index].origin):
             shown = f"the row of {given.origin}" if isinstance(given, Example) else _shown(given)
-            raise misbehaved(strategy, f"gave {shown} in place of that of {example.origin}")
+            raise misbehaved(strategy, f"gave {shown} in place of that of {examples[index].origin}")
 
 
 def check_row(strategy: Strategy, row: Any, origin: str) -> None:

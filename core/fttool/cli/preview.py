@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import operator
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from fttool.contracts.rows import Encoded
     from fttool.recipe.loaded import Loaded
     from fttool.rows.rows import Rows
-    from fttool.rows.tokens import TokenRows
+    from fttool.rows.tokens import JoinedRows, TokenRows
 
 EXAMPLES = """\
 examples:
@@ -115,10 +113,11 @@ def main(options: argparse.Namespace) -> int:
 def _every(options: argparse.Namespace, loaded: Loaded, rows: Rows) -> tuple[list[_Row], list[TokenRows]]:
     """The rows that may be shown, in the sequences that batching makes of them, and the datasets that they are of."""
     from fttool.cli.preview_packs import first_sequences, packs_among
+    from fttool.rows.tokens import JoinedRows
 
     if options.sequences:
         packs = first_sequences(loaded, rows, options.rows)
-        return list(_in_packs(packs, rows.learned, rows.learned.origin, loaded, rows)), []
+        return list(_in_packs(packs, rows.learned, loaded, rows)), []
     datasets = {"train": [rows.train], "general": rows.general.values(), "retention": rows.retention.values()}
     chosen = [dataset for dataset in datasets[options.table] if len(dataset)]
     if not chosen:
@@ -126,16 +125,13 @@ def _every(options: argparse.Namespace, loaded: Loaded, rows: Rows) -> tuple[lis
     every: list[_Row] = []
     for part in chosen:
         packs = packs_among(loaded, part) if options.row is None else []
-        origins = partial(operator.getitem, part.origins)
-        every += _in_packs(packs, part, origins, loaded, rows)
+        every += _in_packs(packs, JoinedRows([part]), loaded, rows)
         if not packs:
-            every += [_Row(origin, row, _head(origin, row, rows)) for origin, row in _each(part)]
+            every += [_Row(origin, row, _head(origin, row, cut, rows)) for origin, row, cut in _each(part)]
     return every, chosen
 
 
-def _in_packs(
-    packs: Sequence[Pack], dataset: Sequence[Encoded], origin: Callable[[int], str], loaded: Loaded, rows: Rows
-) -> Iterator[_Row]:
+def _in_packs(packs: Sequence[Pack], dataset: JoinedRows, loaded: Loaded, rows: Rows) -> Iterator[_Row]:
     """The rows of sequences, one sequence after the other."""
     from fttool.cli.preview_packs import borders, described
 
@@ -144,10 +140,10 @@ def _in_packs(
         length = sum(len(row.input_ids) for row in members)
         above = described(pack, number, length, loaded.recipe.batching.max_length)
         for at, (index, row, border) in enumerate(zip(pack.rows, members, borders(pack), strict=True)):
-            head = ", ".join(filter(None, [_head(origin(index), row, rows), border]))
-            yield _Row(
-                origin(index), row, head, number, "" if at else above, pack.positions[at] if pack.positions else ()
-            )
+            which, place = dataset.place(index)
+            part, origin = dataset.datasets[which], dataset.origin(index)
+            head = ", ".join(filter(None, [_head(origin, row, part.cut[place], rows), border]))
+            yield _Row(origin, row, head, number, "" if at else above, pack.positions[at] if pack.positions else ())
 
 
 def _first(options: argparse.Namespace) -> int | None:
@@ -165,8 +161,8 @@ def _first(options: argparse.Namespace) -> int | None:
     return int(options.row)
 
 
-def _each(part: TokenRows) -> Iterator[tuple[str, Encoded]]:
-    return zip(part.origins, part, strict=True)
+def _each(part: TokenRows) -> Iterator[tuple[str, Encoded, int]]:
+    return zip(part.origins, part, part.cut, strict=True)
 
 
 def _chosen(options: argparse.Namespace, rows: list[_Row]) -> list[_Row]:
@@ -197,12 +193,12 @@ def _absent(place: str, rows: Rows) -> UsageError:
     return UsageError(f"there is no row {place} among those that are kept", hint=hint)
 
 
-def _head(origin: str, row: Encoded, rows: Rows) -> str:
+def _head(origin: str, row: Encoded, lost: int, rows: Rows) -> str:
     """What is said of a row: its length, what is learned, and what it has lost."""
     learned = f"{sum(label != -100 for label in row.labels)} learned"
     if row.classes is not None:
         learned = ", ".join(row.classes) or "no class"
-    cut = f", cut: {counted(rows.cut[origin], 'token')} lost" if origin in rows.cut else ""
+    cut = f", cut: {counted(lost, 'token')} lost" if lost else ""
     part = ", a part of a longer row" if rows.windowed and "#" in origin else ""
     return f"{origin}: {len(row.input_ids)} tokens, {learned}{cut}{part}"
 

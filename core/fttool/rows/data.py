@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Example, MaskingContext, RowEncoder
@@ -21,13 +22,13 @@ from fttool.contracts.strategy import Track
 from fttool.errors import DataError, Problem
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.abilities import proving
-from fttool.rows.checks.calls import CallForm
 from fttool.rows.checks.classes import joined
 from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_dataset, unread_general
-from fttool.rows.encoding import encode_rows, from_dataset
-from fttool.rows.filtering import content_hash, filter_context, filtered_rows, left_aside, set_aside
+from fttool.rows.encoding import encode_rows
+from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
 from fttool.rows.gone import Gone
 from fttool.rows.rows import Rows
+from fttool.rows.spooled import Joined, Spool
 from fttool.rows.templates import shared_variables
 from fttool.rows.tokens import JoinedRows, TokenRows
 from fttool.yielded import built
@@ -56,11 +57,10 @@ def prepare(
     With `first`, only so many rows are encoded of the training rows and of each general and retention dataset, and no
     evaluation rows: the look that `preview` takes.
     """
-    recipe, rows, form = loaded.recipe, Rows(notices=list(loaded.said)), CallForm(tokenizer)
+    recipe, rows = loaded.recipe, Rows(notices=list(loaded.said))
     read = [read_dataset(loaded, table, place, tokenizer) for place, table in recipe.data.datasets()]
     for reading in read:
         rows.dropped.update(reading.left_out)
-        reading.examples = [form.shaped(example) for example in reading.examples]
     divided = _divide(loaded, tokenizer, track, read, rows)
     context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length, **loaded.common)
     _encode_all(divided, proving(built(recipe.masking, context), tokenizer), recipe, rows, first)
@@ -71,7 +71,7 @@ def prepare(
         rows.sources.append(reading.as_source())
         rows.notices += reading.notices()
         rows.dropped.update(reading.bad.counts())
-        rows.gone += [*reading.gone, *reading.bad.gone]
+        rows.gone.extend(chain(reading.gone, reading.bad.gone))
     classes = joined(reading.classes for reading, _ in divided.train)
     rows.notices += [*classes.notices(), *unread_general(recipe)]
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
@@ -79,19 +79,23 @@ def prepare(
     return rows
 
 
+Parts: TypeAlias = list[tuple[Reading, Spool[Example]]]
+"""Rows of several datasets."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Divided:
-    """The examples by what becomes of them; no example is in two lists."""
+    """The examples by what becomes of them; no example is in two places."""
 
-    train: Sequence[tuple[Reading, list[Example]]]
-    held_out: Sequence[tuple[Reading, Example]]
-    general: Sequence[tuple[Reading, list[Example]]]
-    retention: Sequence[tuple[Reading, list[Example]]]
+    train: Parts
+    held_out: Parts
+    """Of evaluation datasets, and what is set aside of training datasets."""
+    general: Parts
+    retention: Parts
 
-    def taught(self, *, with_general: bool) -> list[Example]:
+    def taught(self, *, with_general: bool) -> Joined[Example]:
         """All that is learned from."""
-        learned = [*self.train, *(self.general if with_general else [])]
-        return [example for _, examples in learned for example in examples]
+        return Joined([examples for _, examples in (*self.train, *(self.general if with_general else ()))])
 
 
 def _divide(
@@ -101,56 +105,82 @@ def _divide(
     train, evaluated, general, retention = (
         [reading for reading in read if reading.key[1] == part] for part in ("train", "eval", "general", "retention")
     )
-    held_out = [(reading, example) for reading in evaluated for example in reading.examples]
-    retained_rows = [example for reading in retention for example in reading.examples]
-    retained = set(map(content_hash, retained_rows))
-    numbered = [(index, example) for index, reading in enumerate(train) for example in reading.examples]
-    measured = [*retained_rows, *(example for _, example in held_out)]
-    names = [reading.table.dataset for reading in train]
+    measured = Joined([reading.examples for reading in (*retention, *evaluated)])
     # Before filters change or drop a row: so they know which rows will be measured on, and move none to the other side.
-    aside = set_aside((example for _, example in numbered), loaded.recipe.data.eval_share)
+    share = loaded.recipe.data.eval_share
+    aside = set_aside(Joined([reading.examples for reading in train]), share)
     context = filter_context(loaded, tokenizer, measured, aside, track)
-    filtered = filtered_rows(context, loaded.recipe.filters, numbered, rows, names, aside)
-    remaining = [pair for pair in filtered if not _taken(pair[1], retained, IN_RETENTION, rows, train[pair[0]])]
-    aside = left_aside([example for _, example in remaining], aside, loaded.recipe.data.eval_share)
-    learned: list[list[Example]] = [[] for _ in train]
-    for index, example in remaining:
-        if content_hash(example) in aside:
-            held_out.append((train[index], example))
-        else:
-            learned[index].append(example)
-    forbidden = {content_hash(example) for _, example in held_out}
-
-    def unseen(examples: list[Example], of: Reading) -> list[Example]:
-        return _without(examples, forbidden, IN_EVALUATION, rows, of)
-
+    pool = filtered_rows(context, loaded.recipe.filters, train, rows, aside)
+    retained = _contents(retention)
+    aside = _left_aside(Joined(pool), retained, aside, share)
+    reasons = {**dict.fromkeys(_contents(evaluated), IN_EVALUATION), **dict.fromkeys(retained, IN_RETENTION)}
+    learned, beside = Parts(), Parts()
+    for reading, examples in zip(train, pool, strict=True):
+        beside.append((reading, Spool[Example]()))
+        learned.append((reading, _unmeasured(reading, examples, reasons, rows, aside, beside[-1][1])))
+    reasons = {**dict.fromkeys(map(content_hash, Joined([kept for _, kept in beside])), IN_EVALUATION), **reasons}
     return _Divided(
-        train=[(reading, unseen(examples, reading)) for reading, examples in zip(train, learned, strict=True)],
-        held_out=held_out,
-        general=[
-            (reading, unseen(_without(reading.examples, retained, IN_RETENTION, rows, reading), reading))
-            for reading in general
-        ],
+        train=learned,
+        held_out=[*((reading, reading.examples) for reading in evaluated), *beside],
+        general=[(reading, _unmeasured(reading, reading.examples, reasons, rows)) for reading in general],
         retention=[(reading, reading.examples) for reading in retention],
     )
+
+
+def _contents(read: Iterable[Reading]) -> set[bytes]:
+    return {content_hash(example) for reading in read for example in reading.examples}
+
+
+def _left_aside(examples: Sequence[Example], retained: set[bytes], aside: set[bytes], share: float) -> set[bytes]:
+    """What is set aside of the rows that filters have kept: others, where they have dropped all that was."""
+    if share == 0 or any(content in aside - retained for content in map(content_hash, examples)):
+        return aside
+    return set_aside((example for example in examples if content_hash(example) not in retained), share)
+
+
+def _unmeasured(
+    of: Reading,
+    examples: Spool[Example],
+    reasons: Mapping[bytes, str],
+    rows: Rows,
+    aside: Collection[bytes] = (),
+    beside: Spool[Example] | None = None,
+) -> Spool[Example]:
+    """The rows of a dataset that may be learned from: those whose content has no reason against it, which drops them,
+    and is not set aside, which moves them there.
+    """
+    if not reasons and not aside:
+        return examples
+    left = Spool[Example]()
+    for example in examples:
+        content = content_hash(example)
+        reason = reasons.get(content)
+        if beside is not None and content in aside and reason != IN_RETENTION:
+            beside.append(example)
+        elif reason is not None:
+            by = "evaluation" if reason == IN_EVALUATION else "retention"
+            rows.drop(Gone.of(of.table.dataset, example, reason, by))
+        else:
+            left.append(example)
+    return left
 
 
 def _encode_all(divided: _Divided, encode: RowEncoder, recipe: Recipe, rows: Rows, first: int | None) -> None:
     """Fill `rows` with tokens."""
     for reading, examples in divided.train:
         before, tokens = len(rows.train), len(rows.train.tokens)
-        encode_rows(from_dataset(reading, examples), encode, recipe, rows.train, rows, first)
+        encode_rows(reading, examples, encode, recipe, rows.train, rows, first)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
     for into, datasets in ((rows.general, divided.general), (rows.retention, divided.retention)):
         for reading, examples in datasets:
             encoded = into.setdefault(reading.table.dataset, TokenRows())
-            encode_rows(from_dataset(reading, examples), encode, recipe, encoded, rows, first)
+            encode_rows(reading, examples, encode, recipe, encoded, rows, first)
     replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
     rows.learned = JoinedRows([rows.train, *replayed])
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
-    if first is None:
-        rows.eval_examples = encode_rows(divided.held_out, encode, recipe, rows.eval, rows)
+    for reading, examples in divided.held_out if first is None else ():
+        encode_rows(reading, examples, encode, recipe, rows.eval, rows, kept=rows.eval_examples)
 
 
 def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
@@ -168,16 +198,3 @@ def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
             if not len(encoded):
                 message = f"no row of the {part} dataset '{name}' is left{dropped}"
                 raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))
-
-
-def _without(examples: list[Example], taken: set[bytes], reason: str, rows: Rows, of: Reading) -> list[Example]:
-    """The examples of a dataset whose content is not among `taken`; the others are dropped."""
-    return [example for example in examples if not _taken(example, taken, reason, rows, of)]
-
-
-def _taken(example: Example, taken: set[bytes], reason: str, rows: Rows, dataset: Reading) -> bool:
-    """Whether its content is among those; if so it is dropped."""
-    if not taken or content_hash(example) not in taken:
-        return False
-    rows.drop(Gone.of(dataset.table.dataset, example, reason, "evaluation" if reason == IN_EVALUATION else "retention"))
-    return True

@@ -14,6 +14,7 @@ from fttool.errors import DataError
 from fttool.recipe.loaded import Loaded
 from fttool.rows import hub
 from fttool.rows.checks.bad import BadRows, alike
+from fttool.rows.checks.calls import CallForm
 from fttool.rows.checks.classes import ClassNames
 from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
@@ -22,6 +23,7 @@ from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
 from fttool.rows.format_detection import remedy
 from fttool.rows.gone import Gone, excerpt
 from fttool.rows.raw import raw_rows
+from fttool.rows.spooled import Spool
 from fttool.yielded import built
 
 if TYPE_CHECKING:
@@ -43,11 +45,11 @@ class Reading:
     table: RowsTable
     key: Key
     """Its place in the recipe."""
-    examples: list[Example] = field(default_factory=list[Example])
+    examples: Spool[Example] = field(default_factory=Spool[Example])
     columns: Columns = field(default_factory=Columns)
     left_out: Counter[str] = field(default_factory=Counter[str])
     """Rows that are good and not taken, by reason."""
-    gone: list[Gone] = field(default_factory=list[Gone])
+    gone: Spool[Gone] = field(default_factory=Spool[Gone])
     """These rows."""
     noted: Counter[str] = field(default_factory=Counter[str])
     """What the format says that it did, by how often."""
@@ -57,12 +59,18 @@ class Reading:
     """Names of the rows' classes, where they have some."""
     complete: bool = True
     """False where there may be more rows than were read."""
+    form: CallForm | None = None
+    """How the run's chat template wants the arguments of calls."""
     said: str = ""
     """Why its format was chosen, where the recipe leaves that to the rows."""
 
     def __post_init__(self) -> None:
         self.bad = BadRows(self.table)
         self.columns.ignore = self.table.ignore
+
+    def take(self, example: Example) -> None:
+        """Add a row, with its calls in the form that the run's chat template wants, where that is known."""
+        self.examples.append(example if self.form is None else self.form.shaped(example))
 
     def note(self, what: str) -> None:
         """Count what a reader or format says."""
@@ -105,7 +113,7 @@ def read_dataset(
         DataError: for a file that cannot be read, bad rows that are refused or too many, and a column that means
             something and is not read.
     """
-    reading = Reading(table, key)
+    reading = Reading(table, key, form=CallForm(tokenizer) if tokenizer is not None else None)
     chat = None if tokenizer is None else bool(getattr(tokenizer, "chat_template", None))
     if not table.paths:
         dataset = hub.load(table, key)
@@ -166,7 +174,7 @@ def read_into(
             if level == "row":
                 into.classes.add(noted, example)
             if taken:
-                into.examples.append(example)
+                into.take(example)
             else:
                 into.leave_out(example, ALL_MARKED if learned else MARKED)
     except DataError as broken:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example, RowEncoder
 from fttool.errors import ModelError, Problem
-from fttool.rows.checks.bad import BadRows
 from fttool.rows.datasets import Reading
 from fttool.rows.gone import Gone
 from fttool.rows.lengths import Fitted, fitted
 from fttool.rows.rows import Rows
+from fttool.rows.spooled import Spool
 from fttool.rows.tokens import TokenRows
 from fttool.rows.workers import mapped
 from fttool.yielded import check_row
@@ -29,45 +30,39 @@ PLAINEST_TEXT = Example(origin="", prompt="Name a colour. ", completion="Blue is
 """The same without a chat template."""
 
 
-def from_dataset(dataset: Reading, examples: Iterable[Example]) -> Iterator[tuple[Reading, Example]]:
-    """Examples beside the dataset that they are of."""
-    return ((dataset, example) for example in examples)
-
-
 def encode_rows(
-    examples: Iterable[tuple[Reading, Example]],
+    of: Reading,
+    examples: Sequence[Example],
     encode: RowEncoder,
     recipe: Recipe,
     into: TokenRows,
     rows: Rows,
     first: int | None = None,
-) -> list[Example]:
-    """Mask and truncate, until `into` has the `first` rows; returns the examples that were kept."""
-    encoded: list[Example] = []
-    faulty: dict[str, BadRows] = {}
-    attempts = _attempts(_split(examples, recipe, rows), partial(_attempt, recipe, encode), recipe, first)
-    for dataset, example, made in attempts:
+    kept: Spool[Example] | None = None,
+) -> None:
+    """Mask and truncate rows of a dataset, until `into` has the `first`; those that are taken go into `kept` too."""
+    name, bad = of.table.dataset, of.bad
+    attempts = _attempts(examples, partial(_attempt_parts, recipe, encode), recipe, first)
+    for example, made in _parts(examples, attempts, recipe, rows):
         if len(into) == first:
             break
         if isinstance(made, ValueError):
-            dataset.bad.add(Gone.of(dataset.table.dataset, example, str(made), "bad"), made)
-            faulty[dataset.table.dataset] = dataset.bad
-            if dataset.bad.enough:
+            bad.add(Gone.of(name, example, str(made), "bad"), made)
+            if bad.enough:
                 break
             continue
         became = made.became.rows
         if not became or not all(_teaches(part) for part, _ in became):
             reason = _nothing_left(recipe, example, made.too_long, bool(became))
-            rows.drop(Gone.of(dataset.table.dataset, example, reason, "length"), made.tokens)
+            rows.drop(Gone.of(name, example, reason, "length"), made.tokens)
             continue
-        for part, of in became:
-            into.append(part, (of or example).origin)
-            encoded.append(of or example)
+        for part, part_of in became:
+            into.append(part, (part_of or example).origin, made.became.lost.get("tokens", 0))
+            if kept is not None:
+                kept.append(part_of or example)
         rows.count_fitted(made.became, made.too_long)
     attempts.close()
-    for bad in faulty.values():
-        bad.settle()
-    return encoded
+    bad.settle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +73,10 @@ class _Made:
     """Before anything was cut."""
     too_long: bool
     became: Fitted
+
+
+Made: TypeAlias = "list[_Made | ValueError]"
+"""Of each of an example's rows."""
 
 
 def _attempt(recipe: Recipe, encode: RowEncoder, example: Example) -> _Made | ValueError:
@@ -94,32 +93,27 @@ def _attempt(recipe: Recipe, encode: RowEncoder, example: Example) -> _Made | Va
     return _Made(len(row.input_ids), too_long, became)
 
 
+def _attempt_parts(recipe: Recipe, encode: RowEncoder, example: Example) -> list[_Made | ValueError]:
+    """The same for each of the rows that masking makes of an example."""
+    return [_attempt(recipe, encode, part) for part in recipe.masking.split(example)]
+
+
 def _attempts(
-    pairs: Iterator[tuple[Reading, Example]],
-    attempt: Callable[[Example], _Made | ValueError],
-    recipe: Recipe,
-    first: int | None,
-) -> Generator[tuple[Reading, Example, _Made | ValueError]]:
-    """Each example with what became of it, in order; one after another where only the `first` rows are wanted."""
-    if first is not None:
-        for dataset, example in pairs:
-            yield dataset, example, attempt(example)
-        return
-    listed = list(pairs)
-    results = mapped(attempt, [example for _, example in listed], recipe.data.workers)
-    with closing(results):
-        for (dataset, example), made in zip(listed, results, strict=True):
-            yield dataset, example, made
+    examples: Sequence[Example], attempt: Callable[[Example], Made], recipe: Recipe, first: int | None
+) -> Generator[Made]:
+    """What became of each example, in order; one after another where only the `first` rows are wanted."""
+    with closing(mapped(attempt, examples, recipe.data.workers if first is None else 1)) as results:
+        yield from results
 
 
-def _split(
-    examples: Iterable[tuple[Reading, Example]], recipe: Recipe, rows: Rows
-) -> Iterator[tuple[Reading, Example]]:
-    """The rows that masking makes of the examples, and how many examples became several."""
-    for dataset, example in examples:
+def _parts(
+    examples: Iterable[Example], attempts: Iterable[Made], recipe: Recipe, rows: Rows
+) -> Iterator[tuple[Example, _Made | ValueError]]:
+    """The rows that masking has made of the examples, and what became of them; how many became several is counted."""
+    for example, made in zip(examples, attempts, strict=False):
         parts = recipe.masking.split(example)
         rows.split += len(parts) > 1
-        yield from from_dataset(dataset, parts)
+        yield from zip(parts, made, strict=False)
 
 
 def _teaches(row: Encoded) -> bool:

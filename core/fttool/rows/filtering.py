@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,9 +18,11 @@ from fttool.contracts.rows import Example, Filter, FilterContext, Kept
 from fttool.contracts.strategy import Track
 from fttool.disk import user_folder
 from fttool.recipe.loaded import Loaded
+from fttool.rows.datasets import Reading
 from fttool.rows.gone import Gone
 from fttool.rows.prompts import whole_length
 from fttool.rows.rows import Rows
+from fttool.rows.spooled import Joined, Spool
 from fttool.rows.workers import mapped
 from fttool.yielded import built, check_verdicts
 
@@ -45,7 +48,7 @@ def filter_context(
 
     def each(function: Callable[[Example], _Result], examples: Sequence[Example], what: str) -> Generator[_Result]:
         with closing(mapped(function, examples, loaded.recipe.data.workers)) as results:
-            for _, result in zip(track(examples, what), results, strict=True):
+            for _, result in zip(track(range(len(examples)), what), results, strict=True):
                 yield result
 
     return FilterContext(
@@ -76,42 +79,38 @@ def cache_folder(name: str) -> Path:
 
 
 def filtered_rows(
-    context: FilterContext,
-    filters: Iterable[Filter],
-    examples: list[tuple[int, Example]],
-    rows: Rows,
-    names: Sequence[str],
-    aside: set[bytes],
-) -> list[tuple[int, Example]]:
-    """Apply the filters in the recipe's order to the rows of all training datasets, which `names` name by the
-    numbers beside the examples, and count what becomes of them.
+    context: FilterContext, filters: Iterable[Filter], train: Sequence[Reading], rows: Rows, aside: set[bytes]
+) -> list[Spool[Example]]:
+    """Apply the filters in the recipe's order to the rows of all training datasets, and count what becomes of them.
 
     A row that is measured on elsewhere stays as it is, so that it is still known as such, and kept from being learned.
     One that is set `aside` is so in its new form too, which is added there.
     """
     measured: set[bytes] | None = None
+    pool = [reading.examples for reading in train]
     for strategy in filters:
         own = partial(cache_folder, f"filters/{strategy.id()}")
         decide = built(strategy, replace(context, cache=own))
-        judged = [example for _, example in examples]
-        verdicts = decide(judged)
-        check_verdicts(strategy, verdicts, judged)
-        kept: list[tuple[int, Example]] = []
-        for (index, example), verdict in zip(examples, verdicts, strict=True):
-            if isinstance(verdict, str):
-                rows.drop(Gone.of(names[index], example, verdict, strategy.id()))
-                continue
-            if isinstance(verdict, Kept) and verdict.example is not None:
-                measured = set(map(content_hash, context.measured_rows)) if measured is None else measured
-                if (content := content_hash(example)) not in measured:
-                    rows.changed[verdict.reason] += 1
-                    example = verdict.example
-                    aside.update([content_hash(example)] if content in aside else ())
-            elif verdict is not None:
-                rows.flagged[verdict.reason] += 1
-            kept.append((index, example))
-        examples = kept
-    return examples
+        joined = Joined(pool)
+        verdicts = decide(joined)
+        check_verdicts(strategy, verdicts, joined)
+        left, kept = iter(verdicts), [Spool[Example]() for _ in pool]
+        for reading, examples, into in zip(train, pool, kept, strict=True):
+            for example, verdict in zip(examples, islice(left, len(examples)), strict=True):
+                if isinstance(verdict, str):
+                    rows.drop(Gone.of(reading.table.dataset, example, verdict, strategy.id()))
+                    continue
+                if isinstance(verdict, Kept) and verdict.example is not None:
+                    measured = set(map(content_hash, context.measured_rows)) if measured is None else measured
+                    if (content := content_hash(example)) not in measured:
+                        rows.changed[verdict.reason] += 1
+                        example = verdict.example
+                        aside.update([content_hash(example)] if content in aside else ())
+                elif verdict is not None:
+                    rows.flagged[verdict.reason] += 1
+                into.append(example)
+        pool = kept
+    return pool
 
 
 def content_hash(example: Example) -> bytes:
@@ -126,11 +125,9 @@ def set_aside(examples: Iterable[Example], share: float) -> set[bytes]:
 
     A row is chosen by the hash of its content, so it never changes sides.
     """
-    contents = set(map(content_hash, examples)) if share > 0 else set[bytes]()
-    chosen = {content for content in contents if int.from_bytes(content[:8], "big") < share * 2**64}
-    return chosen or ({min(contents)} if len(contents) > 1 else set())
-
-
-def left_aside(examples: Sequence[Example], aside: set[bytes], share: float) -> set[bytes]:
-    """What is set aside of the rows that filters have kept: others, where they have dropped all that was."""
-    return aside if any(content_hash(example) in aside for example in examples) else set_aside(examples, share)
+    chosen, least, most = set[bytes](), b"", b""
+    for content in map(content_hash, examples) if share > 0 else ():
+        least, most = min(least or content, content), max(most, content)
+        if int.from_bytes(content[:8], "big") < share * 2**64:
+            chosen.add(content)
+    return chosen or ({least} if least != most else set())

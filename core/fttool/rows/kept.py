@@ -1,4 +1,4 @@
-"""Prepared rows on disk: tokens in Arrow files, which every process maps into its memory, and all else in JSON.
+"""Prepared rows on disk: numbers in NumPy's files, which every process reads as it needs them, and all else in JSON.
 
 What is read back is what was written, or nothing: sizes and checksums are compared, and rows that JSON would change
 are not written at all.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fttool.contracts.rows import Example
 from fttool.disk import flush
 from fttool.rows.gone import Gone
 from fttool.rows.rows import Rows
-from fttool.rows.tokens import JoinedRows, TokenRows
+from fttool.rows.spooled import Column, Spool
+from fttool.rows.tokens import NUMBERS, JoinedRows, TokenRows
 
-FORMAT = 1
+FORMAT = 2
 """Version of what lies in a folder."""
 MANIFEST = "rows.json"
-FLAT = ("tokens", "learned", "ends", "token_types", "words")
-"""Arrays of `TokenRows`."""
 
 
 class NotKeptError(ValueError):
@@ -37,18 +36,20 @@ def keep(rows: Rows, folder: Path) -> None:
         NotKeptError: where something in them is not JSON's, such as a date.
         OSError: where the disk takes no more.
     """
-    said = {field.name: getattr(rows, field.name) for field in fields(Rows) if not _is_tokens(field.name)}
+    said = {field.name: getattr(rows, field.name) for field in fields(Rows) if field.name not in (*TOKENS, *SPOOLS)}
     text = json.dumps(_plain(said), ensure_ascii=False, allow_nan=False, default=_refuse)
     if _said(json.loads(text)) != said:
-        raise NotKeptError("rows hold values that JSON has no form for")
-    files: dict[str, Any] = {}
-    for number, (part, name, tokens) in enumerate(_parts(rows)):
-        file = f"{number}.arrow"
-        _write(tokens, folder / file)
-        checked = {"bytes": (folder / file).stat().st_size, "crc32": _checksum(folder / file)}
-        files[file] = {"part": part, "name": name, "remarks": dict(tokens.remarks), **checked}
-    manifest = json.dumps({"format": FORMAT, "files": files, "rows": json.loads(text)}, ensure_ascii=False).encode()
-    (folder / MANIFEST).write_bytes(b"%08x\n" % zlib.crc32(manifest) + manifest)
+        raise NotKeptError(REFUSED)
+    for name, (dump, load) in SPOOLS.items():
+        _checked(getattr(rows, name), dump, load).save(folder / name)
+    parts: list[dict[str, Any]] = []
+    for part, name, tokens in _parts(rows):
+        _save(tokens, folder / str(len(parts)))
+        parts.append({"part": part, "name": name, "remarks": dict(tokens.remarks)})
+    files = {str(path.relative_to(folder)): _checksum(path) for path in folder.rglob("*.npy")}
+    manifest = {"format": FORMAT, "parts": parts, "files": files, "rows": json.loads(text)}
+    data = json.dumps(manifest, ensure_ascii=False).encode()
+    (folder / MANIFEST).write_bytes(b"%08x\n" % zlib.crc32(data) + data)
     flush(folder / MANIFEST)
 
 
@@ -58,11 +59,14 @@ def kept(folder: Path) -> Rows | None:
         manifest = read_manifest(folder)
         if manifest["format"] != FORMAT:
             return None
+        if any(_checksum(folder / name) != expected for name, expected in manifest["files"].items()):
+            return None
         rows = Rows(**_said(manifest["rows"]))
-        for file, about in manifest["files"].items():
-            if (folder / file).stat().st_size != about["bytes"] or _checksum(folder / file) != about["crc32"]:
-                return None
-            tokens = _read(folder / file)
+        for name, (dump, load) in SPOOLS.items():
+            setattr(rows, name, Spool(dump=dump, load=load))
+            getattr(rows, name).open_saved(folder / name)
+        for number, about in enumerate(manifest["parts"]):
+            tokens = _saved(folder / str(number))
             tokens.remarks.update(about["remarks"])
             if about["name"] is None:
                 setattr(rows, about["part"], tokens)
@@ -87,10 +91,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return json.loads(manifest)
 
 
-def _is_tokens(name: str) -> bool:
-    return name in ("train", "eval", "general", "retention", "learned")
-
-
 def _parts(rows: Rows) -> Iterator[tuple[str, str | None, TokenRows]]:
     """Every `TokenRows` with its place: the field, and its name in it where the field holds several."""
     yield from (("train", None, rows.train), ("eval", None, rows.eval))
@@ -98,13 +98,39 @@ def _parts(rows: Rows) -> Iterator[tuple[str, str | None, TokenRows]]:
     yield from (("retention", name, tokens) for name, tokens in rows.retention.items())
 
 
+def _save(rows: TokenRows, folder: Path) -> None:
+    folder.mkdir()
+    for name in NUMBERS:
+        getattr(rows, name).save(folder / f"{name}.npy")
+    rows.origins.save(folder / "origins")
+    rows.classes.save(folder / "classes")
+
+
+def _saved(folder: Path) -> TokenRows:
+    rows = TokenRows()
+    for name, kind in NUMBERS.items():
+        setattr(rows, name, Column.saved(folder / f"{name}.npy", kind))
+    rows.origins.open_saved(folder / "origins")
+    rows.classes.open_saved(folder / "classes")
+    return rows
+
+
 # -- what is not tokens ----------------------------------------------------------------------------------------------
 
 
 def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields for JSON: examples as tables whose default values are left out, dropped rows as tables."""
-    tables: dict[str, Callable[[Any], dict[str, Any]]] = {**dict.fromkeys(_OF_EXAMPLES, _row), "gone": asdict}
-    return {name: list(map(tables[name], value)) if name in tables else value for name, value in said.items()}
+    """The fields for JSON: examples as tables whose default values are left out."""
+    return {name: list(map(_row, value)) if name == "sampled" else value for name, value in said.items()}
+
+
+def _said(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Rows` again, each of the kind that it has there."""
+    kinds: dict[str, Callable[[Any], Any]] = {field.name: type(getattr(_EMPTY, field.name)) for field in fields(Rows)}
+    kinds["sampled"] = lambda rows: list(map(_example, rows))
+    return {name: kinds[name](value) for name, value in data.items()}
+
+
+_NOTHING, _EMPTY = Example(origin=""), Rows()
 
 
 def _row(example: Example) -> dict[str, Any]:
@@ -114,19 +140,6 @@ def _row(example: Example) -> dict[str, Any]:
         for name in Example.__dataclass_fields__
         if (value := getattr(example, name)) != getattr(_NOTHING, name)
     }
-
-
-def _said(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `Rows` again, each of the kind that it has there."""
-    kinds = {field.name: type(getattr(_EMPTY, field.name)) for field in fields(Rows)}
-    makers: dict[str, Callable[[Any], Any]] = {**dict.fromkeys(_OF_EXAMPLES, _example), "gone": lambda row: Gone(**row)}
-    return {
-        name: list(map(makers[name], value)) if name in makers else kinds[name](value) for name, value in data.items()
-    }
-
-
-_NOTHING, _EMPTY = Example(origin=""), Rows()
-_OF_EXAMPLES = ("eval_examples", "sampled")
 
 
 def _example(row: Mapping[str, Any]) -> Example:
@@ -139,52 +152,37 @@ def _example(row: Mapping[str, Any]) -> Example:
     return Example(**{**row, **changed})
 
 
+def _json(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, default=_refuse).encode()
+
+
 def _refuse(value: object) -> Any:
-    if isinstance(value, Mapping):  # a row that notes what is read of it
-        return dict(cast("Mapping[str, Any]", value))
     raise NotKeptError(f"rows hold {type(value).__name__}, which JSON has no form for")
 
 
-# -- tokens ----------------------------------------------------------------------------------------------------------
+REFUSED = "rows hold values that JSON has no form for"
+TOKENS = ("train", "eval", "general", "retention", "learned")
+SPOOLS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
+    "eval_examples": (lambda example: _json(_row(example)), lambda data: _example(json.loads(data))),
+    "gone": (lambda gone: _json(asdict(gone)), lambda data: Gone(**json.loads(data))),
+}
+"""Fields of `Rows` that hold many objects, and how each of those becomes JSON and comes back."""
 
 
-def _write(tokens: TokenRows, path: Path) -> None:
-    import numpy as np
-    import pyarrow as pa
-
-    def row(values: Any) -> Any:
-        """One list that holds everything, as the only row of its column."""
-        flat = pa.array(np.asarray(values))
-        return pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat)
-
-    columns = {name: row(getattr(tokens, name)) for name in FLAT}
-    classes = [None if names is None else list(names) for names in tokens.classes]
-    columns["origins"] = pa.array([tokens.origins], pa.large_list(pa.large_string()))
-    columns["classes"] = pa.array([classes], pa.large_list(pa.large_list(pa.large_string())))
-    table = pa.table(columns)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    flush(path)
+def _checked(items: Sequence[Any], dump: Callable[[Any], bytes], load: Callable[[bytes], Any]) -> Spool[Any]:
+    """The same as JSON; raises `NotKeptError` where one would not come back as it is."""
+    spool = Spool(dump=dump, load=load)
+    for item in items:
+        spool.append(item)
+        if spool[-1] != item:
+            raise NotKeptError(REFUSED)
+    return spool
 
 
-def _read(path: Path) -> TokenRows:
-    import pyarrow as pa
-
-    tokens = TokenRows()
-    with pa.memory_map(str(path)) as file:
-        table = pa.ipc.open_file(file).read_all()
-    for name in FLAT:
-        setattr(tokens, name, table.column(name).chunk(0).values.to_numpy(zero_copy_only=True))
-    tokens.origins = table.column("origins").chunk(0).values.to_pylist()
-    same: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for names in table.column("classes").chunk(0).values.to_pylist():
-        tokens.classes.append(None if names is None else same.setdefault(tuple(names), tuple(names)))
-    return tokens
-
-
-def _checksum(path: Path) -> int:
+def _checksum(path: Path) -> list[int]:
+    """The length of a file, and the CRC-32 of what it holds."""
     crc = 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             crc = zlib.crc32(chunk, crc)
-    return crc
+        return [file.tell(), crc]

@@ -9,6 +9,7 @@ from typing import Any
 from fttool.contracts.rows import Example
 from fttool.rows.gone import Gone
 from fttool.rows.lengths import Fitted
+from fttool.rows.spooled import Spool
 from fttool.rows.tokens import JoinedRows, TokenRows
 
 
@@ -42,13 +43,11 @@ class Rows:
     """Rows that were cut at `max_length`."""
     lost: Counter[str] = field(default_factory=Counter[str])
     """What that has taken of them, by kind: tokens, learned tokens, words."""
-    cut: dict[str, int] = field(default_factory=dict[str, int])
-    """Tokens that rows have lost there, by `file:line`."""
     windowed: Counter[str] = field(default_factory=Counter[str])
     """Rows that were longer than `max_length` and made several, and how many parts they became: `rows`, `parts`."""
     sources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """Path, hash and row count of each file, for `lock.json`."""
-    eval_examples: list[Example] = field(default_factory=list[Example])
+    eval_examples: Spool[Example] = field(default_factory=Spool[Example])
     """The evaluation rows before masking, for samples."""
     sampled: list[Example] = field(default_factory=list[Example])
     """Some of the rows that are learned from, before masking, chosen by the seed: what inference sees is compared with
@@ -59,7 +58,7 @@ class Rows:
     """Conversations that masking has made several rows of."""
     notices: list[str] = field(default_factory=list[str])
     """What a user should know of the datasets, in sentences."""
-    gone: list[Gone] = field(default_factory=list[Gone])
+    gone: Spool[Gone] = field(default_factory=Spool[Gone])
     """Every row that was dropped or is bad."""
 
     def drop(self, gone: Gone, tokens: int = 0) -> None:
@@ -73,7 +72,6 @@ class Rows:
         if too_long and not became.lost:
             self.windowed.update(rows=1, parts=len(became.rows))
         self.truncated += bool(became.lost)
-        self.cut.update((of.origin, became.lost.get("tokens", 0)) for _, of in became.rows if of and became.lost)
         self.lost.update(became.lost)
 
     @property

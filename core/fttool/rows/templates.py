@@ -69,6 +69,8 @@ def shared_variables(examples: Iterable[Example]) -> dict[str, Any]:
         if example.messages:
             own = {name: value for name, value in example.template.items() if name not in ("tools", "documents")}
             shared = own if shared is None else {name: shared[name] for name in shared if own.get(name) == shared[name]}
+            if not shared:
+                break
     return shared or {}
 
 

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,11 +45,11 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: i
         for number in range(count):
             pool.append(_Worker(function, items, starts[number::count], [worker.results for worker in pool]))
         for number, start in enumerate(starts):
-            chunk = items[start : start + CHUNK]
+            places = range(start, min(start + CHUNK, len(items)))
             results = pool[number % count].next()
-            done = results if results is not None else [None] * len(chunk)
-            for item, result in zip(chunk, done, strict=True):
-                yield function(item) if result is None else result[0]
+            done = results if results is not None else [None] * len(places)
+            for place, result in zip(places, done, strict=True):
+                yield function(items[place]) if result is None else result[0]
     finally:
         for worker in pool:
             worker.end()
@@ -111,6 +111,7 @@ def _work(
 def _done(function: Callable[[Any], Any], item: Any) -> tuple[Any] | None:
     try:
         result = function(item)
-        return None if isinstance(result, Exception) else (result,)
+        results: list[Any] = cast("list[Any]", result) if isinstance(result, list) else [result]
+        return None if any(isinstance(each, Exception) for each in results) else (result,)
     except Exception:  # whatever it is, it is raised again where people can see it
         return None

@@ -196,22 +196,22 @@ def _own_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> tuple[Rows,
 def _given_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> tuple[Rows, Examples]:
     """All rows of the recipe's training datasets: none is filtered or set aside."""
     from fttool.rows.checks.abilities import proving
-    from fttool.rows.checks.calls import CallForm
     from fttool.rows.datasets import read_dataset
-    from fttool.rows.encoding import encode_rows, from_dataset
+    from fttool.rows.encoding import encode_rows
     from fttool.rows.rows import Rows
+    from fttool.rows.spooled import Spool
     from fttool.rows.tokens import TokenRows
     from fttool.yielded import built
 
-    recipe, rows, form = loaded.recipe, Rows(), CallForm(tokenizer)
+    recipe, rows = loaded.recipe, Rows()
     context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length, **loaded.common)
     encode = proving(built(recipe.masking, context), tokenizer)
-    examples: dict[str, list[Example]] = {}
+    examples: dict[str, Spool[Example]] = {}
     for place, table in recipe.data.datasets():
         reading = read_dataset(loaded, table, place, tokenizer)
-        shaped = [form.shaped(example) for example in reading.examples]
         into = rows.retention.setdefault(table.dataset, TokenRows())
-        examples[table.dataset] = encode_rows(from_dataset(reading, shaped), encode, recipe, into, rows)
+        kept = examples.setdefault(table.dataset, Spool[Example]())
+        encode_rows(reading, reading.examples, encode, recipe, into, rows, kept=kept)
         rows.dropped.update(reading.left_out)
         rows.dropped.update(reading.bad.counts())
         rows.notices += reading.notices()

@@ -41,9 +41,9 @@ def test_token_rows_give_back_what_they_were_given() -> None:
     for index, row in enumerate(given):
         rows.append(row, f"f:{index}")
     assert [rows[index] for index in range(3)] == given == list(rows[:3])
-    assert rows.lengths == [3, 1, 2] and rows.label_tokens == 2
+    assert list(rows.lengths) == [3, 1, 2] and rows.label_tokens == 2
     assert rows.as_dataset()["input_ids"][:] == [[5, 6, 7], [8], [9, 1]]
-    assert TokenRows().lengths == []
+    assert not TokenRows().lengths
 
 
 def test_the_evaluation_share_is_chosen_by_the_row_alone(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_filters_apply_in_order_over_all_training_datasets(tmp_path: Path) -> No
     rows = rows_of(tmp_path, data={"train": [{"path": "a.jsonl"}, {"path": "b.jsonl"}]}, filters=filters)
     assert rows.train_sizes == [1, 1]
     assert sum(rows.dropped.values()) == 2 and len(rows.dropped) == 2
-    assert rows.train_tokens == rows.train.lengths
+    assert rows.train_tokens == list(rows.train.lengths)
     assert [Path(origin).name for origin in rows.train.origins] == ["a.jsonl:1", "b.jsonl:2"]
 
 
@@ -108,7 +108,7 @@ def test_a_dataset_of_the_datasets_library(tmp_path: Path) -> None:
     folder.mkdir()
     write(folder / "train.jsonl", [conversation(f"Q{n}?", "A.") for n in range(3)])
     rows = rows_of(tmp_path, data={"train": [{"hub": str(folder), "split": "train"}]})
-    assert rows.train.origins == [f"hub:{folder}:train:{index}" for index in range(3)]
+    assert list(rows.train.origins) == [f"hub:{folder}:train:{index}" for index in range(3)]
     (source,) = rows.sources
     assert source.pop("fingerprint")
     assert source == {
@@ -214,7 +214,7 @@ def test_joined_rows_are_those_of_their_parts() -> None:
     joined = JoinedRows(parts)
     assert list(joined) == [row for part in parts for row in part] == joined[:]
     assert [joined.origin(index) for index in range(len(joined))] == [o for part in parts for o in part.origins]
-    assert joined.lengths == [3] * 6 and joined[2:4] == list(parts[2][:2])
+    assert list(joined.lengths) == [3] * 6 and joined[2:4] == list(parts[2][:2])
     with pytest.raises(IndexError):
         joined[6]
 
@@ -245,7 +245,6 @@ def test_token_rows_give_back_classes_and_token_types() -> None:
         rows.append(row, f"f:{index}")
     assert list(rows) == given
     assert rows.class_counts == {"a": 3, "b": 1}
-    assert rows.classes[0] is rows.classes[3]
 
 
 def labelled(**row: Any) -> str:
@@ -261,7 +260,7 @@ def test_rows_with_classes(tmp_path: Path) -> None:
         data={"train": [{"path": "rows.jsonl"}]},
         batching={"name": "padded", "max_length": 60},
     )
-    assert rows.train.classes == [("x",), ("y",), ()] and max(rows.train.lengths) == 60
+    assert list(rows.train.classes) == [("x",), ("y",), ()] and max(rows.train.lengths) == 60
     assert (rows.truncated, rows.train.label_tokens, rows.dropped) == (1, 0, {})
 
 
@@ -300,13 +299,13 @@ def test_classes_of_the_datasets_library_come_with_their_names(tmp_path: Path) -
     Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "published" / "train.parquet")
     table = {"hub": str(tmp_path / "published"), "split": "train"}
     data = {"train": [table]}
-    assert rows_of(tmp_path, task="classification", data=data).train.classes == [("pos",), ("neg",)]
+    assert list(rows_of(tmp_path, task="classification", data=data).train.classes) == [("pos",), ("neg",)]
     task = {"name": "classification", "multi_label": True}
     table["ignore"] = ["label"]
     tags = {"train": [{**table, "format": {"name": "labelled", "label": "tags"}}]}
-    assert rows_of(tmp_path, task=task, data=tags).train.classes == [("x", "y"), ()]
+    assert list(rows_of(tmp_path, task=task, data=tags).train.classes) == [("x", "y"), ()]
     numbers = {"train": [{**table, "format": {"name": "labelled", "label": "number"}}]}
-    assert rows_of(tmp_path, task="classification", data=numbers).train.classes == [("5",), ("6",)]
+    assert list(rows_of(tmp_path, task="classification", data=numbers).train.classes) == [("5",), ("6",)]
 
 
 L2, EWC = {"name": "l2-init", "strength": 0.1}, {"name": "ewc", "strength": 0.1}

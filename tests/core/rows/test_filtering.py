@@ -112,7 +112,7 @@ def test_lengths_are_those_of_the_rows_in_tokens(tmp_path: Path) -> None:
         return items
 
     rows = rows_of(tmp_path, data, track)
-    assert KNOWN["lengths"] == rows.train.lengths and shown == ["looking"]
+    assert KNOWN["lengths"] == list(rows.train.lengths) and shown == ["looking"]
     assert KNOWN["context"].folder == tmp_path and KNOWN["context"].seed == 0
     assert KNOWN["context"].tokenizer.chat_template
 

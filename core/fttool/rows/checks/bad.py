@@ -11,6 +11,7 @@ from fttool.contracts.rows import ChatTemplateError
 from fttool.contracts.strategy import to_steps
 from fttool.errors import DataError, Problem, counted
 from fttool.rows.gone import Gone
+from fttool.rows.spooled import Spool
 
 SHOWN_PROBLEMS = 5
 """Kinds of bad rows named in one error."""
@@ -31,7 +32,7 @@ class BadRows:
     table: RowsTable
     found: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(`file:line`, what is wrong)."""
-    gone: list[Gone] = field(default_factory=list[Gone])
+    gone: Spool[Gone] = field(default_factory=Spool[Gone])
     """The same rows as they are listed."""
     rows: int = 0
     """All that were read, good or bad."""

@@ -48,6 +48,10 @@ class Noted(dict[str, Any]):
         self._note(key, holder)
         return dict.get(holder, last, default)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Put away, it is a plain table: who reads of it is noted no more."""
+        return dict, (list(self.items()),)
+
     def _held(self, key: str) -> tuple[Noted, str]:
         """Where a key stands: here, or in an object of a column that the first part of its path names."""
         head, dot, rest = key.partition(".")

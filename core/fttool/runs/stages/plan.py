@@ -53,7 +53,7 @@ def estimated(run: WithUpdate) -> Memory:
     recipe = run.loaded.recipe
     launch, learned = recipe.sharding.launch, run.rows.learned
     tokens = run.batching.loader.largest(learned.lengths, at_once=recipe.run.micro_batch != "auto")
-    labels = sum(part.label_tokens for part in learned.parts)
+    labels = sum(part.label_tokens for part in learned.datasets)
     return estimate(
         run.model,
         layers(run.model),
