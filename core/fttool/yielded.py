@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from operator import ne
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fttool.contracts.batches import Batches, RowGroup, RowOrder
@@ -233,8 +234,8 @@ def check_row(strategy: Strategy, row: Any, origin: str) -> None:
         raise misbehaved(strategy, f"gave {_shown(row)}, not an Encoded ({origin})")
     if set(map(type, row.input_ids)) - {int} or min(row.input_ids, default=0) < 0:
         raise misbehaved(strategy, f"gave tokens that are not ids: integers from 0 on ({origin})")
-    pairs = zip(row.input_ids, row.labels, strict=False)
-    if len(row.labels) != len(row.input_ids) or any(label != -100 and label != token for token, label in pairs):
+    others = sum(map(ne, row.input_ids, row.labels))  # −100 is never a token's own
+    if len(row.labels) != len(row.input_ids) or others != row.labels.count(-100):
         hint = "labels are not shifted, one per token"
         raise misbehaved(strategy, f"gave labels that are not the tokens' own or −100 ({origin})", hint)
     if row.words is not None:

@@ -8,11 +8,11 @@ beyond what the process has; both are generous a thousand times over for a templ
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fttool.contracts.rows import Example
@@ -29,8 +29,6 @@ CHARACTERS, TIMES = 2**20, 32
 """A render of more characters than this, and of so many times those of the conversation, is an error."""
 
 PAGES = "/proc/self/statm"
-AROUND = (__file__, contextmanager.__code__.co_filename)
-"""Where the code around a render is: what is raised between its end and that of its limits, nobody would catch."""
 
 
 class _OutOfTimeError(BaseException):
@@ -79,57 +77,69 @@ def _refusal(what: str) -> ModelError:
     return ModelError(Problem(f"the chat template {what}", hint=hint, key=("model", "chat_template")))
 
 
-@contextmanager
-def template_limits() -> Generator[None]:
+class template_limits:  # noqa: N801 (used as a function in `with`; a generator would cost as much as a short render)
     """Around a render by other ways than `chat_text`: what takes too long or too much memory becomes a `ModelError`."""
-    try:
-        with _limited_memory(), _limited_time():
-            yield
-    except _OutOfTimeError:
-        raise _refusal(f"does not end: {SECONDS:g} seconds of computing were not enough for one conversation") from None
-    except MemoryError:
-        raise _refusal(f"takes over {MEMORY // 2**20:,} MiB of memory for one conversation") from None
 
+    def __enter__(self) -> None:
+        self._memory = _limit_memory()
+        self._running = True
+        # In the main thread alone, which alone hears signals; and not on Windows, which has none for this.
+        self._timed = sys.platform != "win32" and threading.current_thread() is threading.main_thread()
+        if self._timed:
+            self._before = signal.signal(signal.SIGVTALRM, self._over)
+            # Again and again: jinja2 computes constants before it renders, and what is raised there could be lost.
+            signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, 0.2)
 
-@contextmanager
-def _limited_time() -> Generator[None]:
-    """Only in the main thread, which alone hears signals; and not on Windows, which has none for this."""
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    running = True
-
-    def over(number: int, frame: Any) -> None:
-        if running and frame.f_code.co_filename not in AROUND:
+    def _over(self, number: int, frame: Any) -> None:
+        if self._running and frame.f_code.co_filename != __file__:
             raise _OutOfTimeError
 
-    before = signal.signal(signal.SIGVTALRM, over)
-    # Again and again: jinja2 computes constants before it renders, and what is raised there could be lost.
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, 0.2)
-    try:
-        yield
-    finally:
-        running = False
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._running = False
+        if self._timed:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, self._before)
+        if self._memory:
+            _set_limit(self._memory)
+        if kind and issubclass(kind, _OutOfTimeError):
+            what = f"does not end: {SECONDS:g} seconds of computing were not enough for one conversation"
+            raise _refusal(what) from None
+        if kind and issubclass(kind, MemoryError):
+            raise _refusal(f"takes over {MEMORY // 2**20:,} MiB of memory for one conversation") from None
 
 
-@contextmanager
-def _limited_memory() -> Generator[None]:
-    """Where the system tells how much address space the process has (Linux)."""
-    try:
-        with open(PAGES, "rb", buffering=0) as file:  # noqa: PTH123 - twice a row, and pathlib is slow
-            pages = int(file.read().split()[0])
-    except OSError:
-        yield
-        return
+def _limit_memory() -> tuple[int, int] | None:
+    """Let the process have so much more address space than it has, and return what it might have before; None where the
+    system does not tell what it has (all but Linux).
+    """
+    has = _address_space()
+    if has is None:
+        return None
     import resource
 
-    kind = resource.RLIMIT_AS
-    soft, hard = resource.getrlimit(kind)
-    wanted = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(kind, (wanted if soft == resource.RLIM_INFINITY else min(wanted, soft), hard))
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = has + MEMORY
+    _set_limit((wanted if soft == resource.RLIM_INFINITY else min(wanted, soft), hard))
+    return before
+
+
+def _set_limit(limit: tuple[int, int]) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, limit)
+
+
+_opened: dict[int, int] = {}
+"""This process → its file of `PAGES`, which stays open: it is read for every row."""
+
+
+def _address_space() -> int | None:
+    """Bytes of address space that this process has, where the system tells."""
+    process = os.getpid()
     try:
-        yield
-    finally:
-        resource.setrlimit(kind, (soft, hard))
+        if process not in _opened:
+            _opened.clear()  # a fork has those of its parent
+            _opened[process] = os.open(PAGES, os.O_RDONLY | os.O_CLOEXEC)
+        return int(os.pread(_opened[process], 64, 0).split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, AttributeError):  # there is no such file, or no such call
+        return None

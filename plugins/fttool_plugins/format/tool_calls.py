@@ -16,6 +16,8 @@ from typing import Any
 
 def without_nulls(value: Any) -> Any:
     """The value as plain objects and lists, without the keys of objects that have null; a list keeps its nulls."""
+    if isinstance(value, str):  # most are, and a look at the class of mappings takes as long as all else
+        return value
     if isinstance(value, Mapping):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

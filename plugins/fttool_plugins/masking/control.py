@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fttool.api import Message
-from fttool_plugins.masking.tokens import Tokens, special_ids, special_pattern
+from fttool_plugins.masking.tokens import Tokens, special_ids, special_pattern, special_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +42,8 @@ class Control:
         self._choice = choice
         self._special = special_ids(tokenizer)
         self._pattern = special_pattern(tokenizer)
+        self._firsts = {text[0] for text in special_texts(tokenizer)}
+        """Characters with which control tokens begin: most texts have none of them, and are searched no further."""
         self._pieces: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
         """Text of a control token → its pieces as text, and the characters each stands for."""
 
@@ -74,12 +76,15 @@ class Control:
 
         Raises `ValueError` for those in a variable too, which cannot be told from the template's own: only kept.
         """
-        tokens = self.check(texts_of(messages, variables))
+        tokens = any(map(self._may_hold, _said(messages, variables))) and self.check(texts_of(messages, variables))
         for name in variables.keys() - {"tools", "documents"}:
             for text in _strings(variables[name]) if self._choice != "keep" else ():
                 if token := self._pattern.search(text):
                     raise ValueError(f"the template's variable '{name}' has the control token {token.group()!r}")
         return tokens
+
+    def _may_hold(self, text: str) -> bool:
+        return any(map(text.__contains__, self._firsts)) and self._pattern.search(text) is not None
 
     def own(self, tokens: Tokens, written: Written) -> list[int]:
         """The control tokens whose whole text messages, tools or documents have written, and not the template."""
@@ -103,7 +108,7 @@ class Control:
             pieces, inside = self._text(tokens.text[start:end]) if token in places else ([id_], [(0, end - start)])
             ids += pieces
             offsets += [(start + first, start + last) for first, last in inside]
-        return Tokens.of(tokens.text, ids, offsets, tokens.special_ids)
+        return Tokens(tokens.text, ids, tokens.special_ids, offsets)
 
     def ids(self, text: str) -> list[int]:
         """The tokens of plain text, with no control token among them."""
@@ -152,6 +157,18 @@ def texts_of(messages: Iterable[Message], variables: Mapping[str, Any]) -> Itera
                 yield from ((f"message {number} ({message.get('role')}, {key})", text) for text in _strings(value))
     for key in ("tools", "documents"):
         yield from ((f"the {key}", text) for text in _strings(variables.get(key)))
+
+
+def _said(messages: Iterable[Message], variables: Mapping[str, Any]) -> Iterator[str]:
+    """The same texts without their places."""
+    for message in messages:
+        for key, value in message.items():
+            if type(value) is str and key != "role":
+                yield value
+            elif key != "role":
+                yield from _strings(value)
+    for key in ("tools", "documents") if variables else ():
+        yield from _strings(variables.get(key))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -50,7 +50,7 @@ def check_thoughts(message: Message, number: int, template: str) -> None:
     but where the template itself looks for them, and would split the text there.
     """
     content = message.get("content")
-    if not isinstance(content, str):
+    if not isinstance(content, str) or not _PAIRS.search(content):
         return
     tags = list(_tags(content, template))
     if not tags:
@@ -119,6 +119,11 @@ class Thought(NamedTuple):
     end: int
     empty: bool
     """True where no message has written anything between its tags."""
+
+
+def begins_with_tag(text: str, start: int, end: int) -> bool:
+    """Whether a turn from `start` to `end` may begin with a thought."""
+    return _OPENS.match(text, start, end) is not None
 
 
 def thought(written: Written, start: int, end: int) -> Thought | None:

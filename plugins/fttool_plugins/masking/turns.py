@@ -3,7 +3,8 @@
 Rendering prefixes turn by turn and taking differences breaks on every template that writes earlier turns otherwise
 than the last (Qwen3 drops their thoughts, gpt-oss ends them with another token). So the conversation is rendered once
 as training and inference see it, and once so that each character has an owner (`writing.py`): a field of a message, or
-the template. The labels of a turn run
+the template; rows that differ in what is said and in nothing else share the latter (`patterns.py`). The labels of a
+turn run
 
 - from the end of the prompt of inference (`<|im_start|>assistant\n`, see `prompts.py`)
 - over what the message's own content, thoughts and calls own (`spans.py`) and what the template writes among them
@@ -23,17 +24,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fttool.api import ChatTemplateError, Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.additions import Additions
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
 from fttool_plugins.masking.control import Control, ControlTokens
 from fttool_plugins.masking.ends import Ends
+from fttool_plugins.masking.patterns import Filled, Patterns, Turn
 from fttool_plugins.masking.prompts import Prompts
 from fttool_plugins.masking.refusals import remedy, wants_parts
 from fttool_plugins.masking.spans import says_twice, spans
-from fttool_plugins.masking.thoughts import EMPTY, Thoughts, check_thoughts, thought
+from fttool_plugins.masking.thoughts import EMPTY, Thoughts, begins_with_tag, check_thoughts, thought
 from fttool_plugins.masking.tokens import Tokenization, Tokens, fillers, special_pattern
 from fttool_plugins.masking.writing import Writer, Written
 
@@ -44,23 +46,22 @@ IGNORED = -100
 """The label of a token that is not learned; torch's `cross_entropy` skips it."""
 
 
-class Turn(NamedTuple):
-    """What is learned of one message: the characters `start` to `end` (exclusive)."""
-
-    message: int
-    start: int
-    end: int
-    added: str
-    """The end of the turn where the template leaves it out after the last one; it stands after the conversation."""
-
-
 class _Talk(NamedTuple):
     """A conversation, rendered."""
 
     messages: Sequence[Message]
     template: Mapping[str, Any]
     """More variables for the chat template."""
-    written: Written
+    text: str
+    filled: Filled | None
+    """The pattern that its render fills, where there is one."""
+    followed: Written | None
+    """Its render with owners where there is none."""
+
+    @property
+    def written(self) -> Written:
+        """The render with owners."""
+        return self.filled.written if self.filled else cast("Written", self.followed)
 
 
 class Conversations:
@@ -73,6 +74,7 @@ class Conversations:
         self._thoughts: Thoughts = thoughts
         self._control = Control(tokenizer, control)
         self._writer = Writer(tokenizer)
+        self._patterns = Patterns()
         self._tokenization = Tokenization(tokenizer)
         special = special_pattern(tokenizer)
         self._prompts = Prompts(self._writer, special)
@@ -106,40 +108,42 @@ class Conversations:
             check_not_empty(messages[index], index + 1)
             check_thoughts(messages[index], index + 1, source)
         controlled = self._control.check_conversation(messages, template)
-        written = self._written(messages, template)
-        talk = _Talk(messages, template, written)
+        talk = self._rendered(messages, template)
         turns = [turn for index in learned for turn in self._turns(index, talk)]
-        text = written.text + "".join(turn.added for turn in turns)
+        text = talk.text + "".join(turn.added for turn in turns)
         tokens = self._tokenization.tokens(text, [turn.start for turn in turns])
         if controlled and self._control.as_text:
-            tokens = self._control.encoded(tokens, self._control.own(tokens, written))
-        labels, empty = self._labels(turns, written, tokens)
+            tokens = self._control.encoded(tokens, self._control.own(tokens, talk.written))
+        labels, empty = self._labels(turns, talk, tokens)
         others = {index for index, role in enumerate(roles) if role in also and index >= first} - set(unlearned)
-        for token in _words(others, written, tokens):
+        for token in _words(others, talk.written, tokens) if others else ():
             labels[token] = tokens.ids[token]
         labels[0] = IGNORED  # nothing predicts the first token
         remarks = (*self._control.remarks(controlled), *([EMPTY] if empty else []))
         literal = controlled and self._control.as_text
         return Encoded(tokens.ids, labels, turns=tuple(learned), remarks=remarks, literal=literal)
 
-    def _labels(self, turns: Sequence[Turn], written: Written, tokens: Tokens) -> tuple[list[int], bool]:
+    def _labels(self, turns: Sequence[Turn], talk: _Talk, tokens: Tokens) -> tuple[list[int], bool]:
         """The labels of these turns, and whether an empty thought is among what is learned."""
         labels, empty = [IGNORED] * len(tokens.ids), False
         for turn in turns:
-            begin, teaches_empty = self._behind_thought(turn, written)
+            begin, teaches_empty = self._behind_thought(turn, talk)
             empty |= teaches_empty
-            inside = _learned(turn, tokens)
-            first_token = next((token for token in inside if tokens.place(token)[1] > begin), inside.stop)
-            labels[first_token : inside.stop] = tokens.ids[first_token : inside.stop]
+            inside = tokens.turn(turn.start, turn.end) if begin == turn.start else None
+            if inside is None:
+                inside = _learned(turn, tokens)
+                start = next((token for token in inside if tokens.place(token)[1] > begin), inside.stop)
+                inside = range(start, inside.stop)
+            labels[inside.start : inside.stop] = tokens.ids[inside.start : inside.stop]
         return labels, empty
 
     def encode_all(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Encoded:
         """Tokens of a conversation whose texts hold control tokens, which are encoded as text; all but the first are
         learned. Raises `ValueError` where it cannot be told which they are.
         """
-        written = self._written(messages, template)
-        tokens = self._tokenization.tokens(written.text)
-        ids = self._control.encoded(tokens, self._control.own(tokens, written)).ids
+        talk = self._rendered(messages, template)
+        tokens = self._tokenization.tokens(talk.text)
+        ids = self._control.encoded(tokens, self._control.own(tokens, talk.written)).ids
         return Encoded(ids, [IGNORED, *ids[1:]], remarks=self._control.remarks(True), literal=True)
 
     def _source(self, template: Mapping[str, Any]) -> str:
@@ -148,17 +152,27 @@ class Conversations:
             return ""
         return str(self._tokenizer.get_chat_template(tools=template.get("tools")))
 
-    def _behind_thought(self, turn: Turn, written: Written) -> tuple[int, bool]:
+    def _behind_thought(self, turn: Turn, talk: _Talk) -> tuple[int, bool]:
         """The character from which a turn is learned, and whether an empty thought is."""
-        closing = thought(written, turn.start, turn.end)
+        opens = begins_with_tag(talk.text, turn.start, turn.end)
+        closing = thought(talk.written, turn.start, turn.end) if opens else None
         if closing is None:
             return turn.start, False
         skipped = self._thoughts == "skip" or (self._thoughts == "skip-empty" and closing.empty)
         return (closing.end, False) if skipped else (turn.start, closing.empty)
 
-    def _written(self, messages: Sequence[Message], template: Mapping[str, Any]) -> Written:
-        """The conversation and who wrote each character of it, proven to be the text that inference writes."""
+    def _rendered(self, messages: Sequence[Message], template: Mapping[str, Any]) -> _Talk:
+        """The conversation as inference writes it, with who wrote each character: by a pattern, or followed."""
         text = render(self._tokenizer, messages, template)
+        filled = self._patterns.filled(messages, template, text)
+        if filled:
+            return _Talk(messages, template, text, filled, None)
+        written = self._followed(messages, template, text)
+        self._patterns.add(messages, template, written)
+        return _Talk(messages, template, text, None, written)
+
+    def _followed(self, messages: Sequence[Message], template: Mapping[str, Any], text: str) -> Written:
+        """Who wrote each character of the conversation, proven to be the `text` that inference writes."""
         try:
             written = self._writer.write(messages, template)
         except ModelError:  # it does not end, or writes without measure
@@ -174,8 +188,17 @@ class Conversations:
             )
         return written
 
-    def _turns(self, index: int, talk: _Talk) -> Iterator[Turn]:
+    def _turns(self, index: int, talk: _Talk) -> Sequence[Turn]:
         """What is learned of one message, in the order of the text."""
+        turns = talk.filled.turns(index) if talk.filled else None
+        if turns is None:
+            turns = list(self._found(index, talk))
+            if talk.filled:
+                talk.filled.remember(index, turns)
+        return turns
+
+    def _found(self, index: int, talk: _Talk) -> Iterator[Turn]:
+        """The turns of one message, by its words in the text and by what the template writes around them."""
         message, written = talk.messages[index], talk.written
         try:
             check_not_left_out(message, index + 1, written)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import resource
 import signal
 import threading
@@ -76,7 +75,6 @@ def test_between_a_render_and_the_end_of_its_limits_nothing_is_raised() -> None:
         handler(signal.SIGVTALRM, SimpleNamespace(f_code=SimpleNamespace(co_filename=file)))
 
     with templates.template_limits():
-        interrupted(contextlib.__file__)
         interrupted(templates.__file__)
     with pytest.raises(ModelError, match="does not end"), templates.template_limits():
         interrupted("<template>")

@@ -33,6 +33,8 @@ NAMED = ("system", "developer", "user", "assistant", "tool")
 
 READ = frozenset({"role", "content", "tool_calls", "name", "tool_call_id", *THOUGHTS})
 """Keys of a turn that need no look of their own; which call an answer belongs to, templates seldom write."""
+PLAIN = {"role", "content"}
+"""Keys of a turn that every template writes."""
 LEFT_OUT = "which the chat template leaves out"
 
 FAILS = "it fails:"
@@ -68,6 +70,8 @@ class Abilities:
         Raises `ModelError` where the template cannot write tools, calls or thoughts that the row has, or another key of
         its turns or a variable that means something to others.
         """
+        if not example.template and all(map(PLAIN.issuperset, example.messages)):
+            return ()
         if not getattr(self._tokenizer, "chat_template", None):
             return ()  # masking says so
         lacking = [name for name in _needed(example) if self._obstacle(name, FIELDS[name], example)]

@@ -49,16 +49,22 @@ def marked_learned(marked: Mapping[str, Any], where: str, *, in_text: bool = Fal
         ValueError: for a mark that is neither on nor off, such as a weight of 0.5, for one on a part of a turn, for
             two that contradict each other, and for a key that may be a mark of others.
     """
+    found = False
     for key, value in marked.items():
-        if key in MARKS or value in (None, [], {}, ""):
+        if key in MARKS:
+            found = True
+            continue
+        if value in (None, [], {}, ""):
             continue
         if is_finer_mark(key):
             raise ValueError(f"{where} has '{key}': a turn is learned in full, or not at all")
-        if is_mark(key) or spelled(key) in _UNCLEAR or says_bad(key, value):
+        if is_mark(key) or _is_unclear(key) or says_bad(key, value):
             raise ValueError(
                 f"{where} has '{key}', which may say whether it is learned: write 'weight' 0 or 1 for that, or let it "
                 f'be ignored, beside the path: ignore = ["{key}"]'
             )
+    if not found:
+        return True
     said = {key: _learned(key, marked[key], where, in_text) for key in MARKS if marked.get(key) not in (None, "")}
     if len(set(said.values())) > 1:
         raise ValueError(f"the marks of {where} contradict each other: {_listed(marked, said)}")
@@ -75,6 +81,11 @@ def is_mark(name: str) -> bool:
 def is_finer_mark(name: str) -> bool:
     """Whether a name says so of parts of a turn, or scales its loss: `train_detail`, `loss_scale`."""
     return _FINER.fullmatch(spelled(name)) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_unclear(name: str) -> bool:
+    return spelled(name) in _UNCLEAR
 
 
 def _learned(key: str, value: Any, where: str, in_text: bool) -> bool:

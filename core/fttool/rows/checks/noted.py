@@ -32,18 +32,24 @@ class Noted(dict[str, Any]):
         """True where all of it was taken at once, so that its keys are not told apart."""
 
     def __getitem__(self, key: str) -> Any:
+        if "." not in key:
+            self.noted.add(key)
+            return dict.__getitem__(self, key)
         holder, last = self._held(key)
         self._note(key, holder)
         return dict.__getitem__(holder, last)
 
     def __contains__(self, key: object) -> bool:
-        if dict.__contains__(self, key) or not isinstance(key, str):
+        if dict.__contains__(self, key) or not isinstance(key, str) or "." not in key:
             return dict.__contains__(self, key)
         holder, last = self._held(key)
         return dict.__contains__(holder, last)
 
     def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The value of a key, which is read by this."""
+        if "." not in key:
+            self.noted.add(key)
+            return dict.get(self, key, default)
         holder, last = self._held(key)
         self._note(key, holder)
         return dict.get(holder, last, default)
@@ -131,7 +137,7 @@ def noted_row(row: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[Not
 def filled(value: Any) -> bool:
     """Whether something stands in a column: not null, blank text, or an empty list or object; false and 0 do."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return bool(value) and not value.isspace()
     return value is not None and not (isinstance(value, Sequence | Mapping) and not value)
 
 
