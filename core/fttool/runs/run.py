@@ -19,6 +19,7 @@ from fttool.rows.format_detection import settled
 from fttool.rundir.checkpoints import Checkpoint
 from fttool.rundir.record import Record, Unwritten
 from fttool.runs.finishing import finish
+from fttool.runs.forecasting import forecast
 from fttool.runs.opening import open_record
 from fttool.runs.preparing import prepare_run
 from fttool.runs.resume import refuse_another_recipe
@@ -138,6 +139,7 @@ def train(prepared: Prepared, record: Record, checkpoint: Checkpoint | None) -> 
     job, watch = prepared.trainer.job, prepared.watch
     status, code = "failed", ExitCode.FAILURE
     together, unrecorded = True, None
+    forecasts = forecast(prepared)
     try:
         loop(prepared, checkpoint)
         if job.signal is not None:
@@ -158,7 +160,7 @@ def train(prepared: Prepared, record: Record, checkpoint: Checkpoint | None) -> 
     finally:
         watch.stopped()
         with undisturbed():
-            summary = summarize(prepared, status)
+            summary = forecasts.compared(summarize(prepared, status))
             unrecorded = record_end(record, summary, watch)
         watch.ended(status, summary)
         if together and status != "failed":

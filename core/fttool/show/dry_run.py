@@ -17,6 +17,7 @@ from fttool.rows.checks.columns import described
 from fttool.rows.rows import Rows
 from fttool.rundir.record import Record, resolved
 from fttool.runs.disk_space import disk_space, refuse_full_disk
+from fttool.runs.forecasting import forecast
 from fttool.runs.preparing import prepare_run
 from fttool.runs.stages.loop import Prepared
 from fttool.show.closing import lost_in_words, tokens_in_words, windowed_in_words
@@ -49,7 +50,9 @@ def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
         space = disk_space(prepared, place)
         refuse_full_disk(space, place)
         plan = describe(prepared) | {"proof": proven.figures, "disk": {**asdict(space), "needed": space.needed}}
-    screen.finished(plan, page(prepared, plan, proven))
+        forecasts = forecast(prepared)
+        plan["forecasts"] = forecasts.figures
+    screen.finished(plan, page(prepared, plan, proven, forecasts.lines))
     return ExitCode.OK
 
 
@@ -159,8 +162,8 @@ def _epoch(prepared: Prepared) -> list[dict[str, Any]]:
     ]
 
 
-def page(prepared: Prepared, plan: dict[str, Any], proven: Proven) -> str:
-    """The same for people."""
+def page(prepared: Prepared, plan: dict[str, Any], proven: Proven, forecasts: Sequence[str] = ()) -> str:
+    """The same for people, with what plugins forecast."""
     points = [(str(point["step"]), f"{point['lr']:.3g}") for point in plan["schedule"]]
     lines = [
         "# the recipe, with every option",
@@ -189,6 +192,7 @@ def page(prepared: Prepared, plan: dict[str, Any], proven: Proven) -> str:
         f"{plan['total_steps']:,} updates, {plan['steps_per_epoch']:,} per epoch, "
         f"accumulation {plan['accumulation']}; precision: {plan['precision']}",
         *aligned([("update", "lr"), *points]),
+        *(["", "# forecast", "", *forecasts] if forecasts else []),
     ]
     return in_lines(lines)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fttool.cli.parser import verb_parser
     from fttool.cli.recipe_arguments import add_overrides, add_recipe, load_recipe
+    from fttool.disk import user_folder
     from fttool.errors import counted, gist
     from fttool.listing import Listed
     from fttool.plain import children, is_table
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fttool.verbs.finished import final_model, initial_weights, load_run, measure
     from fttool.verbs.formats import formats_tried, installed_formats
     from fttool.verbs.kept import prepared_rows, raw_files
+    from fttool.verbs.outlining import Outline, outline
     from fttool.verbs.planning import plan_for_gpus, prepare, with_overrides
     from fttool.verbs.surveying import (
         Fit,
@@ -66,6 +68,7 @@ _HOME = {
     "Listed": "fttool.listing",
     "Loaded": "fttool.recipe.loaded",
     "Measured": "fttool.verbs.evaluating",
+    "Outline": "fttool.verbs.outlining",
     "Surveyed": "fttool.verbs.surveying",
     "add_overrides": "fttool.cli.recipe_arguments",
     "add_recipe": "fttool.cli.recipe_arguments",
@@ -100,6 +103,7 @@ _HOME = {
     "metrics_for": "fttool.verbs.evaluating",
     "model_classes": "fttool.verbs.evaluating",
     "model_head": "fttool.rundir.saved",
+    "outline": "fttool.verbs.outlining",
     "plan_for_gpus": "fttool.verbs.planning",
     "prepare": "fttool.verbs.planning",
     "kept_rows": "fttool.runs.row_cache",
@@ -119,6 +123,7 @@ _HOME = {
     "short_run": "fttool.verbs.trying",
     "stable_steps": "fttool.runs.start",
     "survey": "fttool.verbs.surveying",
+    "user_folder": "fttool.disk",
     "verb_parser": "fttool.cli.parser",
     "with_overrides": "fttool.verbs.planning",
     "writer_lock": "fttool.rundir.writer_lock",
@@ -139,6 +144,7 @@ __all__ = [
     "Listed",
     "Loaded",
     "Measured",
+    "Outline",
     "Surveyed",
     "add_overrides",
     "add_recipe",
@@ -175,6 +181,7 @@ __all__ = [
     "metrics_for",
     "model_classes",
     "model_head",
+    "outline",
     "plan_for_gpus",
     "prepare",
     "prepared_rows",
@@ -192,6 +199,7 @@ __all__ = [
     "short_run",
     "stable_steps",
     "survey",
+    "user_folder",
     "verb_parser",
     "with_overrides",
     "writer_lock",
