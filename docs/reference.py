@@ -52,12 +52,12 @@ CORE = {  # folder → its files in reading order
     "shards held_bytes memory",
     "features": "backbone observed cache",
     "proof": "proving probe assumptions properties",
-    "runs": "run refusing opening resume resuming start preparing finishing summary card stopping rehearsing "
-    "disk_space row_cache",
+    "runs": "run refusing opening resume resuming start preparing forecasting finishing summary card stopping "
+    "rehearsing disk_space row_cache",
     "runs/stages": "setup rows model batches update plan loop answers",
     "show": "running closing dry_run page",
     "launch": "joining launching nodes worker verdict",
-    "verbs": "planning finished evaluating surveying trying branching formats kept",
+    "verbs": "planning outlining finished evaluating surveying trying branching formats kept",
 }
 
 TABLES = {

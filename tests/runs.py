@@ -42,7 +42,7 @@ def timeless(values: Any) -> Any:
         return [timeless(value) for value in values]
     if not isinstance(values, dict):
         return values
-    measured = ("tokens_per_second", "seconds", "peak_memory_bytes")
+    measured = ("tokens_per_second", "seconds", "peak_memory_bytes", "forecasts")
     return {key: timeless(value) for key, value in values.items() if key not in measured}
 
 

@@ -138,8 +138,7 @@ def train(prepared: Prepared, record: Record, checkpoint: Checkpoint | None) -> 
     """The loop, then the final model; whatever happens, `summary.json` says how it ended."""
     job, watch = prepared.trainer.job, prepared.watch
     status, code = "failed", ExitCode.FAILURE
-    together, unrecorded = True, None
-    forecasts = forecast(prepared)
+    together, unrecorded, forecasts = True, None, forecast(prepared)
     try:
         loop(prepared, checkpoint)
         if job.signal is not None:

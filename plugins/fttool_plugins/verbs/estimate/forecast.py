@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 from fttool_plugins.verbs.estimate import calibration
@@ -112,9 +113,10 @@ def forecast(prepared: Any) -> CostForecast:
 
 def published_speed(device: str, counted: Work, *, recomputed: bool) -> Speed | None:
     """What has been published of the GPU of this name; None for a CPU, or a GPU of which nothing is known."""
-    words = re.sub(r"[^a-z0-9]", "", device.lower())
-    chip = next((gpu for gpu in GPUS if re.sub(r"[^a-z0-9]|-\d+$", "", gpu.name) in words), None)
-    if chip is None or "cpu" in words:
+    words = re.split(r"[^a-z0-9]+", device.lower())
+    words += [first + second for first, second in pairwise(words)]  # "RTX 4090"
+    chip = next((gpu for gpu in GPUS if gpu.name.partition("-")[0] in words), None)
+    if chip is None:
         return None
     known = rate(chip, counted.parameters, recomputed=recomputed)
     spread = max(known.middle / known.low, known.high / known.middle) - 1

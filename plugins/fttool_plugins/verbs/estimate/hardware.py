@@ -113,7 +113,7 @@ PUBLISHED: tuple[Published, ...] = (
     Published("a100-80", 3.21e9, 4096, 7_210, 1, 0.54, True, TUNE, "packed, compiled; the share by our count"),
     Published("rtx4090", 8.03e9, 2048, 1_650, 1, 0.52, True, TUNE, "packed; the share by our count"),
 )
-SAME_CHIP = {"a100-40": "a100-80"}
+SAME_CHIP = {"a100-40": "a100-80", "h200": "h100"}
 """GPUs that compute alike and differ in memory."""
 
 
@@ -148,11 +148,12 @@ def rate(gpu: GPU, parameters: float, *, recomputed: bool) -> Rate:
     half = max(NARROWEST, *(_ratio(row.reached, _without(rows, row)) for row in rows if _has_others(rows, row)))
     half *= FARTHER ** _distance(rows, parameters)
     sources = ", ".join(dict.fromkeys(row.source.split(",")[0] for row in rows))
+    where = f"an {rows[0].gpu}, which computes alike" if rows[0].gpu != gpu.name else "it"
     return Rate(
         low=middle / half * gpu.peak * 1e12,
         middle=middle * gpu.peak * 1e12,
         high=min(1.0, middle * half) * gpu.peak * 1e12,
-        source=f"{len(rows)} published runs on it ({sources})",
+        source=f"{len(rows)} published runs on {where} ({sources})",
     )
 
 

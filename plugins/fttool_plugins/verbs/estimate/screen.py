@@ -85,6 +85,8 @@ def _sources(result: Result) -> list[str]:
     if any(place.price is None for place in result.places):
         texts.append("a price makes dollars of hours: --price 2.50")
     texts += dict.fromkeys(note for place in result.places for note in place.notes)
+    if result.measured is None:
+        texts.append("published runs are of code tuned for its GPU: on the GPU itself, fttool estimate measures")
     texts += result.work.notes
     texts.append("starting, saving and loading are not in it; a tenth of each device's memory stays free")
     return texts
