@@ -315,7 +315,7 @@ def test_runs_that_others_have_measured_lie_in_the_interval(
     gpu: str,
     tokens: int,
     recompute: bool,
-    published: Sequence[float],
+    published: tuple[float, ...],
 ) -> None:
     changed = f"model.gradient_checkpointing={str(recompute).lower()}"
     words = ["--gpus", gpu, "--rows", "64", "--row-tokens", str(tokens), "--set", changed]
