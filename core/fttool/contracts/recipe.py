@@ -94,6 +94,8 @@ ShareOrRows: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_whole_row
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 SLICE = re.compile(r"(?:train)?\[(?:(\d+)(%?))?:(?:(\d+)(%?))?\]")
 """A part of the rows of files: from and to, in rows or in whole percents."""
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
+"""What a path over the network begins with; a drive of Windows has one letter."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of files that are unpacked while they are read."""
 
@@ -111,7 +113,8 @@ class RowsTable(Table):
     No two datasets of a list have the same."""
     path: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     """Files or folders of rows, relative to the recipe's folder: a path, a pattern (`rows/*.jsonl.gz`; `**` stands for
-    any folders), or a list of them, read in this order. Files may be packed: `.gz`, `.bz2`, `.xz`, `.zst`."""
+    any folders), or a list of them, read in this order. Files may be packed: `.gz`, `.bz2`, `.xz`, `.zst`. An address
+    (`s3://bucket/rows-*.jsonl`, `gs://…`, `https://…`) is fetched through fsspec, only because it is named here."""
     reader: Reader
     """How rows come out of a file or folder; default: by what it is."""
     hub: Annotated[str, Field(min_length=1)] | None = None
@@ -142,11 +145,15 @@ class RowsTable(Table):
         pattern says (`docs/part-*.jsonl`: `part`; `docs/*.jsonl`: `docs`), or the last part of the hub's.
         """
         if self.name is None and self.paths:
-            path = PurePath(self.paths[0])
-            if path.suffix in PACKED:
-                path = path.with_suffix("")
+            path = PurePath(re.split(r"[?#]", self.paths[0])[0] if ADDRESS.match(self.paths[0]) else self.paths[0])
+            path = path.with_suffix("") if path.suffix in PACKED else path
             return next((name for part in (path.stem, *reversed(path.parts[:-1])) if (name := _said(part))), "rows")
         return self.name or (self.hub or "").rpartition("/")[2]
+
+    @property
+    def remote(self) -> bool:
+        """True where rows come over the network."""
+        return self.hub is not None or any(ADDRESS.match(path) for path in self.paths)
 
     @property
     def paths(self) -> tuple[str, ...]:

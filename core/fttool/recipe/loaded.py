@@ -59,6 +59,6 @@ class Loaded:
 
     @property
     def needs_network(self) -> bool:
-        """True where the recipe names something on the hub; a run has no network otherwise."""
-        names_hub = any(rows.hub is not None for _, rows in self.recipe.data.datasets())
+        """True where the recipe names something over the network; a run has none otherwise."""
+        names_hub = any(rows.remote for _, rows in self.recipe.data.datasets())
         return names_hub or self.recipe.model.source.needs_network(self.folder)

@@ -19,6 +19,7 @@ from fttool.rows.checks.classes import ClassNames
 from fttool.rows.checks.columns import Columns
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.checks.noted import Noted, noted_row
+from fttool.rows.files.remote import address_of
 from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
 from fttool.rows.format_detection import remedy
 from fttool.rows.gone import Gone, excerpt
@@ -122,9 +123,8 @@ def read_dataset(
         return reading
     paths = named_paths(loaded.folder, table.paths)
     with unchanged(paths):  # so that the hash is that of the rows which were read
-        rows = raw_rows(loaded, table, note=reading.note)
-        read_into(loaded, reading, ", ".join(table.paths), rows, chat)
-        reading.source = {"source": ", ".join(map(str, paths)), **fingerprint_of(paths)}
+        read_into(loaded, reading, ", ".join(table.paths), raw_rows(loaded, table, note=reading.note), chat)
+        reading.source = {"source": ", ".join(map(address_of, paths)), **fingerprint_of(paths)}
     return reading
 
 

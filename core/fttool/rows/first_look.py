@@ -41,6 +41,8 @@ def _passed_over(rest: Rest, reading: Reading) -> str:
         return "the recipe is wrong there"
     if not reading.table.paths:
         return "on the hub"
+    if reading.table.remote:
+        return "over the network"
     return "cannot be read" if row_obstacle(rest.loaded, reading.table) else ""
 
 

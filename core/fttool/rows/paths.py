@@ -11,13 +11,14 @@ from contextlib import closing
 from dataclasses import replace
 
 from fttool.contracts.model import ModelSource
-from fttool.contracts.recipe import RowsTable
+from fttool.contracts.recipe import ADDRESS, RowsTable
 from fttool.errors import DataError, FttoolError, ModelError, Problem, RecipeError
 from fttool.recipe.faults import blamed
 from fttool.recipe.loaded import Loaded
 from fttool.recipe.overrides import Key
 from fttool.recipe.salvaging import Rest
 from fttool.rows.chat import read_template
+from fttool.rows.files.remote import address_obstacle
 from fttool.rows.files.source import named_paths
 from fttool.rows.raw import raw_rows
 
@@ -55,6 +56,8 @@ def row_obstacle(loaded: Loaded, table: RowsTable) -> Problem | None:
     """What keeps the first rows of a dataset's files from being read, of many files of the first ones; without a place
     where it is the path itself.
     """
+    if table.remote:  # the network is asked by a run alone
+        return next(filter(None, map(address_obstacle, filter(ADDRESS.match, table.paths))), None)
     try:
         paths = named_paths(loaded.folder, table.paths)
     except DataError as broken:

@@ -9,6 +9,7 @@ from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import RawRows, ReaderContext
 from fttool.plain import is_table
 from fttool.recipe.loaded import Loaded
+from fttool.rows.files.remote import under_its_address
 from fttool.rows.files.source import named_paths
 from fttool.rows.slicing import sliced
 from fttool.yielded import built, misbehaved
@@ -35,7 +36,7 @@ def raw_rows(
 def _all(loaded: Loaded, table: RowsTable, paths: Iterable[Path], note: Callable[[str], None]) -> RawRows:
     source = built(table.reader, ReaderContext(note=note, **loaded.common))
     for path in paths:
-        for origin, row in source(path):
+        for origin, row in under_its_address(path, source(path)):
             if not (isinstance(origin, str) and is_table(row)):  # what a stranger's reader yields may be anything
                 raise misbehaved(table.reader, f"yields {origin!r}, {row!r:.80} from {path}, not (origin, row)")
             yield origin, row

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fttool.recipe.loaded import Loaded
     from fttool.recipe.toml import format_value
     from fttool.rows.files.file import read_lines
+    from fttool.rows.files.remote import fetched_files, remove_fetched
     from fttool.rows.files.source import read_rows
     from fttool.rows.workers import mapped
     from fttool.rundir.saved import model_head, saved_model
@@ -79,6 +80,7 @@ _HOME = {
     "children": "fttool.plain",
     "counted": "fttool.errors",
     "evaluate": "fttool.verbs.evaluating",
+    "fetched_files": "fttool.rows.files.remote",
     "final_model": "fttool.verbs.finished",
     "fits": "fttool.verbs.surveying",
     "fitting_format": "fttool.verbs.evaluating",
@@ -116,6 +118,7 @@ _HOME = {
     "read_rows": "fttool.rows.files.source",
     "ready_filters": "fttool.verbs.surveying",
     "recipe_of": "fttool.verbs.evaluating",
+    "remove_fetched": "fttool.rows.files.remote",
     "remove_kept_rows": "fttool.runs.row_cache",
     "row_encoder": "fttool.verbs.surveying",
     "row_tokenizer": "fttool.verbs.surveying",
@@ -155,6 +158,7 @@ __all__ = [
     "children",
     "counted",
     "evaluate",
+    "fetched_files",
     "final_model",
     "fits",
     "fitting_format",
@@ -192,6 +196,7 @@ __all__ = [
     "read_rows",
     "ready_filters",
     "recipe_of",
+    "remove_fetched",
     "remove_kept_rows",
     "row_encoder",
     "row_tokenizer",

@@ -7,10 +7,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from fttool.contracts.recipe import ADDRESS
 from fttool.contracts.rows import RawRows, Reader, ReaderContext
 from fttool.errors import DataError, Problem
 from fttool.plugins import Plugins
 from fttool.rows.files.file import CHUNK, steady_file
+from fttool.rows.files.remote import fetched
 from fttool.rows.files.tree import files_below, folder_fingerprint, steady_folder
 from fttool.textfile import obstacle
 
@@ -22,10 +24,13 @@ def named_paths(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """The files and folders that a dataset's `path` names, each once; those of one pattern by name.
 
     Raises:
-        DataError: for a pattern that fits nothing.
+        DataError: for a pattern that fits nothing, and an address that cannot be fetched.
     """
     paths: dict[Path, None] = {}
     for pattern in patterns:
+        if ADDRESS.match(pattern):
+            paths.update(dict.fromkeys(fetched(pattern)))
+            continue
         path = folder / Path(pattern).expanduser()
         if not any(sign in pattern for sign in WILDCARDS) or path.exists():
             paths[path] = None
