@@ -110,7 +110,6 @@ from fttool.errors import (
     UsageError,
     did_you_mean,
 )
-from fttool.events import Event
 from fttool.hookspecs import hookimpl
 from fttool.permissions import apply_umask
 from fttool.plain import as_row
@@ -123,13 +122,17 @@ from fttool.training.stored import stored_formats
 from fttool.visible import show, visible, visible_json
 
 if TYPE_CHECKING:
+    from fttool.events import Event
     from fttool.training.shards import gathered, sharded_like
+
+LATER = {"Event": "fttool.events", "gathered": "fttool.training.shards", "sharded_like": "fttool.training.shards"}
+"""What is imported when it is first asked for, and the module that has it: no strategy needs events."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("gathered", "sharded_like"):
+    if name not in LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("fttool.training.shards"), name)
+    return getattr(import_module(LATER[name]), name)
 
 
 __all__ = [

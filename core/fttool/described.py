@@ -20,7 +20,8 @@ from pydantic_core import CoreSchema
 class Described(BaseModel):
     """A table of options, closed and immutable; its JSON schema describes each by the docstring under it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Most strategies are listed, or stand where a recipe names another one: a validator is made at its first use.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /) -> JsonSchemaValue:

@@ -22,7 +22,7 @@ import pluggy
 from fttool import hookspecs
 from fttool.contracts import FAMILIES
 from fttool.contracts.strategy import Strategy
-from fttool.errors import PluginError, Problem, did_you_mean
+from fttool.errors import PluginError, Problem, did_you_mean, gist
 
 GROUP = "fttool.v1"
 OURS = "fttool"
@@ -243,6 +243,12 @@ def _wrong_with(entry: Entry, kind: Any, siblings: Sequence[Any]) -> Iterable[st
     if name is None or get_origin(name.annotation) is not Literal or get_args(name.annotation) != (name.default,):
         yield f'{kind.__name__} has no id: give it `name: Literal["…"] = "…"`, the same text twice'
         return
+    if not entry.ours:  # a class is built at its first use; a stranger's now, so that what is wrong is said of it alone
+        try:
+            kind.model_rebuild()
+        except Exception as fault:
+            yield f"{kind.__name__} has options that pydantic cannot check: {gist(fault)}"
+            return
     if inspect.isabstract(kind):
         yield f"{kind.__name__} has no {' and no '.join(sorted(kind.__abstractmethods__))}"
     if entry.ours and "." in name.default:

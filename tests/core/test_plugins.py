@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -310,6 +311,19 @@ class Gentler(Gentle):
     name: Literal["mine.gentler"] = "mine.gentler"  # type: ignore[assignment]
 
 
+LockType = type(Lock())
+
+
+class Locked(Schedule):
+    """A schedule with an option of which pydantic can make nothing."""
+
+    name: Literal["mine.locked"] = "mine.locked"
+    lock: LockType  # not a class that pydantic knows
+
+    def build(self, ctx: ScheduleContext) -> Factor:
+        return lambda step: 1.0
+
+
 def bringing(*strategies: type[Any]) -> Plugins:
     return Plugins.of(mine=SimpleNamespace(fttool_strategies=hookimpl(lambda: [*strategies], specname=HOOK)))
 
@@ -324,7 +338,11 @@ def test_strategies_may_share_a_class_without_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "what"),
-    [(Climbing, "Climbing has no id"), (Gentler, "Gentler must derive from one family's base class")],
+    [
+        (Climbing, "Climbing has no id"),
+        (Gentler, "Gentler must derive from one family's base class"),
+        (Locked, "Locked has options that pydantic cannot check: PydanticSchemaGenerationError"),
+    ],
 )
 def test_what_is_shared_is_not_a_strategy_and_no_strategy_is_shared(wrong: type[Any], what: str) -> None:
     with pytest.raises(PluginError, match=what):

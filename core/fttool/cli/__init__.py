@@ -5,12 +5,14 @@ More verbs come from plugins, see `plugin_verbs`.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from fttool.cli import plugin_verbs
 from fttool.cli.parser import verb_parser
@@ -45,6 +47,10 @@ ONLY_PRINT = (
     "validate",
 )
 """These are of no use to a reader who has gone, and end; what all others do goes on."""
+
+BRIEF = ("completion", "plugins", "schema", "validate")
+"""Verbs that end before there is garbage worth collecting. Most of what they make is classes, which stay; the collector
+would look through all of them a dozen times."""
 
 FIRST = """\
 Fine-tune language models from a recipe in which every strategy is a plugin.
@@ -145,14 +151,27 @@ def _answer(words: list[str]) -> int:
 
 def _call(verb: str, words: list[str]) -> int:
     if verb in VERBS:
-        module = importlib.import_module(f"fttool.cli.{verb}")
-        parser = verb_parser(verb, module.__doc__, module.EXAMPLES)
-        module.configure(parser)
-        return int(module.main(parser.parse_args(words)))
+        with _no_collection() if verb in BRIEF else nullcontext():
+            module = importlib.import_module(f"fttool.cli.{verb}")
+            parser = verb_parser(verb, module.__doc__, module.EXAMPLES)
+            module.configure(parser)
+            return int(module.main(parser.parse_args(words)))
     more = plugin_verbs.installed(VERBS)
     if verb in more:
         return plugin_verbs.call(more[verb], words)
     raise UsageError(f"unknown command '{verb}'", hint=_instead(verb, [*VERBS, *more]))
+
+
+@contextmanager
+def _no_collection() -> Generator[None]:
+    """Around what makes no garbage in cycles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _instead(word: str, verbs: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 from pydantic import Field
 from typing_extensions import override
@@ -42,8 +42,8 @@ RowOrder: TypeAlias = Callable[[int], Sequence[int]]
 class Mixing(Strategy):
     """How several datasets become one stream of rows."""
 
-    family: ClassVar[str] = "mixing"
-    place: ClassVar[Place] = Place("mixing", default="concatenate")
+    family = "mixing"
+    place = Place("mixing", default="concatenate")
 
     @property
     def uses_general(self) -> bool:
@@ -103,8 +103,8 @@ class Batches(Protocol):
 class Batching(Strategy):
     """How rows become micro-batches."""
 
-    family: ClassVar[str] = "batching"
-    place: ClassVar[Place] = Place("batching", default="bucketed")
+    family = "batching"
+    place = Place("batching", default="bucketed")
 
     max_length: Annotated[int, Field(ge=2)] = 1024
     """Longest sequence, in tokens."""

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fttool.contracts.strategy import Context, Place, Strategy
 
@@ -61,8 +61,8 @@ class Source:
 class ModelSource(Strategy):
     """Where the model comes from. In a recipe, `"scheme:path"` means `{name = "scheme", path = "path"}`."""
 
-    family: ClassVar[str] = "model"
-    place: ClassVar[Place] = Place("model.source", default="pretrained")
+    family = "model"
+    place = Place("model.source", default="pretrained")
 
     path: str
     """What follows the scheme: a hub id, folder, file, package or name."""
@@ -142,8 +142,8 @@ class FreezingPlan:
 class Freezing(Strategy):
     """Which parameters train, and when."""
 
-    family: ClassVar[str] = "freezing"
-    place: ClassVar[Place] = Place("freezing", default="full")
+    family = "freezing"
+    place = Place("freezing", default="full")
 
     @property
     def extendable(self) -> bool:
@@ -178,8 +178,8 @@ class LayerRatesContext(Context):
 class LayerRates(Strategy):
     """The learning rate of each parameter, as a factor of the optimizer's `lr`."""
 
-    family: ClassVar[str] = "layer_rates"
-    place: ClassVar[Place] = Place("layer_rates", default="uniform")
+    family = "layer_rates"
+    place = Place("layer_rates", default="uniform")
 
     @abstractmethod
     def build(self, ctx: LayerRatesContext) -> Callable[[str], float]:

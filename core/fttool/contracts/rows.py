@@ -108,8 +108,8 @@ RowSource: TypeAlias = Callable[[Path], RawRows]
 class Reader(Strategy):
     """How raw rows come out of a file or folder."""
 
-    family: ClassVar[str] = "reader"
-    place: ClassVar[Place] = Place("data.*.reader", default="auto")
+    family = "reader"
+    place = Place("data.*.reader", default="auto")
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Suffixes of the files that it reads, packed or not."""
 
@@ -169,8 +169,8 @@ class Format(Strategy):
     `data.messages`.
     """
 
-    family: ClassVar[str] = "format"
-    place: ClassVar[Place] = Place("data.*.format", default="messages")
+    family = "format"
+    place = Place("data.*.format", default="messages")
     level: ClassVar[Levels] = "token"
     example: ClassVar[Mapping[str, Any]] = {}
     """A row that it reads with no option set, or with those that must be; `fttool formats` shows it."""
@@ -278,8 +278,8 @@ RowFilter: TypeAlias = Callable[[Sequence[Example]], Sequence[Verdict]]
 class Filter(Strategy):
     """Which rows are kept, and in which form. Filters apply in the order of the recipe."""
 
-    family: ClassVar[str] = "filter"
-    place: ClassVar[Place] = Place("filters", default=None, many=True)
+    family = "filter"
+    place = Place("filters", default=None, many=True)
 
     @property
     def slow(self) -> bool:
@@ -318,8 +318,8 @@ RowEncoder: TypeAlias = Callable[[Example], Encoded]
 class Masking(Strategy):
     """Which tokens of a row are learned, or which classes."""
 
-    family: ClassVar[str] = "masking"
-    place: ClassVar[Place] = Place("masking", default="assistant")
+    family = "masking"
+    place = Place("masking", default="assistant")
     level: ClassVar[Levels] = "token"
 
     @property

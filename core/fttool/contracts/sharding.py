@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fttool.contracts.strategy import Context, Place, Strategy
 
@@ -41,8 +41,8 @@ class Numerics:
 class Precision(Strategy):
     """Number formats of weights and computation."""
 
-    family: ClassVar[str] = "precision"
-    place: ClassVar[Place] = Place("precision", default="auto")
+    family = "precision"
+    place = Place("precision", default="auto")
 
     @property
     def half_weights(self) -> bool:
@@ -166,8 +166,8 @@ class Launch:
 class Sharding(Strategy):
     """How parameters, gradients and optimizer state are spread over processes."""
 
-    family: ClassVar[str] = "sharding"
-    place: ClassVar[Place] = Place("sharding", default="none")
+    family = "sharding"
+    place = Place("sharding", default="none")
 
     @property
     def sharded(self) -> bool:

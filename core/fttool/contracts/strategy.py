@@ -1,6 +1,8 @@
-"""What every strategy is, and what options are often made of: shares, and shares or steps."""
+"""What every strategy is, and what options are often made of: shares, and shares or steps.
 
-from __future__ import annotations
+Annotations are not postponed here: pydantic would compile those of `Strategy` anew for each class that derives from it.
+A family's `family` and `place` have none, as the base class has declared them.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +56,7 @@ def to_steps(share_or_steps: float, total: int) -> int:
     return int(product) + 1
 
 
-def _require_name(schema: dict[str, Any], strategy: type[Strategy]) -> None:
+def _require_name(schema: dict[str, Any], strategy: "type[Strategy]") -> None:
     """A default alone would leave `name` optional in the schema; it is so for the family's default strategy only."""
     if "name" in schema.get("properties", {}) and (strategy.place.many or strategy.id() != strategy.place.default):
         schema["required"] = ["name", *(key for key in schema.get("required", []) if key != "name")]
@@ -111,14 +113,14 @@ class Strategy(Described):
     level: ClassVar[Levels] = None
     """What of a row it is about; None where it serves all. A recipe's strategies must agree with its task."""
 
-    def check(self, recipe: Recipe) -> Iterable[Problem]:
+    def check(self, recipe: "Recipe") -> Iterable[Problem]:
         """What in this recipe cannot go together with this strategy; run by `fttool validate`, before a model loads.
 
         A problem's `key` is relative to the recipe's root, e.g. `("schedule", "warmup")`.
         """
         return ()
 
-    def check_files(self, recipe: Recipe, folder: Path) -> Iterable[Problem]:
+    def check_files(self, recipe: "Recipe", folder: Path) -> Iterable[Problem]:
         """What is wrong with the files and folders that its options name, as far as it shows without torch and in no
         time; relative paths start in `folder`. Run by `fttool validate`, and by a run before anything is loaded.
 

@@ -116,8 +116,8 @@ class TaskParts:
 class Task(Strategy):
     """What is learned: the model class and the trainer."""
 
-    family: ClassVar[str] = "task"
-    place: ClassVar[Place] = Place("task", default="sft")
+    family = "task"
+    place = Place("task", default="sft")
     level: ClassVar[Levels] = "token"
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Keys of the recipe that are filled where it is silent, e.g. `{"masking": "label", "data.*.format": "labelled"}`;
@@ -181,8 +181,8 @@ class Measure:
 class Metric(Strategy):
     """A number that says how good the model is on the evaluation rows."""
 
-    family: ClassVar[str] = "metric"
-    place: ClassVar[Place] = Place("evaluation.metrics", default="loss", many=True)
+    family = "metric"
+    place = Place("evaluation.metrics", default="loss", many=True)
     level: ClassVar[Levels] = "token"
 
     greater_is_better: ClassVar[bool] = False

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -49,8 +49,8 @@ class OptimizerParts:
 class Optimizer(Strategy):
     """The rule that turns a gradient into an update."""
 
-    family: ClassVar[str] = "optimizer"
-    place: ClassVar[Place] = Place("optimizer", default="adamw")
+    family = "optimizer"
+    place = Place("optimizer", default="adamw")
 
     lr: Annotated[float, Field(gt=0, lt=10)] = 2e-5
     """Peak learning rate."""
@@ -87,8 +87,8 @@ class Schedule(Strategy):
     which the factor is 1 is its stable phase, from which `fttool decay` can branch off.
     """
 
-    family: ClassVar[str] = "schedule"
-    place: ClassVar[Place] = Place("schedule", default="cosine")
+    family = "schedule"
+    place = Place("schedule", default="cosine")
 
     @abstractmethod
     def build(self, ctx: ScheduleContext) -> Factor:
@@ -175,8 +175,8 @@ class Regularization:
 class Regularizer(Strategy):
     """What keeps the model near what it knew."""
 
-    family: ClassVar[str] = "regularizer"
-    place: ClassVar[Place] = Place("regularizers", default=None, many=True)
+    family = "regularizer"
+    place = Place("regularizers", default=None, many=True)
 
     @property
     def watches_weights(self) -> bool:

@@ -66,7 +66,11 @@ class _Union:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # Not Field(discriminator=…), which wants a union of at least two.
-        choices = {name: handler.generate_schema(strategy) for name, strategy in self.strategies.items()}
+        # Each validates itself: pydantic then makes validators of those alone that a recipe names.
+        choices: dict[Any, CoreSchema] = {
+            name: core_schema.no_info_plain_validator_function(strategy.model_validate)
+            for name, strategy in self.strategies.items()
+        }
         tagged = core_schema.tagged_union_schema(choices, discriminator="name")
         return core_schema.no_info_before_validator_function(
             lambda value: expand(self.family, value) if isinstance(value, str) else value, tagged
@@ -81,7 +85,10 @@ class _Union:
                 name: any(f.is_required() for f in s.model_fields.values()) for name, s in self.strategies.items()
             }
             text = {"enum": [name for name, needs_more in required.items() if not needs_more]}
-        return {"anyOf": [handler(schema), text]}
+        for strategy in self.strategies.values():
+            strategy.model_rebuild()
+        choices = {name: strategy.__pydantic_core_schema__ for name, strategy in self.strategies.items()}
+        return {"anyOf": [handler(core_schema.tagged_union_schema(choices, discriminator="name")), text]}
 
 
 def recipe_type(strategies: Callable[[str], tuple[type[Strategy], ...]]) -> type[Recipe]:
@@ -95,8 +102,8 @@ def _recipe_over(strategies: tuple[tuple[type[Strategy], ...], ...]) -> type[Rec
     places: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     for (name, family), classes in zip(FAMILIES.items(), strategies, strict=True):
-        union = Union[classes] if classes else family  # noqa: UP007 - built at run time
-        places[name] = Annotated[union, _Union(family, classes)]
+        union = Union[classes] if classes else None  # noqa: UP007 - built at run time
+        places[name] = Annotated[union, _Union(family, classes)] if classes else family
         defaults[name] = next((c for c in classes if c.id() == family.place.default), None)
 
     def default(family: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fttool.contracts import FAMILIES
 from fttool.contracts.recipe import FORMAT_VERSION, Recipe
 from fttool.contracts.task import Task
 from fttool.errors import PluginError, Problem, RecipeError, gist
@@ -117,7 +118,13 @@ def _closed_type(raw: RawRecipe, plugins: Plugins) -> type[Recipe]:
             problems += error.problems
     if problems:
         raise PluginError(problems)
-    return recipe_type(lambda family: plugins.family(family, named))
+    return recipe_type(lambda family: plugins.family(family, named) if _may_stand(raw.data, family) else ())
+
+
+def _may_stand(data: Mapping[str, Any], family: str) -> bool:
+    """False where a recipe has none of a list of strategies, such as filters: their room need not be imported."""
+    place = FAMILIES[family].place
+    return not (place.many and place.default is None) or place.table in data
 
 
 def _place_of(data: Any, prefix: str, key: Key = ()) -> Key:

@@ -20,15 +20,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli
 
 from fttool.contracts.recipe import Recipe
 from fttool.errors import Problem, RecipeError, TrackerError, gist
-from fttool.events import Event, TrackerFailed
 from fttool.plain import children, is_array, is_table
-from fttool.rundir.record import Record
+
+if TYPE_CHECKING:
+    from fttool.events import Event
+    from fttool.rundir.record import Record
 
 PLACES = "tracking.json"
 """In the run directory: the tracker's own name of the run, by tracker, for one that is resumed."""
@@ -229,6 +231,8 @@ class Trackers:
             try:
                 call(tracker)
             except (Exception, SystemExit) as fault:
+                from fttool.events import TrackerFailed  # `validate` asks which trackers are installed, and no more
+
                 del self._open[name]
                 text = f"the tracker '{name}' is switched off: {gist(fault)}"
                 self.tell(TrackerFailed(text=text, tracker=name, during=what, error=gist(fault)))

@@ -19,21 +19,21 @@ from fttool_plugins.filter.parts import all_text, rewritten
 
 Fault: TypeAlias = Literal["mojibake", "replacement", "control", "invisible"]
 
-REPLACEMENT = re.compile("[\ufffd\ufffe\uffff\ud800-\udfff]")
+REPLACEMENT = "[\ufffd\ufffe\uffff\ud800-\udfff]"
 """What a decoder writes for bytes that it cannot read, what is not a character, and halves of pairs (surrogates)."""
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 """Control characters but for tab, line feed and carriage return."""
 LATIN = "\x00-\u024f"
-INVISIBLE = re.compile(
+INVISIBLE = (
     "[\ufeff\u00ad\u180e\u2061-\u2064\u206a-\u206f\ufff9-\ufffb]"  # byte order mark, soft hyphen, and their like
     f"|(?:(?<=[{LATIN}])|(?<![\\s\\S]))[\u200b-\u200d\u2060]|[\u200b-\u200d\u2060](?=[{LATIN}]|$)"
 )
 """Zero-width signs count next to Latin letters, blanks and signs only: Persian, Hindi, Thai and emoji need them."""
 FLAG = "\U0001f3f4"
-TAGS = re.compile("[\U000e0001-\U000e007f]")
+TAGS = "[\U000e0001-\U000e007f]"
 """Signs that spell text which nobody sees; behind a black flag they say whose it is."""
-DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+DIRECTION = "[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]"
 """Scripts that are written from the right, where signs for the direction are in place."""
 
 WORDS: Mapping[Fault, str] = {
@@ -80,7 +80,7 @@ class Encoding(Filter):
         return Kept(reason, mended) if self._reason(all_text(mended)) is None and mended != example else reason
 
     def _reason(self, text: str) -> str | None:
-        if text.isascii() and not CONTROL.search(text):
+        if text.isascii() and not re.search(CONTROL, text):
             return None
         return next((WORDS[fault] for fault in self.faults if _has(fault, text)), None)
 
@@ -88,11 +88,11 @@ class Encoding(Filter):
         if "mojibake" in self.faults:
             text = repaired(text)
         if "control" in self.faults:
-            text = CONTROL.sub("", text.replace("\x85", "\n"))
+            text = re.sub(CONTROL, "", text.replace("\x85", "\n"))
         if "invisible" in self.faults:
-            text = INVISIBLE.sub("", text)
-            text = text if FLAG in text else TAGS.sub("", text)
-            text = text if RIGHT_TO_LEFT.search(text) else DIRECTION.sub("", text)
+            text = re.sub(INVISIBLE, "", text)
+            text = text if FLAG in text else re.sub(TAGS, "", text)
+            text = text if re.search(RIGHT_TO_LEFT, text) else re.sub(DIRECTION, "", text)
         return text
 
 
@@ -101,10 +101,10 @@ def _has(fault: Fault, text: str) -> bool:
         case "mojibake":
             return has_mojibake(text)
         case "replacement":
-            return REPLACEMENT.search(text) is not None
+            return re.search(REPLACEMENT, text) is not None
         case "control":
-            return CONTROL.search(text) is not None
+            return re.search(CONTROL, text) is not None
         case "invisible":
-            turned = DIRECTION.search(text) is not None and not RIGHT_TO_LEFT.search(text)
-            tagged = TAGS.search(text) is not None and FLAG not in text
-            return turned or tagged or INVISIBLE.search(text) is not None
+            turned = re.search(DIRECTION, text) is not None and not re.search(RIGHT_TO_LEFT, text)
+            tagged = re.search(TAGS, text) is not None and FLAG not in text
+            return turned or tagged or re.search(INVISIBLE, text) is not None

@@ -22,31 +22,28 @@ NAMES = (
     "|thead|title|tr|u|ul|video|wbr"
 )
 BBCODE = "url|img|b|i|u|quote|code|size|color"
-MARKUP = re.compile(
-    rf"<!--(?:(?!-->|<!--).)*-->|<(script|style)\b[^<>]*>(?:(?!</?\1).)*</\1\s*>"
+MARKUP = (
+    rf"(?is)<!--(?:(?!-->|<!--).)*-->|<(script|style)\b[^<>]*>(?:(?!</?\1).)*</\1\s*>"
     rf"|</?(?:{NAMES})(?:\s[^<>]*)?/?>|<!doctype[^<>]*>"
     r"|&(?:[a-z]{2,8}|#\d{2,6}|#x[0-9a-f]{2,6});"  # entities
-    rf"|\[/(?:{BBCODE})\]|\[(?:{BBCODE})(?:=[^\[\]\n]*)?\](?=[^\[\]]*\[/)",
-    re.IGNORECASE | re.DOTALL,
+    rf"|\[/(?:{BBCODE})\]|\[(?:{BBCODE})(?:=[^\[\]\n]*)?\](?=[^\[\]]*\[/)"
 )
-AROUND = re.compile(
-    r"^[^\w\n]*(?:skip to (?:main )?content|(?:accept|manage|reject)(?: all)? cookies|privacy policy"
+AROUND = (
+    r"(?im)^[^\w\n]*(?:skip to (?:main )?content|(?:accept|manage|reject)(?: all)? cookies|privacy policy"
     r"|(?:we|this (?:web)?site) uses? cookies\b.*|cookie (?:policy|settings|preferences)"
     r"|terms (?:of (?:service|use)|and conditions|& conditions)|all rights reserved"
     r"|(?:copyright )?(?:©|\(c\)) ?\d{4}\b.*|(?:log|sign) ?(?:in|up)(?: (?:\W|or|to) ?.{0,30})?"
     r"|subscribe(?: (?:now|to (?:our|the) newsletter\b.*))?|share (?:this|on) .{0,40}|follow us\b.*|read more"
     r"|click here(?: (?:to|for|now)\b.{0,60})?|back to top|toggle navigation|(?:leave|post) a (?:comment|reply)"
     r"|related (?:posts|articles)|advertisement|previous post.*|next post.*|home ?[>»|/] ?.*|powered by \w+"
-    r"|(?:please )?enable javascript\b.*|loading|\d+ comments?|share ?\W? ?tweet.*|print this page)[^\w\n]*$",
-    re.IGNORECASE | re.MULTILINE,
+    r"|(?:please )?enable javascript\b.*|loading|\d+ comments?|share ?\W? ?tweet.*|print this page)[^\w\n]*$"
 )
 """Lines that stand around the text of a page."""
-CODE = re.compile(r"(?:^|\n)[ \t]*(```|~~~).*?(?:\n[ \t]*\1|\Z)|`[^`\n]*`", re.DOTALL)
+CODE = r"(?s)(?:^|\n)[ \t]*(```|~~~).*?(?:\n[ \t]*\1|\Z)|`[^`\n]*`"
 """Code as Markdown writes it."""
-ABOUT = re.compile(
-    r"\b(?:x?html5?|xml|svg|css|jsx|tsx|vue|react|angular|tags?|mark-?up|web ?(?:site|page)s?|template|dom|scrap\w+"
-    r"|beautifulsoup|xpath|javascript|entit(?:y|ies)|bbcode|e-?mail|parse\w*|escape\w*|code)\b",
-    re.IGNORECASE,
+ABOUT = (
+    r"(?i)\b(?:x?html5?|xml|svg|css|jsx|tsx|vue|react|angular|tags?|mark-?up|web ?(?:site|page)s?|template|dom|scrap\w+"
+    r"|beautifulsoup|xpath|javascript|entit(?:y|ies)|bbcode|e-?mail|parse\w*|escape\w*|code)\b"
 )
 """What a question is about whose answer has markup on purpose."""
 
@@ -74,14 +71,14 @@ class Markup(Filter):
 
     def _verdict(self, example: Example) -> Verdict:
         found = markup_share(part_text(example, self.of))
-        if found <= self.share or (self.of == "answer" and ABOUT.search(part_text(example, "prompt"))):
+        if found <= self.share or (self.of == "answer" and re.search(ABOUT, part_text(example, "prompt"))):
             return None
         return Reason(f"more than {self.share:.0%} markup", severity=found)
 
 
 def markup_share(text: str) -> float:
     """Characters of markup over all characters but those of code; 0 for a text that is all code."""
-    text = CODE.sub("", text).strip()
-    rest = MARKUP.sub("", text)
-    around = sum(len(match[0]) for match in AROUND.finditer(rest))
+    text = re.sub(CODE, "", text).strip()
+    rest = re.sub(MARKUP, "", text)
+    around = sum(len(match[0]) for match in re.finditer(AROUND, rest))
     return (len(text) - len(rest) + around) / max(1, len(text))

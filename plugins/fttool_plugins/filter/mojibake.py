@@ -33,13 +33,13 @@ def _characters(start: int, end: int) -> str:
 NEXT = _characters(0x80, 0xC0)
 """A byte that goes on."""
 PAIR = f"{_characters(0xC2, 0xE0)}{NEXT}"
-STRETCH = re.compile(f"(?:{PAIR}|{_characters(0xE0, 0xF0)}{NEXT}{{2}}|{_characters(0xF0, 0xF5)}{NEXT}{{3}})+")
+STRETCH = f"(?:{PAIR}|{_characters(0xE0, 0xF0)}{NEXT}{{2}}|{_characters(0xF0, 0xF5)}{NEXT}{{3}})+"
 """Characters that may be UTF-8, one after the other."""
-SURE = re.compile(f"[ÂÃ]{NEXT}|â{NEXT}{{2}}|ð{NEXT}{{3}}|ï»¿|ï¿½")
+SURE = f"[ÂÃ]{NEXT}|â{NEXT}{{2}}|ð{NEXT}{{3}}|ï»¿|ï¿½"
 """How most of mojibake begins: signs and letters of Western languages, quotation marks and dashes, emoji."""
 ORDINARY = set("\u00a0«»‹›‘’“”„‚…–—°²³®©™€!¡¿•·")
 """What people write next to a letter, among the characters of bytes that go on."""
-LOST = re.compile("â€|(?<![A-ZÀ-Þ])Ã(?: |$)")
+LOST = "â€|(?<![A-ZÀ-Þ])Ã(?: |$)"
 """What is left where a byte was lost, or a no-break space became a common one: `â€` of a quotation mark, `Ã` of `à`."""
 
 
@@ -48,14 +48,14 @@ def repaired(text: str) -> str:
 
     Where some of a text is mojibake for certain, whatever in it decodes is taken for more of it.
     """
-    while any(map(_certain, STRETCH.finditer(text))):
-        text = STRETCH.sub(lambda match: _decoded(match[0]), text)
+    while any(map(_certain, re.finditer(STRETCH, text))):
+        text = re.sub(STRETCH, lambda match: _decoded(match[0]), text)
     return text
 
 
 def has_mojibake(text: str) -> bool:
     """True where `repaired` has something to do, or where what is lost has left its mark."""
-    return LOST.search(text) is not None or any(map(_certain, STRETCH.finditer(text)))
+    return re.search(LOST, text) is not None or any(map(_certain, re.finditer(STRETCH, text)))
 
 
 def _decoded(stretch: str) -> str:
@@ -73,4 +73,4 @@ def _certain(match: re.Match[str]) -> bool:
     if decoded == stretch:
         return False
     goes_on: Iterable[str] = (character for character in stretch if 0x80 <= BYTES[character] < 0xC0)
-    return bool(SURE.match(stretch)) or len(decoded) > 1 or any(one not in ORDINARY for one in goes_on)
+    return bool(re.match(SURE, stretch)) or len(decoded) > 1 or any(one not in ORDINARY for one in goes_on)

@@ -24,9 +24,7 @@ from fttool_plugins.filter.parts import part_text
 if TYPE_CHECKING:
     from fttool.api import Recipe
 
-WORD = re.compile(
-    r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u0e00-\u0eff\u3040-\u9fff\uf900-\ufaff]+"
-)
+WORD = r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u0e00-\u0eff\u3040-\u9fff\uf900-\ufaff]+"
 """A word; where a script writes none apart, as Chinese and Thai do, a character."""
 
 
@@ -134,7 +132,7 @@ def question(example: Example) -> str:
 
 def words(text: str) -> list[str]:
     """The words of a text, whatever their case and what stands between them."""
-    return WORD.findall(text.casefold())
+    return re.findall(WORD, text.casefold())
 
 
 def grams(found: Sequence[str], n: int, shortest: int) -> set[int]:

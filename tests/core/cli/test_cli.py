@@ -175,6 +175,37 @@ for words in {verbs}:
     assert imported_by(code) == set()
 
 
+def test_validate_imports_no_filters_events_or_process_library_that_nothing_asks_for(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    recipe = tmp_path / "recipe.toml"
+    given = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": {"train": [{"path": "rows.jsonl"}]}}
+    recipe.write_text(dumps(given))
+    rooms = ("fttool_plugins.filter", "fttool_plugins.regularizer")
+    unneeded = (*rooms, "fttool.events", "fttool.rundir", "psutil")
+    code = "from fttool.cli import main\nmain(['validate', {words}])"
+    assert imported_by(code.format(words=f"{str(recipe)!r}"), *unneeded) == set()
+    assert imported_by(code.format(words=f"{str(recipe)!r}, '--set', 'filters=[\"words\"]'"), *unneeded) == {rooms[0]}
+
+
+def test_only_the_strategies_that_a_recipe_names_get_a_validator(tmp_path: Path) -> None:
+    """Their number is what `validate` takes its time for, more than anything else it does."""
+    write_rows(tmp_path / "rows.jsonl", [{"messages": []}])
+    recipe = tmp_path / "recipe.toml"
+    given = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": {"train": [{"path": "rows.jsonl"}]}}
+    recipe.write_text(dumps(given))
+    code = f"""
+from fttool.recipe.reading import load
+recipe = load(__import__("pathlib").Path({str(recipe)!r})).recipe
+named = {{type(strategy) for _, strategy in recipe.strategies()}}
+def below(kind):
+    return {{kind}}.union(*map(below, kind.__subclasses__()))
+from fttool.api import Strategy
+made = {{kind for kind in below(Strategy) if kind.__pydantic_complete__}}
+assert made == named, made ^ named
+"""
+    assert imported_by(code) == set()
+
+
 # -- validate and schema -----------------------------------------------------------------------------------------
 
 
