@@ -13,8 +13,19 @@ import pytest
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
-SCRIPTS = ("training", "memory", "freezing", "regularizers", "start_up", "features", "proof", "sharding", "preparing")
-WHOLE_PROCESSES = ("memory", "freezing", "start_up", "sharding", "preparing")
+SCRIPTS = (
+    "training",
+    "memory",
+    "freezing",
+    "regularizers",
+    "start_up",
+    "features",
+    "proof",
+    "sharding",
+    "preparing",
+    "estimating",
+)
+WHOLE_PROCESSES = ("memory", "freezing", "start_up", "sharding", "preparing", "estimating")
 """Those that measure the memory or the start of processes, or start some together."""
 SMALL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 """Starts one of them: a process's high-water mark of memory begins at that of who started it, and this one is large."""

@@ -57,7 +57,8 @@ def estimate(
     def gathered(names: Iterable[str]) -> int:
         return sum(p.numel() * (2 if half else p.element_size()) for p in map(by_name.__getitem__, names))
 
-    way = _way_back(by_name, layers)
+    # Where activations are computed again, transformers gives what comes out of the embeddings a gradient in any case.
+    way = layers.blocks if recomputed and trained else _way_back(by_name, layers)
     used = (*way, layers.final, layers.head, layers.embeddings if layers.tied else ())
     casts = [name for part in used for name in part if by_name[name].element_size() > 2]
     in_layers = [gathered(block) for block in layers.blocks]

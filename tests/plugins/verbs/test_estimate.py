@@ -331,6 +331,16 @@ def test_no_weights_are_loaded_for_it(llama: Callable[..., str]) -> None:
     assert sum(parameter.numel() for parameter in made.model.parameters()) == pytest.approx(70.6e9, rel=0.01)
 
 
+def test_every_figure_stands_in_the_docs_with_its_source() -> None:
+    lines = (Path(__file__).parents[3] / "docs" / "cost.md").read_text().splitlines()
+    for row in PUBLISHED:
+        words = (f"`{row.gpu}`", f"{row.sequence:,}", f"{row.tokens_per_second:,g}", f"{row.mfu:.1%}", row.source)
+        assert any(all(word in line for word in words) for line in lines), row
+    for gpu in GPUS:
+        words = (f"`{gpu.name}`", f"{gpu.peak:,g}", gpu.source, "–".join(f"{one:.2f}" for one in gpu.price or ()))
+        assert any(all(word in line for word in words) for line in lines), gpu
+
+
 # -- memory --------------------------------------------------------------------------------------------------------
 
 

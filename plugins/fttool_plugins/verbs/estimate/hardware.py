@@ -40,8 +40,6 @@ class GPU:
     """TFLOP/s of dense matrix products in bf16, or fp16 where it has no bf16."""
     source: str
     """Of `peak`."""
-    reachable: float = 0.0
-    """TFLOP/s that a large matrix product has been measured at; 0 where it is not known."""
     price: tuple[float, float] | None = None
     """Dollars per hour, from–to."""
     noted: str = ""
@@ -52,11 +50,11 @@ class GPU:
 
 _RENT = "2026-11-30, from an article on fine-tuning that docs/cost.md checks"
 GPUS: tuple[GPU, ...] = (
-    GPU(name="a100-40", memory_gib=40, peak=312, reachable=271, source=PEAKS, price=(1.5, 3.5), noted=_RENT),
-    GPU(name="a100-80", memory_gib=80, peak=312, reachable=271, source=PEAKS, price=(1.5, 3.5), noted=_RENT),
-    GPU(name="h100", memory_gib=80, peak=989, reachable=795, source=PEAKS, price=(3.0, 5.0), noted=_RENT),
-    GPU(name="h200", memory_gib=140, peak=989, reachable=780, source=f"{PEAKS}; reachable: measured on one"),
-    GPU(name="b200", memory_gib=179, peak=2250, reachable=1745, source=PEAKS),
+    GPU(name="a100-40", memory_gib=40, peak=312, source=PEAKS, price=(1.5, 3.5), noted=_RENT),
+    GPU(name="a100-80", memory_gib=80, peak=312, source=PEAKS, price=(1.5, 3.5), noted=_RENT),
+    GPU(name="h100", memory_gib=80, peak=989, source=PEAKS, price=(3.0, 5.0), noted=_RENT),
+    GPU(name="h200", memory_gib=140, peak=989, source=PEAKS),
+    GPU(name="b200", memory_gib=179, peak=2250, source=PEAKS),
     GPU(name="mi300x", memory_gib=192, peak=1307, source=PEAKS),
     GPU(name="v100", memory_gib=32, peak=125, source="NVIDIA V100 data sheet", bf16=False),
     GPU(name="l4", memory_gib=22.5, peak=121, source="NVIDIA L4 data sheet, without sparsity"),
@@ -104,8 +102,8 @@ PUBLISHED: tuple[Published, ...] = (
     Published("h100", 30e9, 2048, 2_002, 8, 0.381, True, FOUNDRY),
     Published("a100-80", 65e9, 2048, 410, 64, 0.533, True, FOUNDRY, "weights in bf16"),
     Published("h100", 65e9, 2048, 1_039, 64, 0.426, True, FOUNDRY, "weights in bf16"),
-    Published("h100", 8.03e9, 8192, 5_762, 8, 0.33, False, TITAN, "selective recomputation"),
-    Published("h100", 8.03e9, 8192, 6_667, 8, 0.39, False, TITAN, "selective recomputation, compiled"),
+    Published("h100", 8.03e9, 8192, 5_762, 8, 0.33, False, TITAN),
+    Published("h100", 8.03e9, 8192, 6_667, 8, 0.39, False, TITAN, "compiled"),
     Published("h100", 70.6e9, 8192, 867, 64, 0.39, False, AUTOMODEL),
     Published("h100", 8.03e9, 4096, 12_473, 1, 0.406, False, AUTOMODEL, "LoRA"),
     Published("h100", 70.6e9, 4096, 1_092, 8, 0.320, False, AUTOMODEL, "LoRA"),
