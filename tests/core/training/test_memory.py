@@ -132,6 +132,18 @@ def test_only_layers_above_the_first_that_trains_keep_anything() -> None:
     assert estimated(model, 384, learned=10).activations == 10 * 512 * 12
 
 
+def test_all_layers_keep_their_inputs_where_they_are_computed_again() -> None:
+    """Frozen ones too: what comes out of the embeddings is then given a gradient."""
+    model = llama(64, 4)
+    for name, p in model.named_parameters():
+        p.requires_grad_(".layers.3." in name or "lm_head" in name)
+    one_layer = estimated(model, 384).activations
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    found = estimated(model, 384, recomputed=True).activations
+    assert found == pytest.approx(kept(model, 4, 96) + one_layer, rel=0.1)
+
+
 @pytest.mark.parametrize("deepest", [0, 2])
 def test_the_copies_of_autocast_are_those_of_all_weights_on_the_way_back(deepest: int) -> None:
     """One matrix trains, as an adapter would; gradients pass through the frozen weights above it."""
