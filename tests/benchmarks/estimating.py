@@ -91,7 +91,7 @@ def write_recipe(folder: Path, name: str, updates: int) -> Path:
     kind = str(changes.pop("data", "chat"))
     recipe: dict[str, Any] = {
         "recipe": 1,
-        "run": {"output": "runs", "max_steps": updates, "micro_batch": 4, "global_batch": 8},
+        "run": {"output": str(folder / "runs"), "max_steps": updates, "micro_batch": 4, "global_batch": 8},
         "model": {"source": "model"},
         "data": {"train": [DATA[kind]]},
         "optimizer": {"name": "adamw", "lr": 1e-4},

@@ -108,11 +108,12 @@ def test_padding_is_counted_and_so_is_every_epoch(write: Callable[..., str]) -> 
     prepared = prepare(load(Path(recipe)), Path("nowhere"), quiet=True)
     batches = [batch["input_ids"] for batch in prepared.batching.loader]
     slots = sum(ids.numel() for ids in batches)
-    assert sum(shape.slots for shape in subject.epoch) == slots and done.slots == 2 * slots
-    assert sum(shape.pairs for shape in subject.epoch) == sum(ids.shape[0] * ids.shape[1] ** 2 for ids in batches)
+    assert subject.epoch.slots == slots and done.slots == 2 * slots
+    assert subject.epoch.pairs == sum(ids.shape[0] * ids.shape[1] ** 2 for ids in batches)
     assert done.tokens == 2 * sum(prepared.rows.train.lengths) < done.slots
-    places = sum(shape.places for shape in subject.epoch)
-    assert places == pytest.approx(prepared.rows.train.label_tokens)
+    assert subject.largest.slots == max(ids.numel() for ids in batches)
+    assert [shape.slots for shape in subject.begin] == [ids.numel() for ids in batches]
+    assert subject.epoch.places == pytest.approx(prepared.rows.train.label_tokens)
     assert done.updates == prepared.length.total_steps and done.passes == 2 * len(batches)
     twin = workload.of_prepared(prepared)
     assert work(twin) == done
@@ -121,11 +122,10 @@ def test_padding_is_counted_and_so_is_every_epoch(write: Callable[..., str]) -> 
 def test_packed_rows_see_the_sequence_or_with_flash_attention_themselves(write: Callable[..., str]) -> None:
     subject, _ = counted(write(batching={"name": "packed", "max_length": 64}))
     planned = outline(load(Path(write(batching={"name": "packed", "max_length": 64}))), quiet=True).planned
-    flat = workload._planned(subject.recipe, *planned[0], "flash_attention_2")
+    flat = sum(workload._planned(subject.recipe, *planned[0], "flash_attention_2"), workload.NOTHING)
     lengths = planned[0][0].lengths
-    assert sum(shape.pairs for shape in flat) == sum(length**2 for length in lengths)
-    assert sum(shape.slots for shape in flat) == sum(lengths)
-    assert sum(shape.pairs for shape in subject.epoch) > sum(shape.pairs for shape in flat)
+    assert flat.pairs == sum(length**2 for length in lengths) < subject.epoch.pairs
+    assert flat.slots == flat.tokens == sum(lengths)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(None, 2), (3, 2 + 5), (100, 2)])
@@ -155,7 +155,7 @@ def test_gradual_unfreezing_costs_more_from_thaw_to_thaw(write: Callable[..., st
     subject, gradual = counted(write(freezing={"name": "gradual", "every": 2}))
     assert gradual.training < full.training
     costs = [operations for operations, _ in workload.update_costs(subject, subject.steps_per_epoch)]
-    shares = [one / sum(shape.slots for shape in subject.epoch[2 * i : 2 * i + 2]) for i, one in enumerate(costs)]
+    shares = [one / sum(shape.slots for shape in subject.begin[2 * i : 2 * i + 2]) for i, one in enumerate(costs)]
     assert shares[0] < shares[2] < shares[4]
 
 
@@ -418,7 +418,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(candidate: Any, folder: Path, environment: Any) -> Outcome:
         subject = of_outline(outline(candidate.loaded, quiet=True))
         size = subject.recipe.accumulation
-        tokens = [sum(s.tokens for s in subject.epoch[step * size : (step + 1) * size]) for step in range(1, 4)]
+        tokens = [sum(s.tokens for s in subject.begin[step * size : (step + 1) * size]) for step in range(1, 4)]
         return Outcome(candidate=candidate, speeds=[n / (0.01 * size) for n in tokens], peaks=[GIB])
 
     monkeypatch.setattr(measuring, "measure", measure)

@@ -166,7 +166,7 @@ def _from_to(span: Span, low: float, high: float) -> Span:
 
 def _subject(run: Outline, options: argparse.Namespace) -> Subject:
     subject = of_outline(run, rows=options.rows, tokens=options.row_tokens or 0, learned=options.learned)
-    if not subject.epoch:
+    if not subject.epoch.passes:
         raise DataError("there are no rows to learn from", hint="fttool validate says what became of them")
     return subject
 

@@ -177,7 +177,7 @@ def _updates(candidate: Candidate, outcome: Outcome, *, quiet: bool) -> list[Upd
         if step < WARM_UP:
             continue
         start = step % subject.steps_per_epoch * size
-        tokens = sum(shape.tokens for shape in subject.epoch[start : start + size])
+        tokens = sum(shape.tokens for shape in subject.begin[start : start + size])
         seconds = tokens / outcome.speeds[step - WARM_UP]
         if math.isfinite(seconds) and seconds > 0:
             seen.append(Update(operations / processes, passes / processes, seconds))

@@ -6,7 +6,7 @@ The first epoch stands for all of them: their order differs, and with it the pad
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fttool.verbs import Outline
 
+BEGIN = 10_000
+"""Micro-batches of an epoch that are known one by one; of the others only the sum is."""
 FLOAT = 4
 """Bytes of a number that is kept of a base model's outputs."""
 
@@ -62,8 +64,12 @@ class Subject:
     recipe: Recipe
     model: PreTrainedModel
     """May be on the meta device."""
-    epoch: Sequence[Shape]
-    """The micro-batches of the first epoch."""
+    epoch: Shape
+    """The first epoch."""
+    largest: Shape
+    """Its micro-batch with most slots."""
+    begin: Sequence[Shape]
+    """Its micro-batches up to `BEGIN`."""
     evaluation: Shape
     """All micro-batches of one evaluation."""
     rows: int
@@ -75,23 +81,21 @@ class Subject:
     features: Features | None = None
     """Given where the base model never trains."""
 
-    @property
-    def largest(self) -> Shape:
-        """The micro-batch with most slots."""
-        return max(self.epoch, key=lambda shape: shape.slots)
-
 
 def of_outline(outline: Outline, *, rows: int | None = None, tokens: int = 0, learned: float = 1.0) -> Subject:
     """The outline's run; where no rows were read, of so many with so many `tokens` each, a share of them learned."""
     recipe = outline.run.loaded.recipe
     if rows is None:
-        epoch, measured, count = _shapes(recipe, outline.planned, _attention(outline.model))
+        shapes, measured, count = _shapes(recipe, outline.planned, _attention(outline.model))
     else:
-        epoch, measured, count = _uniform(recipe, rows, tokens, learned), NOTHING, rows
+        shapes, measured, count = _uniform(recipe, rows, tokens, learned), NOTHING, rows
+    epoch, largest, begin = _summed(shapes)
     return Subject(
         recipe=recipe,
         model=outline.model,
         epoch=epoch,
+        largest=largest,
+        begin=begin,
         evaluation=measured,
         rows=count,
         units=[(unit.parameters, unit.trains_in) for unit in outline.freezing.units],
@@ -104,11 +108,14 @@ def of_outline(outline: Outline, *, rows: int | None = None, tokens: int = 0, le
 def of_prepared(prepared: Any) -> Subject:
     """A run just before its first update."""
     recipe = prepared.loaded.recipe
-    epoch, measured, count = _shapes(recipe, prepared.batching.planned(), _attention(prepared.model))
+    shapes, measured, count = _shapes(recipe, prepared.batching.planned(), _attention(prepared.model))
+    epoch, largest, begin = _summed(shapes)
     return Subject(
         recipe=recipe,
         model=prepared.model,
         epoch=epoch,
+        largest=largest,
+        begin=begin,
         evaluation=measured,
         rows=count,
         units=[(group.names, group.trains_in) for group in prepared.update.groups],
@@ -158,7 +165,7 @@ class Work:
 def work(run: Subject) -> Work:
     """Count it."""
     found, recipe = operations(run.model), run.recipe
-    epoch = sum(run.epoch, NOTHING)
+    epoch = run.epoch
     processes = recipe.sharding.world_size
     kept = _keeps_features(run, epoch)
     each = run.total_steps / run.steps_per_epoch
@@ -213,16 +220,16 @@ def count_evaluations(run: Subject) -> int:
 
 
 def update_costs(run: Subject, updates: int) -> list[tuple[float, float]]:
-    """Operations and micro-batches of the first updates, of all processes.
+    """Operations and micro-batches of the first updates, of all processes, as far as `begin` goes.
 
     A micro-batch whose features are kept calls no layer, and counts as the share of one that a layer is.
     """
     found, size = operations(run.model), run.recipe.accumulation * run.recipe.sharding.world_size
-    kept = _keeps_features(run, sum(run.epoch, NOTHING))
+    kept = _keeps_features(run, run.epoch)
     costs: list[tuple[float, float]] = []
     for step in range(updates):
         start = step % run.steps_per_epoch * size
-        shape = sum(run.epoch[start : start + size], NOTHING)
+        shape = sum(run.begin[start : start + size], NOTHING)
         names = {name for some, stretches in run.units if any(step in one for one in stretches) for name in some}
         passes = shape.passes / found.depth if kept else shape.passes
         costs.append((shape.costs(training_cost(run, found, names, kept=kept)), passes))
@@ -270,39 +277,49 @@ def _recurrent(model: PreTrainedModel) -> bool:
 # -- shapes --------------------------------------------------------------------------------------------------------
 
 
-def _shapes(recipe: Recipe, planned: Any, attention: str) -> tuple[list[Shape], Shape, int]:
-    """Micro-batches of an epoch, of an evaluation, and how many rows are learned from."""
+def _summed(shapes: Iterable[Shape]) -> tuple[Shape, Shape, list[Shape]]:
+    """All of them together, the one with most slots, and the first few; each is looked at and forgotten."""
+    total, largest = NOTHING, NOTHING
+    begin: list[Shape] = []
+    for shape in shapes:
+        total += shape
+        largest = shape if shape.slots > largest.slots else largest
+        if len(begin) < BEGIN:
+            begin.append(shape)
+    return total, largest, begin
+
+
+def _shapes(recipe: Recipe, planned: Any, attention: str) -> tuple[Iterator[Shape], Shape, int]:
+    """Micro-batches of an epoch, an evaluation, and how many rows are learned from."""
     (learned, plan), *measured = planned
-    epoch = _planned(recipe, learned, plan, attention)
-    evaluation = [shape for rows, groups in measured for shape in _planned(recipe, rows, groups, attention)]
-    return epoch, sum(evaluation, NOTHING), len(learned)
+    evaluation = (shape for rows, groups in measured for shape in _planned(recipe, rows, groups, attention))
+    return _planned(recipe, learned, plan, attention), sum(evaluation, NOTHING), len(learned)
 
 
-def _planned(recipe: Recipe, rows: Any, plan: Any, attention: str) -> list[Shape]:
+def _planned(recipe: Recipe, rows: Any, plan: Any, attention: str) -> Iterator[Shape]:
+    """Micro-batches of rows, one by one."""
     lengths: Sequence[int] = rows.lengths
-    parts = getattr(rows, "parts", None) or [rows]
-    share = sum(part.label_tokens for part in parts) / max(1, sum(lengths))
+    share = sum(part.label_tokens for part in getattr(rows, "datasets", [rows])) / max(1, sum(lengths))
     level, flat = recipe.task.learns, "flash" in attention and recipe.batching.id() == "packed"
     everywhere = level == "word" or (isinstance(recipe.task, SupervisedFineTuning) and recipe.task.places == "all")
-    shapes: list[Shape] = []
     for groups in plan:
         widths = [sum(lengths[row] for row in group) for group in groups]
         tokens, width = sum(widths), max(widths)
         slots = tokens if flat else width * len(widths)
         pairs = sum(lengths[row] ** 2 for group in groups for row in group) if flat else width * width * len(widths)
         places = slots if everywhere else sum(map(len, groups)) if level in ("row", "number") else share * tokens
-        shapes.append(Shape(slots, places, pairs, tokens, 1))
-    return shapes
+        yield Shape(slots, places, pairs, tokens, 1)
 
 
-def _uniform(recipe: Recipe, rows: int, tokens: int, learned: float) -> list[Shape]:
+def _uniform(recipe: Recipe, rows: int, tokens: int, learned: float) -> Iterator[Shape]:
     """Rows that are all of one length; where they are packed, as many in a sequence as fit."""
     together = max(1, recipe.batching.max_length // tokens) if recipe.batching.id() == "packed" else 1
     length, sequences = together * tokens, -(-rows // together)
     size = recipe.micro_batch
-    counts = [min(size, sequences - start) for start in range(0, sequences, size)]
     place = 1.0 / length if recipe.task.learns in ("row", "number") else learned
-    return [Shape(n * length, n * length * place, n * length * length, n * length, 1) for n in counts]
+    for start in range(0, sequences, size):
+        slots = min(size, sequences - start) * length
+        yield Shape(slots, slots * place, slots * length, slots, 1)
 
 
 def _attention(model: PreTrainedModel) -> str:
