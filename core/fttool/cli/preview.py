@@ -8,15 +8,18 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fttool.cli.recipe_arguments import add_recipe, load_recipe
-from fttool.errors import ExitCode, UsageError, counted
+from fttool.errors import DataError, ExitCode, UsageError, counted
 from fttool.visible import show, visible
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from fttool.cli.preview_packs import Pack
     from fttool.contracts.rows import Encoded
     from fttool.recipe.loaded import Loaded
@@ -44,6 +47,8 @@ next: fttool run my.toml --dry-run
 """
 
 TABLES = ("train", "general", "retention")
+MARGIN = 1_000
+"""Rows of each dataset that are read beyond those that are shown, since some may be left out."""
 ALONE = "leave --row and --table out"
 PACKED = "these rows are packed as if there were no others: --sequences shows what a run makes of all"
 LEARNED, PLAIN = "\x1b[32;4m", "\x1b[0m"
@@ -86,12 +91,12 @@ def main(options: argparse.Namespace) -> int:
     from fttool.recipe.faults import explained
     from fttool.rows.checks.agreement import refuse_difference
     from fttool.rows.format_detection import settled
-    from fttool.runs.stages.rows import agree, load_rows
+    from fttool.runs.stages.rows import agree
 
     with explained(loaded):
         loaded = settled(loaded)
         quiet_libraries(network=loaded.needs_network)
-        _, tokenizer, rows = load_rows(loaded, first=_first(options))
+        tokenizer, rows = _read(options, loaded)
         agreement = agree(loaded, tokenizer, rows)
         every, chosen = _every(options, loaded, rows)
     shown = _chosen(options, every)
@@ -108,6 +113,33 @@ def main(options: argparse.Namespace) -> int:
     for finding in agreement.findings():
         show(f"note: {finding.message}", f"    {finding.hint}", error=True)
     return ExitCode.OK
+
+
+def _read(options: argparse.Namespace, loaded: Loaded) -> tuple[PreTrainedTokenizerBase, Rows]:
+    """Tokenizer and rows; where no filter must see all rows, only the beginning of each dataset is read."""
+    from fttool.runs.stages.rows import load_rows
+
+    first = _first(options)
+    if first is not None and not loaded.recipe.filters:
+        most = first + MARGIN
+        with suppress(DataError):  # of the beginning alone: all rows may say something else
+            _, tokenizer, rows = load_rows(_beginning(loaded, most), first=first)
+            parts = [rows.train, *rows.general.values(), *rows.retention.values()]
+            if all(len(part) >= first for part in parts):
+                cut = any(source["rows"] == most for source in rows.sources)
+                rows.notices += [f"only the first {most:,} rows of each dataset were read"] if cut else []
+                return tokenizer, rows
+    _, tokenizer, rows = load_rows(loaded, first=first)
+    return tokenizer, rows
+
+
+def _beginning(loaded: Loaded, most: int) -> Loaded:
+    """The recipe with so many rows of each dataset at most that is learned from or measured for forgetting."""
+    data = loaded.recipe.data
+    for part in TABLES:
+        tables = [table.model_copy(update={"limit": min(table.limit or most, most)}) for table in getattr(data, part)]
+        data = data.model_copy(update={part: tuple(tables)})
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"data": data}))
 
 
 def _every(options: argparse.Namespace, loaded: Loaded, rows: Rows) -> tuple[list[_Row], list[TokenRows]]:
@@ -127,7 +159,7 @@ def _every(options: argparse.Namespace, loaded: Loaded, rows: Rows) -> tuple[lis
         packs = packs_among(loaded, part) if options.row is None else []
         every += _in_packs(packs, JoinedRows([part]), loaded, rows)
         if not packs:
-            every += [_Row(origin, row, _head(origin, row, cut, rows)) for origin, row, cut in _each(part)]
+            every += [_Row(origin, row, _head(origin, row, cut, rows)) for origin, row, cut in _each(part, options)]
     return every, chosen
 
 
@@ -161,8 +193,12 @@ def _first(options: argparse.Namespace) -> int | None:
     return int(options.row)
 
 
-def _each(part: TokenRows) -> Iterator[tuple[str, Encoded, int]]:
-    return zip(part.origins, part, part.cut, strict=True)
+def _each(part: TokenRows, options: argparse.Namespace) -> Iterator[tuple[str, Encoded, int]]:
+    """The rows, but for those that are surely not asked for."""
+    place = None if options.row is None or options.row.isdigit() else options.row
+    for index, origin in enumerate(part.origins):
+        if place is None or _is_at(origin.partition("#")[0], place):
+            yield origin, part[index], part.cut[index]
 
 
 def _chosen(options: argparse.Namespace, rows: list[_Row]) -> list[_Row]:
