@@ -45,6 +45,9 @@ bench:
 	python tests/benchmarks/sharding.py
 	python tests/benchmarks/start_up.py
 	python tests/benchmarks/preparing.py
+	python tests/benchmarks/audit.py
+	python tests/benchmarks/near_duplicates.py
+	python tests/benchmarks/gains.py
 
 gpu:
 	python tests/gpu/run.py

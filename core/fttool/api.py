@@ -113,6 +113,7 @@ from fttool.errors import (
 from fttool.hookspecs import hookimpl
 from fttool.permissions import apply_umask
 from fttool.plain import as_row
+from fttool.rows.checks.classes import class_core, class_slips
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.files.file import MAX_ROW_BYTES, RowFile, open_rows, packed_suffix, steady_file
 from fttool.rows.files.tree import files_below, folder_entries
@@ -235,6 +236,8 @@ __all__ = [
     "bytes_of",
     "chat_ids",
     "chat_text",
+    "class_core",
+    "class_slips",
     "did_you_mean",
     "files_below",
     "folder_entries",

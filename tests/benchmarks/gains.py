@@ -32,6 +32,8 @@ from fttool_plugins.verbs.audit.trials import BATCH, Trial
 
 ROWS = Path(__file__).parents[2] / "recipes" / "data" / "stdlib-qa.jsonl"
 HELD_OUT, TRAIN, SPOILED = 40, 240, 0.3
+RIGHT = 0.9
+"""Share of the cases in which the predicted sign is right."""
 GERMAN = "der die das und nicht ein eine mit auf ist wird von den dem im zu für sich als auch es an werden"
 SPORT, FOOD = ("goal", "team", "match", "score", "league"), ("soup", "bread", "salt", "oven", "spice")
 Row = dict[str, Any]
@@ -159,6 +161,7 @@ def main() -> None:
         found["cases"][name] = {"sign": sign, "gains": [round(gain, 4) for gain in gains], "right": mean * sign > 0}
         print(f"{name}: {mean:+.3f}, {time.monotonic() - began:.0f} s", file=sys.stderr)
     found["right"], found["of"] = right, len(chosen)
+    found["right_share"] = report.figure([right / len(chosen)], at_least=RIGHT)
     report.show(found)
 
 

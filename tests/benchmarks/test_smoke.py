@@ -1,5 +1,6 @@
 """The benchmarks run, and print what their page promises; a test never asserts a time."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,19 +15,18 @@ import pytest
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
 SCRIPTS = (
-    "training",
-    "memory",
-    "freezing",
-    "regularizers",
-    "start_up",
-    "features",
-    "proof",
-    "sharding",
-    "preparing",
-    "estimating",
+    *("training", "memory", "freezing", "regularizers", "start_up", "features", "proof", "sharding", "preparing"),
+    *("estimating", "audit", "near_duplicates", "gains"),
 )
-WHOLE_PROCESSES = ("memory", "freezing", "start_up", "sharding", "preparing", "estimating")
+WHOLE_PROCESSES = ("memory", "freezing", "start_up", "sharding", "preparing", "estimating", "audit")
 """Those that measure the memory or the start of processes, or start some together."""
+MARKS = {
+    "sharding": pytest.mark.dist,
+    "near_duplicates": pytest.mark.skipif(
+        importlib.util.find_spec("datasketch") is None,
+        reason="there is nothing to compare with: pip install datasketch",
+    ),
+}
 SMALL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 """Starts one of them: a process's high-water mark of memory begins at that of who started it, and this one is large."""
 
@@ -37,9 +37,7 @@ def promised(script: str) -> list[str]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "script", [pytest.param(one, marks=pytest.mark.dist if one == "sharding" else ()) for one in SCRIPTS]
-)
+@pytest.mark.parametrize("script", [pytest.param(one, marks=MARKS.get(one, ())) for one in SCRIPTS])
 def test_it_prints_one_json_object_with_the_promised_keys(
     script: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ than all else that `fttool validate` does with this room, whose filters few reci
 """
 
 from fttool.api import Strategy, hookimpl
+from fttool_plugins.filter.class_names import ClassNames
 from fttool_plugins.filter.conflicting_labels import ConflictingLabels
 from fttool_plugins.filter.difficulty import Difficulty
 from fttool_plugins.filter.diversity import Diversity
@@ -38,6 +39,7 @@ def fttool_strategies() -> list[type[Strategy]]:
         InLanguage,
         Markup,
         PersonalData,
+        ClassNames,
         ConflictingLabels,
         LabelErrors,
         Relevance,

@@ -342,3 +342,24 @@ def test_filters_of_others_are_asked_and_what_is_not_asked_is_said(
     assert "least" in report["not_run"]["acme.needs"]
     assert report["not_run"]["acme.lacks"] == "needs the package no_such_package, which is not installed"
     assert suspects(audited(capsys, "rows.jsonl", "--slow"))["acme.weighs"]["reasons"] == {"too light": 4}
+
+
+def test_spellings_of_one_class_and_classes_of_one_side_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(5)
+
+    def labelled(*counts: tuple[str, int]) -> list[dict[str, Any]]:
+        names = [name for name, count in counts for _ in range(count)]
+        return [{"text": " ".join(rng.sample(WORDS, 8)), "label": name} for name in names]
+
+    write_rows(tmp_path / "rows.jsonl", labelled(("spam", 30), ("ham", 30), ("SPAM", 2), ("sapm", 1), ("rare", 12)))
+    write_rows(tmp_path / "kept.jsonl", labelled(("spam", 9), ("ham", 9), ("news", 3)))
+    report = audited(capsys, tmp_path / "rows.jsonl", "--eval", tmp_path / "kept.jsonl")
+    (names,) = [one for one in report["suspects"] if one["filter"] == "class-names"]
+    assert names["reasons"] == {"its class 'SPAM' looks like 'spam'": 2, "its class 'sapm' looks like 'spam'": 1}
+    said = [finding["message"] for finding in report["findings"]]
+    learned, measured = (
+        next(one for one in said if f"classes that are {what}" in one) for what in ("learned", "measured")
+    )
+    assert learned.endswith(": rare (12), SPAM (2), sapm (1)") and measured.endswith(": news (3)")

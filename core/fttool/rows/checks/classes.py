@@ -84,14 +84,17 @@ def alike(counts: Mapping[str, int]) -> list[str]:
     """
     same: dict[str | float, list[str]] = defaultdict(list)
     for name in counts:
-        same[_core(name)].append(name)
-    pairs = {pair for names in same.values() for pair in combinations(sorted(names), 2)} | _slips(counts)
+        same[class_core(name)].append(name)
+    pairs = {pair for names in same.values() for pair in combinations(sorted(names), 2)} | class_slips(counts)
     shown = [f"'{first}' ({counts[first]:,}) and '{second}' ({counts[second]:,})" for first, second in sorted(pairs)]
     return [f"classes that look like one: {_listed(shown, '; ')}"] if shown else []
 
 
-def _core(name: str) -> str | float:
-    """What is left of a name where spelling does not count; `c`, `c++` and `c#` stay three, and `-1` stays below 0."""
+def class_core(name: str) -> str | float:
+    """What is left of a class's name where case, blanks, punctuation and the form of letters and numbers do not count.
+
+    `c`, `c++` and `c#` stay three, and `-1` stays below 0.
+    """
     plain = unicodedata.normalize("NFKC", name).casefold()
     with suppress(ValueError):
         if not math.isnan(number := float(plain)):
@@ -99,8 +102,11 @@ def _core(name: str) -> str | float:
     return re.sub(r"[^\w+#]+|_+", "", unicodedata.normalize("NFKC", plain)) or plain
 
 
-def _slips(names: Iterable[str]) -> set[tuple[str, str]]:
-    """Pairs of which one letter too many, too few, wrong, or two that changed places make the other; no numbers."""
+def class_slips(names: Iterable[str]) -> set[tuple[str, str]]:
+    """Pairs of names of which one letter too many, too few, wrong, or two that changed places make the other.
+
+    None of names with digits, and none of names of fewer than `LETTERS` letters.
+    """
     without: dict[str, set[str]] = defaultdict(set)
     for name in names:
         if len(name) >= LETTERS and not re.search(r"\d", name):

@@ -17,7 +17,7 @@ from fttool_plugins.filter.near_duplicates import normalised
 from fttool_plugins.filter.parts import part_text
 from fttool_plugins.verbs.audit.report import Dataset, Overlap, Repeated, Shown, Tokens, Turns
 
-MOST_ENCODED = 10_000
+MOST_ENCODED = 5_000
 """Rows that are made into tokens; of more, a sample is."""
 SHOWN = 10
 STEPS = 20

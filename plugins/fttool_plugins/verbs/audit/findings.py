@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from fttool.verbs import Loaded, Surveyed
 from fttool_plugins.verbs.audit.report import Finding, Overlap, Tokens
+from fttool_plugins.verbs.audit.steps import as_words
 
 LEAST, ENOUGH, MANY = 10, 50, 1_000
 PER_CLASS = 100
@@ -34,6 +36,8 @@ def findings(
     yield from _size(rows, level)
     if level == "row":
         yield from _balance(classes)
+    if level in ("row", "word"):
+        yield from _missing(classes, datasets)
     if not measured and not loaded.recipe.data.eval_share:
         yield Finding(
             message="nothing to measure on: set data.eval_share, or add [[data.eval]] (for a bare file: --eval FILE)",
@@ -75,6 +79,22 @@ def _size(rows: int, level: str | None) -> Iterator[Finding]:
     elif rows < MANY:
         source = LIMA if level == "token" else FEW_SAMPLE
         yield Finding(message=f"{rows:,} training rows: each one counts; compare runs by several seeds", source=source)
+
+
+def _missing(classes: Mapping[str, int], datasets: Sequence[Surveyed]) -> Iterator[Finding]:
+    """Classes that are on one side only, where both sides have some."""
+    measured = Counter(
+        name for one in datasets if one.part == "eval" for example in one.examples for name in example.labels or ()
+    )
+    if not classes or not measured:
+        return
+    for what, ours, theirs in (
+        ("learned and never measured: no number tells how well they are known", classes, measured),
+        ("measured and never learned: a run refuses such rows, or gets each of them wrong", measured, classes),
+    ):
+        absent = {name: count for name, count in ours.items() if name not in theirs}
+        if absent:
+            yield Finding(message=f"classes that are {what}: {as_words(absent, 5)}", source=OURS)
 
 
 def _balance(classes: Mapping[str, int]) -> Iterator[Finding]:
