@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -40,10 +41,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few texts")
     parser.add_argument("--rows", type=int, default=None, help="default: 100,000, or 600 with --quick")
     options = parser.parse_args()
-    try:
-        import datasketch  # noqa: F401
-    except ImportError:
-        sys.exit("skipped: there is nothing to compare with; pip install datasketch")
+    if find_spec("datasketch") is None:
+        sys.exit("skipped: there is nothing to compare with; pip install 'fttool[bench]'")
     count = options.rows or (600 if options.quick else 100_000)
     texts, copies = planted(count)
     ours, seconds = timed(fttools, texts)
@@ -114,7 +113,8 @@ def datasketchs(texts: Sequence[str]) -> Dropped:
         own = pieces(text)
         signature = MinHash(num_perm=HASHES, seed=SEED)
         signature.update_batch([piece.encode() for piece in own])
-        if any(jaccard(pieces(texts[other]), own) >= THRESHOLD for other in index.query(signature)):
+        proposed: Any = index.query(signature)
+        if any(jaccard(pieces(texts[other]), own) >= THRESHOLD for other in proposed):
             dropped.add(place)
         else:
             index.insert(place, signature)

@@ -19,7 +19,7 @@ from fttool.contracts.strategy import Track
 from fttool.disk import user_folder
 from fttool.recipe.loaded import Loaded
 from fttool.rows.datasets import Reading
-from fttool.rows.gone import Gone
+from fttool.rows.gone import Flagged, Gone
 from fttool.rows.prompts import whole_length
 from fttool.rows.rows import Rows
 from fttool.rows.spooled import Joined, Spool
@@ -86,7 +86,6 @@ def filtered_rows(
     A row that is measured on elsewhere stays as it is, so that it is still known as such, and kept from being learned.
     One that is set `aside` is so in its new form too, which is added there.
     """
-    measured: set[bytes] | None = None
     pool = [reading.examples for reading in train]
     for strategy in filters:
         own = partial(cache_folder, f"filters/{strategy.id()}")
@@ -100,17 +99,32 @@ def filtered_rows(
                 if isinstance(verdict, str):
                     rows.drop(Gone.of(reading.table.dataset, example, verdict, strategy.id()))
                     continue
-                if isinstance(verdict, Kept) and verdict.example is not None:
-                    measured = set(map(content_hash, context.measured_rows)) if measured is None else measured
-                    if (content := content_hash(example)) not in measured:
-                        rows.changed[verdict.reason] += 1
-                        example = verdict.example
-                        aside.update([content_hash(example)] if content in aside else ())
-                elif verdict is not None:
-                    rows.flagged[verdict.reason] += 1
-                into.append(example)
+                into.append(_kept(strategy, reading, example, verdict, context, rows, aside) if verdict else example)
         pool = kept
     return pool
+
+
+def _kept(
+    strategy: Filter,
+    reading: Reading,
+    example: Example,
+    verdict: Kept,
+    context: FilterContext,
+    rows: Rows,
+    aside: set[bytes],
+) -> Example:
+    """What stays of a row that a filter has changed or flagged; it is counted and listed."""
+    changed = verdict.example
+    if changed is not None:
+        content = content_hash(example)
+        if context.measured(example) and content not in aside:
+            return example
+        aside.update([content_hash(changed)] if content in aside else ())
+    stays = changed or example
+    flagged = Flagged.of(reading.table.dataset, stays, verdict.reason, strategy.id())
+    rows.noticed.append(replace(flagged, changed=changed is not None))
+    (rows.flagged if changed is None else rows.changed)[flagged.reason] += 1
+    return stays
 
 
 def content_hash(example: Example) -> bytes:

@@ -1,8 +1,9 @@
-"""Rows that are dropped or bad, as they are listed for people: where each is, why, and how it begins."""
+"""Rows that are dropped, bad, changed or flagged, as people see them listed: where each is, why, and how it begins."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from fttool.contracts.rows import Example, Reason
 from fttool.rows.prompts import expected_answer, question
@@ -29,11 +30,19 @@ class Gone:
     """`file:line` of the row that it is like, where that is why."""
 
     @classmethod
-    def of(cls, dataset: str, example: Example, reason: str, by: str) -> Gone:
+    def of(cls, dataset: str, example: Example, reason: str, by: str) -> Self:
         """One that a format could read: its excerpt is the last question, and what is answered."""
         asked, said = question(example), example.answer() if example.labels is None else expected_answer(example)
         shown = excerpt(" → ".join(filter(None, (asked, said))))
         return cls(dataset, example.origin, str(reason), by, shown, reason.like if isinstance(reason, Reason) else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged(Gone):
+    """A row that a filter has found something in, and that is kept; its excerpt shows it as it is learned."""
+
+    changed: bool = False
+    """True where the filter has changed it."""
 
 
 def excerpt(text: str) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 
 from fttool.contracts.rows import Example
 from fttool.disk import flush
-from fttool.rows.gone import Gone
+from fttool.rows.gone import Flagged, Gone
 from fttool.rows.rows import Rows
 from fttool.rows.spooled import Column, Spool
 from fttool.rows.tokens import NUMBERS, JoinedRows, TokenRows
 
-FORMAT = 2
+FORMAT = 3
 """Version of what lies in a folder."""
 MANIFEST = "rows.json"
 
@@ -164,6 +164,7 @@ REFUSED = "rows hold values that JSON has no form for"
 TOKENS = ("train", "eval", "general", "retention", "learned")
 SPOOLS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
     "eval_examples": (lambda example: _json(_row(example)), lambda data: _example(json.loads(data))),
+    "noticed": (lambda flagged: _json(asdict(flagged)), lambda data: Flagged(**json.loads(data))),
     "gone": (lambda gone: _json(asdict(gone)), lambda data: Gone(**json.loads(data))),
 }
 """Fields of `Rows` that hold many objects, and how each of those becomes JSON and comes back."""

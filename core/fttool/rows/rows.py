@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fttool.contracts.rows import Example
-from fttool.rows.gone import Gone
+from fttool.rows.gone import Flagged, Gone
 from fttool.rows.lengths import Fitted
 from fttool.rows.spooled import Spool
 from fttool.rows.tokens import JoinedRows, TokenRows
@@ -60,6 +60,8 @@ class Rows:
     """What a user should know of the datasets, in sentences."""
     gone: Spool[Gone] = field(default_factory=Spool[Gone])
     """Every row that was dropped or is bad."""
+    noticed: Spool[Flagged] = field(default_factory=Spool[Flagged])
+    """Every row that a filter has changed or flagged; one that two filters do has two entries."""
 
     def drop(self, gone: Gone, tokens: int = 0) -> None:
         """Count a row that is dropped, and its tokens where they are known."""

@@ -7,6 +7,7 @@ metrics.jsonl          one line per log and evaluation
 events.jsonl           what happened, when
 summary.json           how it ended
 checkpoints/           checkpoint-<step>/
+flagged.jsonl          every row that a filter has flagged or changed, with its place and the reason, if there were any
 dropped.jsonl          every row that was dropped or left out as bad, with its place and the reason, if there were any
 logs/                  what other processes than the first have printed, if there were any
 model/                 the final model, tokenizer and chat template, and the model card (README.md)
@@ -235,12 +236,21 @@ class Record:
 
     def dropped(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write `dropped.jsonl`: dataset, place, reason and excerpt of each row that is not learned from."""
-        self._write("dropped.jsonl", "".join(json.dumps(as_json(row), ensure_ascii=False) + "\n" for row in rows))
+        self._write_lines("dropped.jsonl", rows)
+
+    def flagged(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write `flagged.jsonl`: the same of each row that a filter has flagged, or changed, and kept."""
+        self._write_lines("flagged.jsonl", rows)
 
     def _measured(self) -> list[tuple[Line, Mapping[str, Any]]]:
         """The lines of `metrics.jsonl` that can be read, and what they say."""
         parsed = lines.read(self.path / "metrics.jsonl", LINES["metrics.jsonl"])
         return [(line, line.values) for line in parsed if line.values is not None]
+
+    def _write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write a file of JSON lines; none where there are no rows."""
+        if text := "".join(json.dumps(as_json(row), ensure_ascii=False) + "\n" for row in rows):
+            self._write(name, text)
 
     def _append(self, name: str, values: Mapping[str, Any], *, flushed: bool = False) -> None:
         self.refuse_loss()

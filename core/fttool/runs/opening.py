@@ -34,6 +34,6 @@ def open_record(prepared: Prepared, record: Record, resume: bool, start: Start |
         prepared.watch.event(TemplateDifference(**prepared.agreement.described()))
     for notice in prepared.rows.notices:
         prepared.watch.event(RowsNoted(text=notice), known=True)
-    if prepared.rows.gone:
-        record.dropped(map(asdict, prepared.rows.gone))
+    record.dropped(map(asdict, prepared.rows.gone))
+    record.flagged(map(asdict, prepared.rows.noticed))
     return checkpoint

@@ -123,3 +123,41 @@ def test_rows_that_filters_change_are_said(lines: list[bytes], capsys: pytest.Ca
     assert main(["clean", "my.toml", "-o", "kept.jsonl", "-q", "--set", masked]) == 0
     assert "filters change rows when they are read, and not in this file: 1 " in capsys.readouterr().err
     assert b"ann@example.org" in Path("kept.jsonl").read_bytes()
+
+
+def test_flagged_and_changed_rows_are_listed_by_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a recipe and of its run; a changed row is shown as it is learned."""
+    monkeypatch.chdir(tmp_path)
+    written = [line(f"Question {n}?", f"It is answer {n}.") for n in range(12)]
+    written[3] = line("Who?", "Ask jane@example.com, she knows.")
+    written[7] = written[2]
+    Path("rows.jsonl").write_bytes(b"".join(written))
+    filters = [{"name": "exact-duplicates", "action": "flag"}, {"name": "personal-data", "action": "mask"}]
+    data = {"train": [{"path": "rows.jsonl"}]}
+    Path("my.toml").write_text(
+        dumps({"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "filters": filters})
+    )
+    (flagged,), (changed,) = gone(capsys, "--flagged"), gone(capsys, "--changed")
+    assert (flagged["row"], flagged["like"], flagged["by"], flagged["changed"]) == (
+        "rows.jsonl:8",
+        "rows.jsonl:3",
+        "exact-duplicates",
+        False,
+    )
+    assert (changed["row"], changed["reason"], changed["changed"]) == ("rows.jsonl:4", "has an e-mail address", True)
+    assert changed["excerpt"] == "Who? → Ask [e-mail], she knows."
+    assert gone(capsys) == [] and gone(capsys, "--changed", "E-MAIL") == [changed]
+    assert main(["rows", "my.toml", "--flagged"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 row is flagged"
+    assert main(["rows", "my.toml", "--flagged", "nonsense"]) == 2
+    assert "rows were flagged by: exact-duplicates" in capsys.readouterr().err
+    assert main(["rows", "my.toml", "--flagged", "--changed"]) == 2
+    assert main(["run", "my.toml", "-q", "--no-save", "--set", "run.max_steps=2"]) == 0
+    assert sorted(Path("runs/my/flagged.jsonl").read_text().splitlines()) == sorted(
+        json.dumps(row, ensure_ascii=False) for row in (flagged, changed)
+    )
+    capsys.readouterr()
+    assert main(["rows", "runs/my", "--json", "--changed"]) == 0
+    assert json.loads(capsys.readouterr().out) == changed
