@@ -114,7 +114,7 @@ def datasketchs(texts: Sequence[str]) -> Dropped:
         signature = MinHash(num_perm=HASHES, seed=SEED)
         signature.update_batch([piece.encode() for piece in own])
         proposed: Any = index.query(signature)
-        if any(jaccard(pieces(texts[other]), own) >= THRESHOLD for other in proposed):
+        if any(jaccard(pieces(str(texts[other])), own) >= THRESHOLD for other in proposed):
             dropped.add(place)
         else:
             index.insert(place, signature)

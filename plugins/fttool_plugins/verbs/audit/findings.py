@@ -34,10 +34,7 @@ def findings(
     """All of them, the most important first."""
     level, measured = loaded.recipe.task.learns, sum(len(one.examples) for one in datasets if one.part == "eval")
     yield from _size(rows, level)
-    if level == "row":
-        yield from _balance(classes)
-    if level in ("row", "word"):
-        yield from _missing(classes, datasets)
+    yield from _of_classes(level, classes, datasets)
     if not measured and not loaded.recipe.data.eval_share:
         yield Finding(
             message="nothing to measure on: set data.eval_share, or add [[data.eval]] (for a bare file: --eval FILE)",
@@ -79,6 +76,13 @@ def _size(rows: int, level: str | None) -> Iterator[Finding]:
     elif rows < MANY:
         source = LIMA if level == "token" else FEW_SAMPLE
         yield Finding(message=f"{rows:,} training rows: each one counts; compare runs by several seeds", source=source)
+
+
+def _of_classes(level: str | None, classes: Mapping[str, int], datasets: Sequence[Surveyed]) -> Iterator[Finding]:
+    if level == "row":
+        yield from _balance(classes)
+    if level in ("row", "word"):
+        yield from _missing(classes, datasets)
 
 
 def _missing(classes: Mapping[str, int], datasets: Sequence[Surveyed]) -> Iterator[Finding]:
