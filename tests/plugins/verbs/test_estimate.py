@@ -375,6 +375,15 @@ def test_the_fewest_gpus_are_found_by_trying_all() -> None:
     assert memory.gpus_needed(held(1, activations=81 * GIB), 80 * GIB) is None
 
 
+def test_adapters_are_a_remedy_only_where_the_weights_have_room() -> None:
+    def ways(parameters: int) -> list[str]:
+        one = held(parameters, unit=0)
+        return memory.remedies(lambda **_: one, 1, 80 * GIB)
+
+    assert ways(10**10) == ["4 GPUs under fsdp, with gradient checkpointing and micro-batches of 1", *ways(10**10)[1:]]
+    assert "lora" in ways(10**10)[1] and len(ways(2 * 10**10)) == 1
+
+
 # -- price ---------------------------------------------------------------------------------------------------------
 
 

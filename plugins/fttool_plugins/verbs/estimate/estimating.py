@@ -127,6 +127,8 @@ def _place(
     held = partial(_held, run, subject, device=int(there))
     memory = fits(held(), number, there)
     notes = [] if gpu.bf16 else [f"{gpu.name} has no bf16: the figures are those of fp16"]
+    if subject.recipe.run.micro_batch == "auto":
+        notes.append("run.micro_batch is 'auto': memory is that of a whole update at once, and a run takes fewer rows")
     if subject.largest.slots < SHORT:
         notes.append(
             f"micro-batches of {subject.largest.slots:,.0f} slots keep a GPU less busy than the published runs were, "

@@ -7,7 +7,7 @@ With N processes, weights in float32 and bf16 computation, bytes per parameter a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 USABLE = 0.9
 """Of a device's memory: the rest is the libraries' own, and what an allocator cannot use."""
 MOST_GPUS = 1024
+ADAPTERS = 0.03
+"""Share of the gradients and of the optimizer's state that adapters have, at most: those of rank 16 on all layers of a
+7B Llama are 0.6% of its weights."""
 
 Needed = Callable[["Memory", int], float]
 
@@ -80,6 +83,10 @@ def remedies(held: Callable[..., Memory], gpus: int, there: float) -> list[str]:
     found = next((what for what, memory in tries if any(fit.fits for fit in fits(memory, gpus, there))), None)
     if found is not None:
         return [found]
-    more = gpus_needed(tries[-1][1], there)
+    smallest = tries[-1][1]
+    more = gpus_needed(smallest, there)
     ways = [f"{more} GPUs under fsdp, with gradient checkpointing and micro-batches of 1"] if more else []
-    return [*ways, 'freezing = "lora", whose gradients and state are those of the adapters alone']
+    trained = {"gradients": round(smallest.gradients * ADAPTERS), "optimizer": round(smallest.optimizer * ADAPTERS)}
+    if any(fit.fits for fit in fits(replace(smallest, **trained), gpus, there)):
+        ways.append('freezing = "lora", with gradient checkpointing and micro-batches of 1')
+    return ways

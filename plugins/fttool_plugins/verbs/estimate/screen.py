@@ -22,13 +22,14 @@ def screen(result: Result) -> list[str]:
     lines = [f"{result.loaded.name}: {counted(result.rows, 'row')}, {counted(result.work.updates, 'update')}", ""]
     lines += [f"  {what:<10}  {text}" for what, text in _work(result)]
     lines += ["", *(f"  {line}" for line in aligned(_table(result.places)))]
-    lines += ["", *(line for place in result.places for line in _memory(place))]
+    texts = [text for place in result.places for text in _memory(place)]
     if result.token_dollars is not None:
-        lines.append(
+        texts.append(
             f"An API at ${result.token_price:g} per million tokens would take ${result.token_dollars:,.2f} for the "
             f"{result.work.tokens:,.0f} training tokens."
         )
-    lines += ["", *(line for text in _sources(result) for line in textwrap.wrap(text, width, subsequent_indent="    "))]
+    for part in (texts, _sources(result)):
+        lines += ["", *(line for text in part for line in textwrap.wrap(text, width, subsequent_indent="    "))]
     return lines
 
 
@@ -49,18 +50,19 @@ def _work(result: Result) -> list[tuple[str, str]]:
 
 def _table(places: Sequence[Place]) -> list[tuple[str, ...]]:
     priced = any(place.price for place in places)
-    head = ("where", "hours", "GPU-hours", *(("dollars",) if priced else ()), "memory each")
+    head = ("where", "time", "GPU-hours", *(("dollars",) if priced else ()), "memory each")
     return [head, *(_row(place, priced=priced) for place in places)]
 
 
 def _row(place: Place, *, priced: bool) -> tuple[str, ...]:
     total = place.seconds.total
     short = total.middle < 3600
-    time = f"{duration(total.middle)} ({duration(total.low)}–{duration(total.high)})" if short else hours(place.hours)
+    spelt = f"{duration(total.middle)} ({duration(total.low)}–{duration(total.high)})"
+    time = spelt if short else f"{hours(place.hours)} h"
     cost = (dollars(place.dollars) if place.dollars else "no price",) if priced else ()
     best = next((fit for fit in place.memory if fit.fits), None)
-    room = f"of {place.memory_there / GIB:.0f} GiB"
-    memory = f"{best.needed / GIB:.1f} {room}, {best.sharding}" if best else f"does not fit {room}"
+    there = f"{place.memory_there / GIB:.0f} GiB"
+    memory = f"{best.needed / GIB:.1f} of {there}, {best.sharding}" if best else f"does not fit {there}"
     name = place.name if place.gpus == 1 else f"{place.gpus} × {place.name}"
     return (name, time, hours(place.gpu_hours), *cost, memory)
 
@@ -75,6 +77,8 @@ def _memory(place: Place) -> list[str]:
         lines.append(f"{place.name}: {place.measured_memory / GIB:.2f} GiB were in use when it was measured")
     if place.remedies:
         lines.append(f"{place.name}: it would fit with {'; or with '.join(place.remedies)}")
+    elif not any(fit.fits for fit in place.memory):
+        lines.append(f"{place.name}: no number of them would do; a GPU with more memory, or a smaller model")
     return lines
 
 
