@@ -88,7 +88,7 @@ class Column(Sequence[int]):
 
         if self._file is None or not len(self):
             return np.frombuffer(self._last, dtype=self.kind)
-        self._spill(at_least=1)
+        self._spill(all_of_them=True)
         return np.memmap(cast("Any", self._file), self.kind, "r", self._begin, (self._written,))
 
     def save(self, path: Path) -> None:
@@ -147,9 +147,9 @@ class Column(Sequence[int]):
             found, place = found + more, place + len(more)
         return found
 
-    def _spill(self, at_least: int = IN_MEMORY) -> None:
-        """Put the last numbers into the file, where they take `at_least` so many bytes."""
-        if len(self._last) * self._size < at_least:
+    def _spill(self, *, all_of_them: bool = False) -> None:
+        """Put the last numbers into the file, where they are many."""
+        if not self._last or (len(self._last) * self._size < IN_MEMORY and not all_of_them):
             return
         if self._file is None:
             self._file = scratch_file()

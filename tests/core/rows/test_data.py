@@ -1,6 +1,8 @@
 """From datasets to token rows: what is set aside, what is dropped and why, and what the flat arrays give back."""
 
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +364,27 @@ def test_every_row_that_goes_is_listed_with_its_place_reason_and_beginning(tmp_p
     assert gone[6].reason == "nothing to learn in the first 60 tokens" and gone[6].excerpt.startswith("why why")
     assert all(len(one.excerpt) <= EXCERPT and "\n" not in one.excerpt for one in rows.gone)
     assert sum(rows.dropped.values()) == len(rows.gone)
+
+
+def test_rows_take_next_to_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More rows take a handful of bytes more for each, while they are prepared and afterwards."""
+    monkeypatch.setattr("fttool.rows.spooled.IN_MEMORY", 4096)
+    monkeypatch.setattr("fttool.rows.data.SAMPLED", 5)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    said = "a row of some length, in plain words " * 4
+    taken: list[tuple[int, int]] = []
+    data = {"train": [{"path": "rows.jsonl", "format": "text"}], "eval_share": 0.05, "workers": 1, "cache": False}
+    recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "masking": "all"}
+    write(tmp_path / "recipe.toml", [dumps(recipe | {"filters": ["encoding"]})])
+    loaded, tokenizer = load(tmp_path / "recipe.toml"), tiny_tokenizer()
+    for count in (40, 150, 350):  # the first makes what is made once
+        write(tmp_path / "rows.jsonl", [json.dumps({"text": f"{number} {said}"}) for number in range(count)])
+        gc.collect()
+        tracemalloc.start()
+        rows = prepare(loaded, tokenizer)
+        taken.append(tracemalloc.get_traced_memory())
+        tracemalloc.stop()
+        assert len(rows.train) + len(rows.eval) == count and sum(rows.train.lengths) > 30 * len(rows.train)
+    (_, (after, peak), (later, highest)) = taken
+    assert later - after < 200 * 100, taken
+    assert highest - peak < 200 * 250, taken

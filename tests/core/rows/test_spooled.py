@@ -72,9 +72,11 @@ def test_a_column_is_the_list_of_its_numbers(kind: str, tmp_path: Path) -> None:
 
 
 def test_what_is_on_disk_has_no_name_and_goes(most_in_memory: int, tmp_path: Path) -> None:
+    gc.collect()
     before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
     column, _ = filled("q", random.Random(1), 60)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert not before or (len(list(Path("/proc/self/fd").iterdir())) > before) == (most_in_memory < 60 * 8)
     del column
     gc.collect()
     assert not before or len(list(Path("/proc/self/fd").iterdir())) == before
