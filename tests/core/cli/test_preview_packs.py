@@ -22,7 +22,7 @@ def packed_recipe(recipe: dict[str, Any], folder: Path) -> Path:
         [{"role": "user", "content": f"Q{n}?"}, {"role": "assistant", "content": "x" * (1 + 3 * n)}] for n in range(40)
     ]
     write_rows(folder / "many.jsonl", [{"messages": talk} for talk in talks])
-    run = {**recipe["run"], "micro_batch": 1, "global_batch": 1, "workers": 0}
+    run = {**recipe["run"], "micro_batch": 1, "global_batch": 1, "workers": 0, "output": str(folder / "runs")}
     run.pop("max_steps", None)
     data = {"train": [{"path": "many.jsonl"}]}
     more = {"run": {**run, "epochs": 1}, "data": data, "batching": {"name": "packed", "max_length": 256}}

@@ -222,7 +222,9 @@ def test_other_weights_and_other_positions_are_found_by_the_loss(
     assert checked(folder, serve(**{"llama.rope.freq_base": 100.0}), capsys, 5)["losses"]["differ"]
     assert main(["check-template", str(folder), "--against", serve(source)]) == 5
     shown = capsys.readouterr().out
-    assert "more than the 0.01 of all F32 weights" in shown and "other weights are served" in shown
+    assert (
+        "more than the 0.01 that all F32 there and float32 here allow" in shown and "other weights are served" in shown
+    )
 
 
 def test_a_gguf_file_is_asked_through_transformers(

@@ -33,8 +33,9 @@ answer ends as a server writes it. Training's tokens are those of the run's own 
 token with which training ends one? It is made to answer that token, and says why it stops.
 
 Then the mean loss of the first learned tokens of the evaluation rows (where there are none: of the rows that are
-learned) is computed under the run's final model, and asked for there. They may be 0.01 nats per token apart (float32,
-float16), 0.02 (bfloat16, 8 bits, unknown), 0.1 (6 and 5 bits), 0.2 (4 bits) or 0.5 (fewer). A vLLM server tells
+learned) is computed under the run's final model, and asked for there. By the coarser number format of the two they may
+be 0.01 nats per token apart (float32, float16), 0.02 (bfloat16, 8 bits, unknown), 0.1 (6 and 5 bits), 0.2 (4 bits) or
+0.5 (fewer). A vLLM server tells
 log-probabilities of a prompt. llama.cpp's does not: it is asked once for each learned token, to answer that one.
 
 Of a server /apply-template, /tokenize and /props are asked, and /completion or /v1/completions for one token at a

@@ -199,13 +199,13 @@ def report(found: Found, name: str) -> Iterator[str]:
 
 
 def _loss(losses: Losses) -> Iterator[str]:
-    weights = f"{losses.number_format} weights" if losses.number_format else "weights of an unknown number format"
+    formats = f"{losses.number_format or 'an unknown format'} there and {losses.own_format} here"
     apart = abs(losses.theirs - losses.training)
     verdict = "more than" if losses.differ else "within"
     yield (
         f"  loss {losses.theirs:.4f} nats per token there, {losses.training:.4f} under the run's model "
         f"({counted(losses.tokens, 'learned token')} of {counted(losses.rows, 'row')}): {apart:.4f} apart, "
-        f"{verdict} the {losses.tolerance:g} of {weights}"
+        f"{verdict} the {losses.tolerance:g} that {formats} allow"
     )
     if losses.differ:
         yield "      other weights are served than the run's final ones, or they are read in another way"

@@ -40,8 +40,10 @@ class Losses:
     """Under the other side's weights."""
     number_format: str
     """That of its weights, as it calls it; empty where it does not say."""
+    own_format: str
+    """That of the run's model."""
     tolerance: float
-    """How far the two may be apart."""
+    """How far the two may be apart: as the coarser of both formats allows."""
 
     @property
     def differ(self) -> bool:
@@ -72,6 +74,7 @@ def compared_losses(rows: Iterable[Encoded], model: PreTrainedModel, other: Othe
         training=-sum(mine for mine, _ in pairs) / len(pairs),
         theirs=-sum(yours for _, yours in pairs) / len(pairs),
         number_format=other.number_format,
+        own_format=own,
         tolerance=max(tolerance(other.number_format), tolerance(own)),
     )
 
