@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fttool.errors import Problem, RecipeError
+from fttool.errors import Problem, RecipeError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +111,18 @@ def device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def named_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, `cuda:1`, `mps`; raises `UsageError` for one that this machine does not have."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["cpu", *["cuda"][:gpus], *(f"cuda:{index}" for index in range(gpus))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in there:
+        raise UsageError(f"this machine has no device '{name}'", hint=f"it has {', '.join(there)}")
+    return torch.device(name)
 
 
 def refuse_missing_gpu(on: torch.device) -> None:

@@ -338,7 +338,10 @@ def check_term(strategy: Strategy, term: Any, *, constant: bool) -> None:
     if getattr(term, "numel", lambda: 0)() != 1:
         raise misbehaved(strategy, f"adds {_shown(term)} to the loss, not one number")
     if hasattr(term, "full_tensor"):  # each process would learn its own weights by its own part of the labels
-        hint = 'a penalty on weights is a pull (Regularization.pulls), which is shared as they are; or sharding = "ddp"'
+        hint = (
+            "a penalty on weights is a pull (Regularization.pulls), which is shared as they are; or take a sharding "
+            "that leaves each process all of them: `fttool plugins --family sharding`"
+        )
         raise misbehaved(strategy, "adds a loss of weights of which each process holds a share", hint)
     if not term.requires_grad and not constant:
         raise misbehaved(strategy, f"adds {_shown(term)} to the loss, which depends on no weight that trains")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from fttool.errors import RecipeError
+from fttool.errors import RecipeError, UsageError
 from fttool.machine import (
     NO_BARS,
     NO_TELEMETRY,
@@ -19,6 +19,7 @@ from fttool.machine import (
     device,
     heed_the_recipe_alone,
     memory_bytes,
+    named_device,
     native_bf16,
     quiet_libraries,
     refuse_missing_gpu,
@@ -33,6 +34,20 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RecipeError, match="no GPU for process 5 on this machine, which shows 4"):
         refuse_missing_gpu(torch.device("cuda"))
     refuse_missing_gpu(torch.device("cpu"))
+
+
+def test_a_device_is_named_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert [str(named_device(name)) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+    for name in ("cuda:2", "mps", "meta", "gpu", "cuda:", ""):
+        with pytest.raises(UsageError, match=f"no device '{name}'") as refused:
+            named_device(name)
+        assert refused.value.problems[0].hint == "it has cpu, cuda, cuda:0, cuda:1"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no device 'cuda'"):
+        named_device("cuda")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

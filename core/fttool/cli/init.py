@@ -182,6 +182,7 @@ warmup = 0.1                      # a share of the run below 1, updates from 1 o
 every = 100                       # updates; and always before the first and after the last
 """
 
+# A recipe names what it uses, so this file of core alone knows built-in strategies; a test has the list of exceptions.
 RECIPES = {"sft": RECIPE, "classification": CLASSIFICATION, "token-classification": TAGS}
 """The recipe for each task."""
 LEVELS: dict[str, Level] = {"sft": "token", "classification": "row", "token-classification": "word"}

@@ -47,7 +47,10 @@ APART = f'set batching = "{Batching.place.default}"'
 BY_ITSELF = "set run.micro_batch = 1 and evaluation.micro_batch = 1, so that each row goes through the model by itself"
 SHORTER = "lower batching.max_length: the model may have no positions for so many tokens"
 MICRO_BATCH, LENGTH = ("run", "micro_batch"), ("batching", "max_length")
-CAUSAL = 'take a causal model (an encoder is one where its config says is_decoder), or task = "classification"'
+CAUSAL = (
+    "take a causal model (an encoder is one where its config says is_decoder), or a task that predicts no tokens: "
+    "`fttool plugins --family task` lists them"
+)
 
 IMPLIED: Mapping[str, tuple[str, ...]] = {
     "beside": ("later",),

@@ -126,7 +126,7 @@ def _apply(raw: RawRecipe, override: str) -> None:
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", dotted):
         raise RecipeError(
             f"--set {override!r} is not an override",
-            hint="write --set key.path=value, e.g. --set schedule.name=wsd",
+            hint="write --set key.path=value, e.g. --set run.max_steps=50",
         )
     key: Key = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
     value = toml.parse_value(text)

@@ -135,7 +135,7 @@ def unread_general(recipe: Recipe) -> list[str]:
     names = ", ".join(table.dataset for table in recipe.data.general)
     return [
         f"general rows ({names}): nothing reads them, since mixing '{recipe.mixing.id()}' does not replay them and no "
-        'regularizer asks for them; mixing = "replay" does'
+        "regularizer asks for them; `fttool plugins general` lists what does"
     ]
 
 

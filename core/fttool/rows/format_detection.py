@@ -129,7 +129,7 @@ def settled_table(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -
         chosen, why = table.format.settle(partial(_look, loaded, table, key))
     except ValueError as wrong:
         where = ", ".join(table.paths)
-        hint = 'name it: format = "messages", say; `fttool formats` lists them'
+        hint = f'name it: format = "{Format.place.default}", say; `fttool formats` lists them'
         raise DataError(Problem(str(wrong), where=where, hint=hint, key=(*key, "format"))) from None
     why = f'{table.dataset}: format "{table.format.id()}" is "{chosen.id()}": {why}'
     return table.model_copy(update={"format": chosen}), why
@@ -139,7 +139,7 @@ def _look(loaded: Loaded, table: RowsTable, key: tuple[str, str, int]) -> Format
     """The first rows of a dataset, and what each format makes of them."""
     if not table.paths:
         message = f"the format of '{table.hub}' is to be chosen by its rows, and only files are looked at for that"
-        hint = '`fttool formats` lists them: format = "messages", say'
+        hint = f'`fttool formats` lists them: format = "{Format.place.default}", say'
         raise DataError(Problem(message, hint=hint, key=(*key, "format")))
     with closing(raw_rows(loaded, table)) as raw:
         rows = list(islice(raw, min(LOOKED_AT, table.limit or LOOKED_AT)))

@@ -103,7 +103,7 @@ class Finite(_Base):
         origins = [self.job.rows.learned.origin(row) for row in every]
         self.job.watch.event(Diverged(step=update, what=what, rows=origins))
         shown = ", ".join(origins[:3]) + (f" and {len(origins) - 3} more" if len(origins) > 3 else "")
-        hint = 'lower optimizer.lr, or look at these rows; with fp16, try precision = "bf16"'
+        hint = "lower optimizer.lr, or look at these rows; with fp16, try bfloat16"
         if any(regularization.pulls for regularization in self.job.update.regularizations):
             hint = f"lower the strength of what pulls, in [[regularizers]]; {hint}"
         raise DivergedError(f"{what}; its rows: {shown}" if shown else what, hint=hint)

@@ -121,22 +121,28 @@ def measuring(loaded: Loaded, files: Iterable[Path], metrics: Sequence[Metric]) 
     return replace(loaded, recipe=recipe.model_copy(update=changes))
 
 
-def evaluate(loaded: Loaded, classes: Sequence[str] = (), *, own: bool, quiet: bool = False) -> Evaluation:
+def evaluate(
+    loaded: Loaded, classes: Sequence[str] = (), *, own: bool, quiet: bool = False, device: str | None = None
+) -> Evaluation:
     """Measure the recipe's model on each of its training datasets, or with `own` on its evaluation and retention rows.
 
-    `classes` are those of the model, in the order of its outputs; without them, those of the rows.
+    `classes` are those of the model, in the order of its outputs; without them, those of the rows. `device` is where:
+    `cpu`, `cuda`, `cuda:1`, `mps`; by default a GPU where there is one.
 
     Raises:
+        UsageError: for a device that this machine does not have.
         ModelError: beside what a run refuses, for a model that lacks weights which a run would draw at random.
     """
+    from fttool.machine import named_device
     from fttool.rows import chat
     from fttool.rows.filtering import build_source
     from fttool.runs.stages.rows import READING
     from fttool.runs.stages.setup import set_up
 
+    on = named_device(device) if device else None
     watch = Watch(loaded, Record(Path()), choose(quiet=quiet, as_json=False), on=False)
     with explained(loaded):
-        setup = set_up(loaded, Path(), watch, ALONE)
+        setup = set_up(loaded, Path(), watch, ALONE, on)
         loaded = setup.loaded
         watch.stage(READING)
         source = build_source(loaded)

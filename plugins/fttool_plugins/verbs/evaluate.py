@@ -43,6 +43,7 @@ examples:
   fttool evaluate runs/quickstart chats.jsonl --generate   exact match and the like: the model answers 100 prompts
   fttool evaluate runs/quickstart chats.jsonl --set 'evaluation.metrics=["perplexity"]'
   fttool evaluate tiny chats.jsonl --set model.chat_template=chatml
+  fttool evaluate runs/quickstart chats.jsonl --device cpu while the GPU trains another one
   fttool evaluate runs/quickstart chats.jsonl --json --out measured.json
 
 MODEL is a run's directory, a model's folder or GGUF file, a source (builtin:…, package:…), or a hub id (owner/name).
@@ -76,6 +77,9 @@ def main(words: Sequence[str]) -> int:
     )
     add_overrides(parser, "change one setting, e.g. --set masking=all")
     parser.add_argument("--generate", action="store_true", help="metrics that look at the model's answers too: slower")
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps; default: a GPU where there is one"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write that object into a file, too")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
@@ -88,7 +92,11 @@ def main(words: Sequence[str]) -> int:
         raise UsageError("evaluation.metrics names no metric", hint="leave it out for all that fit")
     classes = () if settings.recipe.task.learns not in ("row", "word") else _classes(options.model)
     evaluation = evaluate(
-        measuring(settings, options.rows, metrics), classes, own=not options.rows, quiet=options.quiet or options.json
+        measuring(settings, options.rows, metrics),
+        classes,
+        own=not options.rows,
+        quiet=options.quiet or options.json,
+        device=options.device,
     )
     data = as_data(str(options.model), evaluation)
     if options.out:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tomli_w import dumps
 
 from fttool.cli import main
+from fttool.runs.stages import setup
 from fttool.testing import RunResult, run_recipe
 from fttool.verbs import evaluating
 from fttool.watch.screen import Screen
@@ -135,6 +136,18 @@ def test_of_a_runs_own_rows(chat_run: RunResult, capsys: pytest.CaptureFixture[s
     assert found.keys() == {"evaluation rows", "old"}
     same(found["evaluation rows"], best, "eval_")
     same(found["old"], best, "retention_old_")
+
+
+def test_on_another_device_than_a_run_would_take(
+    chat_run: RunResult, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose GPU is busy: torch would look for it, as there is none here."""
+    new = folder / "new.jsonl"
+    expected = evaluated(capsys, chat_run.run_dir, new)
+    monkeypatch.setattr(setup, "device", lambda: torch.device("cuda"))
+    assert evaluated(capsys, chat_run.run_dir, new, "--device", "cpu") == expected
+    code, said = refused(capsys, chat_run.run_dir, new, "--device", "cuda:7")
+    assert code == 2 and "no device 'cuda:7'" in said and "it has cpu" in said
 
 
 def test_it_shows_how_far_it_is(

@@ -85,4 +85,7 @@ def refuse_unseen_weights(plan: ShardingPlan, update: Update, loaded: Loaded) ->
         if plan.weights_apart and regularization.after_update is not None:
             name = loaded.recipe.regularizers[index].id()
             message = f"{name} looks at the weights after each update, and this sharding keeps them apart then"
-            raise RecipeError(Problem(message, hint='set sharding.name = "fsdp"', key=("regularizers", index)))
+            hint = (
+                "take one that leaves them in the model, sharded or not: `fttool plugins --family sharding` lists all"
+            )
+            raise RecipeError(Problem(message, hint=hint, key=("regularizers", index)))

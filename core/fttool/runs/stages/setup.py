@@ -37,8 +37,11 @@ class Setup:
     """The number formats."""
 
 
-def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Setup:
-    """Look at the machine and its libraries, and choose the number formats, and those of rows that are left open."""
+def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World, on: torch.device | None = None) -> Setup:
+    """Look at the machine and its libraries, and choose the number formats, and those of rows that are left open.
+
+    `on` is the device, a GPU where there is one by default.
+    """
     from fttool.training.trainer import refuse_other_libraries
 
     loaded = settled(loaded)
@@ -46,7 +49,7 @@ def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World) -> Setup:
     heed_the_recipe_alone()
     refuse_other_libraries()
     refuse_missing_trackers(loaded.recipe)
-    on = device()
+    on = on or device()
     refuse_missing_gpu(on)
     numerics = built(loaded.recipe.precision, PrecisionContext(device=on, native_bf16=native_bf16(on), **loaded.common))
     watch.note(f"precision: {numerics.reason}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.model import ALWAYS, FreezingContext, FreezingPlan, LayerRatesContext
+from fttool.contracts.model import ALWAYS, Freezing, FreezingContext, FreezingPlan, LayerRatesContext
 from fttool.contracts.update import Factor, OptimizerContext, Regularization, RegularizerContext
 from fttool.errors import ModelError, Problem, RecipeError, counted
 from fttool.recipe.loaded import Loaded
@@ -88,7 +88,10 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
         keys=lambda name, parameter: group_keys(name, parameter, context.layers) if group_keys else {},
     )
     if not groups:
-        message, hint = f"freezing '{recipe.freezing.id()}' leaves nothing to train", 'set freezing = "full"'
+        message, hint = (
+            f"freezing '{recipe.freezing.id()}' leaves nothing to train",
+            f'set freezing = "{Freezing.place.default}"',
+        )
         raise ModelError(Problem(message, hint=hint, key=("freezing",)))
     refuse_idle(groups, run.loaded, total)
     freeze_the_rest(model, groups)
@@ -161,7 +164,7 @@ def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> No
     for update in sorted({0, *turns} & set(range(total_steps))):
         if not any(group.trains(update) for group in groups):
             message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
-            raise ModelError(Problem(message, hint='set freezing = "full"', key=("freezing",)))
+            raise ModelError(Problem(message, hint=f'set freezing = "{Freezing.place.default}"', key=("freezing",)))
 
 
 def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, new: set[str], watch: Watch) -> None:
