@@ -9,6 +9,7 @@ import pytest
 
 HEAD = """
 from typing import Any, Literal
+import dataclasses
 import math
 import torch
 from fttool.api import *
@@ -251,6 +252,12 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         " group_keys=lambda name, p, layers: {'lr': math.nan}))",
         {"optimizer": "acme.x"},
         "gives nan as the lr of 'model.embed_tokens.weight'",
+    ),
+    "row-of-functions": (
+        "strategy(Filter, lambda ctx: lambda rows: [Kept('x', dataclasses.replace(row, template={'f': lambda: 1}))"
+        " for row in rows])",
+        {"filters": ["acme.x"]},
+        "gave a row that cannot be written to disk",
     ),
     "order-of-floats": (
         "strategy(Mixing, lambda ctx: lambda epoch: [float(row) for row in range(8)])",

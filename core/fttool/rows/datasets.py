@@ -25,7 +25,7 @@ from fttool.rows.format_detection import remedy
 from fttool.rows.gone import Gone, excerpt
 from fttool.rows.raw import raw_rows
 from fttool.rows.spooled import Spool
-from fttool.yielded import built
+from fttool.yielded import built, keep_example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,7 +71,9 @@ class Reading:
 
     def take(self, example: Example) -> None:
         """Add a row, with its calls in the form that the run's chat template wants, where that is known."""
-        self.examples.append(example if self.form is None else self.form.shaped(example))
+        keep_example(
+            self.table.format, example if self.form is None else self.form.shaped(example), self.examples.append
+        )
 
     def note(self, what: str) -> None:
         """Count what a reader or format says."""

@@ -24,7 +24,7 @@ from fttool.rows.prompts import whole_length
 from fttool.rows.rows import Rows
 from fttool.rows.spooled import Joined, Spool
 from fttool.rows.workers import mapped
-from fttool.yielded import built, check_verdicts
+from fttool.yielded import built, check_verdicts, keep_example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,7 +99,8 @@ def filtered_rows(
                 if isinstance(verdict, str):
                     rows.drop(Gone.of(reading.table.dataset, example, verdict, strategy.id()))
                     continue
-                into.append(_kept(strategy, reading, example, verdict, context, rows, aside) if verdict else example)
+                stays = _kept(strategy, reading, example, verdict, context, rows, aside) if verdict else example
+                keep_example(strategy, stays, into.append)
         pool = kept
     return pool
 
