@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NO_TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
 NO_BARS = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+SET_HERE: set[str] = set()
+"""Variables that nobody but this process has set: a user has forbidden nothing by them."""
 FULL = ("out of memory", "allocate memory", "cublas_status_alloc_failed", "failed to cuda calloc")
 """What is said where memory has run out, in lower case: by CUDA, the C library, cuBLAS and NCCL."""
 SAID_TWICE = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
@@ -85,7 +87,9 @@ def stay_local() -> None:
 
 def _set(*names: str) -> None:
     for name in names:
-        os.environ.setdefault(name, "1")
+        if name not in os.environ:
+            SET_HERE.add(name)
+            os.environ[name] = "1"
 
 
 def heed_the_recipe_alone() -> None:

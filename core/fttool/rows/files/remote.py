@@ -21,6 +21,7 @@ from typing import Any
 
 from fttool.disk import size, user_folder, writing
 from fttool.errors import DataError, FttoolError, Problem, did_you_mean, gist
+from fttool.machine import OFFLINE, SET_HERE
 from fttool.recipe.secrets import hide_secrets
 from fttool.visible import show
 
@@ -29,8 +30,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-"""Variables that forbid the network, in the words of the libraries that have it, too."""
 VERSION = (
     *("etag", "mtime", "lastmodified", "last_modified", "last-modified", "modified", "updated", "created"),
     *("generation", "content-md5", "md5hash", "digest", "checksum"),
@@ -76,7 +75,7 @@ def fetched(address: str) -> list[Path]:
 
 def _asked(address: str) -> list[Path]:
     system = _implementation(address)
-    if any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in OFFLINE):
+    if any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in OFFLINE if name not in SET_HERE):
         return _as_fetched_before(address)
     with _explained(address):
         if not _is_pattern(address):

@@ -33,6 +33,7 @@ def a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     """That is allowed, with a cache of its own and nothing asked yet."""
     for name in remote.OFFLINE:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(remote, "SET_HERE", set())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "ASKED_AGAIN", -1.0)
     remote._answers.clear()
@@ -133,6 +134,8 @@ def test_without_a_network_what_was_fetched_is_read(monkeypatch: pytest.MonkeyPa
     assert named_paths(Path(), ["memory://bucket/rows-2.jsonl"]) == paths[1:]
     said = refused("memory://bucket/rows-3.jsonl")
     assert "it was not fetched before, and the network is forbidden" in said and "unset HF_HUB_OFFLINE" in said
+    remote.SET_HERE.add("HF_HUB_OFFLINE")  # as a run before this one has, in the same process
+    assert named_paths(Path(), pattern) != paths
 
 
 def test_validate_asks_no_network(
