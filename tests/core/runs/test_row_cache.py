@@ -60,10 +60,10 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def same(one: Rows, other: Rows) -> bool:
-    many = ("train", "eval", "general", "retention", "learned", "eval_examples", "gone")
+    many = ("train", "eval", "general", "retention", "learned", "eval_examples", "gone", "noticed")
     said = [field.name for field in fields(Rows) if field.name not in (*many, "notices")]
     rest = [
-        [*map(list, (rows.train, rows.eval, rows.train.origins, rows.eval_examples, rows.gone))]
+        [*map(list, (rows.train, rows.eval, rows.train.origins, rows.eval_examples, rows.gone, rows.noticed))]
         for rows in (one, other)
     ]
     return all(getattr(one, name) == getattr(other, name) for name in said) and rest[0] == rest[1]
