@@ -2,7 +2,7 @@
 
     python tests/benchmarks/estimating.py                    about twenty minutes on two cores
     python tests/benchmarks/estimating.py --only chat,lora   some of them
-    python tests/benchmarks/estimating.py --quick            two, on a model so small that its figures mean nothing
+    python tests/benchmarks/estimating.py --quick            one, on a model so small that its figures mean nothing
 
 Each recipe is estimated from five updates at two micro-batches, in processes of their own, and then run by
 `fttool run`. What is compared is the seconds of the updates, as `summary.json` has them. The state of the user is left
@@ -52,11 +52,11 @@ DATA: Mapping[str, Mapping[str, Any]] = {
 def main() -> None:
     """Estimate and run them, and print how far they are apart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tiny model, two recipes, few updates")
+    parser.add_argument("--quick", action="store_true", help="a tiny model, one recipe, few updates")
     parser.add_argument("--only", default="", help="names of recipes, with commas between them")
     parser.add_argument("--updates", type=int, default=None, help="of each run; default: 60, or 6 with --quick")
     options = parser.parse_args()
-    names = options.only.split(",") if options.only else list(RECIPES)[:2] if options.quick else list(RECIPES)
+    names = options.only.split(",") if options.only else ["chat"] if options.quick else list(RECIPES)
     updates = options.updates or (6 if options.quick else 60)
     found: dict[str, Any] = {"benchmark": "estimating", "machine": report.machine(), "updates": updates, "recipes": {}}
     with tempfile.TemporaryDirectory() as name:

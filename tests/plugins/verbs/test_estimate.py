@@ -222,6 +222,14 @@ def test_processes_share_the_work() -> None:
     assert speed.seconds(made(kept=True)).updates.middle == pytest.approx(1002)
 
 
+def test_a_busy_machine_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring.os, "cpu_count", lambda: 4)
+    for average, told in ((0.0, False), (1.9, False), (2.0, True), (40.0, True)):
+        monkeypatch.setattr(measuring.os, "getloadavg", lambda average=average: (average, 0.0, 0.0))
+        assert (measuring.load() is not None) is told
+    assert "load 40.0 on 4 cores" in str(measuring.load())
+
+
 # -- what others have published ------------------------------------------------------------------------------------
 
 

@@ -95,6 +95,7 @@ def here(loaded: Loaded, options: argparse.Namespace) -> Result:
         memory=fits(_held(run, subject, device=int(there)), processes, there),
         memory_there=there,
         measured_memory=found.peak_memory_bytes,
+        notes=found.notes,
     )
     return _result(loaded, run, subject, counted, [place], options, found)
 

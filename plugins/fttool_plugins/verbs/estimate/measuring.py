@@ -11,6 +11,7 @@ Both are fitted without being negative, so that one of them is 0 where the machi
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, 
 
 FORWARD_OF_ALL = 1 / 3
 """Of what a micro-batch costs by itself in an update, what it costs in a forward pass: a third of its kernels."""
+BUSY = 0.5
+"""Load per core from which a measurement is said to be disturbed."""
 LEAST = 0.05
 """Half width of an interval, as a share: no machine repeats itself more closely."""
 
@@ -99,11 +102,13 @@ class Measured:
     peak_memory_bytes: int
     """Of the process that had most, at the recipe's micro-batch."""
     on_gpu: bool
+    notes: Sequence[str] = ()
+    """What may make the figures wrong."""
 
 
 def measured(loaded: Loaded, updates: int, *, quiet: bool) -> Measured:
     """Run a few updates at the recipe's micro-batch and another one; raises the error of the first where it fails."""
-    own = loaded.recipe.micro_batch
+    own, busy = loaded.recipe.micro_batch, load()
     with tempfile.TemporaryDirectory(prefix="fttool-estimate-", ignore_cleanup_errors=True) as folder:
         inherited = environment(Path(folder))
         found: list[tuple[Candidate, Outcome]] = []
@@ -115,7 +120,9 @@ def measured(loaded: Loaded, updates: int, *, quiet: bool) -> Measured:
                 found.append((candidate, outcome))
             elif candidate.micro_batch == own:
                 raise _failed(outcome)
-    seen = [update for candidate, outcome in found for update in _updates(candidate, outcome, quiet=quiet)]
+    seen = [update for candidate, outcome in found for update in _updates(candidate, outcome)]
+    if not seen:
+        raise FttoolError("no update took a time that could be measured", hint="--updates 20 measures more of them")
     its_own = next(outcome for candidate, outcome in found if candidate.micro_batch == own)
     return Measured(
         speed=fitted(seen, f"measured here: {len(seen)} updates"),
@@ -123,7 +130,18 @@ def measured(loaded: Loaded, updates: int, *, quiet: bool) -> Measured:
         micro_batches=[candidate.micro_batch for candidate, _ in found],
         peak_memory_bytes=its_own.peak_memory_bytes,
         on_gpu=its_own.on_gpu,
+        notes=[] if busy is None else [busy],
     )
+
+
+def load() -> str | None:
+    """A sentence where other programs keep the processors busy; None where they do not, or the system does not say."""
+    cores = os.cpu_count() or 1
+    average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if average < BUSY * cores:
+        return None
+    said = f"the machine was busy when measuring began (load {average:.1f} on {cores} cores)"
+    return f"{said}: the figures are those of a machine that stays as busy"
 
 
 def fitted(updates: Sequence[Update], source: str) -> Speed:
@@ -165,10 +183,10 @@ def _candidates(loaded: Loaded, updates: int, folder: Path) -> list[Candidate]:
     return make_candidates(loaded, chosen, [own, *others[:1]], WARM_UP + updates, folder)
 
 
-def _updates(candidate: Candidate, outcome: Outcome, *, quiet: bool) -> list[Update]:
+def _updates(candidate: Candidate, outcome: Outcome) -> list[Update]:
     """What the updates of a candidate had to compute, beside the seconds that they took."""
     assert candidate.loaded is not None
-    run: Outline = outline(candidate.loaded, quiet=quiet)
+    run: Outline = outline(candidate.loaded, quiet=True)
     subject = of_outline(run)
     processes = subject.recipe.sharding.world_size
     size = subject.recipe.accumulation * processes
