@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
+
+from fttool_plugins.masking.pieces import pieces_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
+
+    from fttool_plugins.masking.pieces import Anchor, Pieces
 
 
 NEAR = 16
@@ -40,15 +44,21 @@ class Tokens:
         ids: list[int],
         special_ids: frozenset[int],
         offsets: Offsets = (),
-        encoding: Encoding | None = None,
+        encode: Callable[[], Encoding] | None = None,
+        anchors: Sequence[Anchor] | None = None,
     ) -> None:
-        """`offsets` are those that the tokenizer has given. With its `encoding`, they are made once they are asked for:
-        most texts do with those of a few tokens.
+        """`offsets` are those that the tokenizer has given. With `encode`, they are made once they are asked for: most
+        texts do with those of a few tokens, and with `anchors`, all of its special tokens, those of a byte-level
+        tokenizer with none.
         """
         self.text, self.ids, self.special_ids = text, ids, special_ids
-        self._offsets, self._encoding = offsets, encoding
+        self._offsets, self._encode, self._anchors = offsets, encode, anchors
         self.begins: dict[int, int] = {}
         """Characters before which the text has the tokens that it has alone → the first token after them."""
+
+    @cached_property
+    def _encoding(self) -> Encoding | None:
+        return self._encode() if self._encode else None
 
     @cached_property
     def offsets(self) -> Offsets:
@@ -61,12 +71,26 @@ class Tokens:
         reach = [end for _, end in self.offsets]
         return reach if reach == sorted(reach) else list(accumulate(reach, max))
 
-    def reaching(self, place: int) -> int:
+    def special_before(self, place: int) -> tuple[int, int]:
+        """The last special token that ends before `place`, and its first character; no token reaches over it.
+
+        (0, 0) where there is none.
+        """
+        if self._anchors is not None:
+            anchor = next((anchor for anchor in reversed(self._anchors) if anchor.end <= place), None)
+            return (anchor.token, anchor.start) if anchor and anchor.start else (0, 0)
+        ids, first = self.ids, self._reaching(place)
+        while first > 0 and (first == len(ids) or not self.is_special(first) or self._stretch(first)[1] > place):
+            first -= 1
+        start = self._stretch(first)[0] if self.is_special(first) else 0
+        return (first, start) if start else (0, 0)
+
+    def _reaching(self, place: int) -> int:
         """The first token that ends at `place` or behind it; the number of tokens where none does."""
         token = self._encoding.char_to_token(place - 1) if self._encoding else None
         return bisect_left(self.reach, place) if token is None else token
 
-    def stretch(self, token: int) -> tuple[int, int]:
+    def _stretch(self, token: int) -> tuple[int, int]:
         """The first character of a token, and the one after the last that it and those before have used up."""
         found = self._encoding.token_to_chars(token) if self._encoding else None
         return (self.offsets[token][0], self.reach[token]) if found is None else found
@@ -75,13 +99,18 @@ class Tokens:
         """The tokens of the characters `start` to `end` where both are borders of tokens, the first of them has ink and
         the last is special; None where a closer look is needed to say so.
         """
-        first, encoding = self.begins.get(start), self._encoding
-        if first is None or encoding is None or end > len(self.text):
+        first = self.begins.get(start)
+        if first is None or self._encode is None or end > len(self.text):
             return None
-        last = encoding.char_to_token(end - 1)
-        if last is None or last <= first or self.is_special(first) or not self.is_special(last):
+        if self._anchors is not None:
+            last = next((anchor.token for anchor in self._anchors if anchor.end == end), None)
+            has_ink = not self.text[start].isspace()
+        else:
+            last = self._encoding.char_to_token(end - 1) if self._encoding else None
+            has_ink = bool(self.text[slice(*self._stretch(first))].strip())
+        if last is None or last <= first or self.is_special(first) or not self.is_special(last) or not has_ink:
             return None
-        return range(first, last + 1) if self.text[slice(*self.stretch(first))].strip() else None
+        return range(first, last + 1)
 
     def place(self, token: int) -> tuple[int, int]:
         """The characters that a token stands for, from the first to the one after the last: its ink.
@@ -166,6 +195,9 @@ class Tokenization:
         self._endings: dict[str, tuple[list[int], Offsets]] = {}
         """The end of a prompt, from its last special token on → its tokens."""
         self._only_hands_on = _only_hands_on(tokenizer)
+        self._pieces: Pieces | None = None
+        if self._only_hands_on:
+            self._pieces = pieces_of(tokenizer, self._special, lambda text: self._encoding(text).ids)
         self._growing: dict[str, bool] = {}
         """The last characters of a prompt → whether the text must be cut after them."""
 
@@ -212,23 +244,12 @@ class Tokenization:
 
     def _is_border(self, place: int, uncut: Tokens) -> bool:
         """True where the text before `place` has the same tokens alone."""
-        first, start = self._head(place, uncut)
+        first, start = uncut.special_before(place)
         alone = self._ending(uncut.text[start:place])[0]
         if uncut.ids[first : first + len(alone)] != alone:
             return False
         uncut.begins[place] = first + len(alone)
         return True
-
-    def _head(self, place: int, uncut: Tokens) -> tuple[int, int]:
-        """The last special token that ends before `place`, and its first character; no token reaches over it.
-
-        (0, 0) where there is none.
-        """
-        ids, first = uncut.ids, uncut.reaching(place)
-        while first > 0 and (first == len(ids) or ids[first] not in self._special or uncut.stretch(first)[1] > place):
-            first -= 1
-        start = uncut.stretch(first)[0] if ids[first] in self._special else 0
-        return (first, start) if start else (0, 0)
 
     def _ending(self, ending: str) -> tuple[list[int], Offsets]:
         """The tokens of the end of a prompt."""
@@ -253,7 +274,7 @@ class Tokenization:
             offsets.extend((begin + shift, end + shift) for begin, end in piece[1])
 
         for cut, following in pairwise([*cuts, len(text)]):
-            first, start = self._head(cut, uncut)
+            first, start = uncut.special_before(cut)
             if start >= done:
                 add((uncut.ids[taken:first], uncut.offsets[taken:first]))
                 add(self._ending(text[start:cut]), start)
@@ -280,19 +301,19 @@ class Tokenization:
         return ids[len(leading) :], [(max(0, begin - 1), max(0, end - 1)) for begin, end in rest]
 
     def _whole(self, text: str) -> Tokens:
-        encoding = self._encoding(text)
-        if encoding is None:
+        found = self._pieces.tokens(text) if self._pieces else None
+        if found:
+            return Tokens(text, found[0], self._special, (), partial(self._encoding, text), found[1])
+        if not self._only_hands_on:
             ids, offsets = self._encode(text)
             return Tokens(text, ids, self._special, offsets)
-        return Tokens(text, encoding.ids, self._special, encoding=encoding)
+        encoding = self._encoding(text)
+        return Tokens(text, encoding.ids, self._special, (), lambda: encoding)
 
-    def _encoding(self, text: str) -> Encoding | None:
-        """What the tokenizer's library makes of a text; None where the tokenizer does more than to hand it on.
-
-        Calling the tokenizer costs a fifth more than this.
+    def _encoding(self, text: str) -> Encoding:
+        """What the tokenizer's library makes of a text, for a tokenizer that only hands it on: to call the tokenizer
+        costs a fifth more.
         """
-        if not self._only_hands_on:
-            return None
         backend: Any = self._tokenizer.backend_tokenizer
         splits: Any = getattr(self._tokenizer, "split_special_tokens", False)
         if backend.truncation is not None or backend.padding is not None or backend.encode_special_tokens != splits:
