@@ -63,7 +63,7 @@ def prepare(
         rows.dropped.update(reading.left_out)
     divided = _divide(loaded, tokenizer, track, read, rows)
     context = MaskingContext(tokenizer=tokenizer, max_length=recipe.batching.max_length, **loaded.common)
-    _encode_all(divided, proving(built(recipe.masking, context), tokenizer), recipe, rows, first)
+    _encode_all(divided, proving(built(recipe.masking, context), tokenizer), recipe, rows, first, track)
     taught = divided.taught(with_general=recipe.mixing.uses_general)
     rows.template_variables = shared_variables(taught)
     rows.sampled = random.Random(recipe.run.seed).sample(taught, min(SAMPLED, len(taught)))
@@ -165,22 +165,24 @@ def _unmeasured(
     return left
 
 
-def _encode_all(divided: _Divided, encode: RowEncoder, recipe: Recipe, rows: Rows, first: int | None) -> None:
+def _encode_all(
+    divided: _Divided, encode: RowEncoder, recipe: Recipe, rows: Rows, first: int | None, track: Track
+) -> None:
     """Fill `rows` with tokens."""
     for reading, examples in divided.train:
         before, tokens = len(rows.train), len(rows.train.tokens)
-        encode_rows(reading, examples, encode, recipe, rows.train, rows, first)
+        encode_rows(reading, examples, encode, recipe, rows.train, rows, first, track=track)
         rows.train_sizes.append(len(rows.train) - before)
         rows.train_tokens.append(len(rows.train.tokens) - tokens)
     for into, datasets in ((rows.general, divided.general), (rows.retention, divided.retention)):
         for reading, examples in datasets:
             encoded = into.setdefault(reading.table.dataset, TokenRows())
-            encode_rows(reading, examples, encode, recipe, encoded, rows, first)
+            encode_rows(reading, examples, encode, recipe, encoded, rows, first, track=track)
     replayed = list(rows.general.values()) if recipe.mixing.uses_general else []
     rows.learned = JoinedRows([rows.train, *replayed])
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
     for reading, examples in divided.held_out if first is None else ():
-        encode_rows(reading, examples, encode, recipe, rows.eval, rows, kept=rows.eval_examples)
+        encode_rows(reading, examples, encode, recipe, rows.eval, rows, kept=rows.eval_examples, track=track)
 
 
 def _refuse_nothing(rows: Rows, has_eval: bool) -> None:

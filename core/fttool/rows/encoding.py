@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example, RowEncoder
+from fttool.contracts.strategy import Track
 from fttool.errors import ModelError, Problem
 from fttool.rows.datasets import Reading
 from fttool.rows.gone import Gone
@@ -28,6 +29,8 @@ PLAINEST = Example(
 """A conversation that every chat template can write."""
 PLAINEST_TEXT = Example(origin="", prompt="Name a colour. ", completion="Blue is one.")
 """The same without a chat template."""
+SHOWN_FROM = 1_000
+"""Rows from which it is shown how far their encoding is: fewer are done at once."""
 
 
 def encode_rows(
@@ -39,10 +42,15 @@ def encode_rows(
     rows: Rows,
     first: int | None = None,
     kept: Spool[Example] | None = None,
+    track: Track | None = None,
 ) -> None:
-    """Mask and truncate rows of a dataset, until `into` has the `first`; those that are taken go into `kept` too."""
+    """Mask and truncate rows of a dataset, until `into` has the `first`; those that are taken go into `kept` too, and
+    `track` shows how far it is where they are many.
+    """
     name, bad = of.table.dataset, of.bad
     attempts = _attempts(examples, partial(_attempt_parts, recipe, encode), recipe, first)
+    if track is not None and len(examples) >= SHOWN_FROM and first is None:
+        attempts = _tracked(attempts, track(range(len(examples)), f"making tokens of {name}"))
     for example, made in _parts(examples, attempts, recipe, rows):
         if len(into) == first:
             break
@@ -104,6 +112,12 @@ def _attempts(
     """What became of each example, in order; one after another where only the `first` rows are wanted."""
     with closing(mapped(attempt, examples, recipe.data.workers if first is None else 1)) as results:
         yield from results
+
+
+def _tracked(attempts: Generator[Made], numbers: Iterable[int]) -> Generator[Made]:
+    with closing(attempts):
+        for _, made in zip(numbers, attempts, strict=True):
+            yield made
 
 
 def _parts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -100,6 +101,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; whoever started us ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not come along
+    gc.freeze()  # or to look through what is the parent's would copy all of it
     try:
         for start in starts:
             results.send_bytes(pickle.dumps([_done(function, item) for item in items[start : start + CHUNK]]))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+LINE_EVERY, BAR_EVERY = 10.0, 0.1
+"""Seconds between two lines, or two moves of a bar, that show how far a long step is."""
+
 
 class Screen:
     """Shows nothing (`-q`); the other screens derive their behaviour from what they override."""
@@ -84,6 +87,18 @@ class Lines(Screen):
         show(f"  {text}", *([f"    {hint}"] if hint else []), error=True)
 
     @override
+    def track(self, items: Sequence[_T], what: str) -> Iterable[_T]:
+        """A line at its beginning, and one every ten seconds that says how far it is."""
+        self.stage(what)
+        began = shown = time.monotonic()
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if done and now - shown >= LINE_EVERY:
+                shown, left = now, (now - began) / done * (len(items) - done)
+                show(f"  {done:,}/{len(items):,}  {what}  left {_duration(left)}", error=True)
+            yield item
+
+    @override
     def started(self, total: int, done: int) -> None:
         self.total, self.first, self.began = total, done, time.monotonic()
 
@@ -134,10 +149,13 @@ class Bar(Screen):
         """A bar of its own, above the run's where that is open, until the last item is done."""
         with self._bar() if self.progress is None else nullcontext(self.progress) as progress:
             task = progress.add_task(on_one_line(what), total=len(items))
+            shown = time.monotonic()
             try:
-                for item in items:
+                for done, item in enumerate(items, 1):
                     yield item
-                    progress.advance(task)
+                    if time.monotonic() - shown >= BAR_EVERY:  # to move it takes longer than many an item
+                        progress.update(task, completed=done)
+                        shown = time.monotonic()
             finally:
                 progress.remove_task(task)
 

@@ -11,9 +11,11 @@ from tomli_w import dumps
 
 from fttool.contracts.recipe import RowsTable
 from fttool.contracts.rows import Encoded
+from fttool.contracts.strategy import Track
 from fttool.errors import DataError
 from fttool.recipe.reading import load
-from fttool.rows.data import IN_EVALUATION, prepare
+from fttool.rows import encoding
+from fttool.rows.data import IN_EVALUATION, prepare, untracked
 from fttool.rows.datasets import MARKED
 from fttool.rows.gone import EXCERPT
 from fttool.rows.rows import Rows
@@ -31,10 +33,10 @@ def write(path: Path, lines: list[str]) -> Path:
     return path
 
 
-def rows_of(tmp_path: Path, first: int | None = None, **tables: Any) -> Rows:
+def rows_of(tmp_path: Path, first: int | None = None, track: Track = untracked, **tables: Any) -> Rows:
     recipe = {"recipe": 1, "model": {"source": "builtin:tiny-chat"}, **tables}
     write(tmp_path / "recipe.toml", [dumps(recipe)])
-    return prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer(), first=first)
+    return prepare(load(tmp_path / "recipe.toml"), tiny_tokenizer(), first=first, track=track)
 
 
 def test_token_rows_give_back_what_they_were_given() -> None:
@@ -388,3 +390,22 @@ def test_rows_take_next_to_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (_, (after, peak), (later, highest)) = taken
     assert later - after < 200 * 100, taken
     assert highest - peak < 200 * 250, taken
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(30, [("making tokens of rows", 30)]), (29, [])])
+def test_it_is_shown_how_far_many_rows_are(
+    rows: int, shown: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the last one, by the number of rows, and with as many processes as there may be."""
+    monkeypatch.setattr(encoding, "SHOWN_FROM", 30)
+    write(tmp_path / "rows.jsonl", [conversation(f"Question {number}?", "Yes.") for number in range(rows)])
+    said: list[tuple[str, int]] = []
+
+    def track(items: Any, what: str) -> Any:
+        for number, item in enumerate(items, 1):
+            said[:] = [(what, number)]
+            yield item
+
+    made = rows_of(tmp_path, track=track, data={"workers": 2, "train": [{"path": "rows.jsonl"}]})
+    assert len(made.train) == rows
+    assert said == shown

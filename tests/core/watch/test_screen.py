@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
 from fttool.testing import run_recipe
-from fttool.watch.screen import describe
+from fttool.watch import screen
+from fttool.watch.screen import Lines, describe
 
 
 def test_a_rate_of_0_says_what_it_means() -> None:
@@ -40,3 +42,16 @@ def test_the_rate_is_that_of_the_update_just_made(
     )
     assert all(tensor.equal(first[name]) for name, tensor in source.items())
     assert not any(tensor.equal(second[name]) for name, tensor in source.items() if tensor.ndim > 1)
+
+
+def test_a_log_says_every_ten_seconds_how_far_a_long_step_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(screen.time, "monotonic", lambda: clock[0])
+    for _ in Lines().track(range(2_500), "making tokens of rows"):
+        clock[0] += 0.0078125  # 19.5 seconds in all
+    assert capsys.readouterr().err.splitlines() == [
+        "… making tokens of rows",
+        "  1,280/2,500  making tokens of rows  left 0:10",
+    ]
