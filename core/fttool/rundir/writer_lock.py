@@ -156,6 +156,20 @@ def writer_lock(folder: Path) -> Generator[None]:
         held.release()
 
 
+def in_use(folder: Path) -> bool:
+    """True where a process writes into a run directory, as far as one can tell who only reads there."""
+    file = folder / FILE
+    holder = Holder.read(file)
+    if holder is None:
+        return False
+    if holder.host == socket.gethostname():
+        return holder.runs_here()
+    try:
+        return time.time() - file.stat().st_mtime < QUIET
+    except FileNotFoundError:
+        return False
+
+
 def _lock(handle: int) -> bool | None:
     """True where the kernel gives the lock, False where another process has it, None where the disk knows no locks."""
     if fcntl is None:

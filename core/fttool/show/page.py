@@ -71,14 +71,15 @@ def html_steps(counts: Sequence[int], longest: int, limit: int, of: str) -> Html
     return Html(f'<svg viewBox="{box}" role="img" style="max-width: {width:.0f}px; width: 100%">{"".join(drawn)}</svg>')
 
 
-def html_page(title: str, *body: str) -> str:
-    """The whole file."""
+def html_page(title: str, *body: str, made_by: str = "") -> str:
+    """The whole file; `made_by` is noted in it, so that whoever writes it again knows it as its own."""
     style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html_text(title)}</title>\n<style>{style}</style></head>\n<body>\n"
+        + (f'<meta name="generator" content="{html.escape(made_by)}">\n' if made_by else "")
+        + f"<title>{html_text(title)}</title>\n<style>{style}</style></head>\n<body>\n"
         + "\n".join(map(html_text, body))
         + "\n</body></html>\n"
     )

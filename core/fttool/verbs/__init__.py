@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fttool.rows.files.source import read_rows
     from fttool.rows.workers import mapped
     from fttool.rundir.saved import model_head, saved_model
-    from fttool.rundir.writer_lock import writer_lock
+    from fttool.rundir.writer_lock import in_use, writer_lock
     from fttool.runs.row_cache import kept_rows, kept_rows_folder, remove_kept_rows
     from fttool.runs.start import checkpoint_names, checkpoint_steps, stable_steps
     from fttool.show.page import Html, html_bar, html_element, html_page, html_steps, html_table, html_text
@@ -93,6 +93,7 @@ _HOME = {
     "html_steps": "fttool.show.page",
     "html_table": "fttool.show.page",
     "html_text": "fttool.show.page",
+    "in_use": "fttool.rundir.writer_lock",
     "initial_weights": "fttool.verbs.finished",
     "installed_formats": "fttool.verbs.formats",
     "is_table": "fttool.plain",
@@ -171,6 +172,7 @@ __all__ = [
     "html_steps",
     "html_table",
     "html_text",
+    "in_use",
     "initial_weights",
     "installed_formats",
     "is_table",

@@ -54,6 +54,8 @@ class PastRun:
     """As in `summary.json`; `unfinished` where there is none yet, `damaged` where a file cannot be read."""
     problems: list[str] = field(default_factory=list[str])
     """What is missing or broken, in sentences."""
+    summary: dict[str, Any] = field(default_factory=dict[str, Any])
+    """`summary.json` as it stands; empty where there is none that can be read."""
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
     """Every option by its key, e.g. `schedule.name`."""
     surroundings: dict[str, str] = field(default_factory=dict[str, str])
@@ -146,21 +148,21 @@ def _read(path: Path) -> PastRun:
         return run
     noted = len(run.problems)
     summary = _file(run, "summary.json", json.loads)
-    status = summary.get("status")
+    run.summary, status = summary, summary.get("status")
     if len(run.problems) == noted and not isinstance(status, str):
         run.problems.append(f"summary.json is damaged: it has {'no' if status is None else 'an odd'} status")
     run.status = status if isinstance(status, str) else "damaged"
     for name in ("steps", "total_steps", "seconds", "tokens_per_second", "peak_memory_bytes"):
         given = summary.get(name)
-        value = _number(given)
+        value = number(given)
         if value is not None and 0 <= value < math.inf:
             setattr(run, name, value)
         elif given is not None:
             run.problems.append(f"summary.json is damaged: its {name} cannot be {repr(given)[:40]}")
-    better_is = _table(summary, "better_is")
-    run.gained = _measured(_table(summary, "eval"), better_is)
-    retention = _table(summary, "retention")
-    before, after = _table(retention, "before"), _table(retention, "after")
+    better_is = table_at(summary, "better_is")
+    run.gained = _measured(table_at(summary, "eval"), better_is)
+    retention = table_at(summary, "retention")
+    before, after = table_at(retention, "before"), table_at(retention, "after")
     for dataset in before:
         run.retained[dataset] = _measured({"before": before[dataset], "after": after.get(dataset)}, better_is)
     return run
@@ -191,8 +193,8 @@ def _last_step(metrics: Path) -> int | None:
 
 def _measured(table: Mapping[str, Any], better_is: Mapping[str, Any]) -> dict[str, Measured]:
     """The metrics of a table with `before` and `after`."""
-    before, after = _table(table, "before"), _table(table, "after")
-    return {name: Measured(_number(before[name]), _number(after.get(name)), better_is.get(name)) for name in before}
+    before, after = table_at(table, "before"), table_at(table, "after")
+    return {name: Measured(number(before[name]), number(after.get(name)), better_is.get(name)) for name in before}
 
 
 def _surroundings(lock: Mapping[str, Any]) -> dict[str, str]:
@@ -201,15 +203,15 @@ def _surroundings(lock: Mapping[str, Any]) -> dict[str, str]:
         if is_table(entry):
             content = str(entry.get("sha256", entry.get("fingerprint", "")))
             surroundings[f"content of {entry.get('table')}"] = content[:8]
-    model = _table(lock, "model")
+    model = table_at(lock, "model")
     for name, value in model.items():
         if name == "commit" or str(value).startswith(("sha256:", "bytes:")):
             surroundings[f"model {name}"] = str(value).removeprefix("sha256:")[:12]
-    for name, version in _table(lock, "packages").items():
+    for name, version in table_at(lock, "packages").items():
         surroundings[f"version of {name}"] = str(version)
-    for name in (code := _table(lock, "code")):
-        surroundings[f"code of {name}"] = str(_table(code, name).get("sha256", ""))[:8]
-    hardware = _table(lock, "hardware")
+    for name in (code := table_at(lock, "code")):
+        surroundings[f"code of {name}"] = str(table_at(code, name).get("sha256", ""))[:8]
+    hardware = table_at(lock, "hardware")
     if hardware:
         gpus = [str(gpu) for _, gpu in children(hardware.get("gpus"))]
         surroundings["hardware"] = ", ".join([f"{hardware.get('cores')} cores", *gpus])
@@ -228,13 +230,13 @@ def _flat(data: Any, key: str = "") -> Iterable[tuple[str, Any]]:
         yield from _flat(value, f"{key}.{name}" if key else str(name))
 
 
-def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def table_at(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The table at a key; an empty one where there is none."""
     table = data.get(key)
     return table if is_table(table) else {}
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """A number of `summary.json`, which writes infinities and NaN as text; None for anything else."""
     if isinstance(value, str) and value in ("nan", "inf", "-inf"):
         return float(value)
