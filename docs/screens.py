@@ -1,5 +1,7 @@
 """Make the pictures of `docs/screens.md`: `pip install pyte && python docs/screens.py`, three minutes on two cores.
 
+`python docs/screens.py page` makes the picture of a run's page, `docs/report.png`, in Chromium.
+
 Each is what a command writes on a terminal of its own, in colour, at its end or at a moment in between; nothing is
 drawn or edited but for the prompt in front. Words are the pictures to make, by default all; `compare` needs `run`.
 A test holds those to the commands whose output is always the same.
@@ -31,6 +33,11 @@ PREPARED = "fttool recipes copy quickstart"
 BEFORE: Mapping[str, str] = {  # picture → what is run before it, and not shown
     "compare": "fttool run quickstart.toml -q --set run.epochs=1 --set optimizer.lr=1e-4 --set run.name=low",
 }
+PAGE = (
+    "fttool run remember.toml -q --set run.epochs=1 --set run.log_every=2 --set evaluation.every=20"
+    " --set checkpoints.every=30"
+)
+"""The run of which `report.png` shows the page; `remember` measures what is forgotten, too."""
 SCREENS: Mapping[str, str] = {  # picture → command, in their order
     "first": "fttool",
     "validate": "fttool validate quickstart.toml",
@@ -120,11 +127,24 @@ def spoil(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def page(folder: Path) -> None:
+    """Write `report.png`: what Chromium shows of a report; raises where there is no Chromium."""
+    subprocess.run(PAGE.split(), cwd=folder, check=True)
+    subprocess.run(["fttool", "report", "runs/remember", "-o", "report.html"], cwd=folder, check=True)
+    words = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1180,1500"]
+    picture = f"--screenshot={PICTURES.parent / 'report.png'}"
+    subprocess.run(["chromium", *words, picture, (folder / "report.html").as_uri()], cwd=folder, check=True)
+
+
 def main(wanted: Collection[str]) -> None:
     """Run the commands in order in a new folder, and write a picture of each, or of those that are wanted."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        if wanted == ["page"]:
+            subprocess.run(["fttool", "recipes", "copy", "remember"], cwd=folder, check=True)
+            page(folder)
+            return
         subprocess.run(PREPARED.split(), cwd=folder, check=True)
         spoil(folder)
         for name, command in SCREENS.items():

@@ -15,7 +15,7 @@ import pytest
 from fttool.cli import main
 from fttool.rundir.writer_lock import writer_lock
 from fttool.testing import run_recipe
-from fttool_plugins.verbs.report import drawing
+from fttool_plugins.verbs.report import drawing, observing, writing
 from fttool_plugins.verbs.report.browsing import browsed
 from fttool_plugins.verbs.report.reading import read
 from fttool_plugins.verbs.report.series import thinned
@@ -340,6 +340,22 @@ def test_without_matplotlib_the_figures_stay(run: Path, capsys: pytest.CaptureFi
     page = written(capsys, run, file=run / "report.html")
     assert "pip install 'fttool[plot]'" in page.text and "svg" not in {tag for tag, _ in page.tags}
     assert len([row for row in page.rows if row and row[0].strip() == "training"]) == 4
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_writes_its_own_page(
+    fttool_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "SECONDS", 0.0)
+    pages: list[str] = []
+    write = writing.write
+    monkeypatch.setattr(writing, "write", lambda file, runs: pages.append(browsed(runs)) or write(file, runs))
+    recipe = {**fttool_recipe, "checkpoints": {"every": 2}, "plugins": {"observe": ["report"]}}
+    run = run_recipe(recipe, tmp_path)
+    assert run.error is None, run.error
+    texts = [Parsed(page).text for page in pages]
+    assert "Still running, at update 2 of 4." in texts[0] and "Finished after 4 of 4 updates" in texts[-1]
+    assert "Finished after 4 of 4 updates" in (run.run_dir / "report.html").read_text()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from fttool.verbs import children, format_value, html_element, html_page, html_table, is_table
@@ -91,6 +92,7 @@ def _about(told: Told) -> Iterator[str]:
     times = [str(line["time"])[:19].replace("T", " ") for line in told.events if "time" in line]
     said = [f"task {task}" if task else "", f"model {model}" if model else ""]
     said += [f"from {times[0]} to {times[-1]} UTC" if times else "", str(told.past.path)]
+    said.append(f"read on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     yield " · ".join(filter(None, said))
 
 
