@@ -141,7 +141,7 @@ def main(wanted: Collection[str]) -> None:
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        if wanted == ["page"]:
+        if list(wanted) == ["page"]:
             subprocess.run(["fttool", "recipes", "copy", "remember"], cwd=folder, check=True)
             page(folder)
             return
