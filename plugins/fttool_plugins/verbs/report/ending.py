@@ -68,7 +68,7 @@ def _took(told: Told) -> str:
 def _early(told: Told) -> str:
     best = table_at(told.summary, "best").get("step")
     since = f" since update {best:,}" if isinstance(best, int) else ""
-    return f"; stopped early, as its evaluations were no better{since}" if told.summary.get("stopped_early") else ""
+    return f"; stopped early, as its evaluations did not get better{since}" if told.summary.get("stopped_early") else ""
 
 
 def _diverged(told: Told) -> str:
