@@ -20,6 +20,7 @@ AROUND = """<!doctype html><iframe id="page" style="width: {width}px; height: 90
 const frame = document.getElementById("page");
 frame.onload = () => {{
   const inside = frame.contentDocument, shown = [];
+  inside.querySelectorAll("details").forEach(one => one.open = true);
   for (const one of inside.querySelectorAll("body *")) {{
     const box = one.getBoundingClientRect();
     if (box.right > {width} + 0.5 && !one.closest(".wide")) shown.push(`${{one.tagName}}.${{one.className}}`);

@@ -17,7 +17,7 @@ EXAMPLES = """\
 examples:
   fttool report runs/my                      writes runs/my/report.html
   fttool report runs/a runs/b                side by side, in report.html
-  fttool report runs/my -o /tmp/my.html
+  fttool report runs/my -o my.html
   fttool report runs/my --json > my.json     what the page has, as one JSON object
 
 Prompts, answers and dropped rows are shown as they are, personal data too. With observe = ["report"] under [plugins],
