@@ -94,12 +94,17 @@ def kind(option: Schema, definitions: Schema) -> str:
 def _bounds(option: Schema) -> Iterator[str]:
     low, high = option.get("minimum"), option.get("maximum")
     if low is not None and high is not None:
-        yield f"{low:g} to {high:g}"
+        yield f"{_number(low)} to {_number(high)}"
     else:
         words = {"minimum": "at least", "maximum": "at most"}
-        yield from (f"{word} {option[key]:g}" for key, word in words.items() if key in option)
+        yield from (f"{word} {_number(option[key])}" for key, word in words.items() if key in option)
     words = {"exclusiveMinimum": "above", "exclusiveMaximum": "below"}
-    yield from (f"{word} {option[key]:g}" for key, word in words.items() if key in option)
+    yield from (f"{word} {_number(option[key])}" for key, word in words.items() if key in option)
+
+
+def _number(value: float) -> str:
+    """A bound with all of its digits: 2³² is not 4.29497e+09."""
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
 
 
 # -- an example ----------------------------------------------------------------------------------------------------
