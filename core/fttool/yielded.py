@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from operator import ne
-from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fttool.contracts.batches import Batches, RowGroup, RowOrder
@@ -227,14 +226,6 @@ def check_verdicts(strategy: Strategy, verdicts: Any, examples: Sequence[Example
         if given is not None and not (isinstance(given, Example) and given.origin == examples[index].origin):
             shown = f"the row of {given.origin}" if isinstance(given, Example) else _shown(given)
             raise misbehaved(strategy, f"gave {shown} in place of that of {examples[index].origin}")
-
-
-def keep_example(strategy: Strategy, example: Example, add: Callable[[Example], None]) -> None:
-    """Add a row that a strategy has made; it may hold what cannot be written to disk."""
-    try:
-        add(example)
-    except (PicklingError, TypeError, AttributeError) as fault:  # what pickle raises hangs on the object
-        raise misbehaved(strategy, f"gave a row that cannot be written to disk ({example.origin}): {fault}") from fault
 
 
 def check_row(strategy: Strategy, row: Any, origin: str) -> None:

@@ -24,8 +24,8 @@ from fttool.rows.files.source import fingerprint_of, named_paths, unchanged
 from fttool.rows.format_detection import remedy
 from fttool.rows.gone import Gone, excerpt
 from fttool.rows.raw import raw_rows
-from fttool.rows.spooled import Spool
-from fttool.yielded import built, keep_example
+from fttool.rows.spooled import Spool, keep_example
+from fttool.yielded import built
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

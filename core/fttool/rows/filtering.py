@@ -22,9 +22,9 @@ from fttool.rows.datasets import Reading
 from fttool.rows.gone import Flagged, Gone
 from fttool.rows.prompts import whole_length
 from fttool.rows.rows import Rows
-from fttool.rows.spooled import Joined, Spool
+from fttool.rows.spooled import Joined, Spool, keep_example
 from fttool.rows.workers import mapped
-from fttool.yielded import built, check_verdicts, keep_example
+from fttool.yielded import built, check_verdicts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,7 +100,7 @@ def filtered_rows(
                     rows.drop(Gone.of(reading.table.dataset, example, verdict, strategy.id()))
                     continue
                 stays = _kept(strategy, reading, example, verdict, context, rows, aside) if verdict else example
-                keep_example(strategy, stays, into.append)
+                keep_example(strategy, stays, into)
         pool = kept
     return pool
 

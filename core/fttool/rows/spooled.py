@@ -16,7 +16,10 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from fttool.contracts.rows import Example
+from fttool.contracts.strategy import Strategy
 from fttool.disk import user_folder
+from fttool.yielded import misbehaved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,6 +222,14 @@ class Spool(Sequence[T]):
         """Be those that were written there; raises what `Column.saved` does."""
         self._bytes = Column.saved(path.with_name(f"{path.name}.bytes.npy"), "B")
         self._ends = Column.saved(path.with_name(f"{path.name}.ends.npy"), "q")
+
+
+def keep_example(strategy: Strategy, example: Example, into: Spool[Example]) -> None:
+    """Add a row that a strategy has made; `PluginError` for one that holds what cannot be written to disk."""
+    try:
+        into.append(example)
+    except (pickle.PicklingError, TypeError, AttributeError) as fault:  # which of them hangs on the object
+        raise misbehaved(strategy, f"gave a row that cannot be written to disk ({example.origin}): {fault}") from fault
 
 
 class Joined(Sequence[T]):
