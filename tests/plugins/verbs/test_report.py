@@ -263,6 +263,13 @@ def test_a_summary_from_before_a_resumption_is_not_its_end(run: Path, capsys: py
     assert "Still running, at update 6 of 8." in page.text and "nterrupted" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_predictions_stand_beside_what_it_was(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(run, forecasts={"cost": {"predicted": {"seconds": 12.5, "source": "x"}, "actual": {"seconds": 11.25}}})
+    page = written(capsys, run, file=run / "report.html")
+    assert page.row("cost: seconds")[1:] == ["12.5", "11.25"]
+
+
 def test_one_that_diverged_says_where(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(run, status="diverged", steps=3)
     events = lines(run, "events.jsonl")

@@ -9,7 +9,7 @@ from typing import Any
 
 from fttool.verbs import children, format_value, html_element, html_page, html_table, is_table
 from fttool_plugins.verbs.compare.past import Measured, differences, number, table_at
-from fttool_plugins.verbs.report.curves import charts_of, curves
+from fttool_plugins.verbs.report.curves import charts_of, curves, short
 from fttool_plugins.verbs.report.ending import change, next_step, sentence
 from fttool_plugins.verbs.report.fates import rows
 from fttool_plugins.verbs.report.reading import Told
@@ -42,6 +42,7 @@ def _one(told: Told) -> Iterator[str]:
     yield html_element("h2", "Rows")
     yield from rows(told)
     yield from _tables(told)
+    yield from _forecasts(told)
     yield html_element("h2", "Recipe")
     yield from _recipe(told)
     yield html_element("h2", "What happened")
@@ -147,7 +148,9 @@ def _gained(told: Told) -> Iterator[str]:
         return
     for where, metrics in tables.items():
         lines = [(name, *_cells(one)) for name, one in metrics.items()]
-        yield html_table([where, "before", "after", ""], lines, [1, 2], kind="narrow gains")
+        yield html_table(
+            [where, "before", "after" if told.state == "finished" else "latest", ""], lines, [1, 2], kind="narrow gains"
+        )
     if not told.past.retained:
         yield html_element("p", "Forgetting was not measured: the recipe has no [[data.retention]].", kind="soft")
 
@@ -229,6 +232,22 @@ def _tables(told: Told) -> Iterator[str]:
             yield html_element("details", html_element("summary", title), shown, html_element("p", more, kind="soft"))
     for name, remark in table_at(told.summary, "metric_remarks").items():
         yield html_element("p", f"{name}: {remark}", kind="soft")
+
+
+def _forecasts(told: Told) -> Iterator[str]:
+    """What was predicted before the first update, such as the time, beside what it was."""
+    lines: list[Sequence[str]] = []
+    for name in (forecasts := table_at(told.summary, "forecasts")):
+        predicted, actual = (table_at(table_at(forecasts, name), part) for part in ("predicted", "actual"))
+        for key in predicted.keys() | actual.keys():
+            both = [number(part.get(key)) for part in (predicted, actual)]
+            if any(value is not None for value in both):
+                lines.append((f"{name}: {key}", *(NONE if value is None else short(value) for value in both)))
+    if lines:
+        yield html_element("h2", "Predicted and actual")
+        yield html_table(
+            ["", "predicted", "actual"], sorted(lines, key=lambda line: line[0]), [1, 2], kind="narrow gains"
+        )
 
 
 def _cell(value: Any) -> str:

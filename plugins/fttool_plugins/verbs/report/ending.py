@@ -78,12 +78,14 @@ def _diverged(told: Told) -> str:
 
 def _gained(told: Told) -> Iterator[str]:
     """What became of the first metric, and of what the model knew."""
-    gained = told.past.gained if told.summary else {}
+    if told.state != "finished":
+        return
+    gained = told.past.gained
     for name, one in list(gained.items())[:1]:
         if one.before is not None and one.after is not None and change(one):
             yield f": {name} on the evaluation rows went from {one.before:.4f} to {one.after:.4f}, {change(one)}"
-    retained = told.past.retained if told.summary else {}
-    gains = {dataset: next(iter(metrics.values())).gain for dataset, metrics in retained.items() if metrics}
+    knew = told.past.retained.items()
+    gains = {dataset: next(iter(metrics.values())).gain for dataset, metrics in knew if metrics}
     worse = [dataset for dataset, gain in gains.items() if gain is not None and gain < 0]
     if worse:
         more = f" and {len(worse) - 3} more" if len(worse) > 3 else ""
