@@ -56,7 +56,9 @@ def test_the_list_is_json_with_exactly_these_keys(site: Path, capsys: pytest.Cap
     assert isinstance(rows, list)
     keys = {"id", "family", "plugin", "distribution", "version", "status", "error", "about"}
     assert all(set(row) == keys for row in rows)
-    trouble = {row["distribution"]: (row["id"], row["status"]) for row in rows if row["id"] is None}
+    without = [row for row in rows if row["id"] is None]
+    assert [row["plugin"] for row in without if row["status"] == "installed"] == ["report"], "which only watches runs"
+    trouble = {row["distribution"]: (row["id"], row["status"]) for row in without if row["status"] != "installed"}
     assert trouble == {
         "cli-bad": (None, "broken"),
         "cli-next": (None, "other-major"),
