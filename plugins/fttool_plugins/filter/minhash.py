@@ -61,15 +61,17 @@ def near_duplicates(
             return False
         return jaccard(shingles(one), shingles(other), threshold) >= threshold
 
+    made = all_signatures(texts, size, seed, track)
     kept: dict[int, list[int]] = defaultdict(list)
     """Bucket → the texts in there that are kept, of the buckets with more than one text."""
     found: list[int | None] = [None] * len(texts)
-    for index, buckets in shared_buckets(band_keys(texts, threshold, size, seed, track)):
+    for index, buckets in shared_buckets(banded(made, band_width(threshold))):
         if not texts[index]:
             continue
         if levels[index]:
-            suspects = sorted({other for bucket in buckets for other in kept[bucket]})
-            found[index] = next((one for one in suspects if alike(one, index)), None)
+            suspects = np.array(sorted({other for bucket in buckets for other in kept[bucket]}), dtype=np.int64)
+            near = (made[suspects] == made[index]).sum(axis=1) >= least_equal(threshold)
+            found[index] = next((one for one in suspects[near].tolist() if alike(one, index)), None)
         for bucket in buckets if found[index] is None else ():
             kept[bucket].append(index)
     return found
@@ -97,10 +99,9 @@ def _mixed(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-def band_keys(texts: Sequence[str], threshold: float, size: int, seed: int, track: Track) -> Hashes:
-    """For each text a hash of each band of its signature; two texts share a band where it is the same. Shape (N, B)."""
-    width = band_width(threshold)
-    keys = np.zeros((len(texts), HASHES // width), dtype=np.uint64)
+def all_signatures(texts: Sequence[str], size: int, seed: int, track: Track) -> NDArray[np.uint32]:
+    """The MinHash signature of each text. Shape (N, HASHES)."""
+    made = np.zeros((len(texts), HASHES), dtype=np.uint32)
     for start, end in track(list(_chunks(texts)), "comparing rows"):
         padded = [text.ljust(size, PAD) for text in texts[start:end]]
         ends = np.cumsum([len(text) for text in padded])
@@ -109,8 +110,8 @@ def band_keys(texts: Sequence[str], threshold: float, size: int, seed: int, trac
             whole[ends - before] = False
         hashes = _pieces("".join(padded), size)[whole[: len(whole) - size + 1]]
         starts = np.concatenate([[0], ends[:-1]]) - (size - 1) * np.arange(len(padded))
-        keys[start:end] = banded(signatures(hashes, starts, seed), width)
-    return keys
+        made[start:end] = signatures(hashes, starts, seed)
+    return made
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -144,8 +145,11 @@ def signatures(hashes: Hashes, starts: Places, seed: int) -> NDArray[np.uint32]:
 
 
 def banded(made: NDArray[np.uint32], width: int) -> Hashes:
-    """A hash of each band of `width` numbers of the signatures. Shape (N, HASHES // width)."""
-    bands = made[:, : len(made[0]) // width * width].reshape(len(made), -1, width).astype(np.uint64)
+    """A hash of each band of `width` numbers of the signatures; two texts share a band where it is the same. Shape
+    (N, HASHES // width).
+    """
+    count = made.shape[1] // width
+    bands = made[:, : count * width].reshape(len(made), count, width).astype(np.uint64)
     keys = np.zeros(bands.shape[:2], dtype=np.uint64)
     for place in range(width):
         keys = _mixed(keys + bands[:, :, place] + np.uint64(0x9E3779B97F4A7C15))
@@ -176,6 +180,15 @@ def band_width(threshold: float) -> int:
     """The most hashes in a band with which a pair at the threshold is missed no more often than `MISSED`."""
     missed = {width: (1 - threshold**width) ** (HASHES // width) for width in range(1, 33)}
     return max((width for width, share in missed.items() if share <= MISSED), default=1)
+
+
+def least_equal(threshold: float) -> float:
+    """Fewest numbers that two signatures share at the threshold: five standard deviations below the mean, so that a
+    pair is missed for it once in millions.
+
+    Among many rows, long texts of one language share bands by chance: this tells them apart in no time.
+    """
+    return HASHES * threshold - 5 * (HASHES * threshold * (1 - threshold)) ** 0.5
 
 
 def jaccard(one: Hashes, other: Hashes, at_least: float = 0.0) -> float:

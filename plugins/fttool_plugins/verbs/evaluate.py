@@ -77,9 +77,7 @@ def main(words: Sequence[str]) -> int:
     )
     add_overrides(parser, "change one setting, e.g. --set masking=all")
     parser.add_argument("--generate", action="store_true", help="metrics that look at the model's answers too: slower")
-    parser.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps; default: a GPU where there is one"
-    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps; default: a GPU where there is one")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write that object into a file, too")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")

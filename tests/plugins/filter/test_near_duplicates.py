@@ -15,13 +15,16 @@ from fttool.api import Example, FilterContext, Kept
 from fttool.recipe.reading import load
 from fttool.rows.data import prepare
 from fttool.testing import filter_context, tiny_tokenizer
+from fttool_plugins.filter import minhash
 from fttool_plugins.filter.minhash import (
     CHARACTERS,
     HASHES,
+    all_signatures,
     band_width,
     banded,
     hashed_shingles,
     near_duplicates,
+    shared_buckets,
     signatures,
 )
 from fttool_plugins.filter.near_duplicates import NearDuplicates
@@ -109,6 +112,23 @@ def test_a_pair_at_the_threshold_is_hardly_ever_missed() -> None:
         one, other = banded(signatures(pair, np.array([0, 250]), seed), band_width(2 / 3))
         missed += not (one == other).any()
     assert missed <= 2
+
+
+def test_what_shares_a_band_by_chance_is_hardly_ever_compared_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts of few words are somewhat alike, each to each; exact comparisons are as many as there are copies."""
+    draw, compared = random.Random(8), list[int]()
+    texts = [" ".join(draw.choices(WORDS, k=60)) for _ in range(200)]
+    texts += [f"{text} indeed" for text in texts[:20]]
+    exact = minhash.jaccard
+    monkeypatch.setattr(minhash, "jaccard", lambda *given: compared.append(1) or exact(*given))
+    found = near_duplicates(texts, 0.8, 5, 0)
+    assert found == naive(texts, 0.8) and found[200:] == list(range(20))
+    shared = sum(len(buckets) for _, buckets in shared_buckets(banded(all_signatures(texts, 5, 0, untracked), 5)))
+    assert len(compared) < 60 and shared > 1000, (len(compared), shared)
+
+
+def untracked(items: Sequence[object], what: str) -> Sequence[object]:
+    return items
 
 
 def test_signatures_estimate_the_similarity() -> None:
