@@ -71,9 +71,7 @@ class Reading:
 
     def take(self, example: Example) -> None:
         """Add a row, with its calls in the form that the run's chat template wants, where that is known."""
-        keep_example(
-            self.table.format, example if self.form is None else self.form.shaped(example), self.examples.append
-        )
+        keep_example(self.table.format, example if self.form is None else self.form.shaped(example), self.examples)
 
     def note(self, what: str) -> None:
         """Count what a reader or format says."""
