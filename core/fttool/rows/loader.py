@@ -141,6 +141,7 @@ class _Collate:
 def _numbered(row: Encoded, first: int) -> Encoded:
     """The row with the numbers from `first` on in place of its tokens, and of their labels."""
     numbers = list(range(first, first + len(row.input_ids)))
+    # Labels too: batches whose labels are not those of their tokens are refused.
     labels = [label if label == -100 else number for label, number in zip(row.labels, numbers, strict=True)]
     return replace(row, input_ids=numbers, labels=labels)
 
