@@ -44,7 +44,7 @@ CORE = {  # folder → its files in reading order
     "rows": "data datasets raw slicing hub format_detection paths first_look filtering encoding lengths tokens gone "
     "spooled rows templates chat prompts loader workers kept",
     "rows/files": "source file tree remote",
-    "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement",
+    "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement nothing_left",
     "rundir": "record checkpoints lines writer_lock code commit signing saved",
     "watch": "watch screen aligned observers tracking",
     "training": "job update progress groups rates pulls regularizing additions randomness initial_weights terms passes "

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Example, MaskingContext, RowEncoder
 from fttool.contracts.strategy import Track
-from fttool.errors import DataError, Problem
 from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.abilities import proving
 from fttool.rows.checks.classes import joined
-from fttool.rows.datasets import ALL_MARKED, MARKED, MARKS_HINT, Reading, read_dataset, unread_general
+from fttool.rows.checks.nothing_left import refuse_nothing_left
+from fttool.rows.datasets import Reading, read_dataset, unread_general
 from fttool.rows.encoding import encode_rows
 from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
 from fttool.rows.gone import Gone
@@ -75,7 +75,7 @@ def prepare(
     classes = joined(reading.classes for reading, _ in divided.train)
     rows.notices += [*classes.notices(), *unread_general(recipe)]
     rows.dropped = Counter({reason: count for reason, count in rows.dropped.items() if count})
-    _refuse_nothing(rows, recipe.has_eval and first is None)
+    refuse_nothing_left(rows, recipe.has_eval and first is None)
     return rows
 
 
@@ -183,20 +183,3 @@ def _encode_all(
     rows.learned_sizes = [*rows.train_sizes, *map(len, replayed)]
     for reading, examples in divided.held_out if first is None else ():
         encode_rows(reading, examples, encode, recipe, rows.eval, rows, kept=rows.eval_examples, track=track)
-
-
-def _refuse_nothing(rows: Rows, has_eval: bool) -> None:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.most_common())
-    dropped = f" (dropped: {reasons})" if reasons else ""
-    if not len(rows.train):
-        hint = "raise batching.max_length, lower data.eval_share, or loosen the filters: whichever drops them"
-        hint = MARKS_HINT if rows.dropped and rows.dropped.keys() <= {MARKED, ALL_MARKED} else hint
-        raise DataError(Problem(f"no training row is left{dropped}", hint=hint, key=("data", "train")))
-    if has_eval and not len(rows.eval):
-        hint = "raise data.eval_share, or add [[data.eval]]"
-        raise DataError(Problem(f"no evaluation row is left{dropped}", hint=hint, key=("data", "eval_share")))
-    for part, datasets in (("general", rows.general), ("retention", rows.retention)):
-        for index, (name, encoded) in enumerate(datasets.items()):
-            if not len(encoded):
-                message = f"no row of the {part} dataset '{name}' is left{dropped}"
-                raise DataError(Problem(message, hint="give it other rows", key=("data", part, index)))

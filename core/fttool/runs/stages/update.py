@@ -29,6 +29,9 @@ from fttool.yielded import (
 if TYPE_CHECKING:
     from fttool.training.groups import Group
 
+ALL_OF_IT = f'set freezing = "{Freezing.place.default}"'
+"""What to do where nothing trains."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WithUpdate(WithModel):
@@ -88,11 +91,8 @@ def make_update(run: WithModel, context: RegularizerContext) -> Update:
         keys=lambda name, parameter: group_keys(name, parameter, context.layers) if group_keys else {},
     )
     if not groups:
-        message, hint = (
-            f"freezing '{recipe.freezing.id()}' leaves nothing to train",
-            f'set freezing = "{Freezing.place.default}"',
-        )
-        raise ModelError(Problem(message, hint=hint, key=("freezing",)))
+        message = f"freezing '{recipe.freezing.id()}' leaves nothing to train"
+        raise ModelError(Problem(message, hint=ALL_OF_IT, key=("freezing",)))
     refuse_idle(groups, run.loaded, total)
     freeze_the_rest(model, groups)
     reserve = recipe.sharding.sharded and any(group.trains_in != ALWAYS for group in groups)
@@ -164,7 +164,7 @@ def refuse_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int) -> No
     for update in sorted({0, *turns} & set(range(total_steps))):
         if not any(group.trains(update) for group in groups):
             message = f"freezing '{loaded.recipe.freezing.id()}' leaves nothing to train in update {update + 1}"
-            raise ModelError(Problem(message, hint=f'set freezing = "{Freezing.place.default}"', key=("freezing",)))
+            raise ModelError(Problem(message, hint=ALL_OF_IT, key=("freezing",)))
 
 
 def note_idle(groups: Sequence[Group], loaded: Loaded, total_steps: int, new: set[str], watch: Watch) -> None:
