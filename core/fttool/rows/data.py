@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Example, MaskingContext, RowEncoder
@@ -24,7 +24,7 @@ from fttool.rows.checks.abilities import proving
 from fttool.rows.checks.classes import joined
 from fttool.rows.checks.nothing_left import refuse_nothing_left
 from fttool.rows.datasets import Reading, read_dataset, unread_general
-from fttool.rows.encoding import encode_rows
+from fttool.rows.encoding import encode_rows, untracked
 from fttool.rows.filtering import content_hash, filter_context, filtered_rows, set_aside
 from fttool.rows.gone import Gone
 from fttool.rows.rows import Rows
@@ -36,17 +36,11 @@ from fttool.yielded import built
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-T = TypeVar("T")
 SAMPLED = 200
 """Rows that are learned from of which it is seen whether inference asks for them in the tokens of training."""
 
 IN_EVALUATION, IN_RETENTION = "also in the evaluation rows", "also in the retention rows"
 """Reasons to drop a row: what is measured must not be learned from."""
-
-
-def untracked(items: Sequence[T], what: str) -> Iterable[T]:
-    """The items, shown nowhere."""
-    return items
 
 
 def prepare(

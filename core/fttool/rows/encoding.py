@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Encoded, Example, RowEncoder
@@ -21,6 +20,7 @@ from fttool.rows.tokens import TokenRows
 from fttool.rows.workers import mapped
 from fttool.yielded import check_row
 
+T = TypeVar("T")
 PLAINEST = Example(
     origin="",
     messages=({"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue is one."}),
@@ -33,6 +33,11 @@ SHOWN_FROM = 1_000
 """Rows from which it is shown how far their encoding is: fewer are done at once."""
 
 
+def untracked(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items, shown nowhere."""
+    return items
+
+
 def encode_rows(
     of: Reading,
     examples: Sequence[Example],
@@ -42,16 +47,16 @@ def encode_rows(
     rows: Rows,
     first: int | None = None,
     kept: Spool[Example] | None = None,
-    track: Track | None = None,
+    track: Track = untracked,
 ) -> None:
     """Mask and truncate rows of a dataset, until `into` has the `first`; those that are taken go into `kept` too, and
     `track` shows how far it is where they are many.
     """
     name, bad = of.table.dataset, of.bad
-    attempts = _attempts(examples, partial(_attempt_parts, recipe, encode), recipe, first)
-    if track is not None and len(examples) >= SHOWN_FROM and first is None:
-        attempts = _tracked(attempts, track(range(len(examples)), f"making tokens of {name}"))
-    for example, made in _parts(examples, attempts, recipe, rows):
+    # One after another where only the first rows are wanted.
+    attempts = mapped(partial(_attempt_parts, recipe, encode), examples, recipe.data.workers if first is None else 1)
+    shown = examples if first is not None or len(examples) < SHOWN_FROM else track(examples, f"making tokens of {name}")
+    for example, made in _parts(shown, attempts, recipe, rows):
         if len(into) == first:
             break
         if isinstance(made, ValueError):
@@ -104,20 +109,6 @@ def _attempt(recipe: Recipe, encode: RowEncoder, example: Example) -> _Made | Va
 def _attempt_parts(recipe: Recipe, encode: RowEncoder, example: Example) -> list[_Made | ValueError]:
     """The same for each of the rows that masking makes of an example."""
     return [_attempt(recipe, encode, part) for part in recipe.masking.split(example)]
-
-
-def _attempts(
-    examples: Sequence[Example], attempt: Callable[[Example], Made], recipe: Recipe, first: int | None
-) -> Generator[Made]:
-    """What became of each example, in order; one after another where only the `first` rows are wanted."""
-    with closing(mapped(attempt, examples, recipe.data.workers if first is None else 1)) as results:
-        yield from results
-
-
-def _tracked(attempts: Generator[Made], numbers: Iterable[int]) -> Generator[Made]:
-    with closing(attempts):
-        for _, made in zip(numbers, attempts, strict=True):
-            yield made
 
 
 def _parts(

@@ -27,7 +27,8 @@ from fttool.errors import DataError, gist
 from fttool.plain import children
 from fttool.recipe.loaded import Loaded
 from fttool.rows import hub
-from fttool.rows.data import prepare, untracked
+from fttool.rows.data import prepare
+from fttool.rows.encoding import untracked
 from fttool.rows.files.source import fingerprint, fingerprint_of, named_paths
 from fttool.rows.kept import NotKeptError, keep, kept, read_manifest
 from fttool.rows.rows import Rows

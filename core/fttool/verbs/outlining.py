@@ -19,7 +19,7 @@ from fttool.contracts.update import OptimizerContext
 from fttool.machine import memory_bytes
 from fttool.recipe.faults import explained
 from fttool.recipe.loaded import Loaded
-from fttool.rows.data import untracked
+from fttool.rows.encoding import untracked
 from fttool.rundir.record import Record
 from fttool.watch.screen import choose
 from fttool.watch.watch import Watch

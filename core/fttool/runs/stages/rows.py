@@ -13,7 +13,8 @@ from fttool.recipe.loaded import Loaded
 from fttool.rows import chat
 from fttool.rows.checks.agreement import Agreement, compare, refuse_difference
 from fttool.rows.checks.trained_classes import refuse_classes
-from fttool.rows.data import prepare, untracked
+from fttool.rows.data import prepare
+from fttool.rows.encoding import untracked
 from fttool.rows.filtering import build_source
 from fttool.rows.rows import Rows
 from fttool.runs.row_cache import cached_rows
