@@ -42,7 +42,7 @@ CORE = {  # folder → its files in reading order
     "contracts": "strategy layers rows batches model update sharding task recipe",
     "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading salvaging",
     "rows": "data datasets raw slicing hub format_detection paths first_look filtering encoding lengths tokens gone "
-    "spooled rows templates chat prompts loader workers kept",
+    "spooled rows templates limits chat prompts loader workers kept",
     "rows/files": "source file tree remote",
     "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement nothing_left",
     "rundir": "record checkpoints lines writer_lock code commit signing saved",

@@ -117,7 +117,8 @@ from fttool.rows.checks.classes import class_core, class_slips
 from fttool.rows.checks.marks import MARKS, marked_learned
 from fttool.rows.files.file import MAX_ROW_BYTES, RowFile, open_rows, packed_suffix, steady_file
 from fttool.rows.files.tree import files_below, folder_entries
-from fttool.rows.templates import chat_ids, chat_text, template_limits
+from fttool.rows.limits import template_limits
+from fttool.rows.templates import chat_ids, chat_text
 from fttool.training.held_bytes import bytes_held, bytes_of
 from fttool.training.stored import stored_formats
 from fttool.visible import show, visible, visible_json

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fttool.errors import ModelError
-from fttool.rows import templates
+from fttool.rows import limits
 from fttool.rows.templates import chat_ids, chat_text
 from fttool.testing import tiny_tokenizer
 
@@ -48,8 +48,8 @@ def tokenizer(template: str) -> Any:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "SECONDS", 0.3)
-    monkeypatch.setattr(templates, "MEMORY", 2**28)
+    monkeypatch.setattr(limits, "SECONDS", 0.3)
+    monkeypatch.setattr(limits, "MEMORY", 2**28)
 
 
 def nothing_is_left() -> bool:
@@ -74,14 +74,14 @@ def test_between_a_render_and_the_end_of_its_limits_nothing_is_raised() -> None:
         handler: Any = signal.getsignal(signal.SIGVTALRM)
         handler(signal.SIGVTALRM, SimpleNamespace(f_code=SimpleNamespace(co_filename=file)))
 
-    with templates.template_limits():
-        interrupted(templates.__file__)
-    with pytest.raises(ModelError, match="does not end"), templates.template_limits():
+    with limits.template_limits():
+        interrupted(limits.__file__)
+    with pytest.raises(ModelError, match="does not end"), limits.template_limits():
         interrupted("<template>")
     assert nothing_is_left()
 
 
-@pytest.mark.skipif(not Path(templates.PAGES).exists(), reason="the system does not tell what a process holds")
+@pytest.mark.skipif(not Path(limits.PAGES).exists(), reason="the system does not tell what a process holds")
 @pytest.mark.parametrize("kind", LARGE)
 def test_what_takes_all_memory_is_refused(kind: str, quick: None) -> None:
     with pytest.raises(ModelError, match="takes over 256 MiB of memory"):
