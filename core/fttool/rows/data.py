@@ -127,7 +127,8 @@ def _contents(read: Iterable[Reading]) -> set[bytes]:
 
 def _left_aside(examples: Sequence[Example], retained: set[bytes], aside: set[bytes], share: float) -> set[bytes]:
     """What is set aside of the rows that filters have kept: others, where they have dropped all that was."""
-    if share == 0 or any(content in aside - retained for content in map(content_hash, examples)):
+    there = aside - retained
+    if share == 0 or any(content in there for content in map(content_hash, examples)):
         return aside
     return set_aside((example for example in examples if content_hash(example) not in retained), share)
 
