@@ -124,7 +124,7 @@ def _closed_type(raw: RawRecipe, plugins: Plugins) -> type[Recipe]:
 def _may_stand(data: Mapping[str, Any], family: str) -> bool:
     """False where a recipe has none of a list of strategies, such as filters: their room need not be imported."""
     place = FAMILIES[family].place
-    return not (place.many and place.default is None) or place.table in data
+    return not (place.many and place.default is None) or data.get(place.table, []) not in ([], ())
 
 
 def _place_of(data: Any, prefix: str, key: Key = ()) -> Key:

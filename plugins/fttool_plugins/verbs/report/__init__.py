@@ -23,7 +23,7 @@ examples:
 Prompts, answers and dropped rows are shown as they are, personal data too. With observe = ["report"] under [plugins],
 a run writes its page by itself.
 
-next: open the page in a browser
+next: open the page in a browser; fttool compare runs/a runs/b
 """
 
 
