@@ -43,7 +43,7 @@ examples:
   fttool evaluate runs/quickstart chats.jsonl --generate   exact match and the like: the model answers 100 prompts
   fttool evaluate runs/quickstart chats.jsonl --set 'evaluation.metrics=["perplexity"]'
   fttool evaluate tiny chats.jsonl --set model.chat_template=chatml
-  fttool evaluate runs/quickstart chats.jsonl --device cpu while the GPU trains another one
+  fttool evaluate runs/quickstart chats.jsonl --device cpu    while the GPU trains
   fttool evaluate runs/quickstart chats.jsonl --json --out measured.json
 
 MODEL is a run's directory, a model's folder or GGUF file, a source (builtin:…, package:…), or a hub id (owner/name).

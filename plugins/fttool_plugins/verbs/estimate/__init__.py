@@ -20,7 +20,7 @@ examples:
   fttool estimate my.toml                                 measured here
   fttool estimate my.toml --price 2.50                    and what it costs, at $2.50 per hour of a GPU
   fttool estimate my.toml --gpus h100:8,a100-80:8         on GPUs that are not here
-  fttool estimate my.toml --gpus h100 --rows 10000 --row-tokens 4096
+  fttool estimate my.toml --gpus h100 --rows 10000 --row-tokens 1000
                                                           before there are rows
   fttool estimate my.toml --gpus h100 --token-price 3     beside an API at $3 per million tokens
 
@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     """Count, find out how fast, and say what it takes."""
     options = _parser().parse_args(words)
     if (options.rows is None) != (options.row_tokens is None):
-        raise UsageError("--rows and --row-tokens go together", hint="e.g. --rows 10000 --row-tokens 4096")
+        raise UsageError("--rows and --row-tokens go together", hint="e.g. --rows 10000 --row-tokens 1000")
     if options.rows is not None and not options.gpus:
         raise UsageError("without rows nothing can be measured", hint="name GPUs: --gpus h100:8")
     gpus = [_gpus(word) for word in options.gpus]
