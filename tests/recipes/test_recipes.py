@@ -54,7 +54,7 @@ def test_rows_from_elsewhere_are_read_to_the_last_column(capsys: pytest.CaptureF
     from fttool.testing import tiny_tokenizer
 
     rows = prepare(load(RECIPES / "elsewhere.toml"), tokenizer := tiny_tokenizer())
-    assert (rows.train_sizes, rows.dropped, rows.gone) == ([10, 8], {}, [])
+    assert (rows.train_sizes, rows.dropped, list(rows.gone)) == ([10, 8], {}, [])
     assert rows.notices == ["shared-chats: leading turns of the assistant left out: 1"]
     text = "\n".join(str(tokenizer.decode(row.input_ids)) for row in rows.train)
     for name in ("instructions", "shared-chats"):

@@ -73,7 +73,9 @@ class _Union:
         }
         tagged = core_schema.tagged_union_schema(choices, discriminator="name")
         return core_schema.no_info_before_validator_function(
-            lambda value: expand(self.family, value) if isinstance(value, str) else value, tagged
+            lambda value: expand(self.family, value) if isinstance(value, str) else value,
+            tagged,
+            serialization=core_schema.simple_ser_schema("any"),  # each knows itself, and a union would look for it
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
