@@ -37,7 +37,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "recomputed": {"model": {"gradient_checkpointing": True}},
     "larger": {"model": {"source": "larger"}},
     "top-layers": {"freezing": {"name": "top-layers", "n": 2}},
-    "gradual": {"freezing": {"name": "gradual", "every": 10}},
+    "gradual": {"freezing": {"name": "gradual", "every": 5}},
     "lora": {"freezing": {"name": "lora", "rank": 8}},
     "classification": {"data": "labelled", "task": "classification"},
 }
