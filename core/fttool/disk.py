@@ -13,6 +13,11 @@ from pathlib import Path
 
 from fttool.errors import DiskError, FttoolError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 REFUSALS = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -97,6 +102,24 @@ def bytes_in(folder: Path) -> int:
 def free_bytes(path: Path) -> int:
     """What this user may still write on the disk on which `path` is, or will be; quotas are not seen."""
     return shutil.disk_usage(nearest(path)).free
+
+
+@contextmanager
+def alone(place: Path) -> Generator[None]:
+    """Around making what lies at a path, which no other process does meanwhile; on Windows several may.
+
+    Raises:
+        OSError: where the lock, a file beside it, cannot be written.
+    """
+    with lock_beside(place).open("w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def lock_beside(place: Path) -> Path:
+    """The file by which `alone` keeps others away."""
+    return place.with_name(f".{place.name}.lock")
 
 
 def user_folder(variable: str, usual: str) -> Path | None:

@@ -12,8 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fttool.contracts.batches import Batching
 from fttool.contracts.recipe import RowsTable
 from fttool.contracts.strategy import Strategy, Track
-from fttool.disk import bytes_in, user_folder
+from fttool.disk import alone, bytes_in, lock_beside, user_folder
 from fttool.errors import DataError, gist
 from fttool.plain import children
 from fttool.recipe.loaded import Loaded
@@ -36,11 +36,6 @@ from fttool.rundir.code import code_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 FROM_BYTES = 2**20
 """Bytes of row files from which on prepared rows are kept: fewer are prepared as quickly as they are looked up."""
@@ -66,7 +61,7 @@ def cached_rows(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, track: Track
     with ExitStack() as stack:
         try:
             above.mkdir(parents=True, exist_ok=True, mode=0o700)
-            stack.enter_context(_alone(place))
+            stack.enter_context(alone(place))
         except OSError as fault:
             return _not_kept(prepare(loaded, tokenizer, track=track), above, fault.strerror or str(fault))
         rows = _found(place)
@@ -124,7 +119,7 @@ def remove_kept_rows(entry: KeptRows) -> None:
     """Remove rows that are kept; a run that has them in memory keeps them until it ends."""
     shutil.rmtree(entry.path, ignore_errors=True)
     with suppress(OSError):
-        _lock_file(entry.path).unlink()
+        lock_beside(entry.path).unlink()
 
 
 def _found(place: Path) -> Rows | None:
@@ -157,19 +152,6 @@ def _bound(above: Path) -> None:
         total += entry.bytes
         if total > AT_MOST:
             remove_kept_rows(entry)
-
-
-@contextmanager
-def _alone(place: Path) -> Generator[None]:
-    """Around the preparing of rows, which no other process does meanwhile; on Windows several may."""
-    with _lock_file(place).open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _lock_file(place: Path) -> Path:
-    return place.with_name(f".{place.name}.lock")
 
 
 # -- what rows are made of -------------------------------------------------------------------------------------------

@@ -19,16 +19,11 @@ from pathlib import Path, PurePosixPath
 from time import time
 from typing import Any
 
-from fttool.disk import size, user_folder, writing
+from fttool.disk import alone, size, user_folder, writing
 from fttool.errors import DataError, FttoolError, Problem, did_you_mean, gist
 from fttool.machine import OFFLINE, SET_HERE
 from fttool.recipe.secrets import hide_secrets
 from fttool.visible import show
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 VERSION = (
     *("etag", "mtime", "lastmodified", "last_modified", "last-modified", "modified", "updated", "created"),
@@ -227,7 +222,7 @@ def _brought(system: Any, address: str) -> Path:
     file = place / (stamp or "unversioned") / _name(address)
     with writing(file, needed=int(told.get("size") or 0), hint=ELSEWHERE):
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _alone(place):
+        with alone(place):
             if not (stamp and file.is_file()):
                 _fetch(system, address, file, told, version)
             _note(file.parent, address)
@@ -278,15 +273,6 @@ def _note(folder: Path, address: str, **more: Any) -> None:
     aside = folder / f".{NOTE}.{os.getpid()}"
     aside.write_text(json.dumps({"address": _shown(address), **more}), encoding="utf-8")
     aside.replace(folder / NOTE)
-
-
-@contextmanager
-def _alone(place: Path) -> Generator[None]:
-    """Around fetching, which no other process does meanwhile; on Windows several may."""
-    with place.with_name(f".{place.name}.lock").open("w") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from fttool.verbs import (
 )
 from fttool_plugins.verbs.audit.reading import audited, sample_of
 from fttool_plugins.verbs.audit.report import Indicator, Report, as_data
+from fttool_plugins.verbs.counts import positive
 
 EXAMPLES = """\
 examples:
@@ -93,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slow", action="store_true", help="ask filters that compute with a model, too")
     parser.add_argument("--difficulty", action="store_true", help="load the starting model, and ask it some rows")
     parser.add_argument("--measure", action="store_true", help="try what leaving suspects out gains, in short runs")
-    parser.add_argument("--updates", type=_positive, default=30, metavar="N", help="of each such run; default: 30")
-    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="pairs of runs a filter; default: 3")
+    parser.add_argument("--updates", type=positive, default=30, metavar="N", help="of each such run; default: 30")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="pairs of runs a filter; default: 3")
     parser.add_argument(
         "--minutes", type=float, default=10.0, metavar="N", help="after these no run begins; default 10"
     )
@@ -102,12 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
-    return int(text)
 
 
 def audit(options: argparse.Namespace) -> Report:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from fttool.api import ExitCode, Problem, RecipeError, UsageError, show
 from fttool.verbs import Loaded, add_recipe, load_recipe, verb_parser
+from fttool_plugins.verbs.counts import comma_separated, positive
 from fttool_plugins.verbs.estimate.hardware import GPU, find_gpu
 from fttool_plugins.verbs.estimate.price import amount, per_hour
 
@@ -56,34 +57,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("estimate", __doc__, EXAMPLES)
     add_recipe(parser)
     parser.add_argument(
-        "--gpus", type=_words, default=[], metavar="GPU:N,…", help="estimate for these, without measuring; N is 1"
+        "--gpus",
+        type=comma_separated,
+        default=[],
+        metavar="GPU:N,…",
+        help="estimate for these, without measuring; N is 1",
     )
     parser.add_argument(
         "--price", type=per_hour, metavar="USD", help="of an hour of one GPU, or of this machine: 2.50, or 1.50-3.50"
     )
     parser.add_argument("--token-price", type=amount, metavar="USD", help="of an API, per million training tokens")
-    parser.add_argument("--rows", type=_positive, metavar="N", help="of so many rows, instead of those of the recipe")
-    parser.add_argument("--row-tokens", type=_positive, metavar="N", help="tokens of each of them")
+    parser.add_argument("--rows", type=positive, metavar="N", help="of so many rows, instead of those of the recipe")
+    parser.add_argument("--row-tokens", type=positive, metavar="N", help="tokens of each of them")
     parser.add_argument(
         "--learned", type=_share, default=1.0, metavar="SHARE", help="of their tokens that are learned; default: 1"
     )
-    parser.add_argument("--updates", type=_positive, default=5, metavar="N", help="that are measured; default: 5")
+    parser.add_argument("--updates", type=positive, default=5, metavar="N", help="that are measured; default: 5")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser
-
-
-def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise argparse.ArgumentTypeError(f"{text!r} is an empty list")
-    return words
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
-    return int(text)
 
 
 def _share(text: str) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fttool.api import ExitCode, show
 from fttool.verbs import add_recipe, load_recipe, verb_parser
+from fttool_plugins.verbs.counts import comma_separated, positive
 from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, make_candidates, shardings
 from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, measure
 from fttool_plugins.verbs.probe.showing import as_json, in_words, screen
@@ -56,33 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("probe", __doc__, EXAMPLES)
     add_recipe(parser)
     parser.add_argument(
-        "--sharding", type=_words, default=[], metavar="NAME,…", help="which to measure; default: the recipe's own"
+        "--sharding",
+        type=comma_separated,
+        default=[],
+        metavar="NAME,…",
+        help="which to measure; default: the recipe's own",
     )
     parser.add_argument(
         "--micro-batches", type=_sizes, default=[], metavar="N,…", help="default: the recipe's, its half and its double"
     )
-    parser.add_argument("--processes", type=_positive, metavar="N", help="default: as many as the recipe has")
-    parser.add_argument("--updates", type=_positive, default=5, metavar="N", help="that count, after one; default: 5")
+    parser.add_argument("--processes", type=positive, metavar="N", help="default: as many as the recipe has")
+    parser.add_argument("--updates", type=positive, default=5, metavar="N", help="that count, after one; default: 5")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser
 
 
-def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise argparse.ArgumentTypeError(f"{text!r} is an empty list")
-    return words
-
-
 def _sizes(text: str) -> list[int]:
-    return [_positive(word) for word in _words(text)]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
-    return int(text)
+    return [positive(word) for word in comma_separated(text)]
 
 
 @contextmanager
