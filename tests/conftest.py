@@ -6,6 +6,7 @@ is left at the end is short and no worker waits for another.
 """
 
 import gc
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     named = config.args_source is pytest.Config.ArgsSource.ARGS
     if not named and not config.option.markexpr:
         config.option.markexpr = "not full"  # the workers of xdist are told
+    if config.getoption("numprocesses", None):
+        # A thread each: workers with as many threads as there are cores wait for one another, ten times as long.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

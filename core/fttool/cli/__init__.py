@@ -5,6 +5,7 @@ More verbs come from plugins, see `plugin_verbs`.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import io
@@ -171,7 +172,10 @@ def _no_collection() -> Generator[None]:
         yield
     finally:
         if was_on:
+            gc.freeze()
+            gc.unfreeze()  # all is old now: the next collection, of what is young, does not look through it
             gc.enable()
+            atexit.register(gc.freeze)  # what goes with the process need not be looked through first
 
 
 def _instead(word: str, verbs: list[str]) -> str:

@@ -7,10 +7,7 @@ from typing import Literal
 from typing_extensions import override
 
 from fttool.api import Encoded, Example, MaskingContext, RowEncoder
-from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
-from fttool_plugins.masking.plain import PlainText
-from fttool_plugins.masking.turns import IGNORED, Conversations, render
 
 
 class All(OfText):
@@ -26,6 +23,10 @@ class All(OfText):
     @override
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` for an empty row and where the chat template refuses."""
+        from fttool_plugins.masking.control import Control
+        from fttool_plugins.masking.plain import PlainText
+        from fttool_plugins.masking.turns import IGNORED, Conversations, render
+
         tokenizer, plain = ctx.tokenizer, PlainText(ctx.tokenizer, self.control_tokens)
         control = Control(tokenizer, self.control_tokens)
         conversations = Conversations(tokenizer, control=self.control_tokens)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from fttool.api import Message
 from fttool_plugins.masking.tokens import Tokens, special_ids, special_pattern, special_texts
@@ -20,9 +20,8 @@ from fttool_plugins.masking.tokens import Tokens, special_ids, special_pattern, 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from fttool_plugins.masking.of_turns import ControlTokens
     from fttool_plugins.masking.writing import Written
-
-ControlTokens: TypeAlias = Literal["refuse", "text", "keep"]
 
 SHOWN = 3
 """Places that are named of one token."""

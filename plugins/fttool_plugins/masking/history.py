@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
 
 from fttool.api import Example
-
-History: TypeAlias = Literal["as-rendered", "as-asked"]
 
 
 def as_asked(example: Example, first: int = 0) -> Sequence[Example]:

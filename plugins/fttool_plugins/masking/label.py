@@ -8,9 +8,7 @@ from typing import ClassVar, Literal
 from typing_extensions import override
 
 from fttool.api import Encoded, Example, Levels, MaskingContext, RowEncoder
-from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.of_turns import OfText
-from fttool_plugins.masking.texts import encode_texts
 
 
 class Label(OfText):
@@ -28,6 +26,9 @@ class Label(OfText):
         """Yield the encoder; it raises `ValueError` for a row without classes, without a token left of its text, and
         for control tokens in a text where they are refused.
         """
+        from fttool_plugins.masking.control import Control
+        from fttool_plugins.masking.texts import encode_texts
+
         control = Control(ctx.tokenizer, self.control_tokens)
 
         def encode(example: Example) -> Encoded:

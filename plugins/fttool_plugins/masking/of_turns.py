@@ -1,17 +1,21 @@
-"""The options that masking strategies share: control tokens in texts, and what is learned of an assistant's turns."""
+"""The options that masking strategies share: control tokens in texts, and what is learned of an assistant's turns.
+
+What makes tokens of rows is imported where an encoder is built, here and in each strategy: it is most of this room, and
+a recipe is checked without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from typing_extensions import override
 
 from fttool.api import Encoded, Example, Masking, MaskingContext, RowEncoder
-from fttool_plugins.masking.control import ControlTokens
-from fttool_plugins.masking.history import History, as_asked
-from fttool_plugins.masking.plain import PlainText
-from fttool_plugins.masking.thoughts import Thoughts
-from fttool_plugins.masking.turns import Conversations
+
+ControlTokens: TypeAlias = Literal["refuse", "text", "keep"]
+History: TypeAlias = Literal["as-rendered", "as-asked"]
+Thoughts: TypeAlias = Literal["learn", "skip", "skip-empty"]
 
 
 class OfText(Masking):
@@ -59,6 +63,8 @@ class OfTurns(OfText):
     @override
     def split(self, example: Example) -> Sequence[Example]:
         """A row a learned turn where the history is as asked, else the row as it is."""
+        from fttool_plugins.masking.history import as_asked
+
         example = self.chosen(example)
         return as_asked(example, self.first(example)) if self.history == "as-asked" else (example,)
 
@@ -69,6 +75,9 @@ class OfTurns(OfText):
     @override
     def build(self, ctx: MaskingContext) -> RowEncoder:
         """Yield the encoder; it raises `ValueError` where no right mask can be found."""
+        from fttool_plugins.masking.plain import PlainText
+        from fttool_plugins.masking.turns import Conversations
+
         conversations = Conversations(ctx.tokenizer, thoughts=self.thoughts, control=self.control_tokens)
         plain = PlainText(ctx.tokenizer, self.control_tokens)
 

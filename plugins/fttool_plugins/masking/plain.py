@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fttool.api import Encoded
-from fttool_plugins.masking.control import Control, ControlTokens
+from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.turns import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from fttool_plugins.masking.of_turns import ControlTokens
 
 
 class PlainText:

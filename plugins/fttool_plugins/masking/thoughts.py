@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from fttool.api import Message
 
 if TYPE_CHECKING:
     from fttool_plugins.masking.writing import Written
-
-Thoughts: TypeAlias = Literal["learn", "skip", "skip-empty"]
 
 EMPTY = "teaching an empty thought"
 """A remark on rows."""

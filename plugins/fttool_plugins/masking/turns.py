@@ -29,18 +29,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from fttool.api import ChatTemplateError, Encoded, Message, ModelError, chat_text
 from fttool_plugins.masking.additions import Additions
 from fttool_plugins.masking.answers import check_not_empty, check_not_left_out
-from fttool_plugins.masking.control import Control, ControlTokens
+from fttool_plugins.masking.control import Control
 from fttool_plugins.masking.ends import Ends
 from fttool_plugins.masking.patterns import Filled, Patterns, Turn
 from fttool_plugins.masking.prompts import Prompts
 from fttool_plugins.masking.refusals import remedy, wants_parts
 from fttool_plugins.masking.spans import says_twice, spans
-from fttool_plugins.masking.thoughts import EMPTY, Thoughts, begins_with_tag, check_thoughts, thought
+from fttool_plugins.masking.thoughts import EMPTY, begins_with_tag, check_thoughts, thought
 from fttool_plugins.masking.tokens import Tokenization, Tokens, fillers, special_pattern
 from fttool_plugins.masking.writing import Writer, Written
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from fttool_plugins.masking.of_turns import ControlTokens, Thoughts
 
 IGNORED = -100
 """The label of a token that is not learned; torch's `cross_entropy` skips it."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fttool.api import Example
-from fttool_plugins.masking.words import encode_words
+from fttool_plugins.masking.wordwise import encode_words
 from fttool_plugins.task.entities import OUTSIDE, entities, is_of_entities
 
 if TYPE_CHECKING:
