@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,35 @@ GREY = "0.45"
 
 def draw(points: Sequence[tuple[str, float, float]], metric: str, file: Path) -> None:
     """Write the plot of (name, gain, loss), all finite, to `file`; raises `UsageError` where that cannot be done."""
-    if file.suffix.lower() not in KINDS:
-        raise UsageError(f"'{file}' does not have the suffix of an image", hint=f"the suffix may be {', '.join(KINDS)}")
-    if not file.parent.is_dir():
-        raise UsageError(f"the folder '{file.parent}' does not exist", hint="make it first")
+    write_figure(file, (7.5, 5.5), lambda figure: fill(figure, points, metric))
+
+
+def write_figure(file: Path, inches: tuple[float, float], filled: Callable[[Any], None]) -> None:
+    """Write a picture of some width and height: `filled` puts it into an empty matplotlib figure.
+
+    Raises:
+        UsageError: the file is not an image's, cannot be written, or there is nothing to draw with.
+    """
+    refuse_image(file)
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError("--plot needs matplotlib", hint="pip install 'fttool[plot]'") from None
 
-    figure: Any = Figure(figsize=(7.5, 5.5), dpi=150, layout="constrained")
-    fill(figure, points, metric)
+    figure: Any = Figure(figsize=inches, dpi=150, layout="constrained")
+    filled(figure)
     try:
         figure.savefig(file)
     except OSError as error:
         raise UsageError(f"cannot write '{file}': {error.strerror or error}") from error
+
+
+def refuse_image(file: Path) -> None:
+    """Raise `UsageError` for a file that cannot be a picture, before anything is computed for it."""
+    if file.suffix.lower() not in KINDS:
+        raise UsageError(f"'{file}' does not have the suffix of an image", hint=f"the suffix may be {', '.join(KINDS)}")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"the folder '{file.parent}' does not exist", hint="make it first")
 
 
 def fill(figure: Any, points: Sequence[tuple[str, float, float]], metric: str) -> None:

@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
         raise UsageError("--rows and --row-tokens go together", hint="e.g. --rows 10000 --row-tokens 1000")
     if options.rows is not None and not options.gpus:
         raise UsageError("without rows nothing can be measured", hint="name GPUs: --gpus h100:8")
-    gpus = [_gpus(word) for word in options.gpus]
+    gpus = [gpus_in(word) for word in options.gpus]
     loaded = load_recipe(options)
     _refuse_long_rows(loaded, options.row_tokens)
 
@@ -88,7 +88,7 @@ def _share(text: str) -> float:
     return share
 
 
-def _gpus(word: str) -> tuple[GPU, int]:
+def gpus_in(word: str) -> tuple[GPU, int]:
     """`h100:8`, or `h100` for one."""
     name, colon, number = word.partition(":")
     gpu = find_gpu(name)

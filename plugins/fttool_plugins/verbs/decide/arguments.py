@@ -1,0 +1,116 @@
+"""The command line of `fttool decide`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fttool.api import UsageError
+from fttool.verbs import add_overrides
+from fttool_plugins.verbs.estimate.price import amount, per_hour
+
+
+def refuse_gaps(options: argparse.Namespace) -> None:
+    """Raise `UsageError` where they do not say enough, or one of them without another."""
+    if options.recipe is None:
+        _refuse_nothing(options)
+    if options.input_price is None and _priced(options):
+        raise UsageError("what a token costs is not known", hint="say it: --input-price 3, in dollars per million")
+    if (options.hosting or options.retrain) and options.requests is None:
+        hint = "say how many there are: --requests 1000"
+        raise UsageError("what is paid by the month is shared by the requests of a day", hint=hint)
+    if options.cached_share is not None and options.cached_price is None:
+        raise UsageError("--cached-share goes with --cached-price", hint="e.g. --cached-price 0.30")
+
+
+def _refuse_nothing(options: argparse.Namespace) -> None:
+    """Without rows all figures must be given."""
+    if options.prompt_tokens is None or options.tuned_prompt_tokens is None or options.input_price is None:
+        hint = "--prompt-tokens 1000 --tuned-prompt-tokens 50 --input-price 10 --training 100-1000"
+        raise UsageError("name a recipe or a file of rows, or say all of it", hint=hint)
+    for name in ("instructions", "gpus", "price", "model", "overrides"):
+        if getattr(options, name):
+            spelt = "set" if name == "overrides" else name
+            raise UsageError(f"--{spelt} needs a recipe or a file of rows", hint="fttool decide my.toml …")
+
+
+def _priced(options: argparse.Namespace) -> bool:
+    names = ("cached_price", "output_price", "tuned_input_price", "tuned_output_price", "hosting", "training", "plot")
+    return any(getattr(options, name) is not None for name in names)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Rows, requests, prices, and what becomes of the result."""
+    parser.add_argument(
+        "recipe",
+        type=Path,
+        nargs="?",
+        metavar="RECIPE|FILE",
+        help="whose rows are looked at",
+    )
+    add_overrides(parser, "override one key of the recipe, or of the one that a file gets")
+    parser.add_argument("--model", metavar="MODEL", help="another one, or that of a file's rows: its tokenizer counts")
+    _add_requests(parser)
+    _add_prices(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the cost over requests: .png, .svg or .pdf")
+    parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
+
+
+def _add_requests(parser: argparse.ArgumentParser) -> None:
+    """How many requests there are, and how long they are."""
+    parser.add_argument(
+        "--prompt-tokens", type=number(0, above=True), metavar="N", help="of a request with a long prompt"
+    )
+    parser.add_argument("--tuned-prompt-tokens", type=number(0), metavar="N", help="of one to the fine-tuned model")
+    parser.add_argument("--output-tokens", type=number(0), metavar="N", help="of an answer; default: the rows', else 0")
+    parser.add_argument(
+        "--shots", type=number(0, whole=True), default=5, metavar="K", help="examples in the long prompt; default: 5"
+    )
+    parser.add_argument("--instructions", type=Path, metavar="FILE", help="text that the long prompt has beside them")
+    parser.add_argument("--requests", type=number(0, above=True), metavar="N", help="a day")
+
+
+def _add_prices(parser: argparse.ArgumentParser) -> None:
+    """In dollars; of tokens per million."""
+    price: Any = {"type": amount, "metavar": "USD"}
+    parser.add_argument("--input-price", **price, help="of prompt tokens, per million")
+    parser.add_argument("--cached-price", **price, help="of prompt tokens that the provider has cached")
+    parser.add_argument(
+        "--cached-share", type=share, metavar="SHARE", help="of the long prompt; default: what fine-tuning saves of it"
+    )
+    parser.add_argument("--output-price", **price, help="of an answer's tokens, per million; default: 0")
+    parser.add_argument("--tuned-input-price", **price, help="if fine-tuned; default: the same, or 0 if hosted")
+    parser.add_argument("--tuned-output-price", **price, help="if fine-tuned; default: the same, or 0 if hosted")
+    parser.add_argument("--hosting", **price, help="of the fine-tuned model, per hour")
+    parser.add_argument("--training", type=per_hour, metavar="USD", help="of one training: 300, or 100-1000")
+    parser.add_argument("--gpus", metavar="GPU:N", help="estimate the training on these, e.g. h100:8")
+    parser.add_argument("--price", type=per_hour, metavar="USD", help="per hour of one; without --gpus measured here")
+    parser.add_argument("--retrain", type=number(0), default=0.0, metavar="N", help="trainings a month; default: 0")
+
+
+def number(least: float, *, above: bool = False, whole: bool = False) -> Callable[[str], float]:
+    """Numbers from `least` on, or only `above` it."""
+    wanted = f"{'an integer' if whole else 'a number'} {'above' if above else 'of at least'} {least:g}"
+
+    def read(text: str) -> float:
+        try:
+            value: float = int(text) if whole else float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < least or (above and value == least):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        return value
+
+    return read
+
+
+def share(text: str) -> float:
+    """From 0 to 1."""
+    value = number(0)(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: 0 to 1")
+    return value
