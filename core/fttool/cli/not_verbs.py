@@ -21,6 +21,7 @@ DONE_BY = {
     **dict.fromkeys(("resume", "continue", "restart"), f"{_RUN} --resume"),
     **dict.fromkeys(("dry-run", "plan", "estimate", "memory", "cost"), f"{_RUN} --dry-run"),
     **dict.fromkeys(("sweep", "search", "grid", "hpo", "hparams", "optimize"), _SEARCH),
+    **dict.fromkeys(("lr-find", "find", "range-test"), "fttool find-lr my.toml"),
     **dict.fromkeys(("export", "convert", "quantize", "gguf", "save", "onnx"), _EXPORT),
     **dict.fromkeys(("push", "upload", "publish", "deploy", "hub", "share"), _PUSH),
     **dict.fromkeys(("serve", "server", "api", "host"), _SERVE),

@@ -4,6 +4,7 @@ from fttool.api import Strategy, hookimpl
 from fttool_plugins.schedule.constant import Constant
 from fttool_plugins.schedule.cosine import Cosine
 from fttool_plugins.schedule.cosine_restarts import CosineRestarts
+from fttool_plugins.schedule.exponential import Exponential
 from fttool_plugins.schedule.inverse_sqrt import InverseSqrt
 from fttool_plugins.schedule.linear import Linear
 from fttool_plugins.schedule.polynomial import Polynomial
@@ -23,4 +24,5 @@ def fttool_strategies() -> list[type[Strategy]]:
         SlantedTriangular,
         InverseSqrt,
         WarmupStableDecay,
+        Exponential,
     ]

@@ -36,6 +36,7 @@ WSD = {"warmup": 10, "decay": 20}
         ("linear", {"warmup": 0}, 1),
         ("polynomial", {"warmup": 0}, 1),
         ("slanted-triangular", {"warmup": 10}, 11),
+        ("exponential", {}, 1),
     ],
 )
 def test_updates_that_a_longer_run_shares(name: str, options: dict[str, object], shared: int) -> None:
@@ -63,6 +64,7 @@ def test_a_run_shares_all_with_itself_up_to_where_one_asks() -> None:
         ("cosine-restarts", {"warmup": 10, "first": 3}, range(0)),
         ("inverse-sqrt", {"warmup": 10, "timescale": 10**6}, range(0)),
         ("slanted-triangular", {}, range(0)),
+        ("exponential", {}, range(99, 101)),  # the last update, and past the end
     ],
 )
 def test_where_the_peak_is_held(name: str, options: dict[str, object], stable: range) -> None:

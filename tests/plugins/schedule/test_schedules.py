@@ -16,6 +16,7 @@ from fttool_plugins.schedule import fttool_strategies
 from fttool_plugins.schedule.constant import Constant
 from fttool_plugins.schedule.cosine import Cosine
 from fttool_plugins.schedule.cosine_restarts import CosineRestarts
+from fttool_plugins.schedule.exponential import Exponential
 from fttool_plugins.schedule.inverse_sqrt import InverseSqrt
 from fttool_plugins.schedule.linear import Linear
 from fttool_plugins.schedule.polynomial import Polynomial
@@ -26,7 +27,8 @@ PEAK = 2e-5
 TO_THE_FLOOR = [Linear, Polynomial, Cosine, CosineRestarts, WarmupStableDecay]
 FALLING = [*TO_THE_FLOOR, InverseSqrt, SlantedTriangular]
 FROM_ZERO = [Constant, *TO_THE_FLOOR, InverseSqrt]
-EVERY = [Constant, *FALLING]
+WARMED = [Constant, *FALLING]
+EVERY = [*WARMED, Exponential]
 
 
 def factors(schedule: Schedule, total: int, steps: range) -> list[float]:
@@ -48,6 +50,7 @@ def test_the_room_lists_them():
         "slanted-triangular",
         "inverse-sqrt",
         "wsd",
+        "exponential",
     }
 
 
@@ -98,6 +101,10 @@ REFERENCE = {
     "wsd-1-sqrt": (
         WarmupStableDecay(warmup=2, decay=4, min_lr=0.1 * PEAK),
         [0, 0.5, 1, 1, 1, 1, 1, 0.55, 0.363604, 0.220577, 0.1],
+    ),
+    "exponential": (
+        Exponential(start=1e-9),
+        [1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 1],
     ),
 }
 reference = pytest.mark.parametrize(("schedule", "expected"), REFERENCE.values(), ids=REFERENCE)
@@ -265,7 +272,7 @@ def test_the_floor_is_a_share_of_each_groups_own_rate(strategy):
 # -- what does not fit -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", EVERY)
+@pytest.mark.parametrize("strategy", WARMED)
 def test_warmup_longer_than_the_run(strategy):
     with pytest.raises(RecipeError, match=r"schedule\.warmup is 500 steps, and the run has 200") as caught:
         factors(strategy(warmup=500), 200, range(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,7 @@ def write_figure(file: Path, inches: tuple[float, float], filled: Callable[[Any]
         UsageError: the file is not an image's, cannot be written, or there is nothing to draw with.
     """
     refuse_image(file)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("--plot needs matplotlib", hint="pip install 'fttool[plot]'") from None
+    from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=inches, dpi=150, layout="constrained")
     filled(figure)
@@ -46,6 +44,10 @@ def refuse_image(file: Path) -> None:
         raise UsageError(f"'{file}' does not have the suffix of an image", hint=f"the suffix may be {', '.join(KINDS)}")
     if not file.absolute().parent.is_dir():
         raise UsageError(f"the folder '{file.parent}' does not exist", hint="make it first")
+    try:
+        import_module("matplotlib.figure")
+    except ImportError:
+        raise UsageError("--plot needs matplotlib", hint="pip install 'fttool[plot]'") from None
 
 
 def fill(figure: Any, points: Sequence[tuple[str, float, float]], metric: str) -> None:

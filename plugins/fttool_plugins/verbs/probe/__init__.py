@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
-import tempfile
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from fttool.api import ExitCode, show
@@ -22,6 +18,7 @@ from fttool_plugins.verbs.counts import comma_separated, positive
 from fttool_plugins.verbs.probe.candidates import ALL, KNOWN, OWN, Candidate, make_candidates, shardings
 from fttool_plugins.verbs.probe.measuring import WARM_UP, Outcome, environment, measure
 from fttool_plugins.verbs.probe.showing import as_json, in_words, screen
+from fttool_plugins.verbs.temporary import temporary
 
 EXAMPLES = f"""\
 examples:
@@ -43,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     loaded = load_recipe(options)
     chosen = shardings(loaded, options.sharding, options.processes)
-    with _temporary() as folder:
+    with temporary("probe") as folder:
         candidates = make_candidates(loaded, chosen, options.micro_batches, WARM_UP + options.updates, folder)
         outcomes = _measured(candidates, folder, quiet=options.quiet)
     if options.json:
@@ -75,17 +72,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sizes(text: str) -> list[int]:
     return [positive(word) for word in comma_separated(text)]
-
-
-@contextmanager
-def _temporary() -> Generator[Path]:
-    """A folder that is gone afterwards, where SIGTERM ends it all too."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))
-    try:
-        with tempfile.TemporaryDirectory(prefix="fttool-probe-", ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _measured(candidates: Sequence[Candidate], folder: Path, *, quiet: bool) -> list[Outcome]:

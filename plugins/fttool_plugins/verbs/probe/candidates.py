@@ -15,6 +15,7 @@ from fttool_plugins.sharding.ddp import DDP
 from fttool_plugins.sharding.fsdp import FSDP
 from fttool_plugins.sharding.none import Unsharded
 from fttool_plugins.sharding.zero import INSTALL, ZeRO
+from fttool_plugins.verbs.updates_alone import updates_alone
 
 KNOWN: Mapping[str, Callable[[int], Sharding]] = {
     "none": lambda processes: Unsharded(),
@@ -113,7 +114,9 @@ def make_candidates(
         for micro_batch in micro_batches(loaded, sharding.world_size, asked):
             refusal, variant = _missing(sharding), None
             changes = {
-                **_short_run(loaded, updates),
+                **updates_alone(loaded, updates),
+                # The rate climbs all the way: none of so few updates may diverge.
+                "schedule": {"name": "constant", "warmup": updates},
                 "run.output": str(folder),
                 "run.name": str(len(candidates) + 1),
                 "run.micro_batch": micro_batch,
@@ -135,25 +138,6 @@ def make_candidates(
                 )
             )
     return candidates
-
-
-def _short_run(loaded: Loaded, updates: int) -> dict[str, Any]:
-    """Overrides that leave an update as it is, and drop what is around it.
-
-    The rate climbs all the way: none of so few updates may diverge, and the recipe's own warmup may be longer.
-    """
-    return {
-        "run.max_steps": updates,
-        "run.global_batch": loaded.recipe.global_batch,
-        "run.log_every": 1,
-        "schedule": {"name": "constant", "warmup": updates},
-        "data.eval": [],
-        "data.eval_share": 0.0,
-        "data.retention": [],
-        "evaluation": {},
-        "tracking.to": [],
-        "plugins.observe": [],
-    }
 
 
 def _started_here(sharding: Sharding, processes: int) -> Sharding:
