@@ -39,7 +39,7 @@ SPINE = (  # what a reader must know to follow a recipe to a model, in the order
 CORE = {  # folder → its files in reading order
     "": "scripting api described hookspecs events plugins listing yielded world machine errors visible wrapping plain "
     "textfile disk permissions streams",
-    "contracts": "strategy layers rows batches model update sharding task recipe",
+    "contracts": "strategy layers rows batches model update sharding task advice recipe",
     "recipe": "toml tomlscan overrides loaded closed explaining rules secrets faults reading salvaging",
     "rows": "data datasets raw slicing hub format_detection paths first_look filtering encoding lengths tokens gone "
     "spooled rows templates limits chat prompts loader workers kept",
@@ -52,7 +52,7 @@ CORE = {  # folder → its files in reading order
     "shards held_bytes memory",
     "features": "backbone observed cache",
     "proof": "proving probe assumptions properties",
-    "runs": "run refusing opening resume resuming start preparing forecasting finishing summary card stopping "
+    "runs": "run refusing opening resume resuming start preparing forecasting advising finishing summary card stopping "
     "rehearsing disk_space row_cache",
     "runs/stages": "setup rows model batches update plan loop answers",
     "show": "running closing dry_run page",
@@ -70,6 +70,7 @@ TABLES = {
     "evaluation.generate": "GenerateTable",
     "tracking": "TrackingTable",
     "plugins": "PluginsTable",
+    "advice": "AdviceTable",
 }
 
 

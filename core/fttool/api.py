@@ -9,6 +9,7 @@ it is first asked for, so that listing and validating stay quick.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fttool.contracts.advice import Advice, AdviceContext, AdviceRule
 from fttool.contracts.batches import Batches, Batching, BatchingContext, Mixing, MixingContext, RowGroup, RowOrder
 from fttool.contracts.layers import Layers, layers
 from fttool.contracts.model import (
@@ -141,6 +142,9 @@ __all__ = [
     "ALWAYS",
     "MARKS",
     "MAX_ROW_BYTES",
+    "Advice",
+    "AdviceContext",
+    "AdviceRule",
     "Answer",
     "Batches",
     "Batching",

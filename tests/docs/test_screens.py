@@ -47,7 +47,7 @@ def test_each_picture_is_on_the_page_and_small() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["first", "validate", "wrong", "preview"])
+@pytest.mark.parametrize("name", ["first", "validate", "wrong", "advise", "preview"])
 def test_a_picture_has_what_is_printed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

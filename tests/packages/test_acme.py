@@ -130,6 +130,15 @@ def test_its_verb_is_a_verb(site: Path, tmp_path: Path) -> None:
     assert "unknown command 'acme-curve'" in gone.stderr
 
 
+def test_its_rule_is_asked(site: Path, quiz: Path) -> None:
+    words = ["validate", str(quiz), "--advise", "--json"]
+    told = json.loads(call("-m", "fttool", *words, "--set", "run.global_batch=16", site=site).stdout)
+    (said,) = [one for one in told["advice"] if one["id"] == "acme-last-update"]
+    assert said["where"] == "--set run.global_batch" and said["figures"] == {"rows": 1}
+    told = json.loads(call("-m", "fttool", *words, "--set", 'advice.ignore=["acme-last-update"]', site=site).stdout)
+    assert told["ignored"] == ["acme-last-update"]
+
+
 @pytest.mark.full
 def test_a_run_uses_all_of_it(site: Path, quiz: Path, fttool_tiny_model: Path) -> None:
     """The package's recipe as it stands, but for the model; its own tests run the one with its model source."""

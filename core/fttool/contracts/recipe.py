@@ -263,6 +263,13 @@ class PluginsTable(Table):
     """Plugins that watch the run."""
 
 
+class AdviceTable(Table):
+    """Advice of `fttool validate --advise` and `fttool run --dry-run`."""
+
+    ignore: tuple[str, ...] = ()
+    """Rules that have nothing to say to this recipe, by their id; say why in a comment."""
+
+
 class Recipe(Table):
     """A fine-tuning run: model, rows, and a strategy of each family."""
 
@@ -287,6 +294,7 @@ class Recipe(Table):
     evaluation: EvaluationTable = EvaluationTable()
     tracking: TrackingTable = TrackingTable()
     plugins: PluginsTable = PluginsTable()
+    advice: AdviceTable = AdviceTable()
 
     @property
     def global_batch(self) -> int:

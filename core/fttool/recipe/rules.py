@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from typing import Any
 
+from fttool.contracts.advice import ADVICE
 from fttool.contracts.batches import Batching
 from fttool.contracts.recipe import SLICE, GenerateTable, Recipe, RowsTable
 from fttool.errors import Problem, did_you_mean
@@ -41,10 +43,20 @@ def contradictions(recipe: Recipe) -> Iterable[Problem]:
         )
         yield Problem(message, hint=f'set batching.name = "{Batching.place.default}"', key=("batching",))
     yield from _of_datasets(recipe)
+    yield from _of_advice(recipe)
     for index, name in enumerate(recipe.plugins.observe):
         if name in recipe.plugins.disable:
             message, hint = f"plugin '{name}' is both observed and disabled", "take it out of one of the two lists"
             yield Problem(message, hint=hint, key=("plugins", "observe", index))
+
+
+def _of_advice(recipe: Recipe) -> Iterable[Problem]:
+    """Rules that are ignored, and that no installed package has."""
+    rules = [point.name for point in entry_points(group=ADVICE)] if recipe.advice.ignore else []
+    for index, name in enumerate(recipe.advice.ignore):
+        if name not in rules:
+            message, hint = f"there is no advice '{name}' to ignore", did_you_mean(name, rules)
+            yield Problem(message, hint=hint, key=("advice", "ignore", index))
 
 
 def _of_lengths(recipe: Recipe) -> Iterable[Problem]:

@@ -21,6 +21,7 @@ from fttool.rundir.record import Record, resolved
 from fttool.training.rates import factor_of, shared_updates
 
 FREE = (
+    "advice",
     "tracking",
     "checkpoints.dtype",
     "checkpoints.every",

@@ -16,6 +16,7 @@ from fttool.recipe.loaded import Loaded
 from fttool.rows.checks.columns import described
 from fttool.rows.rows import Rows
 from fttool.rundir.record import Record, resolved
+from fttool.runs.advising import advise_prepared
 from fttool.runs.disk_space import disk_space, refuse_full_disk
 from fttool.runs.forecasting import forecast
 from fttool.runs.preparing import prepare_run
@@ -51,8 +52,10 @@ def dry_run(loaded: Loaded, screen: Screen) -> ExitCode:
         refuse_full_disk(space, place)
         plan = describe(prepared) | {"proof": proven.figures, "disk": {**asdict(space), "needed": space.needed}}
         forecasts = forecast(prepared)
-        plan["forecasts"] = forecasts.figures
-    screen.finished(plan, page(prepared, plan, proven, forecasts.lines))
+        advised = advise_prepared(prepared)
+        plan |= {"forecasts": forecasts.figures, "advice": advised.figures(loaded.where)}
+    more = {"forecast": forecasts.lines, "advice": advised.lines(loaded.where)}
+    screen.finished(plan, page(prepared, plan, proven, more))
     return ExitCode.OK
 
 
@@ -162,8 +165,8 @@ def _epoch(prepared: Prepared) -> list[dict[str, Any]]:
     ]
 
 
-def page(prepared: Prepared, plan: dict[str, Any], proven: Proven, forecasts: Sequence[str] = ()) -> str:
-    """The same for people, with what plugins forecast."""
+def page(prepared: Prepared, plan: dict[str, Any], proven: Proven, more: Mapping[str, Sequence[str]]) -> str:
+    """The same for people, with `more` that plugins say under headings of their own."""
     points = [(str(point["step"]), f"{point['lr']:.3g}") for point in plan["schedule"]]
     lines = [
         "# the recipe, with every option",
@@ -192,7 +195,7 @@ def page(prepared: Prepared, plan: dict[str, Any], proven: Proven, forecasts: Se
         f"{plan['total_steps']:,} updates, {plan['steps_per_epoch']:,} per epoch, "
         f"accumulation {plan['accumulation']}; precision: {plan['precision']}",
         *aligned([("update", "lr"), *points]),
-        *(["", "# forecast", "", *forecasts] if forecasts else []),
+        *(line for heading, said in more.items() if said for line in ("", f"# {heading}", "", *said)),
     ]
     return in_lines(lines)
 
