@@ -1,6 +1,7 @@
 """Decide whether to prompt or to fine-tune, and how.
 
-From how many requests on a fine-tuned model costs less than a long prompt, and what rules of thumb say of the rows.
+From how many requests on a fine-tuned model costs less than a long prompt, what rules of thumb say of the rows, and
+with --measure what short runs show of them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ examples:
                                                       training as fttool estimate has it
   fttool decide my.toml --input-price 3 --training 200 --hosting 1.20 --requests 20000 --retrain 1
                                                       hosted by the hour, trained again each month
+  fttool decide my.toml --measure --budget 10m        prompt, modes and learning curve, tried in short runs
 
 Prices of tokens are dollars per million. docs/decide.md has what is computed and measured, and what is not.
 

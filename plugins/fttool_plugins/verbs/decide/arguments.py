@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from fttool.api import UsageError
 from fttool.verbs import add_overrides
 from fttool_plugins.verbs.estimate.price import amount, per_hour
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "": 60}
+"""Of a unit of time; a bare number is minutes."""
+
 
 def refuse_gaps(options: argparse.Namespace) -> None:
     """Raise `UsageError` where they do not say enough, or one of them without another."""
@@ -19,6 +23,11 @@ def refuse_gaps(options: argparse.Namespace) -> None:
         _refuse_nothing(options)
     if options.input_price is None and _priced(options):
         raise UsageError("what a token costs is not known", hint="say it: --input-price 3, in dollars per million")
+    if options.budget is not None and not options.measure:
+        raise UsageError("--budget bounds --measure", hint="add --measure, or leave --budget out")
+    if options.recipe is not None and options.measure and options.recipe.suffix != ".toml":
+        message = f"'{options.recipe}' is not a recipe, and --measure makes runs of one"
+        raise UsageError(message, hint="fttool init writes one for your rows")
     if (options.hosting or options.retrain) and options.requests is None:
         hint = "say how many there are: --requests 1000"
         raise UsageError("what is paid by the month is shared by the requests of a day", hint=hint)
@@ -31,7 +40,7 @@ def _refuse_nothing(options: argparse.Namespace) -> None:
     if options.prompt_tokens is None or options.tuned_prompt_tokens is None or options.input_price is None:
         hint = "--prompt-tokens 1000 --tuned-prompt-tokens 50 --input-price 10 --training 100-1000"
         raise UsageError("name a recipe or a file of rows, or say all of it", hint=hint)
-    for name in ("instructions", "gpus", "price", "model", "overrides"):
+    for name in ("measure", "instructions", "gpus", "price", "model", "overrides"):
         if getattr(options, name):
             spelt = "set" if name == "overrides" else name
             raise UsageError(f"--{spelt} needs a recipe or a file of rows", hint="fttool decide my.toml …")
@@ -55,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="another one, or that of a file's rows: its tokenizer counts")
     _add_requests(parser)
     _add_prices(parser)
+    parser.add_argument("--measure", action="store_true", help="try it in short runs: prompt, modes, learning curve")
+    parser.add_argument("--budget", type=seconds, metavar="TIME", help="of --measure: 90s, 10m, 2h; default: 10m")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the cost over requests: .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
@@ -114,3 +125,11 @@ def share(text: str) -> float:
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share: 0 to 1")
     return value
+
+
+def seconds(text: str) -> float:
+    """`90s`, `10m`, `2h`; a bare number is minutes."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text.strip(), re.ASCII)
+    if found is None or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: 90s, 10m, 2h")
+    return float(found[1]) * SECONDS[found[2]]

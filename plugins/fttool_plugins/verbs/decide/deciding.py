@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fttool.api import DataError, Example, UsageError
-from fttool.verbs import Loaded, progress, row_tokenizer, survey
+from fttool.verbs import Loaded, Surveyed, progress, row_tokenizer, survey
 from fttool_plugins.verbs.audit.reading import audited
+from fttool_plugins.verbs.decide.budget import Budget
 from fttool_plugins.verbs.decide.counting import Requests, count
 from fttool_plugins.verbs.decide.crossover import Case, break_even, totals
+from fttool_plugins.verbs.decide.measuring import Findings, measured
 from fttool_plugins.verbs.decide.rules import Said, rules
 from fttool_plugins.verbs.decide.training_cost import TrainingCost, training_cost
 from fttool_plugins.verbs.estimate.price import Span
+
+BUDGET = 600.0
+"""Seconds of `--measure` where nobody says how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,8 @@ class Result:
     requests: Requests | None
     """As they were counted in rows."""
     rules: Sequence[Said]
+    findings: Findings | None = None
+    """What was measured."""
 
 
 def decided(options: argparse.Namespace) -> Result:
@@ -58,7 +65,8 @@ def decided(options: argparse.Namespace) -> Result:
     shown = progress(quiet=options.quiet or options.json)
     shown.stage("reading the rows")
     tokenizer = row_tokenizer(loaded)
-    examples = training_rows(loaded, tokenizer)
+    datasets = survey(loaded, tokenizer)
+    examples = training_rows(datasets)
     requests = count(loaded, examples, tokenizer, shots=options.shots, instructions=options.instructions)
     crossover = _crossover(options, loaded, requests) if options.input_price is not None else None
     task = loaded.recipe.task
@@ -69,18 +77,24 @@ def decided(options: argparse.Namespace) -> Result:
         crossover=crossover,
         requests=requests,
         rules=list(rules(task.id(), task.learns, examples)),
+        findings=_measured(options, loaded, datasets, shown.stage) if options.measure else None,
     )
 
 
-def training_rows(loaded: Loaded, tokenizer: object) -> Sequence[Example]:
+def training_rows(datasets: Sequence[Surveyed]) -> Sequence[Example]:
     """All that can be read; `DataError` where there are none."""
-    datasets = survey(loaded, tokenizer)  # pyright: ignore[reportArgumentType]
     examples = [example for one in datasets if one.part == "train" for example in one.examples]
     if not examples:
         bad = [where for one in datasets if one.part == "train" for where in one.bad]
         first = f"; the first that cannot be read is {bad[0][0]}: {bad[0][1]}" if bad else ""
         raise DataError(f"there are no training rows{first}", hint="fttool audit says what became of them")
     return examples
+
+
+def _measured(
+    options: argparse.Namespace, loaded: Loaded, datasets: Sequence[Surveyed], say: Callable[[str], None]
+) -> Findings:
+    return measured(loaded, datasets, shots=options.shots, budget=Budget(options.budget or BUDGET), say=say)
 
 
 def _crossover(options: argparse.Namespace, loaded: Loaded | None, rows: Requests | None) -> Crossover:

@@ -19,6 +19,7 @@ from fttool_plugins.verbs.decide.crossover import (
     why_never,
 )
 from fttool_plugins.verbs.decide.deciding import Crossover, Result
+from fttool_plugins.verbs.decide.measured_screen import measured_data, measured_parts
 from fttool_plugins.verbs.decide.rules import Said
 from fttool_plugins.verbs.estimate.price import Span
 from fttool_plugins.verbs.estimate.words import dollars
@@ -37,6 +38,8 @@ def screen(result: Result, width: int) -> list[str]:
         parts += _crossover(result.crossover, width)
     if result.rules:
         parts.append(_rules(result.rules, width))
+    if result.findings is not None:
+        parts += measured_parts(result.findings, width)
     parts.append(list(_folded(_sources(result), width)))
     lines: list[str] = []
     for part in parts:
@@ -161,6 +164,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "requests_in_rows": asdict(result.requests) if result.requests else None,
         "crossover": None if found is None else _crossover_data(found),
         "rules": [asdict(one) for one in result.rules],
+        "measured": None if result.findings is None else measured_data(result.findings),
     }
 
 
