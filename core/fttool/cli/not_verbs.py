@@ -4,10 +4,7 @@ from __future__ import annotations
 
 _RUN = "fttool run my.toml"
 _FOLDER = "runs/NAME/model is a folder of safetensors with its tokenizer, as save_pretrained writes it"
-_SEARCH = (
-    "a run for each value, then a comparison: for lr in 1e-5 2e-5 5e-5; do fttool run my.toml "
-    "--set optimizer.lr=$lr --set run.name=lr-$lr; done; fttool compare runs/lr-*"
-)
+_SEARCH = "fttool sweep my.toml --over optimizer.lr=1e-5..1e-3:log"
 _SERVE = f"{_FOLDER}: vllm serve runs/NAME/model, or `fttool generate RUN` for a question"
 _PUSH = f"{_FOLDER}, its card included: hf upload OWNER/NAME runs/NAME/model"
 _EXPORT = f"{_FOLDER}; llama.cpp's convert_hf_to_gguf.py makes a GGUF file of it"
@@ -20,7 +17,7 @@ DONE_BY = {
     **dict.fromkeys(("train", "finetune", "fine-tune", "fit", "sft", "tune", "start", "launch"), _RUN),
     **dict.fromkeys(("resume", "continue", "restart"), f"{_RUN} --resume"),
     **dict.fromkeys(("dry-run", "plan", "estimate", "memory", "cost"), f"{_RUN} --dry-run"),
-    **dict.fromkeys(("sweep", "search", "grid", "hpo", "hparams", "optimize"), _SEARCH),
+    **dict.fromkeys(("search", "grid", "hpo", "hparams", "optimize"), _SEARCH),
     **dict.fromkeys(("lr-find", "find", "range-test"), "fttool find-lr my.toml"),
     **dict.fromkeys(("export", "convert", "quantize", "gguf", "save", "onnx"), _EXPORT),
     **dict.fromkeys(("push", "upload", "publish", "deploy", "hub", "share"), _PUSH),

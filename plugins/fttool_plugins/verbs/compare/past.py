@@ -140,7 +140,7 @@ def _no_run(path: Path) -> Iterable[Problem]:
 def _read(path: Path) -> PastRun:
     run = PastRun(path=path)
     recipe = _file(run, "recipe.resolved.toml", tomli.loads)
-    run.recipe = {key: value for key, value in _flat(recipe) if key not in NO_MATTER}
+    run.recipe = {key: value for key, value in flat(recipe) if key not in NO_MATTER}
     run.surroundings = _surroundings(_file(run, "lock.json", json.loads))
     if not (path / "summary.json").exists():
         run.problems.append("it has no summary.json: it is still running, or was killed")
@@ -218,7 +218,7 @@ def _surroundings(lock: Mapping[str, Any]) -> dict[str, str]:
     return surroundings
 
 
-def _flat(data: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+def flat(data: Any, key: str = "") -> Iterable[tuple[str, Any]]:
     """Every value of a recipe by its key; a list of plain values is one of them, and an empty one says nothing."""
     inner = list(children(data))
     if data in ([], {}):
@@ -227,7 +227,7 @@ def _flat(data: Any, key: str = "") -> Iterable[tuple[str, Any]]:
         yield key, data
         return
     for name, value in inner:
-        yield from _flat(value, f"{key}.{name}" if key else str(name))
+        yield from flat(value, f"{key}.{name}" if key else str(name))
 
 
 def table_at(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ examples:
   fttool find-lr my.toml --from 1e-6 --to 1 --updates 60
   fttool find-lr my.toml --set optimizer=sgd --json > lr.json
 
-next: fttool run my.toml --set optimizer.lr=…
+next: fttool run my.toml --set optimizer.lr=…, or fttool sweep my.toml --over optimizer.lr=…
 """
 
 
