@@ -22,7 +22,7 @@ from fttool_plugins.verbs.sweep.spaces import Range, Space, read_spaces
 EXAMPLES = """\
 examples:
   fttool sweep my.toml --over optimizer.lr=1e-5..1e-3:log --trials 4
-  fttool sweep my.toml --over optimizer.lr=1e-5..1e-3:log --over freezing=full,top-layers --trials 3 --seeds 2
+  fttool sweep my.toml --over optimizer.lr=1e-5..1e-3:log --over schedule=cosine,constant --trials 3 --seeds 2
   fttool sweep my.toml --over optimizer.lr=1e-5..1e-3:log:3 --sampler grid --name rates
   fttool sweep my.toml --over regularizers.0.strength=0.01..10:log --trials 3 --objective loss --objective forgetting
 
