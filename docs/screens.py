@@ -42,8 +42,7 @@ SCREENS: Mapping[str, str] = {  # picture → command, in their order
     "first": "fttool",
     "validate": "fttool validate quickstart.toml",
     "wrong": "fttool validate quickstart.toml --set schedule.name=cosin --set run.epoch=3",
-    "advise": "fttool validate quickstart.toml --advise --set run.epochs=30 --set run.micro_batch=1"
-    " --set run.global_batch=1",
+    "advise": "fttool validate quickstart.toml --advise --set run.epochs=30 --set run.global_batch=304",
     "audit": "fttool audit rows.jsonl -q",
     "preview": "fttool preview quickstart.toml --rows 2",
     "run": "fttool run quickstart.toml --set run.epochs=1",
