@@ -206,14 +206,15 @@ def test_run_and_validate_refuse_alike_without_torch() -> None:
     lay_out()
     Path("good.toml").write_text(dumps(recipe()))
     calls = [[*verb.split(), f"{kind}.toml"] for kind in RULED_OUT for verb in ("validate", "run", "run --dry-run")]
-    found = asked([*calls, ["validate", "good.toml"], ["run", "good.toml", "--dry-run"]])
+    valid = [["validate", "good.toml"], ["validate", "good.toml", "--advise"]]
+    found = asked([*calls, *valid, ["run", "good.toml", "--dry-run"]])
     for kind, (_, code) in RULED_OUT.items():
         said = [found[f"{verb} {kind}.toml"] for verb in ("validate", "run", "run --dry-run")]
         assert [one[0] for one in said] == [code] * 3, (kind, said)
         assert said[0][1] == said[1][1] == said[2][1], kind
         assert re.match(rf"{kind}\.toml:\d+:\d+:\s|\S+\.jinja:1:\s", said[0][1]), said[0][1]
         assert [one[2] for one in said] == [[], [], []], kind
-    assert found["validate good.toml"][::2] == (0, [])
+    assert [found[" ".join(words)][::2] for words in valid] == [(0, [])] * 2
     code, said, heavy = found["run good.toml --dry-run"]
     assert code == 0 and "torch" in heavy, said
     assert not Path("runs").exists()
