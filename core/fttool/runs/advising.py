@@ -83,7 +83,7 @@ def advise(recipe: Recipe, rows: Mapping[str, int | None], prepared: Prepared | 
             if not known[rule.needs]:
                 advised.unasked[point.name] = MISSING[rule.needs]
                 continue
-            advice = rule.judge(context)
+            advice = _checked(rule.judge(context))
         except (Exception, SystemExit) as fault:  # of no use to a recipe that is good without it
             advised.unasked[point.name] = f"it failed: {gist(fault)}"
             continue
@@ -91,6 +91,13 @@ def advise(recipe: Recipe, rows: Mapping[str, int | None], prepared: Prepared | 
         if advice is not None:
             advised.found.append((point.name, advice))
     return advised
+
+
+def _checked(advice: Advice | None) -> Advice | None:
+    """What a rule says, where it is of the type that is promised."""
+    if not isinstance(advice, Advice | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"it says {type(advice).__name__}, not Advice or None")
+    return advice
 
 
 def advise_prepared(prepared: Prepared) -> Advised:

@@ -104,12 +104,14 @@ def test_a_rule_that_fails_is_passed_over_and_said(
     def fails(_: AdviceContext) -> None:
         raise SystemExit("not today")
 
-    install(bad=AdviceRule(judge=fails), worse=None, good=rule(says="well"))
+    says: Any = lambda _: "a word"
+    install(bad=AdviceRule(judge=fails), worse=None, bent=AdviceRule(judge=says), good=rule(says="well"))
     write()
     code, told = advised(capsys)
     assert code == 0 and [one["id"] for one in told["advice"]] == ["good"] and told["asked"] == 1
     assert told["not_asked"]["bad"] == "it failed: SystemExit: not today"
     assert told["not_asked"]["worse"].startswith("it failed: AttributeError")
+    assert told["not_asked"]["bent"] == "it failed: TypeError: it says str, not Advice or None"
 
 
 def test_what_is_ignored_is_not_imported_and_said(
