@@ -77,6 +77,8 @@ from fttool.contracts.strategy import (
 )
 from fttool.contracts.task import (
     Answer,
+    InParts,
+    Losses,
     Measure,
     Metric,
     MetricContext,
@@ -171,6 +173,7 @@ __all__ = [
     "FreezingContext",
     "FreezingPlan",
     "FttoolError",
+    "InParts",
     "Kept",
     "Launch",
     "LayerRates",
@@ -179,6 +182,7 @@ __all__ = [
     "Level",
     "Levels",
     "LoadOptions",
+    "Losses",
     "Masking",
     "MaskingContext",
     "Measure",

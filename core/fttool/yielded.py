@@ -18,7 +18,7 @@ from fttool.contracts.model import FreezingPlan, Source, TrainableUnit
 from fttool.contracts.rows import Encoded, Example, Kept
 from fttool.contracts.sharding import Numerics, ShardingPlan
 from fttool.contracts.strategy import Strategy
-from fttool.contracts.task import Measure, Predictions, TaskParts
+from fttool.contracts.task import Losses, Measure, TaskParts
 from fttool.contracts.update import Factor, OptimizerParts, Pull, Regularization
 from fttool.errors import PluginError, Problem
 
@@ -312,21 +312,17 @@ class CheckedBatches:
         return batch
 
 
-def check_predictions(strategy: Strategy, predictions: Any, items: int | None = None) -> None:
+def check_losses(strategy: Strategy, given: Any, kind: type[Losses], items: int | None = None) -> None:
     """Look at what a task made of a micro-batch: a loss for each of its `items`, where they have been counted."""
-    if not isinstance(predictions, Predictions) or predictions.losses_N.ndim != 1:
-        given = (
-            f"losses of shape {tuple(predictions.losses_N.shape)}"
-            if isinstance(predictions, Predictions)
-            else _shown(predictions)
-        )
-        raise misbehaved(strategy, f"scores a micro-batch with {given}, not with Predictions of losses (N,)")
-    if items is not None and len(predictions.losses_N) != items:
-        what = f"scores a micro-batch of {items} items with {len(predictions.losses_N)} losses"
+    if not isinstance(given, kind) or given.losses_N.ndim != 1:
+        what = f"losses of shape {tuple(given.losses_N.shape)}" if isinstance(given, kind) else _shown(given)
+        raise misbehaved(strategy, f"scores a micro-batch with {what}, not with {kind.__name__} of losses (N,)")
+    if items is not None and len(given.losses_N) != items:
+        what = f"scores a micro-batch of {items} items with {len(given.losses_N)} losses"
         raise misbehaved(strategy, f"{what}: the loss of an update is their sum over the items")
-    if str(predictions.losses_N.dtype) not in ("torch.float32", "torch.float64"):
-        raise misbehaved(strategy, f"scores a micro-batch with losses of {predictions.losses_N.dtype}, not in float32")
-    for name, term in predictions.terms.items():
+    if str(given.losses_N.dtype) not in ("torch.float32", "torch.float64"):
+        raise misbehaved(strategy, f"scores a micro-batch with losses of {given.losses_N.dtype}, not in float32")
+    for name, term in given.terms.items():
         if getattr(term, "numel", lambda: 0)() != 1:
             raise misbehaved(strategy, f"gives {_shown(term)} as {name}, not one number")
 

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions:
+class Losses:
+    """What is learned by in one micro-batch, of the N tokens, words or rows that are learned."""
+
+    losses_N: Tensor
+    """Cross-entropy in nats, or the squared error of a number, float32. A task may give another loss while
+    `model.training`: that is what is learned by, and metrics are measured in evaluation mode."""
+    terms: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    """More to learn by, while `model.training`: scalars by name, each a mean over the micro-batch's tokens, learned or
+    not and without padding. An update's term is the mean over all of its tokens; each has a key of its own in
+    `metrics.jsonl`, beside `loss`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Losses):
     """What the model said of one micro-batch, of the N tokens, words or rows that are learned."""
 
     logits_NV: Tensor
@@ -24,16 +37,19 @@ class Predictions:
     targets_N: Tensor
     """Of tokens and classes (N,) their ids; where a row may have several classes, 0 or 1 for each of them, (N, V);
     where numbers are learned these, float32, beside logits (N, 1)."""
-    losses_N: Tensor
-    """Cross-entropy in nats, or the squared error of a number, float32. A task may give another loss while
-    `model.training`: that is what is learned by, and metrics are measured in evaluation mode."""
     rows_N: Tensor | None = None
     """Which sequence of the micro-batch each of the N is of, (N,), from 0 and not falling; given where a task learns
     several things of a row, for metrics that look at a row as a whole."""
-    terms: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
-    """More to learn by, while `model.training`: scalars by name, each a mean over the micro-batch's tokens, learned or
-    not and without padding. An update's term is the mean over all of its tokens; each has a key of its own in
-    `metrics.jsonl`, beside `loss`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InParts:
+    """How a task learns from a micro-batch in less memory than its `score` takes, which holds all logits at once."""
+
+    learn: Callable[[PreTrainedModel, Mapping[str, Any], int], Losses]
+    """Model, micro-batch and how many places have their logits held at once → the losses and terms of `score`."""
+    places: Callable[[PreTrainedModel, int], int | None]
+    """Model and slots of the run's largest micro-batch → how many places that is to be; None where all may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +104,10 @@ class TaskParts:
     reference: Callable[[PreTrainedModel, Mapping[str, Tensor]], Tensor] | None = None
     """Given where `score` takes a shortcut through the model: the logits of the same N places by the model's plain
     forward, (N, V). A run proves before its first update that both are the same."""
+    in_parts: InParts | None = None
+    """Given where micro-batches can be learned from part by part. That is done where they are large, each process
+    holds all weights, and no regularizer looks at predictions. A run tries it first, and does without it where losses
+    or gradients are not those of `score`."""
     without_shortcut: str = ""
     """What to set where they are not, as a hint to the user: `set task = {…}`."""
     items: Callable[[Mapping[str, Tensor]], int] = learned_tokens

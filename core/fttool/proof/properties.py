@@ -20,18 +20,22 @@ from torch.distributed.tensor import DTensor
 
 from fttool.contracts.rows import Encoded
 from fttool.contracts.strategy import Level
-from fttool.contracts.task import Predictions
+from fttool.contracts.task import Losses, Predictions
 from fttool.errors import FttoolError, Problem, gist
 from fttool.proof.probe import Probe, labelled, seed
 from fttool.training.evaluation import model_inputs
 from fttool.training.proof import Finding
 from fttool.training.shards import class_of
 
+Learn = Callable[[Any, Mapping[str, Any]], Losses]
+"""Model and micro-batch → what is learned by."""
 Reference = Callable[[Any, Mapping[str, Any]], Tensor]
 """Model and micro-batch → logits (N, V) of the learned places, by the model's plain forward."""
 
 UNTIE = "set tie_word_embeddings = false in the model's config.json, if its head is one of its own"
 STATELESS = "take another model, or another implementation of this one: model.attention, model.trust_remote_code"
+IN_PARTS = "in_parts"
+"""The name of a finding without which a run goes on."""
 RECOMPUTED = "set model.gradient_checkpointing = false"
 
 
@@ -49,6 +53,8 @@ class Properties:
     """What the task says of how to do without it."""
     recomputes: bool
     """True where activations are computed again for the backward pass."""
+    in_parts: Learn | None
+    """Given where micro-batches are learned from part by part: the same with few places in each part."""
 
     def comparisons(self) -> Iterator[Finding]:
         """One for each property that is assumed."""
@@ -58,6 +64,8 @@ class Properties:
             yield self.shortcut(self.reference)
         if self.recomputes:
             yield self.recomputation()
+        if self.in_parts is not None:
+            yield self.parts(self.in_parts)
 
     def forgets(self) -> Finding:
         """A micro-batch, another one, and the first again: as in an update, without an optimizer's step."""
@@ -97,6 +105,18 @@ class Properties:
         problem = replace(problem, key=("model", "gradient_checkpointing"))
         return self._found("recomputed", "recomputed activations are the same", problem, difference)
 
+    def parts(self, learn: Learn) -> Finding:
+        """Losses, and gradients at the embeddings, of all places at once and of few at a time."""
+
+        def difference() -> float:
+            with training(self.probe.model):
+                (whole, *wholes), (parts, *others) = (self._learned(way) for way in (self.probe.score, learn))
+            return max(_relative(parts, whole), *map(_relative, others, wholes))
+
+        hint = "all places go through the head at once, which takes more memory"
+        problem = Problem(f"{self._model} learns otherwise where its head gets the places part by part", hint=hint)
+        return replace(self._found(IN_PARTS, "the head gives the same part by part", problem, difference), needed=False)
+
     # -- what is tried --
 
     @cached_property
@@ -125,7 +145,11 @@ class Properties:
         return self.probe.score(self.probe.model, self._batch(row))
 
     def _gradients(self) -> list[Tensor]:
-        """Of the loss by what the embeddings say; no weight has one afterwards."""
+        """Of the score's loss by what the embeddings say."""
+        return self._learned(self.probe.score)[1:]
+
+    def _learned(self, learn: Learn) -> list[Tensor]:
+        """The losses, and the gradients by what the embeddings say; no weight has one afterwards."""
         said: list[Tensor] = []
 
         def cut(_: Any, __: Any, output: Tensor) -> Tensor:
@@ -135,9 +159,10 @@ class Properties:
         handle = self.probe.model.get_input_embeddings().register_forward_hook(cut)
         try:
             with torch.enable_grad():
-                predictions = self._scored(self.row)
-                loss = predictions.losses_N.sum() + sum(predictions.terms.values(), 0.0)
-                return list(torch.autograd.grad(loss, said))
+                seed(self.probe.device)
+                by = learn(self.probe.model, self._batch(self.row))
+                loss = by.losses_N.sum() + sum(by.terms.values(), 0.0)
+                return [by.losses_N.detach(), *torch.autograd.grad(loss, said)]
         finally:
             handle.remove()
 

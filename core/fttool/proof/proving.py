@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from fttool.proof.assumptions import Shape
+    from fttool.proof.properties import Learn
     from fttool.rows.loader import Planned
+    from fttool.training.job import Job
     from fttool.training.proof import Comparisons, Proven
     from fttool.training.trainer import Loop
 
@@ -37,6 +39,7 @@ def batch_proof(
     """
 
     def prove_now() -> Proven:
+        from fttool.proof.properties import IN_PARTS
         from fttool.training.proof import prove
         from fttool.training.shards import reshard
 
@@ -46,6 +49,8 @@ def batch_proof(
         with loop.accelerator.autocast():  # what a run prepares does this by itself, and a dry run prepares nothing
             proven = prove(model, loop.args.device, tried, World.here())
         reshard(model)
+        if any(finding.name == IN_PARTS and not finding.holds for finding in proven.findings):
+            loop.job.learn = loop.job.score
         return proven
 
     return prove_now
@@ -84,9 +89,18 @@ def _tried(
         reference=parts.reference,
         without_shortcut=parts.without_shortcut,
         recomputes=loop.job.recipe.model.gradient_checkpointing,
+        in_parts=_few_at_once(loop.job, parts),
     )
     assumed = Assumed(level=level, causal=parts.causal, shape=shape, formats=formats)
     return [partial(comparisons, probe, assumed), properties.comparisons]
+
+
+def _few_at_once(job: Job, parts: TaskParts) -> Learn | None:
+    """What the run learns by where that is not its score, with so few places in each part that a probe has several."""
+    if parts.in_parts is None or job.learn is job.score:
+        return None
+    learn = parts.in_parts.learn
+    return lambda model, batch: learn(model, batch, 3)
 
 
 def formats_of(model: Any, numerics: Numerics) -> frozenset[torch.dtype]:

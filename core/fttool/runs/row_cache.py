@@ -176,7 +176,7 @@ def _made_of(loaded: Loaded, tokenizer: PreTrainedTokenizerBase) -> dict[str, An
     tables = list(recipe.data.datasets())
     strategies: list[Strategy] = [recipe.task, *recipe.filters, recipe.masking]
     strategies += [each for _, table in tables for each in (table.reader, table.format)]
-    files = [fingerprint(path) for each in strategies for path in _named(each, loaded.folder) if path.is_file()]
+    files = [fingerprint(path) for each in strategies for path in _named(each, loaded.folder) if _is_one_thing(path)]
     if any(strategy.slow for strategy in recipe.filters):  # such a filter may ask the model
         strategies.append(recipe.model.source)
         files += [fingerprint(path) for path in _named(recipe.model.source, loaded.folder)]
@@ -210,6 +210,11 @@ def _named(strategy: Strategy, folder: Path) -> list[Path]:
     """What a strategy's options name on this machine, whatever else they may mean; an empty text is not a path."""
     names = [name for name in _texts(strategy.model_dump(mode="json")) if name.strip()]
     return [path for name in names if (path := _existing(folder, name)) is not None]
+
+
+def _is_one_thing(path: Path) -> bool:
+    """True for a file and for a model's folder; any other folder only happens to be called as the option says."""
+    return path.is_file() or (path / "config.json").is_file()
 
 
 def _texts(value: object) -> Iterable[str]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fttool.contracts.strategy import Strategy
-from fttool.contracts.task import MicroBatch, Predictions
+from fttool.contracts.task import Losses, MicroBatch, Predictions
 from fttool.contracts.update import Regularization
 from fttool.yielded import check_term
 
@@ -61,13 +61,14 @@ class Additions:
         self._totals = dict(zip(own, totals, strict=True))
 
     def terms(
-        self, model: PreTrainedModel, batch: MicroBatch, predictions: Predictions, share: float | Tensor
+        self, model: PreTrainedModel, batch: MicroBatch, learned_by: Losses, share: float | Tensor
     ) -> Iterator[tuple[str, Tensor, float | Tensor]]:
         """Name, loss, and which share of the update's items the micro-batch has; of the task's items it has `share`."""
         for addition in self._all:
             loss, items = addition.yielded.loss, addition.yielded.items
             assert loss is not None
-            term = loss(model, batch, predictions)
+            assert isinstance(learned_by, Predictions)  # a run with such a regularizer learns by the score
+            term = loss(model, batch, learned_by)
             check_term(addition.strategy, term, constant=self.varies)
             if items is None:
                 yield addition.name, term, share

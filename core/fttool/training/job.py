@@ -12,7 +12,7 @@ import torch
 from fttool.contracts.recipe import Recipe
 from fttool.contracts.rows import Example
 from fttool.contracts.sharding import ShardingPlan
-from fttool.contracts.task import Measure
+from fttool.contracts.task import Losses, Measure
 from fttool.rows.loader import Batching
 from fttool.rows.rows import Rows
 from fttool.training.evaluation import Score
@@ -76,6 +76,8 @@ class Job:
     stable: range
     """Steps of the stable phase, see `rates.stable_phase`."""
     score: Score
+    learn: Callable[[Any, Mapping[str, Any]], Losses]
+    """What is learned by; the score itself, or the same part by part."""
     items: Callable[[Mapping[str, torch.Tensor]], int]
     """How many a micro-batch counts in the loss of its update."""
     measuring: Measuring

@@ -43,6 +43,8 @@ class Finding:
     """Comparisons that fail by a fault which makes this one fail too: it is their problem then."""
     shown: bool = True
     """False where nothing could be seen of a fault: to this model, what it would bring in makes no difference."""
+    needed: bool = True
+    """False where a run does without what does not hold; the problem's hint says how."""
 
     @property
     def holds(self) -> bool:
@@ -90,16 +92,15 @@ class Proven:
     def notes(self) -> list[str]:
         """What is to be said of a run that goes on: what its model could not be shown to do."""
         unseen = [finding.claim for finding in self.findings if finding.holds and not finding.shown]
-        if not unseen:
-            return []
-        return [f"{UNSEEN}, as other tokens make no difference to this model: {'; '.join(unseen)}"]
+        notes = [f"{UNSEEN}, as other tokens make no difference to this model: {'; '.join(unseen)}"] if unseen else []
+        without = [finding.problem for finding in self.findings if not finding.holds and not finding.needed]
+        return [*notes, *(f"{problem.message}: {problem.hint}" for problem in without)]
 
     def refuse(self) -> None:
         """Raise `ModelError` with all that does not hold, each fault once."""
-        failed = {finding.name for finding in self.findings if not finding.holds}
-        problems = [
-            finding.problem for finding in self.findings if not finding.holds and failed.isdisjoint(finding.implied_by)
-        ]
+        wrong = [finding for finding in self.findings if not finding.holds and finding.needed]
+        failed = {finding.name for finding in wrong}
+        problems = [finding.problem for finding in wrong if failed.isdisjoint(finding.implied_by)]
         if problems:
             raise ModelError(problems)
 

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, set_seed
 
 from fttool.contracts.model import ALWAYS
+from fttool.contracts.task import Losses, Predictions
 from fttool.events import Proof, StoppedEarly
 from fttool.rows.loader import EpochLoader
 from fttool.training.additions import Additions, micro_batch
@@ -33,7 +34,7 @@ from fttool.training.saving import Saving
 from fttool.training.scaling import let_the_scaler_decide
 from fttool.training.shards import reshard
 from fttool.training.terms import Terms
-from fttool.yielded import check_measure, check_predictions, checked_factor, checked_pull
+from fttool.yielded import check_losses, check_measure, checked_factor, checked_pull
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -204,19 +205,20 @@ class Loop(Saving):
         Times the number of processes, since every engine takes the mean of their gradients.
         """
         batch, size = micro_batch(inputs, inputs.pop("rows"), self.state.global_step), self.job.world.size
-        predictions = self.job.score(model, inputs)
+        learned_by = self.job.learn(model, inputs)
         first = not self.job.held  # counting waits for the device: only in the first update
-        check_predictions(self.job.recipe.task, predictions, self.job.items(inputs) if first else None)
-        losses_N = predictions.losses_N
+        kind = Predictions if self.job.learn is self.job.score else Losses
+        check_losses(self.job.recipe.task, learned_by, kind, self.job.items(inputs) if first else None)
+        losses_N = learned_by.losses_N
         if not batch.rows:  # padding: computed on, as other processes wait for this one, but not learned from
             losses_N = losses_N * 0
         loss = losses_N.sum() / num_items_in_batch * size
-        if predictions.terms:
+        if learned_by.terms:
             tokens = sum(self.job.rows.learned.lengths[row] for row in batch.rows)
-            loss = loss + self.terms.shared(predictions.terms, tokens / self._update_tokens * size)
+            loss = loss + self.terms.shared(learned_by.terms, tokens / self._update_tokens * size)
         self.losses.append((loss.detach(), list(batch.rows)))
         share = losses_N.numel() / num_items_in_batch if batch.rows else 0.0
-        for name, term, part in self.additions.terms(model, batch, predictions, share):
+        for name, term, part in self.additions.terms(model, batch, learned_by, share):
             loss = loss + self.terms.shared({name: term}, part * size)
         return loss
 

@@ -1,4 +1,8 @@
-"""`words`: the classes of a text's words are learned, and none of its tokens."""
+"""`words`: the classes of a text's words are learned, and none of its tokens.
+
+Which word a token is of, the tokenizer's offsets say: the word of its first character that is not blank. So a text is
+read as a whole, as inference reads it, and not word by word.
+"""
 
 from __future__ import annotations
 

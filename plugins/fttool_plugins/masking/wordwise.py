@@ -1,8 +1,4 @@
-"""The tokens of a text whose words have classes, and which word each token is of.
-
-The tokenizer's offsets say it: a token is of the word of its first character that is not blank. So a text is read as a
-whole, as inference reads it, and not word by word.
-"""
+"""The tokens of a text whose words have classes, and which word each token is of."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from typing_extensions import override
 
-from fttool.api import ModelError, Predictions, Task, TaskContext, TaskParts
-from fttool_plugins.task import router
+from fttool.api import InParts, Losses, ModelError, Predictions, Task, TaskContext, TaskParts
+from fttool_plugins.task import in_parts, router
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +43,12 @@ class SupervisedFineTuning(Task):
     router_loss: Annotated[float, Field(ge=0)] | None = None
     """Coefficient of that loss, 0 for none; default: the model's own where its configuration has it switched on
     (`output_router_logits`), none where it has not, and the log says which."""
+    head_chunk: Literal["auto", "whole"] | PositiveInt = "auto"
+    """How many places go through the model's head at once while it learns, to save memory: the backward pass computes
+    their logits again. `auto`: as many as have 2²⁶ logits (256 MiB in float32), where a micro-batch may have more than
+    twice as many; else, and with `whole`, all of them. A run tries first whether its model learns the same part by
+    part, and says so where it does not. All go at once where each process holds a share of the weights, and where a
+    regularizer looks at predictions."""
     places: Literal["learned", "all"] = "learned"
     """Which places go through the model's head: the learned ones alone, which a run proves to be the same to its model,
     or all of them, for a model that looks at the others' logits too."""
@@ -59,11 +65,20 @@ class SupervisedFineTuning(Task):
             arguments_class=SFTConfig,
             arguments={"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None},
             score=partial(score, router_loss=self.router_loss, everywhere=self.places == "all"),
+            in_parts=InParts(learn=partial(learn, router_loss=self.router_loss), places=self._places_at_once)
+            if self.places == "learned"
+            else None,
             reference=everywhere if self.places == "learned" else None,
             without_shortcut='set task = {name = "sft", places = "all"}: every place goes through the head',
             notes=partial(router.said, asked=self.router_loss),
             fit=lambda model, _: router.refuse_without_router(model, self.router_loss),
         )
+
+    def _places_at_once(self, model: PreTrainedModel, slots: int) -> int | None:
+        if isinstance(self.head_chunk, int):
+            return self.head_chunk
+        head: Any = _head(model)
+        return in_parts.places_at_once(len(head.weight), slots) if self.head_chunk == "auto" else None
 
 
 def everywhere(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
@@ -82,11 +97,42 @@ def score(
     """
     import torch.nn.functional as F
 
-    # The places whose next token is learned, as numbers in (B·T,): selecting by number copies and scatters whole
-    # hidden states, where a mask of (B, T) would go through single numbers, three to six times as slowly.
+    places_N, targets_N = _learned(batch)
+    inputs, coefficient = _inputs(model, batch, router_loss)
+    with nullcontext() if everywhere else _only(places_N, _head(model)):
+        outputs = model(**inputs)
+    logits_NV = outputs.logits.flatten(0, 1)
+    logits_NV = (logits_NV.index_select(0, places_N) if everywhere else logits_NV).float()
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    terms = _terms(model, batch, outputs, coefficient)
+    return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N, terms=terms)
+
+
+def learn(model: PreTrainedModel, batch: Mapping[str, Any], at_once: int, router_loss: float | None = None) -> Losses:
+    """The losses and terms of `score`, with the logits of no more than `at_once` places in memory at a time."""
+    places_N, targets_N = _learned(batch)
+    inputs, coefficient = _inputs(model, batch, router_loss)
+    losses_N, outputs = in_parts.losses(_bare(model), lambda: model(**inputs), places_N, targets_N, at_once)
+    return Losses(losses_N=losses_N, terms=_terms(model, batch, outputs, coefficient))
+
+
+def _learned(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """The N places whose next token is learned, as numbers in (B·T,), and these tokens (N,).
+
+    Selecting by number copies and scatters whole hidden states, where a mask of (B, T) would go through single numbers,
+    three to six times as slowly.
+    """
+    import torch.nn.functional as F
+
     targets_BT = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
     places_N = (targets_BT.flatten() != IGNORED).nonzero().squeeze(1)
-    targets_N = targets_BT.flatten().index_select(0, places_N)
+    return places_N, targets_BT.flatten().index_select(0, places_N)
+
+
+def _inputs(
+    model: PreTrainedModel, batch: Mapping[str, Any], router_loss: float | None
+) -> tuple[dict[str, Any], float]:
+    """What the model's forward gets, and the coefficient of its router's loss, 0 for none."""
     inputs: dict[str, Any] = {name: value for name, value in batch.items() if name not in ("labels", "attention_mask")}
     inputs["use_cache"] = False
     coefficient = 0.0
@@ -94,13 +140,11 @@ def score(
         coefficient = router.own_coefficient(_bare(model)) if router_loss is None else router_loss
     if coefficient:
         inputs["output_router_logits"] = True
-    with nullcontext() if everywhere else _only(places_N, _head(model)):
-        outputs = model(**inputs)
-    logits_NV = outputs.logits.flatten(0, 1)
-    logits_NV = (logits_NV.index_select(0, places_N) if everywhere else logits_NV).float()
-    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    terms = {"router_loss": coefficient * router.balancing(_bare(model), outputs, batch)} if coefficient else {}
-    return Predictions(logits_NV=logits_NV, targets_N=targets_N, losses_N=losses_N, terms=terms)
+    return inputs, coefficient
+
+
+def _terms(model: PreTrainedModel, batch: Mapping[str, Any], outputs: Any, coefficient: float) -> dict[str, Tensor]:
+    return {"router_loss": coefficient * router.balancing(_bare(model), outputs, batch)} if coefficient else {}
 
 
 def _bare(model: Any) -> PreTrainedModel:

@@ -18,9 +18,9 @@ from fttool.proof.properties import Properties
 from fttool.testing import run_recipe
 from fttool.testing.tiny import tiny_encoded, tiny_model, tiny_tokenizer
 from fttool.training.evaluation import evaluating
-from fttool.training.proof import Finding
+from fttool.training.proof import Finding, Proven
 from fttool_plugins.batching import collate
-from fttool_plugins.task.sft import everywhere, score
+from fttool_plugins.task.sft import everywhere, learn, score
 
 CPU = torch.device("cpu")
 
@@ -38,6 +38,7 @@ def found(model: Any, **changes: Any) -> dict[str, Finding]:
         device=CPU,
     )
     wanted: dict[str, Any] = {"level": "token", "allowed": 3e-5, "reference": everywhere, "recomputes": True}
+    wanted["in_parts"] = lambda model, batch: learn(model, batch, 3)
     wanted["without_shortcut"] = "set task = plain"
     with evaluating(model):
         return {one.name: one for one in Properties(probe=probe, **{**wanted, **changes}).comparisons()}
@@ -106,6 +107,18 @@ def test_a_right_model_passes_and_is_left_as_it_was(which: str) -> None:
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_head_that_counts_its_places_is_found_and_does_not_refuse_the_run() -> None:
+    def forward(head: Head, hidden: Any) -> Any:
+        return nn.Linear.forward(head, hidden) * (2 if hidden.shape[1] <= 3 else 1)
+
+    parts = found(with_head(forward))["in_parts"]
+    assert not parts.holds and not parts.needed
+    proven = Proven([parts], 0.0)
+    proven.refuse()
+    (note,) = proven.notes()
+    assert "LlamaForCausalLM learns otherwise" in note and "all places go through the head at once" in note
 
 
 def test_a_state_from_one_micro_batch_to_the_next_is_found() -> None:

@@ -127,6 +127,17 @@ def test_a_file_that_an_option_names_counts(tmp_path: Path, prepared: list[str])
         assert len(prepared) - before == (1 if tables is named else 2)
 
 
+def test_a_models_folder_that_an_option_names_counts(tmp_path: Path, prepared: list[str]) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text("{}")
+    named = {"filters": [{"name": "refusals", "patterns": ["encoder"]}]}
+    for weights in ("a", "a", "b"):
+        (encoder / "weights").write_text(weights)
+        cached_rows(recipe(tmp_path, **named), tiny_tokenizer())
+    assert len(prepared) == 2
+
+
 def test_the_model_counts_where_a_filter_may_ask_it(
     tmp_path: Path, prepared: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from fttool.api import TaskContext
-from fttool_plugins.task.sft import SupervisedFineTuning, score
+from fttool.api import Losses, TaskContext
+from fttool_plugins.task.in_parts import places_at_once
+from fttool_plugins.task.sft import SupervisedFineTuning, learn, score
 
+from ... import causal
 from ...architectures import GPT2, SIZES
 
 SMALL = {**SIZES, "num_key_value_heads": 1, "head_dim": 8}
@@ -61,6 +63,59 @@ def test_losses_and_gradients_equal_those_of_full_logits(kind: str) -> None:
     for name, parameter in model.named_parameters():
         if name in expected:
             torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-5)
+
+
+def gradients(model: Any, by: Any) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    (by.losses_N.sum() + sum(by.terms.values(), 0.0)).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+@pytest.mark.parametrize("kind", [*ARCHITECTURES, "opt", "minicpm3", "mixtral"])
+def test_part_by_part_is_the_same(kind: str, at_once: int) -> None:
+    model = causal.tiny_causal(kind) if kind not in ARCHITECTURES else tiny(kind).eval()
+    model.config.output_router_logits = kind == "mixtral"
+    model.train(kind == "mixtral")  # its router is balanced while it learns
+    seen: list[int] = []
+    handle = model.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(out[..., 0].numel()))
+    parts = learn(model, batch(), at_once)
+    ours = gradients(model, parts)
+    handle.remove()
+    whole = score(model, batch())
+    assert type(parts) is Losses and parts.terms.keys() == whole.terms.keys()
+    torch.testing.assert_close(parts.losses_N, whole.losses_N, rtol=1e-6, atol=1e-6)
+    expected = gradients(model, whole)
+    assert ours.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-5)
+    count = len(whole.losses_N)
+    assert max(seen) == min(at_once, count) and sum(seen) == 2 * count  # once more in the backward pass
+
+
+def test_part_by_part_of_nothing_learns_nothing() -> None:
+    model, rows = tiny("llama"), batch()
+    rows["labels"][:] = -100
+    by = learn(model, rows, 3)
+    assert by.losses_N.shape == (0,)
+    assert all(not gradient.any() for gradient in gradients(model, by).values())
+
+
+def test_the_layers_are_as_before_where_they_fail() -> None:
+    model: Any = tiny("llama")
+    before = dict(model.model.__dict__)
+    handle = model.lm_head.register_forward_pre_hook(lambda *_: torch.zeros(1) @ torch.zeros(2))
+    with pytest.raises(RuntimeError, match="size"):
+        learn(model, batch(), 3)
+    handle.remove()
+    assert not model.model._forward_hooks and dict(model.model.__dict__) == before
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "slots", "places"), [(50_000, 2_000, None), (128_000, 4_096, 524), (99, 9, None)]
+)
+def test_all_places_go_at_once_where_that_is_not_much(vocabulary: int, slots: int, places: int | None) -> None:
+    assert places_at_once(vocabulary, slots) == places
 
 
 def test_the_hook_is_gone_afterwards() -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from fttool.contracts.task import TaskParts
+from fttool.contracts.task import Losses, TaskParts
 from fttool.proof.proving import batch_proof
 from fttool.rundir.record import CHECKPOINTS, peak_memory_bytes
 from fttool.runs.rehearsing import refuse_unsavable
 from fttool.runs.stages.answers import answering, answers, ask
 from fttool.runs.stages.model import positions_of
-from fttool.runs.stages.plan import WithPlan
+from fttool.runs.stages.plan import WithPlan, places_at_once
 from fttool.runs.stages.setup import extended
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
-from fttool.training.evaluation import asked_examples, measures
+from fttool.training.evaluation import Score, asked_examples, measures
 from fttool.training.formats import saved_formats
 from fttool.training.rates import stable_phase
 from fttool.watch.watch import Watch
@@ -74,12 +74,14 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
     stateful = states(**batching.built, schedule=update.factor, **regularizers)
     savable_state(stateful)  # to find out at the first checkpoint would cost the updates up to there
     backbone, asked = make_backbone(run), answering(run)
+    score = parts.score if backbone is None else backbone.score
     return Job(
         recipe=recipe,
         rows=run.rows,
         batching=batching,
         update=update,
-        score=parts.score if backbone is None else backbone.score,
+        score=score,
+        learn=learning(run, score),
         items=parts.items,
         measuring=Measuring(
             measures=measures(run.loaded, parts.labels),
@@ -108,6 +110,14 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
             numerics=run.numerics,
         ),
     )
+
+
+def learning(run: WithPlan, score: Score) -> Callable[[Any, Mapping[str, Any]], Losses]:
+    """What is learned by: the score, or the same with the logits of a few places at a time."""
+    in_parts, places = run.parts.in_parts, places_at_once(run)
+    if in_parts is None or places is None:
+        return score
+    return lambda model, batch: in_parts.learn(model, batch, places)
 
 
 def make_backbone(run: WithPlan) -> Backbone | None:

@@ -54,18 +54,28 @@ def estimated(run: WithUpdate) -> Memory:
     launch, learned = recipe.sharding.launch, run.rows.learned
     tokens = run.batching.loader.largest(learned.lengths, at_once=recipe.run.micro_batch != "auto")
     labels = sum(part.label_tokens for part in learned.datasets)
+    in_a_pass = -(-tokens * labels // sum(learned.lengths))
     return estimate(
         run.model,
         layers(run.model),
         optimizer=run.update.optimizer,
         groups=run.update.optimizer_groups(),
         tokens=tokens,
-        learned=-(-tokens * labels // sum(learned.lengths)),
+        learned=min(in_a_pass, places_at_once(run) or in_a_pass),
         recomputed=recipe.model.gradient_checkpointing,
         half=run.numerics.autocast != "no",
         regularizers=sum(regularization.memory for regularization in run.update.regularizations),
         device=memory_bytes(run.device, launch.processes // launch.nodes),
     )
+
+
+def places_at_once(run: WithUpdate) -> int | None:
+    """How many places have their logits held at once while the run learns; None where all have."""
+    in_parts, recipe = run.parts.in_parts, run.loaded.recipe
+    looked_at = any(each.loss is not None for each in run.update.regularizations)
+    if in_parts is None or looked_at or run.update.features is not None or recipe.sharding.sharded:
+        return None
+    return in_parts.places(run.model, run.batching.loader.largest(run.rows.learned.lengths, at_once=True))
 
 
 def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> ShardingPlan:
