@@ -25,6 +25,7 @@ from fttool.world import World
 if TYPE_CHECKING:
     from fttool.features.backbone import Backbone
     from fttool.training.job import Job
+    from fttool.training.proof import Proven
     from fttool.training.trainer import Loop
 
 
@@ -100,15 +101,20 @@ def make_job(run: WithPlan, trainer: Callable[[], Loop]) -> Job:
         plan=run.plan,
         prove=lambda: run.world.all_gather({**run.plan.prove(trainer()), "peak_memory_bytes": peak_memory_bytes()}),
         keep_features=backbone.compute if backbone is not None else None,
-        proof=batch_proof(
-            trainer,
-            parts=parts,
-            batches=batching.batches,
-            planned=batching.planned,
-            rows=run.rows.learned,
-            positions=positions_of(run.model),
-            numerics=run.numerics,
-        ),
+        proof=proof_of(run, trainer),
+    )
+
+
+def proof_of(run: WithPlan, trainer: Callable[[], Loop]) -> Callable[[], Proven]:
+    """What proves on the model, as it is when it is asked, what its batches assume of it."""
+    return batch_proof(
+        trainer,
+        parts=run.parts,
+        batches=run.batching.batches,
+        planned=run.batching.planned,
+        rows=run.rows.learned,
+        positions=positions_of(run.model),
+        numerics=run.numerics,
     )
 
 
