@@ -104,7 +104,9 @@ def test_a_rule_that_fails_is_passed_over_and_said(
     def fails(_: AdviceContext) -> None:
         raise SystemExit("not today")
 
-    says: Any = lambda _: "a word"
+    def says(_: AdviceContext) -> Any:
+        return "a word"
+
     install(bad=AdviceRule(judge=fails), worse=None, bent=AdviceRule(judge=says), good=rule(says="well"))
     write()
     code, told = advised(capsys)
