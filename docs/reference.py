@@ -57,7 +57,7 @@ CORE = {  # folder → its files in reading order
     "runs/stages": "setup rows model batches update plan loop answers",
     "show": "running closing dry_run page",
     "launch": "joining launching nodes worker verdict",
-    "verbs": "planning outlining finished evaluating surveying trying branching formats kept",
+    "verbs": "planning outlining finished evaluating surveying trying branching revisiting formats kept",
 }
 
 TABLES = {

@@ -102,7 +102,7 @@ def refuse_differences(record: Record, loaded: Loaded, lock: Mapping[str, Any], 
     now = tomli.loads(resolved(loaded))
     longer = _longer(before, now, loaded, steps_per_epoch)
     _refuse(_not_resumed(record), _reason(record, loaded, longer, before), before, now, locked, lock)
-    _refuse_other_plugins(locked, lock, loaded)
+    refuse_other_plugins(locked, lock, loaded)
     return longer
 
 
@@ -156,7 +156,7 @@ def refuse_another_start(record: Record, loaded: Loaded, lock: Mapping[str, Any]
 
     head = f"no run can branch off '{record.path}' after {steps} updates:"
     _refuse(head, reason, before, tomli.loads(resolved(loaded)), locked, lock)
-    _refuse_other_plugins(locked, lock, loaded)
+    refuse_other_plugins(locked, lock, loaded)
 
 
 def _refuse(
@@ -171,7 +171,7 @@ def _refuse(
     problems = list(
         _recipe_problems(reason, before, now, free=("model.source.revision",) if "commit" in locked["model"] else ())
     )
-    rows_before, rows_now = _hashes(locked), _hashes(lock)
+    rows_before, rows_now = row_hashes(locked), row_hashes(lock)
     for source in sorted(rows_before.keys() | rows_now.keys()):
         if rows_before.get(source) != rows_now.get(source):
             problems.append(Problem(f"the rows of {source} have changed", hint="resuming needs the same rows"))
@@ -229,8 +229,10 @@ def software_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     return [*libraries, *(CodeChanged(text=sentence) for sentence in code_changes(before["code"], now["code"]))]
 
 
-def _refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:
-    """A strategy may compute something else in another version. What only watches may change."""
+def refuse_other_plugins(before: Mapping[str, Any], now: Mapping[str, Any], loaded: Loaded) -> None:
+    """Raise `PluginError` where, from two locks, a strategy of the recipe is of another version: it may compute
+    something else. What only watches may change.
+    """
     installed = {plugin["name"]: f"{plugin['distribution']} {plugin['version']}" for plugin in now["plugins"]}
     problems: list[Problem] = []
     for plugin in before["plugins"]:
@@ -315,7 +317,8 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, An
         yield key, before, now
 
 
-def _hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
+def row_hashes(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """Hashes of the files of rows, by their table in the recipe; of other sources of rows their fingerprints."""
     return {entry["table"]: entry.get("sha256", entry.get("fingerprint")) for entry in lock["files"]}
 
 

@@ -1,7 +1,7 @@
 """What verbs of plugins build on, beside `fttool.api`: arguments, rows, runs to come and finished runs.
 
 Read `planning.py`, then `finished.py` and `evaluating.py`; `surveying.py` looks at rows, `branching.py` begins a run
-with another run's checkpoint.
+with another run's checkpoint, `revisiting.py` goes back to the updates of one that is over.
 The names below are promised as those of `fttool.api` are; each is imported once it is asked for, so a verb's help is
 quick.
 """
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fttool.verbs.kept import prepared_rows, raw_files
     from fttool.verbs.outlining import Outline, outline
     from fttool.verbs.planning import plan_for_gpus, prepare, with_overrides
+    from fttool.verbs.revisiting import Revisited, revisit
     from fttool.verbs.surveying import (
         Fit,
         Judge,
@@ -70,6 +71,7 @@ _HOME = {
     "Loaded": "fttool.recipe.loaded",
     "Measured": "fttool.verbs.evaluating",
     "Outline": "fttool.verbs.outlining",
+    "Revisited": "fttool.verbs.revisiting",
     "Surveyed": "fttool.verbs.surveying",
     "add_overrides": "fttool.cli.recipe_arguments",
     "add_recipe": "fttool.cli.recipe_arguments",
@@ -121,6 +123,7 @@ _HOME = {
     "recipe_of": "fttool.verbs.evaluating",
     "remove_fetched": "fttool.rows.files.remote",
     "remove_kept_rows": "fttool.runs.row_cache",
+    "revisit": "fttool.verbs.revisiting",
     "row_encoder": "fttool.verbs.surveying",
     "row_tokenizer": "fttool.verbs.surveying",
     "saved_model": "fttool.rundir.saved",
@@ -149,6 +152,7 @@ __all__ = [
     "Loaded",
     "Measured",
     "Outline",
+    "Revisited",
     "Surveyed",
     "add_overrides",
     "add_recipe",
@@ -200,6 +204,7 @@ __all__ = [
     "recipe_of",
     "remove_fetched",
     "remove_kept_rows",
+    "revisit",
     "row_encoder",
     "row_tokenizer",
     "saved_model",

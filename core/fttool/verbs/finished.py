@@ -55,7 +55,7 @@ def initial_weights(run: Loaded) -> Mapping[str, Tensor]:
 
     quiet_libraries(network=run.needs_network)
     with explained(run):
-        locked = _lock_of(run)
+        locked = lock_of(run)
         source = build_source(run)
         weights = start(source, _options(run, "float32"))
     if weight_files(locked["model"]) != weight_files(source.origin):
@@ -64,7 +64,8 @@ def initial_weights(run: Loaded) -> Mapping[str, Tensor]:
     return weights
 
 
-def _lock_of(run: Loaded) -> dict[str, Any]:
+def lock_of(run: Loaded) -> dict[str, Any]:
+    """What `lock.json` of a run says; `UsageError` where it is missing or damaged."""
     record = Record(run.path.parent)
     try:
         return record.lock()
