@@ -7,7 +7,7 @@ files; nothing of them is recorded. Where those have changed since, the rows wou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,16 @@ class Revisited:
     run: Loaded
     """Its recipe, to be looked at in one process."""
     prepared: Prepared
+    """It before its first update, with rows, model, micro-batches and what trains."""
     changes: Sequence[str]
     """What of the software is not as it was, in sentences."""
     steps: Sequence[int]
     """Updates after which its weights can be had, in order; 0 is the start."""
     unread: Mapping[int, str]
     """Why those of another checkpoint cannot be had, by its step."""
-    _at: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._at = 0
 
     def rows(self, update: int) -> list[int]:
         """Numbers of the rows that an update, from 1, learned from, in the order of its micro-batches."""

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, metavar="RUN", help="the directory of a run that is over")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--update", type=positive, metavar="N", help="this one, from 1; default: the worst spikes")
-    which.add_argument("--spikes", type=positive, default=10, metavar="N", help="how many spikes; default: 10")
+    which.add_argument("--spikes", type=positive, default=10, metavar="N", help="how many of each; default: 10")
     parser.add_argument("--rows", type=positive, default=5, metavar="N", help="how many rows are shown; default: 5")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="one JSON object with all rows of these updates on stdout")

@@ -67,7 +67,7 @@ def chosen(told: Told, update: int | None, most: int) -> list[Asked]:
         return [Asked(update=update, spike=None)]
     spikes = worst(told.metrics, most)
     if ended and all(ended[-1] not in spike.updates for spike in spikes):  # it was never logged
-        spikes = [_ending(ended[-1]), *spikes][:most]
+        spikes = [_ending(ended[-1]), *spikes]
     if not spikes:
         hint = "name an update: --update N; with run.log_every = 1 each is logged"
         raise UsageError(f"'{told.past.path}/metrics.jsonl' has no update with a loss", hint=hint)

@@ -19,14 +19,17 @@ EXCERPT = 70
 
 
 def screen(given: Answer, most: int) -> Iterator[str]:
-    """The updates, then the worst rows of all of them."""
-    yield from (f"note  {note}" for note in given.notes)
-    yield from aligned([["update", "rows", "scored at", "stands out by"], *map(_update, given.updates)])
-    yield ""
+    """The worst rows of all updates, and why these were looked at."""
     shown = given.worst[:most]
+    yield from (f"note  {note}" for note in given.notes)
     yield from aligned(
         [["row", "update", "loss", "share", "of the gradient", "× the median row"], *map(_figures, shown)]
     )
+    yield ""
+    theirs = [one for one in given.updates if any(row.update == one.asked.update for row in shown)]
+    yield from aligned([["update", "rows", "scored at", "stands out by"], *map(_update, theirs)])
+    if more := len(given.updates) - len(theirs):
+        yield f"… and {counted(more, 'update')} more that stand out, none of whose rows is above"
     yield ""
     for row in shown:
         yield row.origin

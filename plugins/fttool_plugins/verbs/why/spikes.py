@@ -9,7 +9,7 @@ distance from a line through its neighbours that a few of them cannot bend (the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
@@ -17,6 +17,8 @@ from typing import Any
 
 from fttool_plugins.verbs.compare.past import number
 
+CURVES = {"loss": "loss", "gradient norm": "grad_norm"}
+"""What may stand out, and its key in `metrics.jsonl`."""
 AROUND = 5
 """Lines before and after one that it is compared with."""
 CLEAR = 3.5
@@ -43,30 +45,25 @@ class Spike:
 
 
 def worst(lines: Sequence[Mapping[str, Any]], most: int) -> list[Spike]:
-    """The spikes of a run's lines, by update, that stand out most, the worst first."""
+    """Of a run's lines, by update, so many that stand out most in the loss, and as many in the norm, the worst first.
+
+    A row that is short or contradicts the others may move one of the two alone.
+    """
     logged = [line for line in lines if number(line.get("loss")) is not None]
-    found = sorted(_spikes(logged), key=lambda spike: -spike.distance)
-    return found[:most]
+    found = [spike for what in CURVES for spike in _standing_out(logged, what)[:most]]
+    return sorted(found, key=lambda spike: -spike.distance)
 
 
-def _spikes(logged: Sequence[Mapping[str, Any]]) -> Iterable[Spike]:
-    """One for each line: the quantity in which it stands out more."""
-    steps = [int(line["step"]) for line in logged]
-    curves = {"loss": "loss", "gradient norm": "grad_norm"}
-    columns = {what: [_value(line, key) for line in logged] for what, key in curves.items()}
-    standing = {what: distances(values) for what, values in columns.items()}
-    for place, step in enumerate(steps):
-        what = max(standing, key=lambda name: standing[name][place][1])
-        usual, distance = standing[what][place]
+def _standing_out(logged: Sequence[Mapping[str, Any]], what: str) -> list[Spike]:
+    """A spike for each line that has this value, the worst first."""
+    steps, values = [int(line["step"]) for line in logged], [_value(line, CURVES[what]) for line in logged]
+    found: list[Spike] = []
+    for place, (usual, distance) in enumerate(distances(values)):
         # The norm that is logged is that of the last update alone.
-        first = steps[place - 1] + 1 if what == "loss" and place else step
-        yield Spike(
-            updates=range(min(first, step), step + 1),
-            what=what,
-            value=columns[what][place],
-            usual=usual,
-            distance=distance,
-        )
+        first = steps[place - 1] + 1 if what == "loss" and place else steps[place]
+        updates = range(min(first, steps[place]), steps[place] + 1)
+        found.append(Spike(updates=updates, what=what, value=values[place], usual=usual, distance=distance))
+    return sorted((spike for spike in found if spike.distance > -math.inf), key=lambda spike: -spike.distance)
 
 
 def distances(values: Sequence[float]) -> list[tuple[float, float]]:
