@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 SHARE = 0.25
 """Of the weights that train, from which the rule speaks."""
+SIGNED = 2**15
+"""Numbers of 16 bits are from −2¹⁵ to 2¹⁵ − 1."""
+AT_ONCE = 2**22
+"""Weights that are counted together."""
 STUDY = "At 1e-4 on 32 rows such a run gained 0.10 in loss on evaluation rows, over float32 weights 0.35"
 
 
@@ -42,13 +46,18 @@ def judge(ctx: AdviceContext) -> Advice | None:
 
 
 def lost(weights: Tensor, rate: float) -> int:
-    """How many bfloat16 weights neither + nor − `rate` changes, once it is rounded to the nearest of their format."""
+    """How many bfloat16 weights neither + nor − `rate` changes, once it is rounded to the nearest of their format.
+
+    The format has 65,536 numbers: weights are counted by their bits, a few at a time, and each number is tried once.
+    """
     import torch
 
-    with torch.no_grad():
-        exact = weights.double()
-        stay = (exact + rate).to(weights.dtype).eq(weights) & (exact - rate).to(weights.dtype).eq(weights)
-        return int(stay.sum())
+    counts = torch.zeros(2 * SIGNED, dtype=torch.int64)
+    for some in weights.detach().flatten().split(AT_ONCE):
+        counts += torch.bincount(some.cpu().view(torch.int16).int() + SIGNED, minlength=2 * SIGNED)
+    numbers = torch.arange(-SIGNED, SIGNED).to(torch.int16).view(torch.bfloat16)
+    up, down = ((numbers.double() + step).to(torch.bfloat16) for step in (rate, -rate))
+    return int(counts[up.eq(numbers) & down.eq(numbers)].sum())
 
 
 rule = AdviceRule(judge=judge, needs="run")

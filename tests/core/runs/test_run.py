@@ -395,12 +395,13 @@ def test_a_run_with_a_share_as_warmup_is_not_made_longer_and_the_reason_is_said(
     recipe["schedule"] = {"name": "constant", "warmup": 0.25}
     record, _ = begun(tmp_path, recipe)
     (record.checkpoints / "checkpoint-8").mkdir()
-    words = [f"run.output={tmp_path / 'runs'}", "run.max_steps=9", "checkpoints.every=2"]
+    words = [f"run.output={tmp_path / 'runs'}", "run.max_steps=9", "checkpoints.every=2", 'advice.ignore=["padding"]']
     longer = load(tmp_path / "recipe.toml", words)
     with pytest.raises(UsageError, match=r"run\.max_steps was 8, is 9") as refused:
         refuse_differences(record, longer, lock(longer, [], {}), steps_per_epoch=5)
     assert "the warmup of schedule 'constant' is a share of the run" in str(refused.value)
-    assert "schedule.warmup in steps" in str(refused.value) and "checkpoints.every" not in str(refused.value)
+    assert "schedule.warmup in steps" in str(refused.value)
+    assert not any(free in str(refused.value) for free in ("checkpoints.every", "advice"))
 
 
 def test_a_run_under_a_constant_schedule_can_be_made_longer(tmp_path: Path, recipe: dict[str, Any]) -> None:
