@@ -48,6 +48,7 @@ bench:
 	python tests/benchmarks/audit.py
 	python tests/benchmarks/near_duplicates.py
 	python tests/benchmarks/gains.py
+	python tests/benchmarks/choosing.py
 
 gpu:
 	python tests/gpu/run.py

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
 SCRIPTS = (
     *("training", "memory", "freezing", "regularizers", "start_up", "features", "proof", "sharding", "preparing"),
-    *("estimating", "audit", "near_duplicates", "gains", "advice", "head", "why"),
+    *("estimating", "audit", "near_duplicates", "gains", "choosing", "advice", "head", "why"),
 )
 WHOLE_PROCESSES = ("memory", "freezing", "start_up", "sharding", "preparing", "estimating", "audit", "head")
 """Those that measure the memory or the start of processes, or start some together."""

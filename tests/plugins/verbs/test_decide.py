@@ -303,7 +303,14 @@ def test_a_recipe_without_prices_gets_the_rules(write: Callable[..., str], capsy
         ([*ARTICLE, "--cached-share", "0.5"], "--cached-price"),
         ([*ARTICLE, "--cached-share", "1.5", "--cached-price", "1"], "not a share"),
         ([*ARTICLE, "--input-price", "1e308"], "too large"),
+        ([*ARTICLE, "--measure"], "needs a recipe"),
         ([*ARTICLE, "--gpus", "h100"], "needs a recipe"),
+        ([*ARTICLE, "--shots", "3"], "needs a recipe"),
+        (["my.toml", "--requests", "5"], "--requests is for the cost"),
+        (["my.toml", "--gpus", "h100"], "--gpus is for the cost"),
+        (["my.toml", "--input-price", "1", "--training", "5", "--gpus", "h100"], "--training and --gpus say the same"),
+        (["my.toml", "--input-price", "1", "--prompt-tokens", "5", "--shots", "1"], "say the same"),
+        (["my.toml", "--budget", "10m"], "--measure"),
         ([*ARTICLE, "--plot", "cost.txt"], "suffix of an image"),
         ([*ARTICLE, "--plot", "nowhere/cost.png"], "does not exist"),
         (ARTICLE[:-2], "what training costs is not known"),
@@ -328,7 +335,7 @@ def test_rows_and_models_that_are_not_there(write: Callable[..., str], capsys: p
     recipe = write([talk("Is 1 odd?", "Yes.")] * 8)
     assert refused(capsys, recipe, "--model", "nobody")[0] == 2
     assert refused(capsys, recipe, "--set", "model.source=/no/such/model")[0] in (3, 5)
-    assert refused(capsys, recipe, "--training", "5")[0] == 2
+    assert refused(capsys, recipe, "--input-price", "5")[0] == 2
     code, said = refused(capsys, recipe, "--input-price", "3", "--gpus", "h1000")
     assert code == 2 and "h100" in said
     code, said = refused(capsys, recipe, "--input-price", "3", "--instructions", "/no/such/file")

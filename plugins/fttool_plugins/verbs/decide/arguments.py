@@ -17,38 +17,65 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "": 60}
 """Of a unit of time; a bare number is minutes."""
 
 
+OF_ROWS = ("measure", "instructions", "shots", "gpus", "price", "model", "overrides")
+"""Options that say something of rows or a recipe."""
+OF_PRICES = (
+    *("prompt_tokens", "tuned_prompt_tokens", "output_tokens", "cached_price", "output_price", "tuned_input_price"),
+    *("tuned_output_price", "hosting", "training", "retrain", "requests", "gpus", "price", "plot"),
+)
+"""Options that say nothing as long as it is not known what a token costs."""
+SHOTS = 5
+"""Examples in a long prompt where nobody says how many."""
+
+
 def refuse_gaps(options: argparse.Namespace) -> None:
-    """Raise `UsageError` where they do not say enough, or one of them without another."""
+    """Raise `UsageError` where options do not say enough, or one of them would go unread beside the others."""
     if options.recipe is None:
         _refuse_nothing(options)
-    if options.input_price is None and _priced(options):
-        raise UsageError("what a token costs is not known", hint="say it: --input-price 3, in dollars per million")
-    if options.budget is not None and not options.measure:
-        raise UsageError("--budget bounds --measure", hint="add --measure, or leave --budget out")
-    if options.recipe is not None and options.measure and options.recipe.suffix != ".toml":
-        message = f"'{options.recipe}' is not a recipe, and --measure makes runs of one"
-        raise UsageError(message, hint="fttool init writes one for your rows")
+    unread = next((name for name in OF_PRICES if getattr(options, name) is not None), None)
+    if options.input_price is None and unread:
+        message = f"{_spelt(unread)} is for the cost, and what a token costs is not known"
+        raise UsageError(message, hint="say it: --input-price 3, in dollars per million")
     if (options.hosting or options.retrain) and options.requests is None:
         hint = "say how many there are: --requests 1000"
         raise UsageError("what is paid by the month is shared by the requests of a day", hint=hint)
     if options.cached_share is not None and options.cached_price is None:
         raise UsageError("--cached-share goes with --cached-price", hint="e.g. --cached-price 0.30")
+    _refuse_pairs(options)
+    _refuse_measuring(options)
+
+
+def _refuse_pairs(options: argparse.Namespace) -> None:
+    """Two options that say the same."""
+    given = {name for name, value in vars(options).items() if value is not None}
+    pairs = [("training", "gpus"), ("training", "price"), ("prompt_tokens", "instructions")]
+    pairs += [] if options.measure else [("prompt_tokens", "shots")]
+    for one, other in pairs:
+        if {one, other} <= given:
+            raise UsageError(f"{_spelt(one)} and {_spelt(other)} say the same", hint="leave one of them out")
+
+
+def _refuse_measuring(options: argparse.Namespace) -> None:
+    if options.budget is not None and not options.measure:
+        raise UsageError("--budget bounds --measure", hint="add --measure, or leave --budget out")
+    if options.recipe is not None and options.measure and options.recipe.suffix != ".toml":
+        message = f"'{options.recipe}' is not a recipe, and --measure makes runs of one"
+        raise UsageError(message, hint="fttool init writes one for your rows")
 
 
 def _refuse_nothing(options: argparse.Namespace) -> None:
     """Without rows all figures must be given."""
+    for name in OF_ROWS:
+        if getattr(options, name):
+            raise UsageError(f"{_spelt(name)} needs a recipe or a file of rows", hint="fttool decide my.toml …")
     if options.prompt_tokens is None or options.tuned_prompt_tokens is None or options.input_price is None:
         hint = "--prompt-tokens 1000 --tuned-prompt-tokens 50 --input-price 10 --training 100-1000"
         raise UsageError("name a recipe or a file of rows, or say all of it", hint=hint)
-    for name in ("measure", "instructions", "gpus", "price", "model", "overrides"):
-        if getattr(options, name):
-            spelt = "set" if name == "overrides" else name
-            raise UsageError(f"--{spelt} needs a recipe or a file of rows", hint="fttool decide my.toml …")
 
 
-def _priced(options: argparse.Namespace) -> bool:
-    names = ("cached_price", "output_price", "tuned_input_price", "tuned_output_price", "hosting", "training", "plot")
-    return any(getattr(options, name) is not None for name in names)
+def _spelt(name: str) -> str:
+    """An option as it is written."""
+    return "--set" if name == "overrides" else f"--{name.replace('_', '-')}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +106,7 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tuned-prompt-tokens", type=number(0), metavar="N", help="of one to the fine-tuned model")
     parser.add_argument("--output-tokens", type=number(0), metavar="N", help="of an answer; default: the rows', else 0")
     parser.add_argument(
-        "--shots", type=number(0, whole=True), default=5, metavar="K", help="examples in the long prompt; default: 5"
+        "--shots", type=number(0, whole=True), metavar="K", help=f"examples in the long prompt; default: {SHOTS}"
     )
     parser.add_argument("--instructions", type=Path, metavar="FILE", help="text that the long prompt has beside them")
     parser.add_argument("--requests", type=number(0, above=True), metavar="N", help="a day")
@@ -100,7 +127,7 @@ def _add_prices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--training", type=per_hour, metavar="USD", help="of one training: 300, or 100-1000")
     parser.add_argument("--gpus", metavar="GPU:N", help="estimate the training on these, e.g. h100:8")
     parser.add_argument("--price", type=per_hour, metavar="USD", help="per hour of one; without --gpus measured here")
-    parser.add_argument("--retrain", type=number(0), default=0.0, metavar="N", help="trainings a month; default: 0")
+    parser.add_argument("--retrain", type=number(0), metavar="N", help="trainings a month; default: 0")
 
 
 def number(least: float, *, above: bool = False, whole: bool = False) -> Callable[[str], float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fttool.api import DataError, Example, UsageError
 from fttool.verbs import Loaded, Surveyed, progress, row_tokenizer, survey
 from fttool_plugins.verbs.audit.reading import audited
+from fttool_plugins.verbs.decide.arguments import SHOTS
 from fttool_plugins.verbs.decide.budget import Budget
 from fttool_plugins.verbs.decide.counting import Requests, count
 from fttool_plugins.verbs.decide.crossover import Case, break_even, totals
@@ -61,13 +62,14 @@ def decided(options: argparse.Namespace) -> Result:
     if options.recipe is None:
         return Result(source="", model="", crossover=_crossover(options, None, None), requests=None, rules=())
     options.eval = None
+    shots = SHOTS if options.shots is None else options.shots
     loaded, _ = audited(options)
     shown = progress(quiet=options.quiet or options.json)
     shown.stage("reading the rows")
     tokenizer = row_tokenizer(loaded)
     datasets = survey(loaded, tokenizer)
     examples = training_rows(datasets)
-    requests = count(loaded, examples, tokenizer, shots=options.shots, instructions=options.instructions)
+    requests = count(loaded, examples, tokenizer, shots=shots, instructions=options.instructions)
     crossover = _crossover(options, loaded, requests) if options.input_price is not None else None
     task = loaded.recipe.task
     source = loaded.recipe.model.source
@@ -77,7 +79,7 @@ def decided(options: argparse.Namespace) -> Result:
         crossover=crossover,
         requests=requests,
         rules=list(rules(task.id(), task.learns, examples)),
-        findings=_measured(options, loaded, datasets, shown.stage) if options.measure else None,
+        findings=_measured(options, loaded, datasets, shots, shown.stage) if options.measure else None,
     )
 
 
@@ -92,9 +94,9 @@ def training_rows(datasets: Sequence[Surveyed]) -> Sequence[Example]:
 
 
 def _measured(
-    options: argparse.Namespace, loaded: Loaded, datasets: Sequence[Surveyed], say: Callable[[str], None]
+    options: argparse.Namespace, loaded: Loaded, datasets: Sequence[Surveyed], shots: int, say: Callable[[str], None]
 ) -> Findings:
-    return measured(loaded, datasets, shots=options.shots, budget=Budget(options.budget or BUDGET), say=say)
+    return measured(loaded, datasets, shots=shots, budget=Budget(options.budget or BUDGET), say=say)
 
 
 def _crossover(options: argparse.Namespace, loaded: Loaded | None, rows: Requests | None) -> Crossover:
@@ -119,7 +121,7 @@ def _crossover(options: argparse.Namespace, loaded: Loaded | None, rows: Request
         output_price=options.output_price or 0.0,
         hosting=options.hosting or 0.0,
         training=cost.dollars.middle,
-        retrain=options.retrain,
+        retrain=options.retrain or 0.0,
         requests=options.requests,
         **tuned,
     )

@@ -1,6 +1,6 @@
 """Measured instead of guessed: the prompt, each way to fine-tune, and a learning curve, within a budget of time.
 
-What comes first says most: the base model with examples in its prompt, then each way once on a twelfth of the rows,
+What comes first says most: the base model with examples in its prompt, then each way once on a sixteenth of the rows,
 then the best one's learning curve, then each way once more with another seed. What the time left does not hold is left
 out and said to be; what is under way when time is up is ended.
 """
@@ -25,8 +25,9 @@ from fttool_plugins.verbs.decide.recommending import best
 from fttool_plugins.verbs.decide.trials import FEWEST_UPDATES, Outcome, Trials, Tried, settings_for, updates
 from fttool_plugins.verbs.estimate.words import duration
 
-SHARE = 12
-"""Each mode is tried on one of so many rows, so that all of them take a twelfth of what they would in full."""
+SHARE = 16
+"""Each mode is tried on one of so many rows: with what is measured before and after, on most recipes with many rows all
+of them together take about a tenth of what they would in full."""
 FEWEST_ROWS = 32
 """That a mode is tried on, where there are as many."""
 SLACK = 1.2
@@ -74,21 +75,8 @@ def measured(
     loaded: Loaded, datasets: Sequence[Surveyed], *, shots: int, budget: Budget, say: Callable[[str], None]
 ) -> Findings:
     """All that the budget holds; `UsageError` where that is nothing, or where there are too few rows."""
-    pool = pooled(loaded, datasets)
-    metrics = [one for one in loaded.recipe.evaluation.metrics if not one.generates]
-    metric = chosen_metric(loaded, metrics)
-    settings = settings_for(loaded, pool, [metric, *(one for one in metrics if one.id() != metric.id())])
-    found = Findings(
-        metric=metric.id(),
-        higher=metric.greater_is_better,
-        rows=pool.rows,
-        measured_on=sum(len(part.rows) for part in pool.measured),
-        updates=updates(settings.recipe, pool.rows),
-        mode_rows=min(pool.rows, max(FEWEST_ROWS, pool.rows // SHARE)),
-        commonest=commonest(pool.measured_examples) if metric.id() == "accuracy" else None,
-    )
     with TemporaryDirectory(prefix="fttool-decide-") as folder:
-        trials = Trials(settings=settings, pool=pool, metric=metric.id(), folder=Path(folder))
+        found, trials, metric = started(loaded, datasets, Path(folder))
         try:
             with budget.held():
                 say("looking at the model")
@@ -107,23 +95,47 @@ def measured(
     return found
 
 
+def started(loaded: Loaded, datasets: Sequence[Surveyed], folder: Path) -> tuple[Findings, Trials, Metric]:
+    """Findings without any finding, what makes runs for them in an empty folder, and the metric that they go by."""
+    pool = pooled(loaded, datasets)
+    metrics = [one for one in loaded.recipe.evaluation.metrics if not one.generates]
+    metric = chosen_metric(loaded, metrics)
+    settings = settings_for(loaded, pool, [metric, *(one for one in metrics if one.id() != metric.id())])
+    found = Findings(
+        metric=metric.id(),
+        higher=metric.greater_is_better,
+        rows=pool.rows,
+        measured_on=sum(len(part.rows) for part in pool.measured),
+        updates=updates(settings.recipe, pool.rows),
+        mode_rows=min(pool.rows, max(FEWEST_ROWS, pool.rows // SHARE)),
+        commonest=commonest(pool.measured_examples) if metric.id() == "accuracy" else None,
+    )
+    return found, Trials(settings=settings, pool=pool, metric=metric.id(), folder=folder), metric
+
+
 def compare(
     found: Findings, ways: Sequence[Mode], tried: Tried, budget: Budget, seed: int, say: Callable[[str], None]
 ) -> None:
     """Each mode once, the learning curve of the best, then each mode with another seed."""
-    took = _Took(budget)
-    for mode in ways:
-        _try(found, mode, tried, seed, took, say)
+    took = Took(budget)
+    once(found, ways, tried, seed, took, say)
     measured_ways = [mode for mode in ways if mode.name in found.modes]
     if not measured_ways:
         return
     name = best(found).name
     _curve(found, next(mode for mode in ways if mode.name == name), tried, seed, took, say)
-    for mode in measured_ways:
-        _try(found, mode, tried, seed + 1, took, say)
+    once(found, measured_ways, tried, seed + 1, took, say)
 
 
-class _Took:
+def once(
+    found: Findings, ways: Sequence[Mode], tried: Tried, seed: int, took: Took, say: Callable[[str], None]
+) -> None:
+    """Each mode with a seed, as far as time goes."""
+    for mode in ways:
+        _try(found, mode, tried, seed, took, say)
+
+
+class Took:
     """What runs took, and so what the next will take."""
 
     def __init__(self, budget: Budget) -> None:
@@ -137,7 +149,7 @@ class _Took:
         return self.budget.holds(SLACK * known * max(1.0, times)) and self.budget.left > 0
 
 
-def _try(found: Findings, mode: Mode, tried: Tried, seed: int, took: _Took, say: Callable[[str], None]) -> None:
+def _try(found: Findings, mode: Mode, tried: Tried, seed: int, took: Took, say: Callable[[str], None]) -> None:
     again = mode.name in found.modes
     if not took.holds(mode.name, 1.0):
         found.left_out[f"{mode.name}, another seed" if again else mode.name] = "it would not fit into the budget"
@@ -158,7 +170,7 @@ def _try(found: Findings, mode: Mode, tried: Tried, seed: int, took: _Took, say:
     took.each[mode.name] = max(took.each.get(mode.name, 0.0), took.budget.spent - began)
 
 
-def _curve(found: Findings, mode: Mode, tried: Tried, seed: int, took: _Took, say: Callable[[str], None]) -> None:
+def _curve(found: Findings, mode: Mode, tried: Tried, seed: int, took: Took, say: Callable[[str], None]) -> None:
     found.curve_of = mode.name
     for part in PARTS:
         rows = found.rows // part

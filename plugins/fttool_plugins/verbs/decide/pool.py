@@ -12,7 +12,7 @@ from typing import Any
 from fttool.api import Example, UsageError
 from fttool.verbs import Loaded, Surveyed, raw_dataset
 
-MOST_MEASURED, MOST_RETAINED = 200, 60
+MOST_MEASURED, MOST_RETAINED = 100, 60
 """Evaluation rows, and retention rows of each dataset, that are measured on."""
 HELD_SHARE = 0.2
 """Of the training rows, so many are measured on where the recipe has no evaluation rows."""
@@ -32,7 +32,7 @@ class Part:
     def written(self, folder: Path) -> dict[str, Any]:
         """The table of these rows in a file of their own."""
         file = folder / f"{self.name}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        file.write_text("".join(json.dumps(row, default=str) + "\n" for row in self.rows), encoding="utf-8")
         most = max(2, len(self.rows))
         return {**self.table, "name": self.name, "path": str(file), "on_bad_row": "drop", "max_bad_rows": most}
 

@@ -79,7 +79,7 @@ class _Asking:
         chat = bool(self.asked[0].messages)
         rows = [with_examples(one, shown) for one in self.asked]
         file = self.folder / f"shown-{len(shown)}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        file.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows), encoding="utf-8")
         own = self.settings.recipe.batching.max_length
         longest = self.longest or own * (len(shown) + 1)
         changes = {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fttool_plugins.verbs.decide.measuring import Findings
 
 TIE = 0.05
-"""Of the best gain: where noise is not known, what is nearer than that is taken for as good."""
+"""Of the best gain: what is nearer than that is taken for as good, as two seeds know little of their noise."""
 NOISE = 2.0
 """Standard errors within which two modes are as good as each other."""
 WORTH = 0.02
@@ -68,9 +68,8 @@ def as_good(found: Findings) -> list[Summary]:
     first = max(listed, key=lambda one: (one.gain, -one.seconds))
 
     def near(one: Summary) -> bool:
-        if one.noise is None or first.noise is None:
-            return one.gain >= first.gain - TIE * abs(first.gain)
-        return one.gain >= first.gain - NOISE * math.hypot(one.noise, first.noise)
+        noise = math.hypot(one.noise or 0.0, first.noise or 0.0)
+        return one.gain >= first.gain - max(NOISE * noise, TIE * abs(first.gain))
 
     return [one for one in listed if near(one)]
 
@@ -108,7 +107,7 @@ def _tune(found: Findings, chosen: Summary, shown: float | None) -> str:
     if near:
         forgets = all(one.forgotten is not None for one in [chosen, *near])
         why = "forgets least" if forgets else "costs least"
-        sentence += f"; {_listed([one.name for one in near])} gained as much within noise, and it {why}"
+        sentence += f"; {_listed([one.name for one in near])} gained about as much, and it {why}"
     elif len(found.modes) > 1:
         sentence += ", more than the other ways"
     else:
