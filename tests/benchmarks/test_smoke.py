@@ -17,6 +17,7 @@ PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
 SCRIPTS = (
     *("training", "memory", "freezing", "regularizers", "start_up", "features", "proof", "sharding", "preparing"),
     *("estimating", "audit", "near_duplicates", "gains", "choosing", "advice", "head", "why"),
+    "searching",
 )
 WHOLE_PROCESSES = ("memory", "freezing", "start_up", "sharding", "preparing", "estimating", "audit", "head")
 """Those that measure the memory or the start of processes, or start some together."""

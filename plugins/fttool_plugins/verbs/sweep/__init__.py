@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fttool.api import ExitCode, FttoolError, UsageError, show
-from fttool.verbs import Loaded, add_recipe, load_recipe, verb_parser
+from fttool.verbs import Loaded, add_recipe, counted, load_recipe, verb_parser
 from fttool_plugins.verbs.counts import positive
 from fttool_plugins.verbs.sweep.spaces import Range, Space, read_spaces
 
@@ -155,6 +155,9 @@ def _refuse_contradictions(loaded: Loaded, spaces: Sequence[Space], options: arg
             raise UsageError(f"{space.key} is what a sweep gives each trial", hint="search another key")
         if options.sampler == "grid" and isinstance(space, Range):
             raise UsageError(f"a grid has so many values of {space.key}: how many?", hint=f"--over {space}:5")
+    if options.seeds > 1 and len(set(options.objective)) > 1:
+        message = "further seeds tell the best two trials apart, and of several objectives there is no best"
+        raise UsageError(message, hint="leave out --seeds, or one --objective")
     if options.pruner in ("median", "hyperband"):
         if loaded.recipe.evaluation.every is None:
             hint = "--set evaluation.every=50, or --pruner none"
@@ -207,7 +210,7 @@ def _opened(fitting: Any, options: argparse.Namespace) -> Any:
     )
     with studies.reached(place):
         if freed := studies.free_the_dead(study):
-            sweep.say(f"{freed} trials whose process was killed are tried again")
+            sweep.say(f"{counted(freed, 'trial')} of a process that was killed, to be tried again")
         if options.sampler == "grid":
             fill_grid(study, fitting)
     return sweep

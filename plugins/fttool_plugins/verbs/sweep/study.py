@@ -30,6 +30,8 @@ from fttool_plugins.verbs.sweep.spaces import Choice, Space
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
 INSTALL = "pip install 'fttool[sweep]'"
@@ -64,9 +66,13 @@ class Place:
 
 def lost(place: Place, why: str) -> DiskError:
     """The error that says that the database cannot be reached."""
-    where = "its database" if place.url else f"'{place.folder / DATABASE}'"
-    hint = f"every trial is in {place.folder / TRIALS} and in its run directory: --resume goes on from there"
-    return DiskError(f"the study in {where} cannot be reached any more: {why}", hint=hint)
+    kept = f"what its trials came to is in {place.folder / TRIALS} and in their run directories"
+    if place.url:
+        message = f"the sweep's database cannot be reached any more: {why}"
+        return DiskError(message, hint=f"{kept}; once it can be reached, --resume goes on")
+    file = place.folder / DATABASE
+    message = f"the sweep's database '{file}' cannot be reached any more: {why}"
+    return DiskError(message, hint=f"{kept}: remove what is left of {DATABASE}, and --resume makes it again")
 
 
 @contextmanager
@@ -116,38 +122,48 @@ def refuse_another(place: Place, before: Mapping[str, Any], now: Mapping[str, An
         raise UsageError(message, hint="begin another: --name NAME")
 
 
+@contextmanager
+def _connected(place: Place) -> Generator[None]:
+    """The same when it is first asked: an address that leads nowhere is the command line's fault."""
+    try:
+        with reached(place):
+            yield
+    except ImportError as fault:
+        hint = "e.g. pip install 'psycopg[binary]', and --study postgresql+psycopg://…"
+        raise UsageError("the database of --study needs a driver that is not installed", hint=hint) from fault
+    except DiskError as fault:
+        if place.url is None:
+            raise
+        why = gist(fault.__cause__.__cause__ or fault.__cause__) if fault.__cause__ else str(fault)
+        hint = "--study postgresql+psycopg://USER@HOST/DATABASE; nothing was begun"
+        raise UsageError(f"the database of --study cannot be reached: {why}", hint=hint) from fault
+
+
 def open_study(
     place: Place,
     about: Mapping[str, Any],
     objectives: Sequence[Objective],
     *,
-    sampler: Any,
-    pruner: Any,
+    sampler: BaseSampler,
+    pruner: BasePruner,
     resume: bool,
     spaces: Sequence[Space],
 ) -> Study:
     """The study of a sweep, made or found; nothing of another sweep is touched.
 
     Raises:
-        UsageError: there is one already and it is not to be resumed, or it is of something else.
-        DiskError: its database cannot be reached.
+        UsageError: there is one already and it is not to be resumed, or it is of something else; or `--study` leads
+            nowhere.
+        DiskError: the file that is its database is damaged.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    file = place.folder / MADE_OF
-    if file.exists():
-        if not resume:
-            message = f"the sweep '{place.folder}' exists"
-            raise UsageError(message, hint="go on with it: --resume, or begin another: --name NAME")
-        refuse_another(place, json.loads(file.read_text(encoding="utf-8")), about)
-    elif place.folder.exists() and any(place.folder.iterdir()) and not resume:
-        raise UsageError(f"'{place.folder}' exists and is not a sweep", hint="choose another name: --name NAME")
-    place.folder.mkdir(parents=True, exist_ok=True)
-    new = place.url is None and not (place.folder / DATABASE).exists()
-    if new:
+    _refuse_folder(place, about, resume=resume)
+    if place.url is None:
+        place.folder.mkdir(parents=True, exist_ok=True)
         (place.folder / DATABASE).touch()
-    with reached(place):
+    with _connected(place):
         study = optuna.create_study(
             storage=place.address,
             study_name=place.folder.name,
@@ -157,16 +173,29 @@ def open_study(
             load_if_exists=True,
         )
         known = study.user_attrs.get("made_of")
+        if known is not None and not resume:
+            message = f"the database has a study '{place.folder.name}' already"
+            raise UsageError(message, hint="go on with it: --resume, or begin another: --name NAME")
         if known is not None:
-            if not resume:
-                message = f"the database has a study '{place.folder.name}' already"
-                raise UsageError(message, hint="go on with it: --resume, or begin another: --name NAME")
             refuse_another(place, known, about)
         else:
             study.set_user_attr("made_of", dict(about))
             _restore(study, place, spaces)
-    file.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    place.folder.mkdir(parents=True, exist_ok=True)
+    (place.folder / MADE_OF).write_text(json.dumps(about, indent=1), encoding="utf-8")
     return study
+
+
+def _refuse_folder(place: Place, about: Mapping[str, Any], *, resume: bool) -> None:
+    """Raise `UsageError` where the sweep's folder is another's, or not to be gone on with."""
+    file = place.folder / MADE_OF
+    if file.exists():
+        if not resume:
+            message = f"the sweep '{place.folder}' exists"
+            raise UsageError(message, hint="go on with it: --resume, or begin another: --name NAME")
+        refuse_another(place, json.loads(file.read_text(encoding="utf-8")), about)
+    elif place.folder.exists() and any(place.folder.iterdir()) and not resume:
+        raise UsageError(f"'{place.folder}' exists and is not a sweep", hint="choose another name: --name NAME")
 
 
 # -- trials ----------------------------------------------------------------------------------------------------------
