@@ -9,15 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fttool.api import ExitCode, FttoolError, UsageError, show
-from fttool.verbs import Loaded, add_recipe, counted, load_recipe, verb_parser
+from fttool.verbs import add_recipe, load_recipe, verb_parser
 from fttool_plugins.verbs.counts import positive
-from fttool_plugins.verbs.sweep.spaces import Range, Space, read_spaces
+from fttool_plugins.verbs.sweep.contradictions import refuse_contradictions
+from fttool_plugins.verbs.sweep.spaces import read_spaces
+
+if TYPE_CHECKING:
+    from fttool_plugins.verbs.sweep.fitting import Checked
+    from fttool_plugins.verbs.sweep.trials import Sweep
 
 EXAMPLES = """\
 examples:
@@ -38,26 +42,24 @@ def main(words: Sequence[str]) -> int:
         raise UsageError("nothing is searched", hint="e.g. --over optimizer.lr=1e-6..1e-4:log")
     _refuse_output(options)
     loaded = load_recipe(options)
-    _refuse_contradictions(loaded, spaces, options)
+    refuse_contradictions(loaded, spaces, options)
 
     from fttool_plugins.verbs.sweep.fitting import Fitting, check_spaces
+    from fttool_plugins.verbs.sweep.opening import opened
     from fttool_plugins.verbs.sweep.trials import work
     from fttool_plugins.verbs.sweep.workers import workers
 
     fitting = Fitting(loaded, spaces)
     checked = check_spaces(fitting)
-    sweep = _opened(fitting, options)
-    if options.worker:
-        work(sweep)
-        return ExitCode.OK
+    sweep = opened(fitting, options)
     if checked.refused:
         sweep.say(f"{checked.sentence()}, e.g. {checked.example}")
-    with workers(words, options.workers - 1):
+    with workers(words, 0 if options.worker else options.workers - 1):
         work(sweep)
-    return _ended(sweep, checked, options)
+    return ExitCode.OK if options.worker else _ended(sweep, checked, options)
 
 
-def _ended(sweep: Any, checked: Any, options: argparse.Namespace) -> int:
+def _ended(sweep: Sweep, checked: Checked, options: argparse.Namespace) -> int:
     from fttool_plugins.verbs.sweep import ending
     from fttool_plugins.verbs.sweep.showing import Result, as_json, screen
     from fttool_plugins.verbs.sweep.study import reached
@@ -80,7 +82,7 @@ def _ended(sweep: Any, checked: Any, options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _nothing(sweep: Any) -> FttoolError:
+def _nothing(sweep: Sweep) -> FttoolError:
     """No trial has a value: why."""
     if sweep.cut_short:
         done = max(sweep.cut_short)
@@ -140,91 +142,3 @@ def _refuse_output(options: argparse.Namespace) -> None:
             raise UsageError(f"'{file}' exists; it is never overwritten", hint="name another file: -o FILE")
         if not file.absolute().parent.is_dir():
             raise UsageError(f"the folder '{file.parent}' does not exist", hint="make it first")
-
-
-def _refuse_contradictions(loaded: Loaded, spaces: Sequence[Space], options: argparse.Namespace) -> None:
-    """What the options and the recipe say against each other."""
-    if loaded.recipe.sharding.world_size > 1:
-        message = f"the recipe is for {loaded.recipe.sharding.world_size} processes, and a trial runs in one"
-        raise UsageError(message, hint="--set sharding=none, with a --worker for each device")
-    for key in (text.partition("=")[0].strip() for text in options.overrides):
-        if any(f"{key}.".startswith(f"{space.key}.") for space in spaces):
-            raise UsageError(f"{key} is both set and searched", hint=f"leave out --set {key}, or --over {key}")
-    for space in spaces:
-        if space.key in ("run.name", "run.output"):
-            raise UsageError(f"{space.key} is what a sweep gives each trial", hint="search another key")
-        if options.sampler == "grid" and isinstance(space, Range):
-            raise UsageError(f"a grid has so many values of {space.key}: how many?", hint=f"--over {space}:5")
-    if options.seeds > 1 and len(set(options.objective)) > 1:
-        message = "further seeds tell the best two trials apart, and of several objectives there is no best"
-        raise UsageError(message, hint="leave out --seeds, or one --objective")
-    if options.pruner in ("median", "hyperband"):
-        if loaded.recipe.evaluation.every is None:
-            hint = "--set evaluation.every=50, or --pruner none"
-            raise UsageError("trials are stopped at evaluations, and the recipe has none in between", hint=hint)
-        if len(set(options.objective)) > 1 or "forgetting" in options.objective:
-            message = "trials are stopped by one metric on the evaluation rows, and not by several objectives"
-            raise UsageError(message, hint="--pruner none")
-
-
-def _opened(fitting: Any, options: argparse.Namespace) -> Any:
-    """The sweep, with its study."""
-    from importlib.util import find_spec
-
-    from fttool_plugins.verbs.sweep import study as studies
-    from fttool_plugins.verbs.sweep.objectives import objectives_of
-    from fttool_plugins.verbs.sweep.trials import Budget, Sweep, fill_grid
-
-    if find_spec("optuna") is None:
-        raise UsageError("a sweep needs optuna", hint=studies.INSTALL)
-    loaded: Loaded = fitting.loaded
-    objectives = objectives_of(loaded, options.objective)
-    name = options.name or f"{loaded.name}-sweep"
-    if Path(name).name != name or name.startswith("."):
-        raise UsageError(f"'{name}' is not the name of a folder", hint="--name NAME; --set run.output=… says where")
-    place = studies.Place(Path(loaded.recipe.run.output).expanduser() / name, options.study)
-    every = loaded.recipe.evaluation.every
-    prunes = options.pruner or ("median" if every and len(objectives) == 1 and not objectives[0].forgets else "none")
-    sampler = None if options.worker else loaded.recipe.run.seed  # workers with one seed would try the same values
-    study = studies.open_study(
-        place,
-        studies.made_of(loaded, fitting.spaces, objectives),
-        objectives,
-        sampler=_sampler(options.sampler, sampler),
-        pruner=_pruner(prunes, every or 1),
-        resume=options.resume,
-        spaces=fitting.spaces,
-    )
-    hours = [options.hours, *([options.dollars / options.price] if options.dollars else [])]
-    seconds = min((3600 * each for each in hours if each is not None), default=None)
-    until = None if seconds is None else time.monotonic() + seconds
-    sweep = Sweep(
-        place=place,
-        study=study,
-        fitting=fitting,
-        objectives=objectives,
-        budget=Budget(options.trials, until, grid=options.sampler == "grid"),
-        prunes=prunes != "none",
-        keeps=options.keep_models,
-        quiet=options.quiet or options.json,
-    )
-    with studies.reached(place):
-        if freed := studies.free_the_dead(study):
-            sweep.say(f"{counted(freed, 'trial')} of a process that was killed, to be tried again")
-        if options.sampler == "grid":
-            fill_grid(study, fitting)
-    return sweep
-
-
-def _sampler(name: str, seed: int | None) -> Any:
-    from optuna.samplers import RandomSampler, TPESampler
-
-    return TPESampler(seed=seed) if name == "tpe" else RandomSampler(seed=seed)
-
-
-def _pruner(name: str, every: int) -> Any:
-    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
-
-    if name == "hyperband":
-        return HyperbandPruner(min_resource=every)
-    return MedianPruner(n_startup_trials=4) if name == "median" else NopPruner()

@@ -22,6 +22,9 @@ LOOKED_AT = 128
 MORE = 16
 """Further ones for a value that none of them has."""
 
+SHOWN = 3
+"""Values of a key that are named where no recipe is valid with them."""
+
 Chosen = Mapping[str, Value]
 """A value by each key that is searched and applies."""
 
@@ -131,16 +134,20 @@ def check_spaces(fitting: Fitting) -> Checked:
 def _refuse_hopeless(fitting: Fitting, good: Mapping[str, set[str]], wrong: Mapping[tuple[str, str], Problem]) -> None:
     problems: list[Problem] = []
     for space in fitting.spaces:
-        for value in space.tried:
-            text = format_value(value)
-            if text in good[space.key]:
-                continue
-            said = wrong.get((space.key, text)) or _alone(fitting, space, value)
-            what = f"{'the end ' if isinstance(space, Range) else ''}{text}"
-            message = f"with {what} no recipe is valid: {said.message}"
-            problems.append(Problem(message, where=f"--over {space.key}", hint=said.hint))
+        hopeless = [value for value in space.tried if format_value(value) not in good[space.key]]
+        said = [wrong.get((space.key, format_value(value))) or _alone(fitting, space, value) for value in hopeless]
+        where = f"--over {space.key}"
+        if len(hopeless) == len(space.tried) and len({problem.message for problem in said}) == 1:
+            problems.append(Problem(f"no recipe is valid: {said[0].message}", where=where, hint=said[0].hint))
+            continue
+        end = "the end " if isinstance(space, Range) else ""
+        for value, problem in zip(hopeless[:SHOWN], said, strict=False):
+            message = f"with {end}{format_value(value)} no recipe is valid: {problem.message}"
+            problems.append(Problem(message, where=where, hint=problem.hint))
+        if len(hopeless) > SHOWN:
+            problems.append(Problem(f"and with {len(hopeless) - SHOWN} more of its values", where=where))
     if problems:
-        raise RecipeError(dict.fromkeys(problems))
+        raise RecipeError(problems)
 
 
 def _alone(fitting: Fitting, space: Space, value: Value) -> Problem:

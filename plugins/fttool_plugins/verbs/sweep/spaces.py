@@ -90,7 +90,7 @@ def read_spaces(texts: Sequence[str]) -> list[Space]:
     ]
     if problems:
         raise UsageError(problems)
-    return sorted(spaces, key=lambda space: space.key.count("."))
+    return sorted(spaces, key=lambda space: space.key.removesuffix(".name").count("."))
 
 
 def _read(text: str) -> Space:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from fttool.api import show
+from fttool.api import ExitCode, show
 
 GRACE = 60
 """Seconds that a worker has to end its update and put its trial back in line; then it is killed."""
@@ -19,8 +20,9 @@ FLAGS = ("--resume", "--quiet", "--worker")
 def workers(words: Sequence[str], number: int) -> Generator[None]:
     """While open, `number` processes make trials, too; at the end they are waited for, or told to stop on an error.
 
-    `words` are those of the command line.
+    `words` are those of the command line. SIGTERM, too, ends this process and them in order.
     """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.PREEMPTED))
     command = [*COMMAND, *words, *FLAGS]
     started = [subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(number)]
     try:
@@ -28,6 +30,7 @@ def workers(words: Sequence[str], number: int) -> Generator[None]:
         for process in started:
             process.wait()
     finally:
+        signal.signal(signal.SIGTERM, before)
         for process in started:
             if process.poll() is None:
                 process.terminate()
