@@ -84,8 +84,8 @@ def _ended(sweep: Sweep, checked: Checked, options: argparse.Namespace) -> int:
 
 def _nothing(sweep: Sweep) -> FttoolError:
     """No trial has a value: why."""
-    if sweep.cut_short:
-        done = max(sweep.cut_short)
+    if sweep.budget.over:
+        done = max(sweep.cut_short, default=0.0)
         message = f"the time was too short for one trial: {done:.0%} of the updates of one were made"
         return UsageError(message, hint="more --hours, or fewer updates: --set run.max_steps=…; --resume goes on")
     hint = f"`fttool compare {sweep.place.folder}/trial-*` shows how they ended"

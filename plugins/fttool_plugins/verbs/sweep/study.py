@@ -193,7 +193,12 @@ def _refuse_folder(place: Place, about: Mapping[str, Any], *, resume: bool) -> N
         if not resume:
             message = f"the sweep '{place.folder}' exists"
             raise UsageError(message, hint="go on with it: --resume, or begin another: --name NAME")
-        refuse_another(place, json.loads(file.read_text(encoding="utf-8")), about)
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as fault:
+            hint = "remove it: the database knows what the sweep is of, too"
+            raise UsageError(f"'{file}' is damaged: {gist(fault)}", hint=hint) from fault
+        refuse_another(place, before, about)
     elif place.folder.exists() and any(place.folder.iterdir()) and not resume:
         raise UsageError(f"'{place.folder}' exists and is not a sweep", hint="choose another name: --name NAME")
 
