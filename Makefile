@@ -15,7 +15,7 @@ durations:
 	pytest -q -n auto $(ALL) --durations=60 --durations-min=2
 
 coverage:
-	pytest -q -n auto --cov --cov-report=json:coverage.json
+	pytest -q -n auto $(ALL) --cov --cov-report=json:coverage.json
 	python .ci/floor.py coverage.json
 
 lint:

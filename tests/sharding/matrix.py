@@ -57,6 +57,7 @@ CELLS: dict[str, dict[str, Any]] = {
         "regularizers": [{"name": "l2-init", "strength": 0.1}],
     },
     "replay": {"mixing": {"name": "replay", "share": 0.25}, "batching": {"name": "bucketed", "pool": 1}},
+    "head-in-parts": {"task": {"name": "sft", "head_chunk": 5}},
     "checkpointing": {"model": {"gradient_checkpointing": True}},
     "best-is-earlier": {
         "optimizer": {"name": "sgd", "lr": 4.0, "max_grad_norm": 1.0},
@@ -214,7 +215,8 @@ class Outcome:
 def recipe_of(cell: str, bases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The cell's recipe; `bases` are what cells change, by task."""
     changes = (CELLS | IN_16_BITS)[cell]
-    base = bases[changes.get("task", "sft")]
+    task = changes.get("task", "sft")
+    base = bases[task if isinstance(task, str) else task["name"]]
     merged = {table: {**base[table], **changes.get(table, {})} for table in ("run", "model")}
     saved = {} if cell in RESUMED else {"checkpoints": {"every": base["run"]["max_steps"]}}
     return {**base, **changes, **merged, **saved}
