@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fttool.verbs import aligned
+from fttool.verbs import aligned, counted
 from fttool_plugins.verbs.decide.crossover import (
     ASSUMPTIONS,
     DAYS_A_MONTH,
@@ -71,7 +71,7 @@ def headline(found: Crossover) -> str:
     if span.high == 0:
         return "Fine-tuning costs less from the first request on."
     ranged = f" ({span.low:,.0f}–{span.high:,.0f})" if span.low != span.high else ""
-    sentence = f"Fine-tuning costs less from {span.middle:,.0f} requests on{ranged}"
+    sentence = f"Fine-tuning costs less from {counted(round(span.middle), 'request')} on{ranged}"
     days = break_even_days(case)
     if days is not None and case.requests:
         sentence += f", which is {_days(days)} at {case.requests:,.6g} a day"
