@@ -1,6 +1,6 @@
 """What comes of what advice warns of: pairs of runs, with the fault and without, over several seeds.
 
-    python tests/benchmarks/advice.py            fifteen minutes on two cores
+    python tests/benchmarks/advice.py            twenty minutes on two cores
     python tests/benchmarks/advice.py --quick    some pairs, one seed, few rows; shows that it works, and no more
 
 The built-in model learns 96 questions about Python's standard library in updates of 8 rows, for 3 epochs at 5e-4, and
@@ -40,11 +40,17 @@ RUNS: Mapping[str, Mapping[str, Any]] = {  # name → what differs from the reci
     "standard": {},
     "low-rate": {"optimizer.lr": 1e-4},
     "replayed": {"mixing": {"name": "replay", "share": 0.25}},
+    "edge-rate": {"optimizer.lr": 2e-4},
+    "edge-replayed": {"optimizer.lr": 2e-4, "mixing": {"name": "replay", "share": 0.25}},
+    "epochs-6": {"run.epochs": 6},
+    "stopped-6": {"run.epochs": 6, "evaluation": STOPPED},
     "long": {"run.epochs": 12},
     "stopped": {"run.epochs": 12, "evaluation": STOPPED},
     "rows-1": {"run.micro_batch": 1, "run.global_batch": 1},
     "rows-2": {"run.micro_batch": 2, "run.global_batch": 2},
+    "rows-3": {"run.micro_batch": 3, "run.global_batch": 3},
     "updates-3": {"run.global_batch": 96},
+    "updates-9": {"run.global_batch": 32},
     "rows-320": {**WIDE, "run.global_batch": 320},
     "rows-16": {**WIDE, "run.global_batch": 16},
     "bfloat16": {**FEW, "optimizer.lr": 1e-4, "precision": HALF},
@@ -76,6 +82,11 @@ PAIRS: Mapping[str, Pair] = {  # key in the output → the pair
     "few-updates": Pair("updates-3", "standard"),
     "large-update": Pair("rows-320", "rows-16"),
     "lost-updates": Pair("bfloat16", "float32"),
+    # At the edge, where a rule just speaks.
+    "forgetting-edge": Pair("edge-rate", "edge-replayed", "retention"),
+    "long-run-edge": Pair("epochs-6", "stopped-6"),
+    "small-update-edge": Pair("rows-3", "standard"),
+    "few-updates-edge": Pair("updates-9", "standard"),
 }
 UNPROVEN: Mapping[str, Pair] = {  # what is not worse by more than the spread, and so has no rule
     "decay-and-pull": Pair("decayed", "pulled", "retention"),
