@@ -46,7 +46,7 @@ CORE = {  # folder → its files in reading order
     "rows/files": "source file tree remote",
     "rows/checks": "noted columns verdicts marks bad classes trained_classes calls abilities agreement nothing_left",
     "rundir": "record checkpoints lines writer_lock code commit signing saved",
-    "watch": "watch screen aligned observers tracking",
+    "watch": "watch screen aligned observers tracking trackers",
     "training": "job update progress groups rates pulls regularizing additions randomness initial_weights terms passes "
     "halving evaluation rounding answering proof trainer scaling finite guard saving weights stored formats configs "
     "shards held_bytes memory",

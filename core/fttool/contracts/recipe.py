@@ -248,10 +248,13 @@ class EvaluationTable(Table):
 class TrackingTable(Table):
     """Experiment trackers. They learn the resolved recipe, versions, hashes of rows and model, and what is logged."""
 
-    to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """`tensorboard`, `wandb` or `mlflow`; none by default. Others can be plugins that observe."""
+    to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """`tensorboard`, `wandb`, `mlflow` or `trackio`; none by default. Others can be plugins that observe."""
     project: Annotated[str, Field(min_length=1)] = "fttool"
     """Name of the project, or in MLflow's words of the experiment, under which trackers file the run."""
+    artifacts: tuple[Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")], ...] = ()
+    """Files and folders of the run directory, such as `report.html`, `summary.json` or `model`, of which trackers that
+    know artifacts get a copy when the run ends; none by default, as a model may have gigabytes."""
 
 
 class PluginsTable(Table):

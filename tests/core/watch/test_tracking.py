@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import tomli
 from fttool.api import hookimpl
 from fttool.recipe.reading import load
 from fttool.testing import plugins, run_recipe
-from fttool.watch import tracking
+from fttool.watch import trackers, tracking
 
 UNTRUE = ("lr_scheduler_type", "adamw_torch", "num_train_epochs", "per_device_train_batch_size", "warmup_steps")
 """What the Trainer's arguments say; core decides all of it without them."""
@@ -246,12 +247,12 @@ def test_one_that_cannot_begin_ends_the_run_before_the_first_update(
 def test_one_that_fails_later_is_switched_off_and_the_run_goes_on(
     tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Breaks(tracking.TensorBoard):
+    class Breaks(trackers.TensorBoard):
         def log(self, step: int, values: Any) -> None:
             if step == 2:
                 raise ConnectionError("the server has gone")
 
-    monkeypatch.setitem(tracking.KNOWN, "tensorboard", Breaks)
+    monkeypatch.setitem(trackers.KNOWN, "tensorboard", Breaks)
     recipe["tracking"] = {"to": ["tensorboard"]}
     run = run_recipe(recipe, tmp_path)
     assert run.exit_code == 0 and run.summary["status"] == "finished"
@@ -263,7 +264,8 @@ def test_a_folder_of_the_trackers_name_is_not_the_tracker(
     tmp_path: Path, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wandb").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
+    # what is found where it is not installed
+    monkeypatch.setattr(tracking, "find_spec", lambda name: PathFinder.find_spec(name, [str(tmp_path)]))
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     recipe["tracking"] = {"to": ["wandb"]}
     run = run_recipe(recipe, tmp_path)
