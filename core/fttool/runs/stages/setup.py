@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,7 +44,8 @@ def set_up(loaded: Loaded, folder: Path, watch: Watch, world: World, on: torch.d
 
     `on` is the device, a GPU where there is one by default.
     """
-    from fttool.training.trainer import refuse_other_libraries
+    with redirect_stdout(sys.stderr):  # with WANDB_MODE=offline, transformers says so there as it is imported
+        from fttool.training.trainer import refuse_other_libraries
 
     loaded = settled(loaded)
     quiet_libraries(network=loaded.needs_network)
