@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from types import ModuleType
@@ -119,7 +120,12 @@ class Plugins:
         )
 
     def module(self, name: str) -> object:
-        """Import the plugin `name`; a `PluginError` names its distribution when that fails."""
+        """Import the plugin `name`, or one of fttool's own that watch; a `PluginError` names its distribution when that
+        fails, and the nearest of all names where there is no such plugin.
+        """
+        names = [entry.name for entry in self.entries]
+        if name not in names and (near := get_close_matches(name, names, n=1)):
+            raise PluginError(f"no installed plugin is named '{name}'", hint=f"did you mean '{near[0]}'?")
         return self._import(self.entry(name)).module
 
     def _import(self, entry: Entry) -> _Imported:

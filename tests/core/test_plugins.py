@@ -115,6 +115,12 @@ def test_a_misspelt_plugin_gets_the_nearest(site: Path, tmp_path: Path) -> None:
     assert "did you mean 'flatrate'?" in problem.hint
 
 
+def test_a_misspelt_observer_gets_the_nearest_of_fttool_s_own_too(tmp_path: Path) -> None:
+    error = refusal(recipe(tmp_path, more='plugins.observe = ["reports"]\n'))
+    (problem,) = error.problems
+    assert error.exit_code == 6 and problem.hint == "did you mean 'report'?"
+
+
 # -- what is broken ------------------------------------------------------------------------------------------------
 
 BROKEN = {
