@@ -1,4 +1,6 @@
-"""Pages in a real browser without a screen, and what it says of them: how wide they are, and what its console has."""
+"""Pages in a real browser without a screen, and what it says of them: how wide they are, what they show and run, and
+what its console has.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ AROUND = """<!doctype html><iframe id="page" style="width: {width}px; height: 90
 <script>
 const frame = document.getElementById("page");
 frame.onload = () => {{
-  const inside = frame.contentDocument, shown = [];
+  const inside = frame.contentDocument, shown = [], style = frame.contentWindow.getComputedStyle(inside.body);
   inside.querySelectorAll("details").forEach(one => one.open = true);
   for (const one of inside.querySelectorAll("body *")) {{
     const box = one.getBoundingClientRect();
@@ -27,7 +29,9 @@ frame.onload = () => {{
   }}
   document.getElementById("said").textContent = JSON.stringify({{
     width: inside.documentElement.scrollWidth, beyond: shown, elements: inside.querySelectorAll("body *").length,
-    back: frame.contentWindow.getComputedStyle(inside.body).backgroundColor
+    back: style.backgroundColor, fore: style.color, text: inside.body.innerText,
+    foreign: inside.querySelectorAll("script, img[src^=x], iframe, link").length,
+    hacked: Boolean(window.hacked || frame.contentWindow.hacked)
   }});
 }};
 frame.src = "{page}";
@@ -45,9 +49,29 @@ class Looked:
     """Elements that end to the right of its edge, but for what moves sideways by itself."""
     elements: int
     back: str
-    """The colour behind it."""
+    """The colour behind it, `rgb(r, g, b)`."""
+    fore: str
+    """The colour of its text."""
+    text: str
+    """What a reader sees of it, with what is folded away."""
+    foreign: int
+    """Elements that run or fetch something."""
+    hacked: bool
+    """True where a script of the page has set `hacked`, in its own window or in the one around it."""
     console: list[str]
     """Errors, and all else that the browser has noted of it."""
+
+
+def contrast(seen: Looked) -> float:
+    """Of the text to what is behind it, by WCAG 2.2: 1 to 21."""
+    light, dark = sorted((_luminance(seen.fore), _luminance(seen.back)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def looked_at(file: Path, folder: Path, *, width: int = 400, dark: bool = False) -> Looked:
