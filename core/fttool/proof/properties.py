@@ -173,7 +173,7 @@ class Properties:
             figures = f"a difference of {share}, while rounding accounts for {self.allowed:.2g}"
         except FttoolError:
             raise
-        except (RuntimeError, ValueError, IndexError, TypeError) as fault:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as fault:
             difference, figures = math.inf, gist(fault)
         problem = replace(problem, message=f"{problem.message}: {figures}", key=problem.key or ("model", "source"))
         return Finding(name, claim, difference, self.allowed, problem)

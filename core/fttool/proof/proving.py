@@ -100,7 +100,7 @@ def _few_at_once(job: Job, parts: TaskParts) -> Learn | None:
     if parts.in_parts is None or job.learn is job.score:
         return None
     learn = parts.in_parts.learn
-    return lambda model, batch: learn(model, batch, 3)
+    return lambda model, batch: learn(model, batch, 2)
 
 
 def formats_of(model: Any, numerics: Numerics) -> frozenset[torch.dtype]:

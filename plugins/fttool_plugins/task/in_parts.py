@@ -55,8 +55,13 @@ def losses(
 
 def _layers(model: Any) -> nn.Module:
     """What makes the hidden states: the part of the model that its own forward calls before the head."""
-    decoder = model.get_decoder()
-    return model.base_model if decoder in (None, model, model.get_output_embeddings()) else decoder
+    named = (
+        model.get_decoder(),
+        model.base_model,
+        getattr(model, "model", None),
+    )  # not every model means it by the first
+    others = (None, model, model.get_output_embeddings())
+    return next((part for part in named if all(part is not other for other in others)), model)
 
 
 def _losses_of(model: Any, layers: nn.Module, said: Any, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def found(model: Any, **changes: Any) -> dict[str, Finding]:
         device=CPU,
     )
     wanted: dict[str, Any] = {"level": "token", "allowed": 3e-5, "reference": everywhere, "recomputes": True}
-    wanted["in_parts"] = lambda model, batch: learn(model, batch, 3)
+    wanted["in_parts"] = lambda model, batch: learn(model, batch, 2)
     wanted["without_shortcut"] = "set task = plain"
     with evaluating(model):
         return {one.name: one for one in Properties(probe=probe, **{**wanted, **changes}).comparisons()}
@@ -111,7 +111,7 @@ def test_a_right_model_passes_and_is_left_as_it_was(which: str) -> None:
 
 def test_a_head_that_counts_its_places_is_found_and_does_not_refuse_the_run() -> None:
     def forward(head: Head, hidden: Any) -> Any:
-        return nn.Linear.forward(head, hidden) * (2 if hidden.shape[1] <= 3 else 1)
+        return nn.Linear.forward(head, hidden) * (2 if hidden.shape[1] <= 2 else 1)
 
     parts = found(with_head(forward))["in_parts"]
     assert not parts.holds and not parts.needed
@@ -119,6 +119,14 @@ def test_a_head_that_counts_its_places_is_found_and_does_not_refuse_the_run() ->
     proven.refuse()
     (note,) = proven.notes()
     assert "LlamaForCausalLM learns otherwise" in note and "all places go through the head at once" in note
+
+
+def test_a_model_that_cannot_be_asked_part_by_part_is_not_refused() -> None:
+    def learn_otherwise(*_: Any) -> Any:
+        raise AttributeError("no attribute 'last_hidden_state'")
+
+    parts = found(tiny_model(), in_parts=learn_otherwise)["in_parts"]
+    assert not parts.holds and not parts.needed and "last_hidden_state" in parts.problem.message
 
 
 def test_a_state_from_one_micro_batch_to_the_next_is_found() -> None:
