@@ -55,11 +55,8 @@ def losses(
 
 def _layers(model: Any) -> nn.Module:
     """What makes the hidden states: the part of the model that its own forward calls before the head."""
-    named = (
-        model.get_decoder(),
-        model.base_model,
-        getattr(model, "model", None),
-    )  # not every model means it by the first
+    # Not every model means it by the first of these.
+    named: tuple[Any, ...] = (model.get_decoder(), model.base_model, getattr(model, "model", None))
     others = (None, model, model.get_output_embeddings())
     return next((part for part in named if all(part is not other for other in others)), model)
 
