@@ -25,7 +25,10 @@ CLASSIFICATION = ROOT / "docs" / "classification.md"
 """There my.toml is a recipe of another task."""
 SHARDED = ("probe", "render")
 """For these my.toml is one of several processes."""
-NOT_RUN = re.compile(r"(audit|decide) .*--measure|run (recipes/|quickstart\.toml)|probe |run .*--nodes ")
+NOT_RUN = re.compile(
+    r"(audit|decide) .*--measure|run (recipes/|quickstart\.toml)|probe |run .*--nodes |"
+    r"sweep (?!.*--(trials|sampler grid))"
+)
 
 
 def _examples() -> Iterator[tuple[Command, str]]:
