@@ -73,6 +73,7 @@ def test_the_corpus_is_unpacked_into_a_folder_per_label(
 
 def test_the_recipes_differ_in_what_trains_when_and_how_fast() -> None:
     loaded = {kind: load(RECIPES / f"spam-minilm-{kind}.toml").recipe.model_dump() for kind in KINDS}
+    loaded = {kind: {key: one[key] for key in one if key != "advice"} for kind, one in loaded.items()}
     differing = {key for one in loaded.values() for key in one if one[key] != loaded["full"][key]}
     assert differing == {"run", "freezing", "layer_rates", "optimizer", "schedule"}
 

@@ -38,6 +38,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "schedule-polynomial": {"schedule": {"name": "polynomial", "warmup": 2}},
     "schedule-inverse-sqrt": {"schedule": {"name": "inverse-sqrt", "warmup": 2}},
     "schedule-slanted-triangular": {"schedule": {"name": "slanted-triangular"}},
+    "schedule-exponential": {"schedule": {"name": "exponential"}},
     "optimizer-sgd": {"optimizer": {"name": "sgd", "lr": 0.05}},
     "optimizer-adafactor": {"optimizer": {"name": "adafactor", "lr": 1e-3}},
     "optimizer-muon": {"optimizer": {"name": "muon", "lr": 1e-3}},

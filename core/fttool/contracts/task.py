@@ -49,7 +49,7 @@ class InParts:
     learn: Callable[[PreTrainedModel, Mapping[str, Any], int], Losses]
     """Model, micro-batch and how many places have their logits held at once → the losses and terms of `score`."""
     places: Callable[[PreTrainedModel, int], int | None]
-    """Model and slots of the run's largest micro-batch → how many places that is to be; None where all may be."""
+    """Model and tokens of the run's largest micro-batch → how many places that is to be; None where all may be."""
 
 
 @dataclass(frozen=True, kw_only=True)

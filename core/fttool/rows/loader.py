@@ -171,6 +171,10 @@ class EpochLoader(DataLoader[Any]):
         largest = max(range(len(groups)), key=lambda index: max(widths[index]) * len(widths[index]))
         return self.micro_batch(groups[largest])["input_ids"].numel()
 
+    def most_tokens(self, lengths: Sequence[int]) -> int:
+        """Tokens of the micro-batch that has most of them, in the epoch that is planned, of rows of these lengths."""
+        return max(sum(lengths[row] for group in micro_batch for row in group) for micro_batch in self.plan)
+
     def all_rows(self) -> list[list[RowGroup]]:
         """Every row once, in micro-batches that depend on nothing but the rows."""
         return self._planner().batches.plan(range(len(self._rows)), 0)

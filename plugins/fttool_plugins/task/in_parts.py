@@ -22,12 +22,12 @@ NUMBERS = 2**26
 """Logits that are held at once: 256 MiB in float32."""
 
 
-def places_at_once(vocabulary: int, slots: int) -> int | None:
+def places_at_once(vocabulary: int, tokens: int) -> int | None:
     """How many places go through the head at once; None where all may, since their logits are no more than twice those
     that would be held anyway.
     """
     places = max(1, NUMBERS // vocabulary)
-    return places if slots > 2 * places else None
+    return places if tokens > 2 * places else None
 
 
 def losses(

@@ -74,11 +74,11 @@ class SupervisedFineTuning(Task):
             fit=lambda model, _: router.refuse_without_router(model, self.router_loss),
         )
 
-    def _places_at_once(self, model: PreTrainedModel, slots: int) -> int | None:
+    def _places_at_once(self, model: PreTrainedModel, tokens: int) -> int | None:
         if isinstance(self.head_chunk, int):
             return self.head_chunk
         head: Any = _head(model)
-        return in_parts.places_at_once(len(head.weight), slots) if self.head_chunk == "auto" else None
+        return in_parts.places_at_once(len(head.weight), tokens) if self.head_chunk == "auto" else None
 
 
 def everywhere(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:

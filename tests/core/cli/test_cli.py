@@ -78,7 +78,7 @@ def test_help_breaks_between_words(
     assert shown[60].split() == shown[200].split()
 
 
-@pytest.mark.parametrize("word", ["sweep", "export", "push", "serve", "chat", "train", "help", "evaluat", "lora"])
+@pytest.mark.parametrize("word", ["grid", "export", "push", "serve", "chat", "train", "help", "evaluat", "lora"])
 def test_a_verb_that_is_not_there_is_answered_with_what_does_the_job(
     word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_log_has_a_line_for_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert main(["sweep"]) == 2
+    assert main(["export"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 

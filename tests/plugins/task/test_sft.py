@@ -112,10 +112,10 @@ def test_the_layers_are_as_before_where_they_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "slots", "places"), [(50_000, 2_000, None), (128_000, 4_096, 524), (99, 9, None)]
+    ("vocabulary", "tokens", "places"), [(50_000, 2_000, None), (128_000, 4_096, 524), (99, 9, None)]
 )
-def test_all_places_go_at_once_where_that_is_not_much(vocabulary: int, slots: int, places: int | None) -> None:
-    assert places_at_once(vocabulary, slots) == places
+def test_all_places_go_at_once_where_that_is_not_much(vocabulary: int, tokens: int, places: int | None) -> None:
+    assert places_at_once(vocabulary, tokens) == places
 
 
 def test_the_hook_is_gone_afterwards() -> None:

@@ -620,7 +620,7 @@ def test_a_dry_run_says_it_too(write: Callable[..., str], capsys: Any) -> None:
     assert main(["run", write(), "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     place = lines.index("# forecast")
-    assert "FLOP in" in lines[place + 2] and len(lines[place + 2 :]) == 2
+    assert "FLOP in" in lines[place + 2] and lines[place + 4] == ""
 
 
 def test_a_forecast_that_fails_costs_no_run(

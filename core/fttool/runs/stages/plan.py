@@ -75,7 +75,7 @@ def places_at_once(run: WithUpdate) -> int | None:
     looked_at = any(each.loss is not None for each in run.update.regularizations)
     if in_parts is None or looked_at or run.update.features is not None or recipe.sharding.sharded:
         return None
-    return in_parts.places(run.model, run.batching.loader.largest(run.rows.learned.lengths, at_once=True))
+    return in_parts.places(run.model, run.batching.loader.most_tokens(run.rows.learned.lengths))
 
 
 def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> ShardingPlan:
