@@ -16,7 +16,8 @@ _METHOD = "what is learned from rows is a recipe's [task]: `fttool plugins --fam
 DONE_BY = {
     **dict.fromkeys(("train", "finetune", "fine-tune", "fit", "sft", "tune", "start", "launch"), _RUN),
     **dict.fromkeys(("resume", "continue", "restart"), f"{_RUN} --resume"),
-    **dict.fromkeys(("dry-run", "plan", "estimate", "memory", "cost"), f"{_RUN} --dry-run"),
+    **dict.fromkeys(("dry-run", "plan", "memory"), f"{_RUN} --dry-run"),
+    **dict.fromkeys(("cost", "price"), "fttool estimate my.toml"),
     **dict.fromkeys(("search", "grid", "hpo", "hparams", "optimize"), _SEARCH),
     **dict.fromkeys(("lr-find", "find", "range-test"), "fttool find-lr my.toml"),
     **dict.fromkeys(("export", "convert", "quantize", "gguf", "save", "onnx"), _EXPORT),

@@ -7,7 +7,7 @@ tokens or more are prompt, this saves most of the head's compute and of the logi
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 from typing_extensions import override
 
-from fttool.api import InParts, Losses, ModelError, Predictions, Task, TaskContext, TaskParts
+from fttool.api import InParts, Losses, ModelError, Predictions, Problem, Recipe, Task, TaskContext, TaskParts
 from fttool_plugins.task import in_parts, router
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ class SupervisedFineTuning(Task):
             notes=partial(router.said, asked=self.router_loss),
             fit=lambda model, _: router.refuse_without_router(model, self.router_loss),
         )
+
+    @override
+    def check(self, recipe: Recipe) -> Iterable[Problem]:
+        if self.places == "all" and isinstance(self.head_chunk, int):
+            message = "head_chunk has no effect where all places go through the head"
+            yield Problem(message, hint="leave one of the two out", key=("task", "head_chunk"))
 
     def _places_at_once(self, model: PreTrainedModel, tokens: int) -> int | None:
         if isinstance(self.head_chunk, int):

@@ -125,7 +125,7 @@ def test_learned_positions_are_never_left(recipe: dict[str, Any], tmp_path: Path
 
 
 def test_padding_that_is_proven_right_is_not_warned_of(
-    recipe: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    recipe: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """transformers does so once per process, for each model whose own mask it makes."""
     from transformers.utils import logging
@@ -136,6 +136,9 @@ def test_padding_that_is_proven_right_is_not_warned_of(
     log, ids = logging.get_logger("transformers.modeling_utils"), torch.tensor([[5, 0]])
     before = logging.get_verbosity()
     logging.set_verbosity_warning()  # a verb that ran in this process may have turned it down
+    for heard in (log, logging.get_logger("transformers")):  # whatever ran in this process before
+        monkeypatch.setattr(heard, "propagate", True)
+        monkeypatch.setattr(heard, "disabled", False)
     filters, log.filters = log.filters, []
     model.warn_if_padding_and_no_attention_mask(ids, None)
     assert warned in caplog.text, "what is silenced is said by this version"

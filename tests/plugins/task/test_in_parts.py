@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from fttool.testing import run_recipe
 from fttool.testing.runs import RunResult
+from fttool.watch.watch import Watch
 from fttool_plugins.task import in_parts
 
 from ...rows import write_talks
@@ -71,5 +72,16 @@ def test_a_model_that_learns_otherwise_gets_all_places(tmp_path: Path, monkeypat
 
 
 def test_a_regularizer_that_looks_at_predictions_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
     monkeypatch.setattr(in_parts, "losses", None)
+    monkeypatch.setattr(Watch, "note", lambda _, text, hint="": noted.append(text))
     ran(tmp_path, 5, regularizers=[{"name": "kl-init", "strength": 0.1}])
+    assert "the logits of all places are computed at once, as a regularizer looks at predictions" in noted
+
+
+def test_a_chunk_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    write_talks(tmp_path / "rows.jsonl", 4)
+    task = {"name": "sft", "head_chunk": 5, "places": "all"}
+    data = {"train": [{"path": "rows.jsonl"}]}
+    done = run_recipe({"recipe": 1, "model": {"source": "builtin:tiny-chat"}, "data": data, "task": task}, tmp_path)
+    assert done.exit_code == 3 and "head_chunk has no effect" in str(done.error)

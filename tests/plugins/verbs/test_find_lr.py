@@ -168,8 +168,8 @@ def test_a_picture_is_drawn_and_never_over_another(
     ("words", "code", "said"),
     [
         (["--from", "1e-2", "--to", "1e-3"], 2, "the test would climb from 0.01 to 0.001, which is not above it"),
-        (["--from", "-1"], 2, "'-1' is not a rate: a number above 0"),
-        (["--to", "nan"], 2, "'nan' is not a rate"),
+        (["--from", "-1"], 2, "'-1' is not a number above 0"),
+        (["--to", "nan"], 2, "'nan' is not a number"),
         (["--to", "20"], 3, "optimizer.lr"),
         (["--updates", "9"], 2, "9 updates are too few to see more than noise"),
         (["--plot", "lr.txt"], 2, "the suffix may be .png, .svg, .pdf"),

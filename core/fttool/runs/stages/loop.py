@@ -13,7 +13,7 @@ from fttool.rundir.record import CHECKPOINTS, peak_memory_bytes
 from fttool.runs.rehearsing import refuse_unsavable
 from fttool.runs.stages.answers import answering, answers, ask
 from fttool.runs.stages.model import positions_of
-from fttool.runs.stages.plan import WithPlan, places_at_once
+from fttool.runs.stages.plan import WithPlan, at_once_because, places_at_once, wanted_at_once
 from fttool.runs.stages.setup import extended
 from fttool.training.configs import WHILE_TRAINING, Change, Configs
 from fttool.training.evaluation import Score, asked_examples, measures
@@ -122,6 +122,8 @@ def learning(run: WithPlan, score: Score) -> Callable[[Any, Mapping[str, Any]], 
     """What is learned by: the score, or the same with the logits of a few places at a time."""
     in_parts, places = run.parts.in_parts, places_at_once(run)
     if in_parts is None or places is None:
+        if wanted_at_once(run) is not None:
+            run.watch.note(f"the logits of all places are computed at once, as {at_once_because(run)}")
         return score
     return lambda model, batch: in_parts.learn(model, batch, places)
 

@@ -71,11 +71,25 @@ def estimated(run: WithUpdate) -> Memory:
 
 def places_at_once(run: WithUpdate) -> int | None:
     """How many places have their logits held at once while the run learns; None where all have."""
-    in_parts, recipe = run.parts.in_parts, run.loaded.recipe
-    looked_at = any(each.loss is not None for each in run.update.regularizations)
-    if in_parts is None or looked_at or run.update.features is not None or recipe.sharding.sharded:
+    return None if at_once_because(run) else wanted_at_once(run)
+
+
+def wanted_at_once(run: WithUpdate) -> int | None:
+    """The same as the task would have it, whatever stands against it."""
+    in_parts = run.parts.in_parts
+    if in_parts is None:
         return None
     return in_parts.places(run.model, run.batching.loader.most_tokens(run.rows.learned.lengths))
+
+
+def at_once_because(run: WithUpdate) -> str:
+    """Why the logits of all places are needed together; empty where they are not."""
+    if run.loaded.recipe.sharding.sharded:
+        return "processes hold the weights in shares"
+    if run.update.features is not None:
+        return "features are kept"
+    looks = any(each.loss is not None for each in run.update.regularizations)
+    return "a regularizer looks at predictions" if looks else ""
 
 
 def make_plan(loaded: Loaded, update: Update, context: ShardingContext) -> ShardingPlan:

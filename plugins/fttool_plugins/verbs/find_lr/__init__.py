@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from fttool.api import ExitCode, UsageError, show
 from fttool.verbs import add_recipe, load_recipe, verb_parser
-from fttool_plugins.verbs.counts import positive
+from fttool_plugins.verbs.counts import above_0, positive
 
 EXAMPLES = """\
 examples:
@@ -60,20 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("find-lr", __doc__, EXAMPLES)
     add_recipe(parser)
     a, b = "of the first update; default: a hundredth of optimizer.lr", "of the last; default: a thousand times it"
-    parser.add_argument("--from", dest="low", type=_rate, metavar="LR", help=a)
-    parser.add_argument("--to", dest="high", type=_rate, metavar="LR", help=b)
+    parser.add_argument("--from", dest="low", type=above_0, metavar="LR", help=a)
+    parser.add_argument("--to", dest="high", type=above_0, metavar="LR", help=b)
     parser.add_argument("--updates", type=positive, default=100, metavar="N", help="at most; default: 100")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the losses by rate (or .svg, .pdf)")
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     return parser
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate: a number above 0")
-    return rate

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fttool.api import ExitCode, FttoolError, UsageError, show
 from fttool.verbs import add_recipe, load_recipe, verb_parser
-from fttool_plugins.verbs.counts import positive
+from fttool_plugins.verbs.counts import above_0, positive
 from fttool_plugins.verbs.sweep.contradictions import refuse_contradictions
 from fttool_plugins.verbs.sweep.spaces import read_spaces
 
@@ -103,9 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     objective = "a metric of the recipe, or forgetting; given twice, what none beats in both; default: the first metric"
     parser.add_argument("--objective", action="append", default=[], metavar="NAME", help=objective)
     parser.add_argument("--trials", type=positive, default=20, metavar="N", help="in all; default: 20")
-    parser.add_argument("--hours", type=_above_0, metavar="H", help="begin no trial and end the last one after so long")
-    parser.add_argument("--dollars", type=_above_0, metavar="USD", help="as --hours, by --price")
-    parser.add_argument("--price", type=_above_0, metavar="USD", help="of an hour of this machine, for --dollars")
+    parser.add_argument("--hours", type=above_0, metavar="H", help="begin no trial and end the last one after so long")
+    parser.add_argument("--dollars", type=above_0, metavar="USD", help="as --hours, by --price")
+    parser.add_argument("--price", type=above_0, metavar="USD", help="of an hour of this machine, for --dollars")
     parser.add_argument("--sampler", choices=("tpe", "random", "grid"), default="tpe", help="default: tpe")
     pruner = "what stops bad trials at an evaluation; default: median where evaluation.every is set"
     parser.add_argument("--pruner", choices=("none", "median", "hyperband"), help=pruner)
@@ -121,16 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="show the result only")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
-
-
-def _above_0(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
 
 
 def _refuse_output(options: argparse.Namespace) -> None:
